@@ -1,0 +1,64 @@
+"""The `quantbench` command: gathers the sub-commands and turns user errors into one line.
+
+Each `cli/<command>.py` imports at its top nothing heavier than typer, so that `--help` stays fast.
+"""
+
+import importlib
+import pkgutil
+import sys
+
+import typer
+
+import quantbench.cli
+from quantbench.errors import QuantbenchError
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="quantbench",
+    help="INT8 quantization workbench: calibrate, place Q/DQ, build, inspect, report.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"quantbench {quantbench.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    """INT8 quantization workbench: calibrate, place Q/DQ, build, inspect, report."""
+
+
+def register_commands() -> None:
+    """Let every module of `quantbench.cli` that defines `register(app)` add its command."""
+    for info in sorted(pkgutil.iter_modules(quantbench.cli.__path__), key=lambda info: info.name):
+        module = importlib.import_module(f"quantbench.cli.{info.name}")
+        register = getattr(module, "register", None)
+        if register is not None:
+            register(app)
+
+
+def main() -> None:
+    """Run the CLI; a `QuantbenchError` becomes one line and exit code 2, Ctrl-C exit code 130."""
+    register_commands()
+    try:
+        app()
+    except QuantbenchError as error:
+        print(f"quantbench: error: {error}", file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
+    except KeyboardInterrupt:
+        print("quantbench: interrupted; earlier results are whole, run the same command again to go on", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,8 @@
+"""The one exception that a user sees as a line instead of a traceback."""
+
+
+class QuantbenchError(Exception):
+    """A fault of the input or the machine, not of quantbench: one line that names the thing and the way out.
+
+    The CLI prints the message after `quantbench: error:` and exits with code 2.
+    """

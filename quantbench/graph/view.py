@@ -1,0 +1,65 @@
+"""GraphView: a network as plain data. The placement rules read it; ONNX and torch front ends both produce it.
+
+Ops carry ONNX names and ONNX input order whatever front end made the view, so that one rule set serves both.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """One node. Empty strings stand for absent optional inputs, as in ONNX."""
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TensorView:
+    """What is known of a tensor: shape (None or a string for an unknown dimension; None if the rank is unknown),
+    dtype as numpy spells it ("float32"), and whether it is a constant (initializer or folded)."""
+
+    name: str
+    shape: tuple[int | str | None, ...] | None = None
+    dtype: str = "float32"
+    constant: bool = False
+
+
+@dataclass(frozen=True)
+class GraphView:
+    """Nodes in topological order, tensors by name, names of graph inputs and outputs."""
+
+    nodes: tuple[NodeView, ...]
+    tensors: Mapping[str, TensorView]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    @cached_property
+    def producers(self) -> dict[str, NodeView]:
+        """Tensor name to the node that makes it (none for inputs and constants)."""
+        return {out: node for node in self.nodes for out in node.outputs if out}
+
+    @cached_property
+    def consumers(self) -> dict[str, tuple[tuple[NodeView, int], ...]]:
+        """Tensor name to (node, input index) of everyone who reads it; () for unread tensors."""
+        found: dict[str, list[tuple[NodeView, int]]] = {}
+        for node in self.nodes:
+            for index, name in enumerate(node.inputs):
+                if name:
+                    found.setdefault(name, []).append((node, index))
+        return {name: tuple(readers) for name, readers in found.items()}
+
+    def readers(self, tensor: str) -> tuple[tuple[NodeView, int], ...]:
+        """Consumers of `tensor`, () when there are none."""
+        return self.consumers.get(tensor, ())
+
+    def is_constant(self, tensor: str) -> bool:
+        """Whether `tensor` is a known constant."""
+        view = self.tensors.get(tensor)
+        return view is not None and view.constant

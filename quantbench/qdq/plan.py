@@ -1,0 +1,43 @@
+"""Plan: what the placement rules decide, as plain data, and what both inserters (ONNX, torch) carry out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationSite:
+    """A Q/DQ pair on the edge from `tensor` to input `index` of `node`.
+
+    Sites of one `group` share one scale (concat inputs, data movers). Sites of one tensor share one Q and DQ.
+    """
+
+    tensor: str
+    node: str
+    index: int
+    group: str
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class WeightSite:
+    """Per-channel Q/DQ on constant `tensor` at input `index` of `node`; `axis` is None for per-tensor."""
+
+    tensor: str
+    node: str
+    index: int
+    axis: int | None
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Where Q/DQ goes. `kept_float` maps a weighted node that stays float to the reason (rule and why)."""
+
+    activations: tuple[ActivationSite, ...] = ()
+    weights: tuple[WeightSite, ...] = ()
+    kept_float: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Activation tensors that carry Q/DQ, each once, in order."""
+        return tuple(dict.fromkeys(site.tensor for site in self.activations))
