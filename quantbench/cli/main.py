@@ -56,7 +56,7 @@ def main() -> None:
         print(f"quantbench: error: {error}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
     except KeyboardInterrupt:
-        print("quantbench: interrupted; earlier results are whole, run the same command again to go on", file=sys.stderr)
+        print("quantbench: interrupted; earlier results are whole; run the same command to go on", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
 
 
