@@ -1,1 +1,1 @@
-"""placeholder"""
+"""Views over ONNX: loading, naming, producers and consumers, folding, casting."""

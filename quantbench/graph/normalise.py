@@ -1,0 +1,41 @@
+"""Bring a model into the one form that the rules and inserters expect, without changing what it computes."""
+
+import onnx
+
+
+def normalise(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return `model` (changed in place) with unique node names and with Constant nodes turned into initializers.
+
+    Node names are what plans, reports and engine logs speak of, so unnamed nodes get `<Op>_<index>`.
+    """
+    _constants_to_initializers(model)
+    _name_nodes(model)
+    return model
+
+
+def _constants_to_initializers(model: onnx.ModelProto) -> None:
+    outputs = {value.name for value in model.graph.output}
+    kept = []
+    for node in model.graph.node:
+        value = next((a for a in node.attribute if a.name == "value"), None)
+        if node.op_type != "Constant" or value is None or node.output[0] in outputs:
+            kept.append(node)
+            continue
+        tensor = onnx.TensorProto()
+        tensor.CopyFrom(value.t)
+        tensor.name = node.output[0]
+        model.graph.initializer.append(tensor)
+    if len(kept) != len(model.graph.node):
+        del model.graph.node[:]
+        model.graph.node.extend(kept)
+
+
+def _name_nodes(model: onnx.ModelProto) -> None:
+    taken: set[str] = set()
+    for index, node in enumerate(model.graph.node):
+        name = node.name or f"{node.op_type}_{index}"
+        while name in taken:
+            name += "_"
+        taken.add(name)
+        node.name = name
+

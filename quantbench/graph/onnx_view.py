@@ -1,0 +1,109 @@
+"""GraphView of an ONNX model: shapes from ONNX shape inference, small constants as attributes where rules need them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from quantbench.graph.view import GraphView, NodeView, TensorView
+
+# Initializers larger than this take no part in shape inference; leaving their data out keeps it fast.
+_SMALL = 1024
+
+
+def view_of(model: onnx.ModelProto) -> GraphView:
+    """View of the main graph. Node names must be unique (`quantbench.graph.normalise`).
+
+    Shapes come from ONNX shape inference; a model that it cannot infer keeps unknown shapes.
+    """
+    tensors = _inferred(model)
+    for tensor in model.graph.initializer:
+        tensors[tensor.name] = TensorView(tensor.name, tuple(tensor.dims), _dtype(tensor.data_type), constant=True)
+    constants = {t.name for t in model.graph.initializer}
+    nodes = []
+    for node in model.graph.node:
+        nodes.append(NodeView(node.name, node.op_type, tuple(node.input), tuple(node.output), _attributes(node)))
+        # A node fed by constants only yields a constant (Q/DQ of weights, shape arithmetic).
+        if node.input and node.op_type != "RandomNormal" and all(not i or i in constants for i in node.input):
+            for out in node.output:
+                constants.add(out)
+                known = tensors.get(out, TensorView(out))
+                tensors[out] = TensorView(out, known.shape, known.dtype, constant=True)
+    inputs = tuple(i.name for i in model.graph.input if i.name not in {t.name for t in model.graph.initializer})
+    return GraphView(tuple(nodes), tensors, inputs, tuple(o.name for o in model.graph.output))
+
+
+def infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Copy of `model` with inferred value_info and without the data of large initializers (they only cost time)."""
+    bare = onnx.ModelProto()
+    bare.CopyFrom(model) if model.ByteSize() < (1 << 20) else _copy_bare(model, bare)
+    try:
+        return onnx.shape_inference.infer_shapes(bare, data_prop=True)
+    except (onnx.shape_inference.InferenceError, RuntimeError):
+        return bare
+
+
+def _copy_bare(model: onnx.ModelProto, bare: onnx.ModelProto) -> None:
+    bare.ir_version = model.ir_version
+    bare.opset_import.extend(model.opset_import)
+    bare.functions.extend(model.functions)
+    graph = bare.graph
+    graph.name = model.graph.name
+    graph.node.extend(model.graph.node)
+    graph.input.extend(model.graph.input)
+    graph.output.extend(model.graph.output)
+    graph.value_info.extend(model.graph.value_info)
+    listed = {value.name for value in model.graph.input}
+    for tensor in model.graph.initializer:
+        count = 1
+        for d in tensor.dims:
+            count *= d
+        if count <= _SMALL:
+            graph.initializer.append(tensor)
+        elif tensor.name not in listed:
+            graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
+
+
+def _inferred(model: onnx.ModelProto) -> dict[str, TensorView]:
+    inferred = infer_shapes(model).graph
+    return {
+        value.name: TensorView(value.name, _shape(value), _dtype(value.type.tensor_type.elem_type))
+        for value in (*inferred.input, *inferred.value_info, *inferred.output)
+        if value.type.HasField("tensor_type")
+    }
+
+
+def _shape(value: onnx.ValueInfoProto) -> tuple[int | str | None, ...] | None:
+    tensor = value.type.tensor_type
+    if not tensor.HasField("shape"):
+        return None
+    dims: list[int | str | None] = []
+    for d in tensor.shape.dim:
+        if d.HasField("dim_value"):
+            dims.append(d.dim_value)
+        else:
+            dims.append(d.dim_param or None)
+    return tuple(dims)
+
+
+def _dtype(elem_type: int) -> str:
+    if elem_type == TensorProto.UNDEFINED:
+        return "float32"
+    return str(helper.tensor_dtype_to_np_dtype(elem_type))
+
+
+def _attributes(node: onnx.NodeProto) -> Mapping[str, Any]:
+    values: dict[str, Any] = {}
+    for attribute in node.attribute:
+        if attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
+            continue
+        value = helper.get_attribute_value(attribute)
+        if isinstance(value, bytes):
+            value = value.decode("utf-8", "replace")
+        elif isinstance(value, TensorProto):
+            value = numpy_helper.to_array(value)
+        elif attribute.type in (onnx.AttributeProto.INTS, onnx.AttributeProto.FLOATS):
+            value = tuple(value)
+        values[attribute.name] = value
+    return values
