@@ -31,7 +31,9 @@ def load_model(path: Path) -> onnx.ModelProto:
     except FileNotFoundError as error:
         raise QuantbenchError(f"model {path}: external data is missing: {error}") from error
     except (DecodeError, ValueError, onnx.checker.ValidationError) as error:
-        raise QuantbenchError(f"{path} is not an ONNX model (or its external data is broken): {_first(error)}") from error
+        raise QuantbenchError(
+            f"{path} is not an ONNX model (or its external data is broken): {_first(error)}"
+        ) from error
     if not model.graph.node or not model.graph.output:
         raise QuantbenchError(f"{path} is not an ONNX model: it holds no graph with nodes and outputs")
     model = _at_least_opset(model, path)
@@ -83,7 +85,9 @@ def check_ops(model: onnx.ModelProto, name: str) -> None:
 
 def check_weights(model: onnx.ModelProto, name: str) -> None:
     """Raise QuantbenchError for the first float initializer that holds NaN or infinity (and is no clip bound)."""
-    bounds = {i for node in model.graph.node if node.op_type in ("Clip", "Pad", "Where", "Max", "Min") for i in node.input}
+    bounds = {
+        i for node in model.graph.node if node.op_type in ("Clip", "Pad", "Where", "Max", "Min") for i in node.input
+    }
     for tensor in model.graph.initializer:
         if tensor.data_type not in _FLOAT_TYPES or tensor.name in bounds:
             continue

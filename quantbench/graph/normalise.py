@@ -38,4 +38,3 @@ def _name_nodes(model: onnx.ModelProto) -> None:
             name += "_"
         taken.add(name)
         node.name = name
-

@@ -1,0 +1,42 @@
+"""Draft: the Plan while the rules write it."""
+
+from dataclasses import dataclass, field
+
+from quantbench.graph.view import NodeView
+from quantbench.qdq.plan import ActivationSite, Plan, WeightSite
+
+
+@dataclass
+class Draft:
+    """Sites by (node, input index), nodes kept float with the reason, and tensors that must share one scale."""
+
+    activations: dict[tuple[str, int], tuple[str, str]] = field(default_factory=dict)
+    weights: dict[tuple[str, int], WeightSite] = field(default_factory=dict)
+    kept_float: dict[str, str] = field(default_factory=dict)
+    _parent: dict[str, str] = field(default_factory=dict)
+
+    def quantize(self, node: NodeView, index: int, rule: str) -> None:
+        """Ask for Q/DQ on input `index` of `node`; the first rule to ask is the one that is named."""
+        self.activations.setdefault((node.name, index), (node.inputs[index], rule))
+
+    def share(self, first: str, second: str) -> None:
+        """Give two tensors one scale."""
+        self._parent[self.group(second)] = self.group(first)
+
+    def group(self, tensor: str) -> str:
+        """Representative of the tensors that share a scale with `tensor`."""
+        root = tensor
+        while self._parent.get(root, root) != root:
+            root = self._parent[root]
+        while self._parent.get(tensor, tensor) != root:
+            self._parent[tensor], tensor = root, self._parent.get(tensor, tensor)
+        return root
+
+    def plan(self) -> Plan:
+        """The finished Plan; groups are named after their first tensor in site order."""
+        named: dict[str, str] = {}
+        sites = []
+        for (node, index), (tensor, rule) in self.activations.items():
+            group = named.setdefault(self.group(tensor), tensor)
+            sites.append(ActivationSite(tensor, node, index, group, rule))
+        return Plan(tuple(sites), tuple(self.weights.values()), dict(self.kept_float))

@@ -1,0 +1,101 @@
+"""Carry out a Plan on an ONNX model: insert QuantizeLinear/DequantizeLinear with onnx-graphsurgeon."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+
+from quantbench.calibration.ranges import INT8_MAX, Ranges
+from quantbench.errors import QuantbenchError
+from quantbench.qdq.plan import Plan
+from quantbench.qdq.weights import quantize_weight, weight_scale
+
+# An activation that calibration only ever saw as zero: any positive scale represents it.
+_DEAD_SCALE = np.float32(1.0 / INT8_MAX)
+
+
+def insert_qdq(model: onnx.ModelProto, plan: Plan, ranges: Ranges, *, int8_weights: bool = False) -> onnx.ModelProto:
+    """Return a copy of `model` with the Q/DQ of `plan`; scales are amax/127, zero points 0 (symmetric INT8).
+
+    Activations share one Q and one DQ per tensor. The scale of a group is that of its largest amax. With
+    `int8_weights` weights are stored quantized behind a DQ alone, else as float behind Q and DQ.
+
+    Raises QuantbenchError where `ranges` lacks a tensor of the plan, or holds a range that is negative or not finite.
+    """
+    scales = activation_scales(plan, ranges)
+    graph = gs.import_onnx(model)
+    nodes = {node.name: node for node in graph.nodes}
+    tensors = graph.tensors()
+    done: dict[str, gs.Variable] = {}
+    for site in plan.activations:
+        if site.tensor not in done:
+            done[site.tensor] = _insert_pair(graph, tensors[site.tensor], np.asarray(scales[site.tensor]), None)
+        nodes[site.node].inputs[site.index] = done[site.tensor]
+    done_weights: dict[tuple[str, int | None], gs.Variable] = {}
+    for weight in plan.weights:
+        key = (weight.tensor, weight.axis)
+        if key not in done_weights:
+            constant = tensors[weight.tensor]
+            scale = weight_scale(constant.values, weight.axis)
+            make = _insert_dq if int8_weights else _insert_pair
+            done_weights[key] = make(graph, constant, scale, weight.axis)
+        nodes[weight.node].inputs[weight.index] = done_weights[key]
+    graph.cleanup().toposort()
+    result = gs.export_onnx(graph)
+    result.ir_version = min(result.ir_version, max(model.ir_version, 8))
+    onnx.checker.check_model(result)
+    return result
+
+
+def activation_scales(plan: Plan, ranges: Ranges) -> Mapping[str, np.float32]:
+    """Scale of every activation tensor of `plan`; members of a group share the largest amax."""
+    amax: dict[str, float] = {}
+    for site in plan.activations:
+        if site.tensor not in ranges:
+            raise QuantbenchError(f"no range for tensor {site.tensor}; calibrate again (--refresh)")
+        value = ranges[site.tensor].amax
+        if not np.isfinite(value) or value < 0:
+            raise QuantbenchError(f"range of tensor {site.tensor} is {value}; the model or an image overflows")
+        amax[site.group] = max(amax.get(site.group, 0.0), value)
+    scales = {}
+    for site in plan.activations:
+        scale = np.float32(amax[site.group] / INT8_MAX)
+        scales[site.tensor] = scale if scale > 0 else _DEAD_SCALE
+    return scales
+
+
+def _insert_pair(graph: gs.Graph, tensor: gs.Tensor, scale: np.ndarray, axis: int | None) -> gs.Variable:
+    name = tensor.name
+    scale, zero = _constants(name, scale, _dtype(tensor))
+    attributes = {} if axis is None else {"axis": axis}
+    quantized = gs.Variable(f"{name}_quantized", dtype=np.int8)
+    output = gs.Variable(f"{name}_dequantized", dtype=_dtype(tensor))
+    graph.nodes.append(
+        gs.Node("QuantizeLinear", f"{name}_QuantizeLinear", attributes, [tensor, scale, zero], [quantized])
+    )
+    graph.nodes.append(
+        gs.Node("DequantizeLinear", f"{name}_DequantizeLinear", dict(attributes), [quantized, scale, zero], [output])
+    )
+    return output
+
+
+def _insert_dq(graph: gs.Graph, tensor: gs.Constant, scale: np.ndarray, axis: int | None) -> gs.Variable:
+    name = tensor.name
+    values = gs.Constant(f"{name}_int8", quantize_weight(tensor.values, scale, axis))
+    scale, zero = _constants(name, scale, _dtype(tensor))
+    attributes = {} if axis is None else {"axis": axis}
+    output = gs.Variable(f"{name}_dequantized", dtype=_dtype(tensor))
+    graph.nodes.append(
+        gs.Node("DequantizeLinear", f"{name}_DequantizeLinear", attributes, [values, scale, zero], [output])
+    )
+    return output
+
+
+def _constants(name: str, scale: np.ndarray, dtype: np.dtype) -> tuple[gs.Constant, gs.Constant]:
+    values = np.asarray(scale, dtype=dtype)
+    return gs.Constant(f"{name}_scale", values), gs.Constant(f"{name}_zero_point", np.zeros(values.shape, np.int8))
+
+
+def _dtype(tensor: gs.Tensor) -> np.dtype:
+    return np.dtype(tensor.dtype) if tensor.dtype is not None else np.dtype(np.float32)

@@ -1,0 +1,23 @@
+"""Switches of the placement rules; a recipe sets them under `placement:`."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementOptions:
+    """Which rules run. The defaults are what TensorRT fuses best at no cost in accuracy that we could measure.
+
+    `tiny_channels`: a conv with fewer output channels stays float. `keep_float`: patterns (fnmatch) of node names.
+    `pooling`: quantize the input of average pooling that a quantized producer could write as INT8.
+    `matmul`: quantize both inputs of a MatMul of two activations (attention).
+    """
+
+    residual: bool = True
+    pooling: bool = True
+    share_concat: bool = True
+    share_movers: bool = True
+    head_float: bool = True
+    tiny_channels: int = 8
+    matmul: bool = False
+    per_channel: bool = True
+    keep_float: tuple[str, ...] = ()

@@ -1,0 +1,19 @@
+"""Run the placement rules over a network."""
+
+from quantbench.graph.view import GraphView
+from quantbench.qdq.draft import Draft
+from quantbench.qdq.options import PlacementOptions
+from quantbench.qdq.plan import Plan
+from quantbench.qdq.rules import head, keep_named, pooling, residual, share, tiny, weighted
+
+# What stays float is decided first, then who is quantized, then who shares a scale with whom.
+RULES = (keep_named, tiny, head, weighted, residual, pooling, share)
+
+
+def place(view: GraphView, options: PlacementOptions | None = None) -> Plan:
+    """Decide where Q/DQ goes in `view`. Raises QuantbenchError for a pattern that matches no node."""
+    options = options or PlacementOptions()
+    draft = Draft()
+    for rule in RULES:
+        rule.apply(view, draft, options)
+    return draft.plan()

@@ -1,0 +1,20 @@
+"""Keep in float what the user names (recipe `placement.keep_float`, flag `--keep-float`)."""
+
+from fnmatch import fnmatchcase
+
+from quantbench.errors import QuantbenchError
+from quantbench.graph.view import GraphView
+from quantbench.qdq.draft import Draft
+from quantbench.qdq.options import PlacementOptions
+
+
+def apply(view: GraphView, draft: Draft, options: PlacementOptions) -> None:
+    """Mark every node whose name matches a pattern. A pattern that matches nothing is a QuantbenchError."""
+    for pattern in options.keep_float:
+        matches = [node for node in view.nodes if fnmatchcase(node.name, pattern)]
+        if not matches:
+            raise QuantbenchError(
+                f"keep_float pattern {pattern!r} matches no node; names look like {view.nodes[0].name!r}"
+            )
+        for node in matches:
+            draft.kept_float.setdefault(node.name, f"keep_named: matches {pattern!r}")

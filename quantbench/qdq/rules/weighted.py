@@ -1,0 +1,35 @@
+"""Quantize all inputs of weighted ops: the activation per tensor, the weight per channel; never their outputs.
+
+Because Q/DQ only ever stands at the input of such an op, it never comes between a conv and its batch norm or
+activation, which TensorRT fuses (NVIDIA, Developer Guide, "Q/DQ layer-placement recommendations").
+"""
+
+from quantbench.graph.view import GraphView
+from quantbench.qdq.draft import Draft
+from quantbench.qdq.ops import WEIGHTED, weight_axis, weight_index
+from quantbench.qdq.options import PlacementOptions
+from quantbench.qdq.plan import WeightSite
+
+RULE = "weighted"
+
+
+def apply(view: GraphView, draft: Draft, options: PlacementOptions) -> None:
+    """Add the sites of every weighted op that no earlier rule keeps in float."""
+    for node in view.nodes:
+        if node.op not in WEIGHTED or node.name in draft.kept_float:
+            continue
+        index = weight_index(view, node)
+        if index is None:
+            if options.matmul and node.op == "MatMul":
+                draft.quantize(node, 0, RULE)
+                draft.quantize(node, 1, RULE)
+            else:
+                draft.kept_float[node.name] = f"weighted: {node.op} of two activations"
+            continue
+        weight = node.inputs[index]
+        if weight in view.producers:
+            draft.kept_float[node.name] = f"weighted: weight {weight} is computed, not stored"
+            continue
+        axis = weight_axis(view, node, index) if options.per_channel else None
+        draft.weights[node.name, index] = WeightSite(weight, node.name, index, axis, RULE)
+        draft.quantize(node, 1 - index, RULE)
