@@ -1,1 +1,1 @@
-"""placeholder"""
+"""Build logs: prefixes, lines, optimizer passes."""

@@ -1,0 +1,48 @@
+"""The prefix of a log line in every form that TensorRT, trtexec and the Python bindings write."""
+
+import re
+from typing import NamedTuple
+
+_LEVELS = {
+    "V": "verbose", "I": "info", "W": "warning", "E": "error", "F": "fatal",
+    "VERBOSE": "verbose", "INFO": "info", "WARNING": "warning", "ERROR": "error", "INTERNAL_ERROR": "fatal",
+}  # fmt: skip
+
+# In order: [date] then [V] / [TRT] in either order; [TensorRT] VERBOSE: and TensorRT VERBOSE / Severity.VERBOSE.
+_TRTEXEC = re.compile(
+    r"\s*\[?(?:\[(?P<time>\d\d/\d\d/\d{4}-\d\d:\d\d:\d\d)\] )?"
+    r"(?:\[(?P<level>[VIWEF])\](?: \[(?P<source>TRT(?:-RTX)?)\])?"
+    r"|\[(?P<source2>TRT(?:-RTX)?)\] \[(?P<level2>[VIWEF])\])(?: |$)"
+)
+_PYTHON = re.compile(
+    r"\s*(?:\[TensorRT\] (?P<level>VERBOSE|INFO|WARNING|ERROR|INTERNAL_ERROR):"
+    r"|TensorRT (?P<level2>VERBOSE|INFO|WARNING|ERROR|INTERNAL_ERROR):?"
+    r"|(?:ILogger\.)?Severity\.(?P<level3>VERBOSE|INFO|WARNING|ERROR|INTERNAL_ERROR):?)(?: |$)"
+)
+
+
+class Prefix(NamedTuple):
+    """`level` is "" for lines without a prefix; `trt` tells TensorRT's own lines from trtexec's; `time` as written."""
+
+    level: str
+    trt: bool
+    time: str
+    message: str
+
+
+_FIRST = frozenset("[TSI ")
+
+
+def split_prefix(line: str) -> Prefix:
+    """Prefix and message of `line` (no newline at its end)."""
+    if line[:1] in _FIRST:
+        found = _TRTEXEC.match(line)
+        if found:
+            letter = found["level"] or found["level2"]
+            source = found["source"] or found["source2"]
+            return Prefix(_LEVELS[letter], source is not None, found["time"] or "", line[found.end() :])
+        found = _PYTHON.match(line)
+        if found:
+            word = found["level"] or found["level2"] or found["level3"]
+            return Prefix(_LEVELS[word], True, "", line[found.end() :])
+    return Prefix("", False, "", line)
