@@ -42,7 +42,7 @@ def insert_qdq(model: onnx.ModelProto, plan: Plan, ranges: Ranges, *, int8_weigh
             done_weights[key] = make(graph, constant, scale, weight.axis)
         nodes[weight.node].inputs[weight.index] = done_weights[key]
     graph.cleanup().toposort()
-    result = gs.export_onnx(graph)
+    result: onnx.ModelProto = gs.export_onnx(graph)
     result.ir_version = min(result.ir_version, max(model.ir_version, 8))
     onnx.checker.check_model(result)
     return result

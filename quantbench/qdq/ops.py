@@ -17,7 +17,7 @@ AVERAGES = frozenset({"AveragePool", "GlobalAveragePool", "ReduceMean"})
 def is_mover(node: NodeView) -> bool:
     """Whether `node` only moves or selects values of its first input. Resize counts in nearest mode only."""
     if node.op == "Resize":
-        return node.attributes.get("mode", "nearest") == "nearest"
+        return bool(node.attributes.get("mode", "nearest") == "nearest")
     return node.op in MOVERS
 
 

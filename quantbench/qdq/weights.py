@@ -28,4 +28,5 @@ def quantize_weight(weight: NDArray[np.floating], scale: NDArray[np.float32], ax
     if axis is not None:
         shape[axis] = -1
     steps = np.rint(weight.astype(np.float32) / scale.reshape(shape))
-    return np.clip(steps, -128, INT8_MAX).astype(np.int8)
+    quantized: NDArray[np.int8] = np.clip(steps, -128, INT8_MAX).astype(np.int8)
+    return quantized

@@ -13,8 +13,7 @@ def apply(view: GraphView, draft: Draft, options: PlacementOptions) -> None:
     for pattern in options.keep_float:
         matches = [node for node in view.nodes if fnmatchcase(node.name, pattern)]
         if not matches:
-            raise QuantbenchError(
-                f"keep_float pattern {pattern!r} matches no node; names look like {view.nodes[0].name!r}"
-            )
+            example = view.nodes[0].name
+            raise QuantbenchError(f"keep_float pattern {pattern!r} matches no node; names look like {example!r}")
         for node in matches:
             draft.kept_float.setdefault(node.name, f"keep_named: matches {pattern!r}")
