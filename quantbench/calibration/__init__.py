@@ -1,1 +1,1 @@
-"""placeholder"""
+"""Calibration: images through the network, histograms of |x|, thresholds, ranges."""

@@ -1,1 +1,35 @@
-"""placeholder"""
+"""Threshold searches, one a file: each turns a Histogram into an amax."""
+
+from collections.abc import Callable
+
+from quantbench.calibration.histogram import Histogram
+from quantbench.errors import QuantbenchError
+
+Threshold = Callable[[Histogram], float]
+METHODS = ("minmax", "entropy", "percentile", "mse", "legacy")
+
+
+def threshold_method(name: str) -> Threshold:
+    """The threshold function called `name`, one of METHODS; `percentile:99.9` sets the percentile.
+
+    Raises QuantbenchError for an unknown name or a percentile outside (0, 100].
+    """
+    from quantbench.calibration.thresholds import entropy, legacy, minmax, mse, percentile
+
+    base, _, argument = name.partition(":")
+    if base == "percentile" and argument:
+        try:
+            share = float(argument)
+        except ValueError:
+            raise QuantbenchError(f"percentile {argument!r} is not a number") from None
+        return lambda histogram: percentile.threshold(histogram, share)
+    table: dict[str, Threshold] = {
+        "minmax": minmax.threshold,
+        "entropy": entropy.threshold,
+        "percentile": percentile.threshold,
+        "mse": mse.threshold,
+        "legacy": legacy.threshold,
+    }
+    if base not in table or argument:
+        raise QuantbenchError(f"unknown threshold method {name!r}; there are {', '.join(METHODS)}")
+    return table[base]

@@ -1,0 +1,45 @@
+"""onnxruntime sessions, and its errors as ours."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import onnx
+
+from quantbench.errors import QuantbenchError
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+# Above this a model does not fit in one protobuf message and must be given by path.
+_PROTOBUF_LIMIT = 2_000_000_000
+
+
+def create_session(
+    model: onnx.ModelProto | Path, *, threads: int = 0, optimize: bool = True
+) -> "onnxruntime.InferenceSession":
+    """CPU session of `model`; `threads` 0 lets onnxruntime choose.
+
+    Raises QuantbenchError, in one line, where onnxruntime is absent or refuses the model.
+    """
+    try:
+        import onnxruntime as ort
+        from onnxruntime.capi import onnxruntime_pybind11_state as state
+    except ImportError as error:
+        raise QuantbenchError("onnxruntime is not installed: pip install onnxruntime") from error
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads
+    if not optimize:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if isinstance(model, Path):
+        source: str | bytes = str(model)
+    elif model.ByteSize() > _PROTOBUF_LIMIT:
+        raise QuantbenchError("the model is over 2 GB; save it with external data and give its path")
+    else:
+        source = model.SerializeToString()
+    refusals = (state.Fail, state.InvalidGraph, state.InvalidArgument, state.NotImplemented, state.RuntimeException)
+    try:
+        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except refusals as error:
+        raise QuantbenchError(f"onnxruntime refuses the model: {str(error).splitlines()[0][:300]}") from error

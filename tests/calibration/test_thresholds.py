@@ -1,0 +1,142 @@
+"""Threshold searches against independent, slow, literal versions of their definitions."""
+
+import numpy as np
+import pytest
+
+from quantbench.calibration.histogram import BINS, Histogram, add, empty
+from quantbench.calibration.thresholds import entropy, legacy, minmax, mse, percentile, threshold_method
+from quantbench.errors import QuantbenchError
+
+
+def histogram_of(values: np.ndarray) -> Histogram:
+    values = values.astype(np.float32)
+    histogram = empty(float(np.abs(values).max()))
+    add(histogram, values)
+    return histogram
+
+
+def tensors() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(7)
+    spike = np.zeros(5000)
+    spike[17] = 3.0
+    return {
+        "normal": rng.normal(size=20_000),
+        "laplace_outliers": np.concatenate([rng.laplace(size=20_000), [60.0, -75.0]]),
+        "relu": np.maximum(rng.normal(size=20_000), 0),
+        "bimodal": np.concatenate([rng.normal(0.2, 0.05, 9000), rng.normal(4, 0.1, 1000)]),
+        "constant": np.full(1000, 2.5),
+        "single_spike": spike,
+        "all_zero": np.zeros(1000),
+        "sparse": rng.choice([0.1, 0.9, 7.0], size=300, p=[0.6, 0.39, 0.01]),
+    }
+
+
+TENSORS = tensors()
+
+
+def brute_force_divergence(counts: np.ndarray, size: int) -> float:
+    """KL of one candidate, written out bin by bin from the talk's pseudocode."""
+    bins = [float(c) for c in counts]
+    bins[0] = bins[1]
+    p = bins[:size]
+    p[-1] += sum(bins[size:])
+    q = [0.0] * size
+    for level in range(128):
+        start, stop = level * size // 128, (level + 1) * size // 128
+        filled = [i for i in range(start, stop) if p[i] > 0]
+        for i in filled:
+            q[i] = sum(bins[start:stop]) / len(filled)
+    sum_p, sum_q = sum(p), sum(q)
+    if sum_p == 0 or sum_q == 0:
+        return float("inf")
+    total = 0.0
+    for a, b in zip(p, q, strict=True):
+        if a > 0:
+            if b == 0:
+                return float("inf")
+            total += a / sum_p * np.log((a / sum_p) / (b / sum_q))
+    return total
+
+
+@pytest.mark.parametrize("name", TENSORS)
+def test_entropy_equals_brute_force(name: str) -> None:
+    histogram = histogram_of(TENSORS[name])
+    sizes = [*range(128, BINS + 1, 61), BINS]
+    ours = entropy.divergences(histogram.counts)
+    slow = np.array([brute_force_divergence(histogram.counts, size) for size in sizes])
+    picked = ours[[size - 128 for size in sizes]]
+    finite = np.isfinite(slow)
+    assert (np.isfinite(picked) == finite).all()
+    np.testing.assert_allclose(picked[finite], slow[finite], rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["normal", "relu", "laplace_outliers", "bimodal"])
+def test_entropy_picks_the_brute_force_minimum(name: str) -> None:
+    histogram = histogram_of(TENSORS[name])
+    slow = [brute_force_divergence(histogram.counts, size) for size in range(128, BINS + 1)]
+    best = max(i for i, v in enumerate(slow) if v <= min(slow) + 1e-12) + 128
+    assert entropy.threshold(histogram) == pytest.approx(best * histogram.amax / BINS, rel=1e-6)
+
+
+def test_entropy_clips_outliers_and_keeps_plain_ranges() -> None:
+    clipped = histogram_of(TENSORS["laplace_outliers"])
+    assert entropy.threshold(clipped) < 0.5 * clipped.amax
+    constant = histogram_of(TENSORS["constant"])
+    assert entropy.threshold(constant) == constant.amax
+
+
+def test_entropy_has_many_candidates_unlike_onnxruntime() -> None:
+    """onnxruntime's CalibrationMethod.Entropy has one candidate, so it always answers min-max; ours must not."""
+    histogram = histogram_of(TENSORS["laplace_outliers"])
+    assert len(entropy.divergences(histogram.counts)) == 1921
+    assert entropy.threshold(histogram) != minmax.threshold(histogram)
+
+
+@pytest.mark.parametrize("method", [minmax, entropy, percentile, mse, legacy])
+@pytest.mark.parametrize("name", TENSORS)
+def test_every_method_stays_within_the_observed_range(method, name: str) -> None:
+    histogram = histogram_of(TENSORS[name])
+    amax = method.threshold(histogram)
+    assert 0 <= amax <= histogram.amax
+    assert (amax > 0) == (histogram.amax > 0)
+
+
+@pytest.mark.parametrize("name", ["normal", "relu", "laplace_outliers", "bimodal", "constant", "sparse"])
+def test_mse_equals_brute_force(name: str) -> None:
+    histogram = histogram_of(TENSORS[name])
+    counts = histogram.counts.astype(float)
+    counts[0] = counts[1]
+    best, best_cost = 0, float("inf")
+    for edge in range(128, BINS + 1, 8):
+        cost = 0.0
+        for i in np.flatnonzero(counts):
+            centre = i + 0.5
+            level = min(round(centre / (edge / 127)), 127)
+            cost += counts[i] * (level * edge / 127 - centre) ** 2
+        if cost <= best_cost * (1 + 1e-9):
+            best, best_cost = edge, cost
+    ours = mse.threshold(histogram) / histogram.bin_width
+    assert ours == pytest.approx(best, abs=8.5)  # float32 rounding may tip a flat minimum to its neighbour
+
+
+@pytest.mark.parametrize("share", [50.0, 99.0, 99.9, 100.0])
+def test_percentile_is_the_quantile_to_a_bin(share: float) -> None:
+    values = np.abs(TENSORS["laplace_outliers"]).astype(np.float32)
+    histogram = histogram_of(values)
+    exact = float(np.quantile(values, share / 100, method="inverted_cdf"))
+    assert exact <= percentile.threshold(histogram, share) + 1e-6
+    assert percentile.threshold(histogram, share) - exact <= histogram.bin_width * 1.001
+
+
+def test_legacy_is_the_quantile_of_real_legacy_caches() -> None:
+    histogram = histogram_of(TENSORS["normal"])
+    assert legacy.threshold(histogram) == percentile.threshold(histogram, 99.999)
+
+
+def test_method_names() -> None:
+    histogram = histogram_of(TENSORS["normal"])
+    assert threshold_method("percentile:99")(histogram) == percentile.threshold(histogram, 99.0)
+    with pytest.raises(QuantbenchError, match="unknown threshold method 'entropi'"):
+        threshold_method("entropi")
+    with pytest.raises(QuantbenchError, match="percentile"):
+        threshold_method("percentile:0")(histogram)
