@@ -1,1 +1,1 @@
-"""placeholder"""
+"""From image files and arrays to batches: decoding, declared preprocessing, sources, parallel streaming."""

@@ -1,0 +1,112 @@
+"""Arrays: `.npy` and `.npz` files as a source of ready inputs."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantbench.errors import QuantbenchError
+from quantbench.images.source import combined_sha256, file_sha256
+
+SUFFIXES = (".npy", ".npz")
+
+
+class ArrayFiles:
+    """Inputs in `.npy`/`.npz` files: each array is a batch [N, ...]; nothing is preprocessed.
+
+    `path` is one file or a folder of them (sorted by name). An `.npz` holds the inputs under `key` (default: its only
+    array, or one called `data`, `images`, `x` or `input`) and perhaps integer labels [N] under `labels`. `.npy` files
+    are mapped, not read into memory. Raises QuantbenchError for files that are missing, damaged, hold pickled objects,
+    or do not fit together.
+    """
+
+    def __init__(self, path: Path | str, key: str | None = None) -> None:
+        self.path = Path(path)
+        self.files = _list(self.path)
+        self._arrays: list[NDArray[Any]] = []
+        self._labels: list[NDArray[Any] | None] = []
+        for file in self.files:
+            array, labels = _open(file, key)
+            first = self._arrays[0] if self._arrays else array
+            if array.shape[1:] != first.shape[1:] or array.dtype != first.dtype:
+                raise QuantbenchError(
+                    f"{file} holds {array.dtype}{list(array.shape[1:])} a sample, {self.files[0]} "
+                    f"{first.dtype}{list(first.shape[1:])}; all files must agree"
+                )
+            self._arrays.append(array)
+            self._labels.append(labels)
+        self._where = [(number, row) for number, array in enumerate(self._arrays) for row in range(len(array))]
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+    def load(self, index: int) -> NDArray[Any]:
+        """One sample, as stored; float64 becomes float32, since no network takes doubles from images."""
+        number, row = self._where[index]
+        sample: NDArray[Any] = np.array(self._arrays[number][row])
+        return sample.astype(np.float32) if sample.dtype == np.float64 else sample
+
+    def name(self, index: int) -> str:
+        """`file.npy[row]`."""
+        number, row = self._where[index]
+        return f"{self.files[number].name}[{row}]"
+
+    def label(self, index: int) -> int | None:
+        """From the `labels` array of the `.npz`, or None."""
+        number, row = self._where[index]
+        labels = self._labels[number]
+        return None if labels is None else int(labels[row])
+
+    def sha256(self) -> str:
+        """Hash over the files and their names."""
+        return combined_sha256((file_sha256(file), file.name) for file in self.files)
+
+
+def _list(path: Path) -> list[Path]:
+    if not path.exists():
+        raise QuantbenchError(f"{path} does not exist")
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+        if not files:
+            raise QuantbenchError(f"no .npy or .npz files in {path}")
+        return files
+    if path.suffix.lower() not in SUFFIXES:
+        raise QuantbenchError(f"{path} is neither an .npy nor an .npz file")
+    return [path]
+
+
+def _open(file: Path, key: str | None) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    labels = None
+    try:
+        if file.suffix.lower() == ".npy":
+            array = np.load(file, mmap_mode="r", allow_pickle=False)
+        else:
+            with np.load(file, allow_pickle=False) as stored:
+                array = stored[_key(file, stored.files, key)]
+                labels = stored["labels"] if "labels" in stored.files else None
+    except (OSError, ValueError, EOFError, KeyError, SyntaxError) as error:
+        reason = " ".join(str(error).split())
+        raise QuantbenchError(f"{file} cannot be read as an array without pickled objects ({reason})") from error
+    if array.ndim < 2 or array.dtype.kind not in "fiu" or len(array) == 0:
+        raise QuantbenchError(f"{file} holds {array.dtype}{list(array.shape)}; expected a batch of numbers [N, ...]")
+    if labels is not None and (labels.shape != (len(array),) or labels.dtype.kind not in "iu"):
+        raise QuantbenchError(
+            f"{file}: labels are {labels.dtype}{list(labels.shape)}; expected {len(array)} integers, one a sample"
+        )
+    return array, labels
+
+
+def _key(file: Path, keys: list[str], wanted: str | None) -> str:
+    candidates = [name for name in keys if name != "labels"]
+    if wanted is not None and wanted in candidates:
+        return wanted
+    if wanted is None:
+        for name in ("data", "images", "x", "input"):
+            if name in candidates:
+                return name
+        if len(candidates) == 1:
+            return candidates[0]
+    raise QuantbenchError(
+        f"{file} holds the arrays {', '.join(keys) or '(none)'}; " + (f"none is {wanted!r}" if wanted else "say which")
+    )
