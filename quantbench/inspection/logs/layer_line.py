@@ -28,7 +28,7 @@ _KEY = re.compile(r", ([A-Z][A-Za-z0-9/]*): ?")
 _NEW_TENSOR = re.compile(r" \((?P<dtype>[A-Za-z]\w*)\[(?P<dims>[-\d:,]*)\]\)")
 _OLD_TENSOR = re.compile(r"\[(?P<dtype>[A-Za-z]\w*)\((?P<dims>[-\d:,]*)\)\]")
 _CLASSIC = re.compile(r"^Layer\((?P<type>[\w ]*)\): (?P<body>.*)$", re.DOTALL)
-_TACTIC = re.compile(r", Tactic: (?P<tactic>-?\d+|0x[0-9a-fA-F]+),")
+_TACTIC = re.compile(r", Tactic: (?P<tactic>0x[0-9a-fA-F]+|-?\d+),")
 ARROW = " -> "
 
 

@@ -10,7 +10,7 @@ _LEVELS = {
 
 # In order: [date] then [V] / [TRT] in either order; [TensorRT] VERBOSE: and TensorRT VERBOSE / Severity.VERBOSE.
 _TRTEXEC = re.compile(
-    r"\s*\[?(?:\[(?P<time>\d\d/\d\d/\d{4}-\d\d:\d\d:\d\d)\] )?"
+    r"\s*\[?(?:\[(?P<time>\d\d/\d\d/\d{4}-\d\d:\d\d:\d\d)\] )*"
     r"(?:\[(?P<level>[VIWEF])\](?: \[(?P<source>TRT(?:-RTX)?)\])?"
     r"|\[(?P<source2>TRT(?:-RTX)?)\] \[(?P<level2>[VIWEF])\])(?: |$)"
 )

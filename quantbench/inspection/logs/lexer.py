@@ -1,0 +1,156 @@
+"""The streaming lexer: any TensorRT log, whole or cut off, to events of (line number, kind, message, fields)."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from quantbench.errors import QuantbenchError
+from quantbench.inspection.logs.fields import parse_fields
+from quantbench.inspection.logs.prefix import split_prefix
+from quantbench.inspection.logs.rules import BY_FIRST_WORD, BY_LETTERS, PHRASES
+
+_OPTION = re.compile(r"^\s*[A-Za-z][\w()/ .,'&+-]{0,60}: ?")
+_LAYER_TYPES = (
+    "CONSTANT CONVOLUTION ACTIVATION SCALE POOLING ELEMENTWISE SHUFFLE IDENTITY CAST REDUCE MATRIX_MULTIPLY "
+    "SOFTMAX TOPK CONCATENATION DECONVOLUTION UNARY PADDING GATHER SLICE RESIZE SELECT FILL QUANTIZE "
+    "DEQUANTIZE NORMALIZATION PLUGIN PLUGIN_V2 PLUGIN_V3 LRN SHAPE LOOP CONDITION ASSERTION SCATTER EINSUM ONE_HOT NON_ZERO GRID_SAMPLE NMS "
+    "REVERSE_SEQUENCE SQUEEZE UNSQUEEZE RAGGED_SOFTMAX FULLY_CONNECTED RNN_V2 PARAMETRIC_RELU CUMULATIVE "
+    "KVCACHE_UPDATE DYNAMIC_QUANTIZE ROTARY_EMBEDDING ATTENTION RECURRENCE ITERATOR LOOP_OUTPUT TRIP_LIMIT"
+)
+_GRAPH_ROW = re.compile(rf"^(?:    (?:Input|Output) \d+\s*$|        \S|(?:{'|'.join(_LAYER_TYPES.split())}) \S)")
+_PROFILE_ROW = re.compile(r"^\s*\S.*?\s+-?[\d.]+(?:\s+-?[\d.]+){1,4}\s*$|^\s*(?:Layer|Time \(ms\)) .*Time")
+_TRANSLATED = re.compile(r"[\u3000-\u9fff]")
+_METADATA_ROW = re.compile(r"^\s*[A-Z][\w -]*: \S")
+
+
+class Event(NamedTuple):
+    """One line. `level` is "" without a prefix; `trt` tells TensorRT's logger from trtexec's."""
+
+    line: int
+    kind: str
+    message: str
+    level: str = ""
+    trt: bool = False
+
+    @property
+    def fields(self) -> Mapping[str, object]:
+        """What the line says, taken apart (names from the right); {} where the kind has no parts."""
+        return parse_fields(self.kind, self.message)
+
+
+def read_events(path: Path) -> Iterator[Event]:
+    """Events of the file at `path`, streamed. Raises QuantbenchError where it cannot be read."""
+    try:
+        markdown = path.suffix.lower() == ".md" or has_fences(path)
+        # newline="\n": U+001E, U+0085 and lone \r inside a message do not end a line.
+        with path.open(encoding="utf-8", errors="replace", newline="\n") as lines:
+            yield from lex(lines, markdown=markdown)
+    except OSError as error:
+        raise QuantbenchError(f"cannot read {path}: {error.strerror or error}; name a readable log") from error
+
+
+def has_fences(path: Path) -> bool:
+    """Whether the head of the file holds Markdown code fences."""
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        head = lines.read(65536)
+    return re.search(r"^\s*```", head, re.MULTILINE) is not None
+
+
+def lex(lines: Iterable[str], markdown: bool = False) -> Iterator[Event]:
+    """Classify `lines`. In Markdown, lines without a prefix and of no known form are prose ("note")."""
+    section = ""
+    for number, line in enumerate(lines, 1):
+        level, trt, _, message = split_prefix(line.rstrip("\r\n"))
+        if not message or message.isspace():
+            if section not in _STAY_OPEN:
+                section = ""
+            yield Event(number, "option" if level else "blank", message, level, trt)
+            continue
+        kind = _by_section(message, section, level, trt) if section else ""
+        if not kind:
+            kind = classify(message)
+            section = _section_after(kind, message, section, level)
+        if markdown:
+            kind = _in_markdown(message, kind, level)
+        elif not kind and not level:
+            kind = "program"
+        yield Event(number, kind or _by_level(message, level, trt), message, level, trt)
+
+
+# A blank line ends every section but these: dumps print blank lines inside.
+_STAY_OPEN = frozenset({"Layers:", "Engine Layer Information:", "GRAPH NODES"})
+
+
+def _section_after(kind: str, message: str, section: str, level: str) -> str:
+    """The section that holds after a line: opened by a heading, closed by the first line that does not fit."""
+    if kind == "section":
+        return message.strip("= ").partition(" (")[0]
+    if kind == "layer-dump" or message == "GRAPH NODES":
+        return message.strip()
+    if kind == "layer" or (section in _STAY_OPEN and kind == "" and not level):
+        return section
+    return section if section.startswith("Explanations") else ""
+
+
+def _by_section(message: str, section: str, level: str, trt: bool) -> str:
+    """Kind of a line that only its section explains, "" for lines that speak for themselves."""
+    if section == "GRAPH NODES":
+        return "graph-dump" if level and _GRAPH_ROW.match(message) else ""
+    if section == "Profile":
+        return "profile" if level and not trt and _PROFILE_ROW.match(message) else ""
+    if section.endswith((" Options", " Information")) and level == "info" and not trt:
+        return "option" if _OPTION.match(message) and not message.startswith("[") else ""
+    if section.startswith("Explanations") and level and not trt:
+        return "explanation"
+    if not level and section in ("Bindings:", "I/O Tensors:"):
+        return "binding"
+    if not level and section == "Engine Metadata:" and _METADATA_ROW.match(message):
+        return "binding"
+    return ""
+
+
+def classify(message: str) -> str:
+    """Kind of a message (prefix stripped) by its own words, "" where those do not tell."""
+    word = message.partition(" ")[0]
+    for start, kind in BY_FIRST_WORD.get(word, ()):
+        if message.startswith(start):
+            return kind
+    for start, kind in BY_LETTERS.get(message[:3], ()):
+        if message.startswith(start):
+            return kind
+    if word == "Name:":
+        if ", LayerType: " in message:
+            return "layer"
+        return "binding" if ", IOMode: " in message else ""
+    for phrase, kind in PHRASES:
+        if phrase in message:
+            return kind
+    return ""
+
+
+def _in_markdown(message: str, kind: str, level: str) -> str:
+    """In Markdown a line without prefix is log text only where its form is beyond doubt, else it is prose.
+
+    A quoted line put into another script is prose too.
+    """
+    if level:
+        return "note" if _TRANSLATED.search(message) else kind
+    certain = kind in ("layer", "layer-dump") or (kind == "trtexec" and message.startswith("&&&& "))
+    return kind if certain else "note"
+
+
+def _by_level(message: str, level: str, trt: bool) -> str:
+    """What is left: rows of dumps whose heading was cut off, options, warnings and errors; the rest is unknown."""
+    if level == "warning":
+        return "warning"
+    if level in ("error", "fatal"):
+        return "error"
+    if level == "verbose" and _GRAPH_ROW.match(message):
+        return "graph-dump"
+    if level == "info" and not trt:
+        if _PROFILE_ROW.match(message):
+            return "profile"
+        if _OPTION.match(message):
+            return "option"
+    return "unknown"
