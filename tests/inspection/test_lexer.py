@@ -83,8 +83,8 @@ def test_prefixes(line: str, level: str, trt: bool, message: str) -> None:
 @pytest.mark.parametrize(
     ("message", "kind", "fields"),
     [
-        ("Running: QConvScaleFusion on /a, b -> c[0]", "pass-run", {"pass": "QConvScaleFusion", "layer": "/a,
-         b -> c[0]"}),
+        ("Running: QConvScaleFusion on /a, b -> c[0]", "pass-run", {"pass": "QConvScaleFusion", "layer":
+         "/a, b -> c[0]"}),
         ("Running: FCToConvTransform", "pass-run", {"pass": "FCToConvTransform"}),
         ("ConvReluFusion: Fusing /with with /x with /y", "fuse",
          {"pass": "ConvReluFusion", "layer": "/with with /x", "with": "/y"}),
