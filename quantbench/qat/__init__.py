@@ -1,1 +1,1 @@
-"""placeholder"""
+"""Quantization-aware training: safe loading, insertion by the Plan, calibration, fine-tuning, export."""
