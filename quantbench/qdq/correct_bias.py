@@ -62,19 +62,19 @@ def _with_errors(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[_Site]]:
     for node in model.graph.node:
         if node.op_type not in _BIASED:
             continue
-        originals = [_before_qdq(makers, name) for name in node.input[:2]]
-        if originals[0] is None or originals[1] is None:
+        source, weight = (_before_qdq(makers, name) for name in node.input[:2])
+        if source is None or weight is None:
             continue
         twin = onnx.NodeProto()
         twin.CopyFrom(node)
         prefix = f"{node.name}__quantbench"
         twin.name, twin.output[0] = f"{prefix}_float", f"{prefix}_float"
-        twin.input[0], twin.input[1] = originals
+        twin.input[0], twin.input[1] = source, weight
         error = f"{prefix}_error"
         probed.graph.node.extend(
             [twin, helper.make_node("Sub", [twin.output[0], node.output[0]], [f"{prefix}_difference"])]
         )
-        axes = list(range(2, ranks.get(originals[1], 4)))
+        axes = list(range(2, ranks.get(weight, 4)))
         probed.graph.node.extend(_mean(f"{prefix}_difference", error, axes, opset, probed.graph))
         # An output, or the clean-up of the re-encoding would take it for dead.
         probed.graph.output.append(helper.make_tensor_value_info(error, onnx.TensorProto.FLOAT, None))

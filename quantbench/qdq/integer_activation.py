@@ -9,7 +9,6 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
-
 _MOVED = ("Relu", "Clip", "MaxPool")
 
 
