@@ -1,6 +1,7 @@
 """A ResNet-18-shaped ONNX model with random weights, built without torch: for tests, benchmarks and compiler checks."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx
@@ -21,7 +22,7 @@ class _Draft:
         self.weights.append(numpy_helper.from_array(values, name))
         return name
 
-    def node(self, op: str, inputs: list[str], module: str, output: str = "", **attributes: object) -> str:
+    def node(self, op: str, inputs: list[str], module: str, output: str = "", **attributes: Any) -> str:
         path = f"{module}/{op}"
         output = output or f"{path}_output_0"
         self.nodes.append(helper.make_node(op, inputs, [output], name=path, **attributes))

@@ -1,0 +1,97 @@
+"""Opening a source: a folder or array file by its path, a data set by its name or its adapter's path."""
+
+import importlib.util
+import inspect
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from quantbench.errors import QuantbenchError
+from quantbench.images.arrays import SUFFIXES, ArrayFiles
+from quantbench.images.folder import ImageFolder, LabelOf
+from quantbench.images.preprocess import Preprocess
+from quantbench.images.source import Pictures, Prepared, Source
+from quantbench.shipped import shipped_names
+
+
+def open_folder(path: Path | str, preprocess: Preprocess, *, label_of: LabelOf | None = None) -> Source:
+    """Source of what lies at `path`: an `.npy`/`.npz` file or a folder of them (as stored), else a folder of images.
+
+    Raises QuantbenchError where there is nothing to read.
+    """
+    path = Path(path)
+    if path.is_file() and path.suffix.lower() in SUFFIXES:
+        return ArrayFiles(path)
+    if path.is_dir():
+        endings = {file.suffix.lower() for file in path.iterdir() if file.is_file()}
+        if endings and endings <= set(SUFFIXES):
+            return ArrayFiles(path)
+    return Prepared(ImageFolder(path, label_of=label_of), preprocess)
+
+
+def dataset_names() -> tuple[str, ...]:
+    """Names of the data sets that `open_dataset` knows."""
+    return tuple(_adapters())
+
+
+def open_dataset(name: str, preprocess: Preprocess, options: Mapping[str, Any] | None = None) -> Source:
+    """Source of the data set `name`, or of the adapter at a path that ends in `.py`.
+
+    An adapter is a Python file with `pictures(**options)` that returns Pictures (to be preprocessed), or with
+    `source(**options)` that returns a ready Source. Raises QuantbenchError for names and options that do not exist.
+    """
+    module = _load(name)
+    ready: Callable[..., Source] | None = getattr(module, "source", None)
+    pictures: Callable[..., Pictures] | None = getattr(module, "pictures", None)
+    maker = ready or pictures
+    if maker is None:
+        raise QuantbenchError(f"{module.__file__} is no data set: it defines neither pictures() nor source()")
+    known = inspect.signature(maker).parameters
+    options = dict(options or {})
+    for option in options:
+        if option not in known:
+            raise QuantbenchError(f"data set {name} has no option {option!r}; it has {', '.join(known) or 'none'}")
+    for option, parameter in known.items():
+        if parameter.default is parameter.empty and option not in options:
+            raise QuantbenchError(f"data set {name} needs the option {option!r}")
+    if ready is not None:
+        return ready(**options)
+    assert pictures is not None
+    return Prepared(pictures(**options), preprocess)
+
+
+def _adapters() -> dict[str, Path]:
+    # The folder also holds generators and helpers; an adapter is what offers one of the two functions.
+    return {
+        name: file
+        for name, file in shipped_names("datasets", ".py").items()
+        if re.search(r"^def (pictures|source)\(", file.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+
+
+def _load(name: str) -> ModuleType:
+    if name.endswith(".py"):
+        file = Path(name)
+        if not file.is_file():
+            raise QuantbenchError(f"data set adapter {name} does not exist")
+    else:
+        shipped = _adapters()
+        if name not in shipped:
+            raise QuantbenchError(
+                f"no data set {name!r}; there are {', '.join(shipped)}, or give the path of an adapter (.py)"
+            )
+        file = shipped[name]
+    spec = importlib.util.spec_from_file_location(f"quantbench_dataset_{file.stem}", file)
+    if spec is None or spec.loader is None:
+        raise QuantbenchError(f"{file} cannot be loaded as Python")
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses of the adapter look their module up here.
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except (SyntaxError, ImportError) as error:
+        raise QuantbenchError(f"data set adapter {file} cannot be loaded: {error}") from error
+    return module
