@@ -44,11 +44,26 @@ def open_dataset(name: str, preprocess: Preprocess, options: Mapping[str, Any] |
     `source(**options)` that returns a ready Source. Raises QuantbenchError for names and options that do not exist.
     """
     module = _load(name)
-    ready: Callable[..., Source] | None = getattr(module, "source", None)
-    pictures: Callable[..., Pictures] | None = getattr(module, "pictures", None)
-    maker = ready or pictures
-    if maker is None:
-        raise QuantbenchError(f"{module.__file__} is no data set: it defines neither pictures() nor source()")
+    if hasattr(module, "source"):
+        ready: Source = _call(module.source, name, options)
+        return ready
+    return Prepared(_pictures(module, name, options), preprocess)
+
+
+def open_pictures(name: str, options: Mapping[str, Any] | None = None) -> Pictures:
+    """Pictures of the data set `name` before preprocessing. Raises QuantbenchError as `open_dataset` does."""
+    return _pictures(_load(name), name, options)
+
+
+def _pictures(module: ModuleType, name: str, options: Mapping[str, Any] | None) -> Pictures:
+    if not hasattr(module, "pictures"):
+        raise QuantbenchError(f"{module.__file__} has no pictures(**options), which a data set of pictures defines")
+    pictures: Pictures = _call(module.pictures, name, options)
+    return pictures
+
+
+def _call(maker: Callable[..., Any], name: str, options: Mapping[str, Any] | None) -> Any:
+    """Call an adapter's function after checking the options against its signature."""
     known = inspect.signature(maker).parameters
     options = dict(options or {})
     for option in options:
@@ -57,10 +72,7 @@ def open_dataset(name: str, preprocess: Preprocess, options: Mapping[str, Any] |
     for option, parameter in known.items():
         if parameter.default is parameter.empty and option not in options:
             raise QuantbenchError(f"data set {name} needs the option {option!r}")
-    if ready is not None:
-        return ready(**options)
-    assert pictures is not None
-    return Prepared(pictures(**options), preprocess)
+    return maker(**options)
 
 
 def _adapters() -> dict[str, Path]:
