@@ -30,20 +30,16 @@ def train_yolo(out: Path, scenes: Path, epochs: int, batch: int, device: str, wo
     """Train YOLOv8n from random weights with ultralytics' own trainer; mAP of the best epoch on the val split."""
     from ultralytics.models.yolo.detect import DetectionTrainer
 
-    class Trainer(DetectionTrainer):  # type: ignore[misc]
-        """ultralytics' trainer without polars, which it only needs to copy its own CSV into the checkpoint."""
-
-        def read_results_csv(self) -> dict[str, list[float]]:
-            return {}
-
     start = time.perf_counter()
-    trainer = Trainer(
+    trainer = DetectionTrainer(
         overrides={
             "model": "yolov8n.yaml", "data": str(scenes / "data.yaml"), "imgsz": 320, "epochs": epochs, "batch": batch,
-            "device": device, "workers": workers, "fliplr": 0.0, "plots": False, "seed": 0, "cache": "ram",
-            "project": str(out / "runs"), "name": "yolo", "exist_ok": True, "amp": False if device == "cpu" else "bf16", "verbose": False,
+            "device": device, "verbose": False, "amp": False if device == "cpu" else "bf16",
+            "workers": workers, "fliplr": 0.0, "plots": False, "seed": 0, "cache": "ram",
+            "project": str(out / "runs"), "name": "yolo", "exist_ok": True,
         }
     )  # fmt: skip
+    trainer.read_results_csv = dict  # it copies its own CSV into the checkpoint through polars, a 54 MB package
     trainer.train()
     Path(trainer.best).replace(out / "yolov8n-scenes.pt")
     found = {k: float(v) for k, v in trainer.metrics.items() if "mAP" in k}
