@@ -1,6 +1,7 @@
 """`quantbench demo-images`: the demo photos as a folder, to try the other commands on."""
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -10,7 +11,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command("demo-images")
     def demo_images(
-        out_dir: Path = typer.Argument(..., help="Folder to write to; new or empty."),
+        out_dir: Annotated[Path, typer.Argument(help="Folder to write to; new or empty.")],
         count: int = typer.Option(64, min=1, max=10000, help="How many crops."),
         seed: int = typer.Option(0, min=0, help="Seed of the crops; the same seed gives the same files."),
     ) -> None:
