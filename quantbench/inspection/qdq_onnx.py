@@ -1,0 +1,139 @@
+"""The Q and DQ nodes of an ONNX model and how well its weighted nodes are covered by them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from quantbench.errors import QuantbenchError
+
+WEIGHTED_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+
+
+@dataclass(frozen=True, slots=True)
+class QdqNode:
+    """One QuantizeLinear ("Q") or DequantizeLinear ("DQ"); `weight` where its input is an initializer.
+
+    `neighbours` are the nodes that read its output, `producer` the node that makes its input ("" for none).
+    """
+
+    name: str
+    op: str
+    input: str
+    output: str
+    weight: bool = False
+    producer: str = ""
+    neighbours: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedNode:
+    """A Conv, ConvTranspose, Gemm or MatMul and where it is quantized."""
+
+    name: str
+    op: str
+    input_quantized: bool
+    weight_quantized: bool
+    output_quantized: bool
+    weight: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class QdqModel:
+    """What inspect shows of an ONNX file. `ops` maps each node to its op."""
+
+    nodes: tuple[QdqNode, ...]
+    weighted: tuple[WeightedNode, ...]
+    ops: Mapping[str, str]
+    opset: int
+    producer: str
+
+
+def read_qdq_onnx(path: Path) -> QdqModel:
+    """Read the graph of `path` (weights in other files stay unread).
+
+    Raises QuantbenchError where the file is no ONNX model.
+    """
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except (DecodeError, OSError, ValueError) as error:
+        raise QuantbenchError(f"{path} is no readable ONNX model ({error}); export it again") from error
+    graph = model.graph
+    constants = {i.name for i in graph.initializer} | {
+        o for n in graph.node if n.op_type == "Constant" for o in n.output
+    }
+    producers = {output: node for node in graph.node for output in node.output if output}
+    names = {id(node): node.name or f"{node.op_type}_{index}" for index, node in enumerate(graph.node)}
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for tensor in node.input:
+            readers.setdefault(tensor, []).append(node)
+
+    def is_weight(tensor: str) -> bool:
+        if tensor in constants:
+            return True
+        made = producers.get(tensor)
+        return made is not None and made.op_type in ("QuantizeLinear", "DequantizeLinear") and is_weight(made.input[0])
+
+    found: list[QdqNode] = []
+    weighted: list[WeightedNode] = []
+    for node in graph.node:
+        name = names[id(node)]
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear") and node.input and node.output:
+            made = producers.get(node.input[0])
+            after = tuple(names[id(n)] for n in readers.get(node.output[0], ()))
+            found.append(
+                QdqNode(
+                    name, "Q" if node.op_type == "QuantizeLinear" else "DQ", node.input[0], node.output[0],
+                    is_weight(node.input[0]), names[id(made)] if made is not None else "", after,
+                )
+            )  # fmt: skip
+        elif node.op_type in WEIGHTED_OPS and len(node.input) > 1:
+            weighted.append(_weighted(node, name, producers, readers))
+    opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
+    ops = {names[id(node)]: node.op_type for node in graph.node}
+    return QdqModel(
+        tuple(found), tuple(weighted), ops, opset, f"{model.producer_name} {model.producer_version}".strip()
+    )
+
+
+def _weighted(
+    node: onnx.NodeProto,
+    name: str,
+    producers: Mapping[str, onnx.NodeProto],
+    readers: Mapping[str, list[onnx.NodeProto]],
+) -> WeightedNode:
+    def dequantized(tensor: str) -> bool:
+        made = producers.get(tensor)
+        return made is not None and made.op_type == "DequantizeLinear"
+
+    return WeightedNode(
+        name,
+        node.op_type,
+        input_quantized=dequantized(node.input[0]),
+        weight_quantized=dequantized(node.input[1]),
+        output_quantized=_reaches_q(node.output[0], readers),
+        weight=_origin(node.input[1], producers),
+    )
+
+
+def _reaches_q(tensor: str, readers: Mapping[str, list[onnx.NodeProto]]) -> bool:
+    """Whether a Q follows, right behind or behind BatchNormalization, activation or Add: what a conv fuses with."""
+    for _ in range(4):
+        after = readers.get(tensor, [])
+        if any(n.op_type == "QuantizeLinear" for n in after):
+            return True
+        fusable = [n for n in after if n.op_type in ("BatchNormalization", "Relu", "Clip", "LeakyRelu", "Add")]
+        if len(after) != 1 or not fusable:
+            return False
+        tensor = fusable[0].output[0]
+    return False
+
+
+def _origin(tensor: str, producers: Mapping[str, onnx.NodeProto]) -> str:
+    """The initializer behind a chain of Q and DQ."""
+    while (made := producers.get(tensor)) is not None and made.op_type in ("QuantizeLinear", "DequantizeLinear"):
+        tensor = made.input[0]
+    return tensor
