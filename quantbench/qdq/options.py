@@ -9,10 +9,13 @@ class PlacementOptions:
 
     `tiny_channels`: a conv with fewer output channels stays float. `keep_float`: patterns (fnmatch) of node names.
     `pooling`: quantize the input of average pooling that a quantized producer could write as INT8.
+    `add_both`: quantize the conv branch of a residual Add too: for onnxruntime, whose fast convs only write INT8;
+    TensorRT fuses the Add better without.
     `matmul`: quantize both inputs of a MatMul of two activations (attention).
     """
 
     residual: bool = True
+    add_both: bool = False
     pooling: bool = True
     share_concat: bool = True
     share_movers: bool = True

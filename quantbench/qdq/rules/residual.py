@@ -26,6 +26,8 @@ def apply(view: GraphView, draft: Draft, options: PlacementOptions) -> None:
         index = residual_index(view, node, position)
         if index is not None and _passes_quantized_conv(view, draft, node.inputs[1 - index]):
             draft.quantize(node, index, RULE)
+            if options.add_both:
+                draft.quantize(node, 1 - index, RULE)
 
 
 def residual_index(view: GraphView, add: NodeView, position: dict[str, int]) -> int | None:

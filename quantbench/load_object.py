@@ -1,0 +1,57 @@
+"""A callable or class by `name:attribute`, `package.module:attribute` or `path/to/file.py:attribute`."""
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from quantbench.errors import QuantbenchError
+from quantbench.shipped import shipped_names
+
+
+def load_object(spec: str, *, kind: str = "") -> Any:
+    """What `spec` names. With `kind` (calibrators, datasets) a bare name is looked up among the shipped files.
+
+    The file is the user's own code and is run. Raises QuantbenchError where file, module or attribute is missing.
+    """
+    source, _, attribute = spec.rpartition(":")
+    if not source:
+        raise QuantbenchError(f"{spec!r} names no attribute; write file.py:Name or package.module:Name")
+    module = _module(source, kind)
+    if not hasattr(module, attribute):
+        raise QuantbenchError(f"{source} has no {attribute!r}")
+    return getattr(module, attribute)
+
+
+def _module(source: str, kind: str) -> ModuleType:
+    if source.endswith(".py"):
+        return _from_file(Path(source))
+    if kind:
+        shipped = shipped_names(kind, ".py")
+        if source in shipped:
+            return _from_file(shipped[source])
+        raise QuantbenchError(
+            f"no {kind.removesuffix('s')} {source!r}; there are {', '.join(shipped)}, or file.py:Name"
+        )
+    try:
+        return importlib.import_module(source)
+    except ImportError as error:
+        raise QuantbenchError(f"cannot import {source}: {error}") from error
+
+
+def _from_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise QuantbenchError(f"{path} does not exist")
+    name = f"quantbench_user_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise QuantbenchError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except (SyntaxError, ImportError, NameError) as error:
+        raise QuantbenchError(f"{path} cannot be loaded: {error}") from error
+    return module

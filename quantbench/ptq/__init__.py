@@ -1,0 +1,1 @@
+"""Post-training quantization: the stages from images to an inspected, measured INT8 model."""

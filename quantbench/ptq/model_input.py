@@ -1,0 +1,96 @@
+"""The image input of a model: its name, layout and size, and the preprocessing that fits it."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import onnx
+from onnx import helper
+
+from quantbench.errors import QuantbenchError
+from quantbench.images.preprocess import Preprocess, preset
+
+DEFAULT_PRESET = "imagenet"
+_CHANNELS = (1, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInput:
+    """`layout` NCHW or NHWC; `height` and `width` None where dynamic; `batch` 0 where dynamic; dtype as numpy's."""
+
+    name: str
+    layout: str
+    channels: int
+    height: int | None
+    width: int | None
+    batch: int
+    dtype: str
+
+
+def image_input(model: onnx.ModelProto, name: str) -> ImageInput:
+    """The only input of `model`, if it is an image. Raises QuantbenchError naming the input otherwise."""
+    stored = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in stored]
+    if len(inputs) != 1:
+        names = ", ".join(value.name for value in inputs) or "none"
+        raise QuantbenchError(
+            f"{name} has {len(inputs)} inputs ({names}); ptq feeds one image input, write a calibrator of your own for "
+            f"others (--calibrator file.py:Class, see calibrators/)"
+        )
+    value = inputs[0]
+    tensor = value.type.tensor_type
+    dims = [d.dim_value if d.HasField("dim_value") else 0 for d in tensor.shape.dim]
+    dtype = str(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+    shown = f"{dtype}[{', '.join(str(d) if d > 0 else '?' for d in dims)}]"
+    if len(dims) != 4 or dtype not in ("float32", "float16", "uint8"):
+        raise QuantbenchError(
+            f"{name}: input {value.name!r} is {shown}, not an image like float32[N, 3, H, W]; give its batches as "
+            f".npy or .npz (--calib-dir batches.npz)"
+        )
+    if dims[1] in _CHANNELS or dims[1] == 0:
+        layout, channels, height, width = "NCHW", dims[1] or 3, dims[2], dims[3]
+    elif dims[3] in _CHANNELS:
+        layout, channels, height, width = "NHWC", dims[3], dims[1], dims[2]
+    else:
+        raise QuantbenchError(f"{name}: input {value.name!r} is {shown}; no axis has 1 or 3 channels, so no image fits")
+    return ImageInput(value.name, layout, channels, height or None, width or None, max(dims[0], 0), dtype)
+
+
+def fitting_preprocess(declared: str | dict[str, Any] | None, image: ImageInput) -> tuple[Preprocess, str]:
+    """The preprocessing to use and how it came about, in words for the report.
+
+    A preset is fitted to the model's size, layout, dtype and channels; a full declaration is taken as it is.
+    Raises QuantbenchError where a declaration does not yield what the model takes.
+    """
+    if isinstance(declared, dict):
+        chosen, origin = Preprocess.from_json(declared), "declared"
+    else:
+        chosen = _fitted(preset(declared or DEFAULT_PRESET), image)
+        origin = f"preset {declared}" if declared else f"preset {DEFAULT_PRESET}, by default: declare with --preprocess"
+    wanted = (image.channels, image.height, image.width)
+    if image.layout == "NHWC":
+        wanted = (image.height, image.width, image.channels)
+    for have, want in zip(chosen.shape, wanted, strict=True):
+        if None not in (have, want) and have != want:
+            raise QuantbenchError(
+                f"preprocessing yields {_text(chosen.shape)}, the model's input {image.name!r} takes {_text(wanted)}"
+            )
+    return chosen, origin
+
+
+def _fitted(base: Preprocess, image: ImageInput) -> Preprocess:
+    fitted = replace(base, layout=image.layout, dtype=image.dtype)
+    if image.channels == 1 and base.channels != "GRAY":
+        mean, std = sum(base.mean) / len(base.mean), sum(base.std) / len(base.std)
+        fitted = replace(fitted, channels="GRAY", mean=(mean,), std=(std,))
+    if image.height is None or image.width is None:
+        return fitted
+    size = (image.height, image.width)
+    if base.letterbox is not None:
+        return replace(fitted, letterbox=size)
+    if base.crop is not None and base.shortest is not None and base.crop != size:
+        return replace(fitted, crop=size, shortest=round(base.shortest / min(base.crop) * max(size)))
+    return fitted
+
+
+def _text(shape: tuple[int | None, ...]) -> str:
+    return "[" + ", ".join("?" if d is None else str(d) for d in shape) + "]"

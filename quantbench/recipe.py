@@ -1,0 +1,154 @@
+"""Schema of a recipe (YAML): everything a run needs, validated before anything starts."""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from quantbench.errors import QuantbenchError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Architecture(_Section):
+    """How to build the torch module that a checkpoint belongs to."""
+
+    factory: str = Field(description="`package.module:callable` or `path/to/file.py:callable` that returns the module")
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    input_shape: tuple[int, ...] = Field(description="shape of one image, for example [3, 224, 224]")
+
+
+class Data(_Section):
+    """Calibration images: a folder (or .npy/.npz of ready batches), or a named data set."""
+
+    calib_dir: Path | None = None
+    dataset: str | None = None
+    preprocess: str | dict[str, Any] | None = None
+    max_images: int = Field(default=512, ge=1)
+    max_bad: int = Field(default=0, ge=0)
+
+
+class Evaluation(_Section):
+    """Images to compare FP32 and INT8 on; the calibration images themselves when none are named."""
+
+    dir: Path | None = None
+    dataset: str | None = None
+    labels: Literal["none", "folder", "file-name"] = "none"
+    max_images: int = Field(default=1024, ge=1)
+    latency: bool = True
+
+
+class Calibration(_Section):
+    """`calibrator`: a name (`quantbench recipes`, calibrators/) or `path/to/file.py:Class`."""
+
+    calibrator: str = "mse"
+    batch_size: int = Field(default=8, ge=1)
+    bias_correction: bool = True
+
+
+class Placement(_Section):
+    """Switches of the Q/DQ placement rules (quantbench/qdq/options.py)."""
+
+    residual: bool = True
+    add_both: bool = False
+    pooling: bool = True
+    share_concat: bool = True
+    share_movers: bool = True
+    head_float: bool = True
+    tiny_channels: int = Field(default=8, ge=0)
+    matmul: bool = False
+    per_channel: bool = True
+    keep_float: tuple[str, ...] = ()
+
+
+class Compile(_Section):
+    """The compiler check. `precision`: of what stays float. `batch`: for a dynamic batch."""
+
+    backend: Literal["auto", "tensorrt-rtx", "none"] = "auto"
+    target: str = "sm86"
+    precision: Literal["fp16", "fp32"] = "fp16"
+    batch: int = Field(default=1, ge=1)
+
+
+class Recipe(_Section):
+    """A whole run. Paths are relative to the folder that the command runs in."""
+
+    name: str = ""
+    description: str = ""
+    model: str | None = None
+    architecture: Architecture | None = None
+    data: Data = Data()
+    evaluation: Evaluation = Evaluation()
+    calibration: Calibration = Calibration()
+    placement: Placement = Placement()
+    compile: Compile = Compile()
+    threads: int = Field(default=0, ge=0)
+    seed: int = 0
+    out: Path | None = None
+
+    def merged(self, changes: Mapping[str, Any]) -> "Recipe":
+        """This recipe with `changes`, a mapping of dotted keys (`data.calib_dir`) to values; None changes nothing."""
+        data = self.model_dump()
+        for key, value in changes.items():
+            if value is None:
+                continue
+            *sections, last = key.split(".")
+            place = data
+            for section in sections:
+                place = place[section]
+            place[last] = value
+        return validated(data, "command line")
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read and validate a recipe. Raises QuantbenchError, one line, for anything wrong with it."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise QuantbenchError(f"cannot read recipe {path}: {getattr(error, 'strerror', None) or error}") from error
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" at line {where.line + 1}" if where is not None else ""
+        raise QuantbenchError(f"recipe {path} is not valid YAML{line}: {getattr(error, 'problem', error)}") from error
+    if not isinstance(data, dict):
+        raise QuantbenchError(f"recipe {path} is not a mapping of keys to values")
+    return validated(data, str(path))
+
+
+def validated(data: Mapping[str, Any], source: str) -> Recipe:
+    """`data` as a Recipe. Raises QuantbenchError naming the key, with the nearest known one for a typo."""
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        raise QuantbenchError(f"recipe {source}: {_explain(error)}") from error
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    key = ".".join(path)
+    if first["type"] != "extra_forbidden":
+        return f"{key} = {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+    known = _keys_of(path[:-1])
+    near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+    return f"unknown key {key!r}; {hint}"
+
+
+def _keys_of(path: list[str]) -> list[str]:
+    section: type[BaseModel] = Recipe
+    for name in path:
+        annotation = section.model_fields[name].annotation
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        found = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+        if found is None:
+            return []
+        section = found
+    return list(section.model_fields)
