@@ -141,6 +141,8 @@ def _stamp(rng: np.random.Generator, digit: NDArray[np.uint8], options: SceneOpt
     alpha = np.asarray(picture.rotate(angle, Image.Resampling.BICUBIC, expand=True), np.float32) / 255.0
     rows, columns = (np.flatnonzero((alpha > 0.3).any(axis=axis)) for axis in (1, 0))
     alpha = alpha[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    if max(alpha.shape) > options.size:  # a large digit, rotated, in a small scene
+        alpha = alpha[: options.size, : options.size]
     short = 8 - alpha.shape[1]
     return np.pad(alpha, ((0, 0), (short // 2, short - short // 2))) if short > 0 else alpha
 
