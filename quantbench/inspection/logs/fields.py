@@ -40,6 +40,10 @@ _LAYER_MEMORY = re.compile(
 _FUSION_NAME = re.compile(r"^(?P<pass>[A-Za-z]\w*): (?P<rest>[Ff]using .*)$", re.DOTALL)
 
 
+# 8.0's own form: `-----------SqueezePushDown kSQUEEZE_JOIN case: A --> squeeze --> B`.
+_SQUEEZE = re.compile(r"^-+SqueezePushDown kSQUEEZE_(?P<case>[A-Z]+) case: (?P<layers>.*)$")
+
+
 def parse_fields(kind: str, message: str) -> Fields:
     """Parts of `message`, {} where the kind has none or the line is cut off before they are complete."""
     parser = _PARSERS.get(kind)
@@ -77,6 +81,9 @@ def _int(text: str) -> int:
 
 
 def _pass_run(message: str) -> Fields:
+    squeeze = _SQUEEZE.match(message)
+    if squeeze:
+        return {"pass": f"SqueezePushDown{squeeze['case'].capitalize()}", "layer": squeeze["layers"]}
     name, on, layer = message.removeprefix("Running: ").partition(" on ")
     return {"pass": name.strip(), "layer": layer} if on else {"pass": name.strip()}
 
@@ -119,7 +126,9 @@ def _duplicate(message: str) -> Fields:
 
 
 def _retype(message: str) -> Fields:
-    found = re.match(r"^Swap the layer type of (?P<layer>.*) from (?P<from>\S+) to (?P<to>\S+)\s*$", message)
+    found = re.match(
+        r"^(?:Swap the|Convert) layer type of (?P<layer>.*) from (?P<from>\S+) to (?P<to>\S+)\s*$", message
+    )
     return found.groupdict() if found else _NOTHING
 
 

@@ -17,6 +17,8 @@ _TRTEXEC = re.compile(
 _PYTHON = re.compile(
     r"\s*(?:\[TensorRT\] (?P<level>VERBOSE|INFO|WARNING|ERROR|INTERNAL_ERROR):"
     r"|TensorRT (?P<level2>VERBOSE|INFO|WARNING|ERROR|INTERNAL_ERROR):?"
+    r"|\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d +(?P<level4>VERBOSE|INFO|WARNING|ERROR|INTERNAL_ERROR)\]"
+    r"|(?P<level5>VERBOSE|INFO|WARNING|ERROR|INTERNAL_ERROR): \[[\w -]*TensorRT[\w -]*\] -"
     r"|(?:ILogger\.)?Severity\.(?P<level3>VERBOSE|INFO|WARNING|ERROR|INTERNAL_ERROR):?)(?: |$)"
 )
 
@@ -30,7 +32,7 @@ class Prefix(NamedTuple):
     message: str
 
 
-_FIRST = frozenset("[TSI ")
+_FIRST = frozenset("[TSIVWE ")
 
 
 def split_prefix(line: str) -> Prefix:
@@ -43,6 +45,6 @@ def split_prefix(line: str) -> Prefix:
             return Prefix(_LEVELS[letter], source is not None, found["time"] or "", line[found.end() :])
         found = _PYTHON.match(line)
         if found:
-            word = found["level"] or found["level2"] or found["level3"]
+            word = next(filter(None, found.groups()))
             return Prefix(_LEVELS[word], True, "", line[found.end() :])
     return Prefix("", False, "", line)

@@ -1,0 +1,1 @@
+"""The optimizer passes that TensorRT logs: one entry a pass."""
