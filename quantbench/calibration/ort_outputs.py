@@ -1,6 +1,7 @@
 """Run a network in onnxruntime and hand out chosen inner tensors, one batch in flight, nothing kept."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -42,20 +43,31 @@ class InnerTensors:
         if not self._fetch:
             return
         count = next(iter(feed.values())).shape[0]
-        outputs = self._session.run(self._fetch, self._padded(feed, count))
+        outputs = self._session.run(self._fetch, padded(feed, self._batch))
         outputs.reverse()
         for name in self._names:
             array = outputs.pop()  # the list lets go of each array, so memory falls while the caller counts
-            if not self._maxima and self._batch and count < self._batch and array.ndim:
-                array = array[: array.shape[0] // self._batch * count]
-            yield name, array
+            yield name, array if self._maxima else unpadded(array, self._batch, count)
 
-    def _padded(self, feed: Feed, count: int) -> dict[str, NDArray[np.generic]]:
-        if not self._batch or count == self._batch:
-            return dict(feed)
-        if count > self._batch:
-            raise QuantbenchError(f"batch of {count} images for a model with static batch {self._batch}")
-        return {name: np.resize(array, (self._batch, *array.shape[1:])) for name, array in feed.items()}
+
+def padded(feed: Feed, batch: int) -> dict[str, NDArray[np.generic]]:
+    """`feed` with its images repeated up to `batch`; as it is where `batch` is 0 or already met.
+
+    Raises QuantbenchError where there are more images than a static batch holds.
+    """
+    count = next(iter(feed.values())).shape[0]
+    if not batch or count == batch:
+        return dict(feed)
+    if count > batch:
+        raise QuantbenchError(f"batch of {count} images for a model with static batch {batch}")
+    return {name: np.resize(array, (batch, *array.shape[1:])) for name, array in feed.items()}
+
+
+def unpadded(array: NDArray[Any], batch: int, count: int) -> NDArray[Any]:
+    """The part of an output that belongs to the first `count` images of `batch` (0: dynamic, nothing was padded)."""
+    if not batch or count == batch or not array.ndim:
+        return array
+    return array[: array.shape[0] // batch * count]
 
 
 def static_batch(model: onnx.ModelProto) -> int:

@@ -1,7 +1,7 @@
 """The image input of a model: its name, layout and size, and the preprocessing that fits it."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import onnx
 from onnx import helper
@@ -18,12 +18,12 @@ class ImageInput:
     """`layout` NCHW or NHWC; `height` and `width` None where dynamic; `batch` 0 where dynamic; dtype as numpy's."""
 
     name: str
-    layout: str
+    layout: Literal["NCHW", "NHWC"]
     channels: int
     height: int | None
     width: int | None
     batch: int
-    dtype: str
+    dtype: Literal["float32", "float16", "uint8"]
 
 
 def image_input(model: onnx.ModelProto, name: str) -> ImageInput:
@@ -39,13 +39,14 @@ def image_input(model: onnx.ModelProto, name: str) -> ImageInput:
     value = inputs[0]
     tensor = value.type.tensor_type
     dims = [d.dim_value if d.HasField("dim_value") else 0 for d in tensor.shape.dim]
-    dtype = str(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+    dtype: Any = str(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
     shown = f"{dtype}[{', '.join(str(d) if d > 0 else '?' for d in dims)}]"
     if len(dims) != 4 or dtype not in ("float32", "float16", "uint8"):
         raise QuantbenchError(
             f"{name}: input {value.name!r} is {shown}, not an image like float32[N, 3, H, W]; give its batches as "
             f".npy or .npz (--calib-dir batches.npz)"
         )
+    layout: Literal["NCHW", "NHWC"]
     if dims[1] in _CHANNELS or dims[1] == 0:
         layout, channels, height, width = "NCHW", dims[1] or 3, dims[2], dims[3]
     elif dims[3] in _CHANNELS:
@@ -66,7 +67,7 @@ def fitting_preprocess(declared: str | dict[str, Any] | None, image: ImageInput)
     else:
         chosen = _fitted(preset(declared or DEFAULT_PRESET), image)
         origin = f"preset {declared}" if declared else f"preset {DEFAULT_PRESET}, by default: declare with --preprocess"
-    wanted = (image.channels, image.height, image.width)
+    wanted: tuple[int | None, ...] = (image.channels, image.height, image.width)
     if image.layout == "NHWC":
         wanted = (image.height, image.width, image.channels)
     for have, want in zip(chosen.shape, wanted, strict=True):

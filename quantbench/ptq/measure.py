@@ -1,0 +1,94 @@
+"""The measuring stage: FP32 against INT8 in onnxruntime, on images: outputs, layers, latency, size."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx
+from numpy.typing import NDArray
+
+from quantbench.calibration.ort_outputs import Feed, padded, static_batch, unpadded
+from quantbench.evaluate.latency import interleaved
+from quantbench.evaluate.layers import layer_errors
+from quantbench.evaluate.outputs import Run, compare_outputs
+from quantbench.images.source import Source
+from quantbench.ort import create_session
+from quantbench.progress import Progress
+from quantbench.ptq.quantize import ORT_MODEL, QDQ_MODEL
+from quantbench.ptq.sources import at_most, feeds, labelled
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+_LAYER_IMAGES = 32
+
+
+def measure(
+    model: onnx.ModelProto,
+    nodes: list[str],
+    input_name: str,
+    source: Source,
+    calibration: Source,
+    folder: Path,
+    progress: Progress,
+    *,
+    batch: int,
+    max_bad: int,
+    threads: int,
+    latency: bool,
+) -> dict[str, Any]:
+    """What evaluation.json holds. `nodes`: quantized layers; `source`: images to compare on; models are in `folder`."""
+    reference = create_session(model, threads=threads)
+    quantized = create_session(folder / ORT_MODEL, threads=threads)
+    fixed = static_batch(model)
+    with progress.task("FP32 against INT8", len(source)) as advance:
+        outputs = compare_outputs(
+            runner(reference, fixed),
+            runner(quantized, fixed),
+            labelled(source, input_name, batch, max_bad=max_bad),
+            on_batch=advance,
+        )
+    few = at_most(calibration, _LAYER_IMAGES)
+    with progress.task("Error of each layer", len(few)) as advance:
+        layers = layer_errors(
+            model,
+            onnx.load(str(folder / ORT_MODEL)),
+            nodes,
+            feeds(few, input_name, batch, max_bad=max_bad),
+            threads=threads,
+            on_batch=advance,
+        )
+    result: dict[str, Any] = {
+        "outputs": {name: value.to_json() for name, value in outputs.items()},
+        "layers": [error.to_json() for error in layers],
+        "bytes": {
+            "float": model.ByteSize(),
+            "qdq": _size(folder / QDQ_MODEL),
+            "onnxruntime": _size(folder / ORT_MODEL),
+        },
+    }
+    if latency:
+        size = fixed or 1
+        one = padded(next(iter(feeds(few, input_name, size, max_bad=max_bad))), fixed)
+        result["latency"] = {
+            name: value.to_json()
+            for name, value in interleaved(
+                {"float": lambda: reference.run(None, one), "int8": lambda: quantized.run(None, one)},
+                batch=size,
+                threads=threads,
+            ).items()
+        }
+    return result
+
+
+def runner(session: "onnxruntime.InferenceSession", batch: int) -> Run:
+    """A function from feed to outputs that pads for a static `batch` (0: dynamic) and cuts the padding off again."""
+
+    def run(feed: Feed) -> list[NDArray[Any]]:
+        count = next(iter(feed.values())).shape[0]
+        return [unpadded(array, batch, count) for array in session.run(None, padded(feed, batch))]
+
+    return run
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
