@@ -1,34 +1,90 @@
-"""What every backend speaks: options in, an engine and its log out, and a word on whether it is there."""
+"""Plain data that every backend speaks: what to build, what came out, what a machine can do."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+
+from quantbench.calibration.ranges import Ranges
+from quantbench.engines.shapes import Profile
+
+PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8", "best")
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """What a user may ask of a build; the defaults are what the backend itself would do.
+
+    Sizes are bytes. What a backend lacks is refused by `quantbench.engines.refuse`, never ignored.
+    """
+
+    precisions: frozenset[str] = frozenset()
+    """Names of `PRECISIONS`; none leaves the types of the ONNX file (and TF32 on, as TensorRT does)."""
+    strongly_typed: bool | None = None
+    """None: strongly typed where the version knows nothing else or the model carries Q/DQ."""
+    profiles: tuple[Profile, ...] = ()
+    """Optimization profiles; none gives a dynamic batch one profile `1:default_batch:default_batch`."""
+    default_batch: int = 8
+    targets: tuple[str, ...] = ()
+    """GPU architectures for an ahead-of-time build ("sm86"); TensorRT-RTX only."""
+    pools: Mapping[str, int] = field(default_factory=dict)
+    """Memory pool (workspace, dla_managed_sram, …, spelled as MemoryPoolType in lower case) to bytes."""
+    timing_cache: Path | None = None
+    tactic_sources: tuple[str, ...] = ()
+    """As trtexec: "+NAME" or "-NAME", applied to the default set in order."""
+    optimization_level: int | None = None
+    refittable: bool = False
+    version_compatible: bool = False
+    hardware_compatible: str = ""
+    """"" or a HardwareCompatibilityLevel in lower case: ampere_plus, same_compute_capability."""
+    sparsity: bool = False
+    dla_core: int | None = None
+    gpu_fallback: bool = False
+    layer_precisions: tuple[tuple[str, str], ...] = ()
+    """(fnmatch pattern of layer names, precision), the last match wins."""
+    precision_constraints: str = "none"
+    """none, prefer or obey."""
+    ranges: Ranges | None = None
+    """Ranges of activations, for INT8 of a model without Q/DQ."""
+    calibrator: object | None = None
+    """An instance of `quantbench.calibrator.Calibrator`, for TensorRT 10 and older."""
+    log_file: Path | None = None
+    """Where the verbose log goes; None keeps it in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildResult:
+    """An engine as bytes, with all that is needed to say where it came from.
+
+    `log` is the verbose build log, or "" where `log_file` holds it; read either through `log_lines`.
+    """
+
+    engine: bytes
+    backend: str
+    version: str
+    seconds: float
+    log: str = ""
+    log_file: Path | None = None
+    targets: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What quantbench decided on its own (a default profile, a cast pass), one sentence each."""
+
+    def log_lines(self) -> Iterator[str]:
+        """Lines of the build log without line ends; raises OSError if `log_file` is gone."""
+        if self.log_file is None:
+            yield from self.log.splitlines()
+            return
+        with self.log_file.open(encoding="utf-8", errors="replace") as stream:
+            for line in stream:
+                yield line.rstrip("\n")
 
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """Whether a backend works on this machine, its version, what it can do here, and how to get what is missing."""
+    """One backend on this machine. `can` holds some of: build, run, calibrate, inspect, train."""
 
     name: str
     available: bool
     version: str = ""
     can: tuple[str, ...] = ()
-    reason: str = ""
+    detail: str = ""
     how_to_install: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class BuildOptions:
-    """Options of an engine build. `shapes`: input name to (min, opt, max) shapes, for dynamic inputs."""
-
-    target: str = "sm86"
-    shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class BuildResult:
-    """The serialized engine and the verbose log, one message a line, with `Severity.VERBOSE` and the like in front."""
-
-    engine: bytes
-    log: str
-    backend: str
-    version: str
-    seconds: float

@@ -1,107 +1,116 @@
-"""TensorRT-RTX: NVIDIA's real compiler, ahead of time, for a named GPU family and without a GPU."""
+"""TensorRT-RTX: ahead-of-time builds for a list of GPU architectures, with no GPU in the machine."""
 
-import importlib.util
-import platform
 import time
 from pathlib import Path
 from typing import Any
 
-from quantbench.engines.base import Availability, BuildOptions, BuildResult
+from quantbench.engines.base import BuildOptions, BuildResult
+from quantbench.engines.build_log import BuildLog
+from quantbench.engines.parse_errors import build_error, parser_error
+from quantbench.engines.shapes import complete_profiles
 from quantbench.errors import QuantbenchError
 
-NAME = "tensorrt-rtx"
-TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
-_INSTALL = "pip install tensorrt-rtx (wheels: Linux x86-64 and Windows)"
-
-
-def availability() -> Availability:
-    """Whether TensorRT-RTX can be imported here; never raises."""
-    if importlib.util.find_spec("tensorrt_rtx") is None:
-        reason = "not installed"
-        if platform.system() == "Linux" and platform.machine() != "x86_64":
-            reason = f"no wheel for {platform.machine()}"
-        return Availability(NAME, False, reason=reason, how_to_install=_INSTALL)
-    try:
-        import tensorrt_rtx as trt
-    except (ImportError, OSError, RuntimeError) as error:
-        return Availability(NAME, False, reason=str(error).splitlines()[0], how_to_install=_INSTALL)
-    return Availability(NAME, True, trt.__version__, ("build", "inspect"))
+BACKEND = "tensorrt-rtx"
+DEFAULT_TARGETS = ("sm86",)
 
 
 def build(model: Path, options: BuildOptions) -> BuildResult:
-    """Compile the ONNX file `model` (external data beside it) for `options.target`.
+    """Compile the ONNX file `model` (external data is found beside it) for `options.targets`, default sm86.
 
-    Dynamic inputs need shapes in `options`. Raises QuantbenchError where TensorRT-RTX is absent, the target or a shape
-    is unknown, or the parser or builder refuses the model (with the node, the operator and NVIDIA's own words).
+    The network is strongly typed: types come from the file, INT8 from its Q/DQ. Precisions and ranges are carried
+    out on the ONNX before (`quantbench.engines.prepare`), not here. Layers are read from the log by
+    `quantbench.inspection`.
+
+    Raises QuantbenchError where the wheel is missing, the file has an operator that the parser lacks (the line names
+    node and operator), a shape is missing, a target is unknown or the build fails.
     """
-    found = availability()
-    if not found.available:
-        raise QuantbenchError(f"TensorRT-RTX is not here ({found.reason}); {found.how_to_install}")
-    if options.target not in TARGETS:
-        raise QuantbenchError(f"TensorRT-RTX has no target {options.target!r}; it has {', '.join(TARGETS)}")
-    import tensorrt_rtx as trt
+    trt = load()
+    targets = options.targets or DEFAULT_TARGETS
+    started = time.monotonic()
+    header = f"quantbench.build [TensorRT-RTX v{trt.__version__}] # {model} {','.join(targets)}"
+    with BuildLog(header, options.log_file) as log:
+        builder = trt.Builder(_logger(trt, log))
+        network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+        parser = trt.OnnxParser(network, builder.logger)
+        if not parser.parse_from_file(str(model)):
+            raise parser_error(model, BACKEND, parser, log.errors)
+        config = builder.create_builder_config()
+        _configure(trt, config, options, targets)
+        notes = _add_profiles(builder, network, config, options)
+        plan = builder.build_serialized_network(network, config)
+        if plan is None:
+            raise build_error(model, BACKEND, log.errors, options.log_file)
+        return BuildResult(
+            engine=bytes(memoryview(plan)),
+            backend=BACKEND,
+            version=trt.__version__,
+            seconds=time.monotonic() - started,
+            log=log.text(),
+            log_file=options.log_file,
+            targets=tuple(targets),
+            notes=notes,
+        )
 
-    log = _logger(trt)
-    start = time.monotonic()
-    builder = trt.Builder(log)
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, log)
-    if not parser.parse_from_file(str(model)):
-        raise QuantbenchError(f"TensorRT-RTX cannot parse {model}: {_parser_error(parser)}")
-    config = builder.create_builder_config()
-    config.num_compute_capabilities = 1
-    config.set_compute_capability(getattr(trt.ComputeCapability, options.target.upper()), 0)
+
+def load() -> Any:
+    """Import `tensorrt_rtx`; raises QuantbenchError with the way to get it."""
+    try:
+        import tensorrt_rtx
+    except (ImportError, OSError) as error:
+        raise QuantbenchError(
+            f"tensorrt-rtx cannot be loaded ({error}); pip install tensorrt-rtx (Linux or Windows, x86-64)"
+        ) from error
+    return tensorrt_rtx
+
+
+def known_targets(trt: Any) -> tuple[str, ...]:
+    """Architectures that this wheel compiles for, as users write them (sm75 …)."""
+    return tuple(sorted(name.lower() for name in trt.ComputeCapability.__members__ if name.startswith("SM")))
+
+
+def _configure(trt: Any, config: Any, options: BuildOptions, targets: tuple[str, ...]) -> None:
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    _add_profile(builder, config, network, options)
-    engine = builder.build_serialized_network(network, config)
-    if engine is None:
-        raise QuantbenchError(f"TensorRT-RTX cannot build {model} for {options.target}: {log.last_error}")
-    return BuildResult(bytes(engine), "\n".join(log.lines) + "\n", NAME, found.version, time.monotonic() - start)
+    config.num_compute_capabilities = len(targets)
+    for index, target in enumerate(targets):
+        capability = trt.ComputeCapability.__members__.get(target.upper())
+        if capability is None or not config.set_compute_capability(capability, index):
+            known = ", ".join(known_targets(trt))
+            raise QuantbenchError(f"tensorrt-rtx {trt.__version__} has no target {target!r}; it knows {known}")
+    flags = trt.BuilderFlag
+    for wanted, flag in (
+        (options.refittable, flags.REFIT),
+        (options.version_compatible, flags.VERSION_COMPATIBLE),
+        (options.sparsity, flags.SPARSE_WEIGHTS),
+    ):
+        if wanted:
+            config.set_flag(flag)
+    if "fp32" in options.precisions and "tf32" not in options.precisions:
+        config.clear_flag(flags.TF32)
+    for name, size in options.pools.items():
+        config.set_memory_pool_limit(trt.MemoryPoolType.__members__[name.upper()], size)
+    if options.optimization_level is not None:
+        config.builder_optimization_level = options.optimization_level
 
 
-def _logger(trt: Any) -> Any:
-    class Log(trt.ILogger):  # type: ignore[misc, name-defined, unused-ignore]
-        """Keeps every message, one line each, the way `print(severity, message)` of NVIDIA's samples does."""
-
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.lines: list[str] = []
-            self.last_error = "no reason given; see build.log"
-
-        def log(self, severity: Any, message: str) -> None:
-            prefix = f"{severity} "
-            first, *rest = message.split("\n")
-            # Lines after `Layers:` carry no prefix in any of NVIDIA's logs.
-            self.lines += [prefix + first, *rest]
-            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
-                self.last_error = first
-
-    return Log()
+def _add_profiles(builder: Any, network: Any, config: Any, options: BuildOptions) -> tuple[str, ...]:
+    tensors = [network.get_input(i) for i in range(network.num_inputs)]
+    shapes = {tensor.name: tuple(tensor.shape) for tensor in tensors}
+    profiles, notes = complete_profiles(shapes, options.profiles, options.default_batch)
+    for profile in profiles:
+        made = builder.create_optimization_profile()
+        for name, (low, best, high) in profile.shapes.items():
+            made.set_shape(name, low, best, high)
+        if config.add_optimization_profile(made) < 0:
+            raise QuantbenchError(f"{BACKEND} refused the optimization profile {dict(profile.shapes)}")
+    return notes
 
 
-def _parser_error(parser: Any) -> str:
-    if not parser.num_errors:
-        return "no reason given"
-    error = parser.get_error(0)
-    node = error.node_name() if hasattr(error, "node_name") else ""
-    operator = error.node_operator() if hasattr(error, "node_operator") else ""
-    where = f"node {node!r} ({operator}): " if node or operator else ""
-    return f"{where}{error.desc()}".split("\n")[0]
+def _logger(trt: Any, log: BuildLog) -> Any:
+    # Made by type(): the base class is only known at run time.
+    def start(self: Any) -> None:
+        trt.ILogger.__init__(self)
 
+    def write(self: Any, severity: Any, message: str) -> None:
+        log.write(int(severity), message)
 
-def _add_profile(builder: Any, config: Any, network: Any, options: BuildOptions) -> None:
-    inputs = [network.get_input(i) for i in range(network.num_inputs)]
-    unknown = [name for name in options.shapes if name not in {tensor.name for tensor in inputs}]
-    if unknown:
-        raise QuantbenchError(f"no input {unknown[0]!r}; the inputs are {', '.join(tensor.name for tensor in inputs)}")
-    if all(-1 not in tuple(tensor.shape) for tensor in inputs):
-        return
-    profile = builder.create_optimization_profile()
-    for tensor in inputs:
-        given = options.shapes.get(tensor.name)
-        shape = tuple(tensor.shape)
-        if given is None and -1 in shape:
-            raise QuantbenchError(f"input {tensor.name!r} has dynamic shape {list(shape)}; give its shapes")
-        low, best, high = given or (shape, shape, shape)
-        profile.set_shape(tensor.name, low, best, high)
-    config.add_optimization_profile(profile)
+    return type("Logger", (trt.ILogger,), {"__init__": start, "log": write})()
