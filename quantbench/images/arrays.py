@@ -1,5 +1,7 @@
 """Arrays: `.npy` and `.npz` files as a source of ready inputs."""
 
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +87,7 @@ def _open(file: Path, key: str | None) -> tuple[NDArray[Any], NDArray[Any] | Non
             with np.load(file, allow_pickle=False) as stored:
                 array = stored[_key(file, stored.files, key)]
                 labels = stored["labels"] if "labels" in stored.files else None
-    except (OSError, ValueError, EOFError, KeyError, SyntaxError) as error:
+    except (OSError, ValueError, EOFError, KeyError, SyntaxError, zipfile.BadZipFile, zlib.error) as error:
         reason = " ".join(str(error).split())
         raise QuantbenchError(f"{file} cannot be read as an array without pickled objects ({reason})") from error
     if array.ndim < 2 or array.dtype.kind not in "fiu" or len(array) == 0:
