@@ -22,8 +22,3 @@ def to_hex(value: float) -> str:
     Raises OverflowError for finite values beyond float32.
     """
     return format(int.from_bytes(struct.pack(">f", value), "big"), "x")
-
-
-def round_to_float32(value: float) -> float:
-    """`value` as the nearest float32. Raises OverflowError for finite values beyond float32."""
-    return float(struct.unpack(">f", struct.pack(">f", value))[0])

@@ -1,0 +1,89 @@
+"""A calibration cache and a float model to an explicitly quantized model: what `calib` was to TensorRT 10, for 11."""
+
+import dataclasses
+import glob
+import math
+from dataclasses import dataclass
+
+import onnx
+
+from quantbench.cache import tensorrt
+from quantbench.cache.carry import Carried, attach
+from quantbench.cache.check import CheckResult, check
+from quantbench.cache.model import CalibrationCache
+from quantbench.calibration.ranges import Ranges
+from quantbench.errors import QuantbenchError
+from quantbench.graph.onnx_view import view_of
+from quantbench.graph.view import GraphView
+from quantbench.qdq.insert import activation_scales, insert_qdq
+from quantbench.qdq.options import PlacementOptions
+from quantbench.qdq.place import place
+from quantbench.qdq.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class ToQdq:
+    """The Q/DQ model, the plan that it carries out, and how the cache matched."""
+
+    model: onnx.ModelProto
+    plan: Plan
+    check: CheckResult
+
+
+def to_qdq(
+    model: onnx.ModelProto,
+    cache: CalibrationCache,
+    options: PlacementOptions | None = None,
+    *,
+    int8_weights: bool = False,
+) -> ToQdq:
+    """Place Q/DQ in `model` (a copy) by the rules of quantbench.qdq with the ranges of `cache`.
+
+    A layer whose input has no range, neither its own nor one that follows (see `implicit`), stays float. Raises
+    QuantbenchError for a model that is quantized already and for a cache that fits no layer of it.
+    """
+    if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node):
+        raise QuantbenchError("the model holds Q/DQ nodes already; give the float model that the cache was made for")
+    view = view_of(model)
+    result = check(cache, view)
+    plan = plan_with(view, result.meaning.ranges, options or PlacementOptions())
+    if not plan.weights:
+        raise QuantbenchError(
+            f"no range of the cache reaches a layer: {len(result.matching.matches)} of {len(cache.by_name)} entries "
+            f"match a tensor of the model; is it the model that the cache was made for? (`quantbench cache check`)"
+        )
+    quantized = insert_qdq(model, plan, result.meaning.ranges, int8_weights=int8_weights)
+    attach(quantized, _carried(cache, result, plan))
+    return ToQdq(quantized, plan, result)
+
+
+def plan_with(view: GraphView, ranges: Ranges, options: PlacementOptions) -> Plan:
+    """The plan of the rules, without the layers and sites whose input has no range in `ranges`."""
+    plan = place(view, options)
+    weighted = {site.node for site in plan.weights}
+    unknown = {site.node: site.tensor for site in plan.activations if site.tensor not in ranges}
+    names = tuple(glob.escape(node) for node in unknown if node in weighted)
+    if names:
+        # Placed anew, so that the rules that look at quantized neighbours see these layers as float.
+        plan = place(view, dataclasses.replace(options, keep_float=options.keep_float + names))
+    reasons = {node: f"no range for {tensor} in the cache" for node, tensor in unknown.items() if node in weighted}
+    kept = {node: reasons.get(node, why) for node, why in plan.kept_float.items()}
+    sites = tuple(site for site in plan.activations if site.tensor in ranges)
+    return Plan(sites, plan.weights, kept)
+
+
+def _carried(cache: CalibrationCache, result: CheckResult, plan: Plan) -> Carried:
+    """Every entry under the name of the model's tensor (the first entry of a tensor), and what the Qs got."""
+    names = {match.entry: match.tensor for match in result.matching.matches}
+    scales: dict[str, float] = {}
+    for name, entry in cache.by_name.items():
+        if math.isfinite(entry.scale):
+            scales.setdefault(names.get(name, name), entry.scale)
+    applied = {name: float(scale) for name, scale in activation_scales(plan, result.meaning.ranges).items()}
+    native = cache.dialect == tensorrt.DIALECT
+    return Carried(
+        cache.version if native else tensorrt.DEFAULT_VERSION,
+        cache.algorithm if native else tensorrt.DEFAULT_ALGORITHM,
+        scales,
+        applied,
+    )
