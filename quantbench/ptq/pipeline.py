@@ -1,0 +1,242 @@
+"""`quantbench ptq` from a recipe to a finished run folder. Each stage is skipped while what it depends on is unchanged."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from quantbench.atomic import write_json
+from quantbench.calibration.find_ranges import find_ranges
+from quantbench.calibration.ort_outputs import static_batch
+from quantbench.calibration.ranges import Ranges
+from quantbench.engines import tensorrt_rtx
+from quantbench.graph.load import load_model, model_sha256
+from quantbench.graph.onnx_view import view_of
+from quantbench.graph.view import GraphView
+from quantbench.images.source import Source
+from quantbench.progress import Progress
+from quantbench.provenance import provenance
+from quantbench.ptq.cache_policy import CACHE, Policy, cached_ranges, write_cache
+from quantbench.ptq.calibrate import calibrate
+from quantbench.ptq.calibrator_choice import Choice, choose
+from quantbench.ptq.compile_check import ENGINE, LAYERS, LOG, compile_check
+from quantbench.ptq.measure import measure
+from quantbench.ptq.model_input import ImageInput, fitting_preprocess, image_input
+from quantbench.ptq.quantize import BIAS_IMAGES, ORT_MODEL, QDQ_MODEL, quantize, refuse_quantized
+from quantbench.ptq.resolve import display_name, model_path
+from quantbench.ptq.sources import at_most, dataset_source, feeds, folder_source
+from quantbench.ptq.tensors import calibrated_tensors
+from quantbench.qdq.ops import WEIGHTED
+from quantbench.qdq.options import PlacementOptions
+from quantbench.qdq.place import place
+from quantbench.qdq.plan import Plan
+from quantbench.recipe import Recipe
+from quantbench.run_folder import RunFolder, digest
+
+EVALUATION = "evaluation.json"
+RANGES = "ranges.json"
+RUN = "run.json"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that is known before the first image runs; making it touches no file of the run folder."""
+
+    recipe: Recipe
+    path: Path
+    model: onnx.ModelProto
+    view: GraphView
+    image: ImageInput
+    plan: Plan
+    choice: Choice
+    calibration: Source
+    evaluation: Source
+    facts: dict[str, Any]
+
+
+def run_ptq(
+    recipe: Recipe, progress: Progress, *, overwrite: bool = False, cache: Policy = "check"
+) -> tuple[RunFolder, dict[str, Any]]:
+    """Do or finish the run of `recipe`; returns its folder and what run.json holds. Raises QuantbenchError."""
+    folder = RunFolder(recipe.out or Path("runs") / f"{display_name(recipe)}-{Path(recipe.calibration.calibrator).stem}")
+    run = prepare(recipe, folder)
+    facts = run.facts
+    owner = {"model": facts["model"]["sha256"], "data": facts["data"]["sha256"], "method": facts["method"]}
+    folder.claim({"command": "ptq", "model": str(recipe.model), "sha256": facts["model"]["sha256"]}, overwrite=overwrite)
+    given = cached_ranges(folder.path, owner, cache)
+    if cache == "refresh":
+        owner_key = [owner, provenance(recipe.seed)["time"]]
+    else:
+        owner_key = [owner]
+    ranges = _ranges(run, folder, owner, owner_key, given, progress)
+
+    quantize_key = [facts["model"]["sha256"], digest(ranges.to_json()), recipe.placement.model_dump(),
+                    recipe.calibration.bias_correction, facts["data"]["sha256"]]  # fmt: skip
+    folder.stage(
+        "quantize", quantize_key, [QDQ_MODEL, ORT_MODEL], lambda: _quantize(run, ranges, folder.path, progress)
+    )
+    _compile(run, folder, quantize_key, progress)
+    evaluate_key = [quantize_key, facts["evaluation"]["sha256"], recipe.evaluation.latency, recipe.threads]
+    folder.stage("evaluate", evaluate_key, [EVALUATION], lambda: _measure(run, folder.path, progress))
+    record = {
+        **provenance(recipe.seed),
+        "kind": "ptq",
+        "recipe": recipe.model_dump(mode="json"),
+        **facts,
+        "evaluation_result": json.loads((folder.path / EVALUATION).read_text(encoding="utf-8")),
+        "compiler": _compiler_facts(folder.path),
+    }
+    write_json(folder.path / RUN, record)
+    return folder, record
+
+
+def prepare(recipe: Recipe, folder: RunFolder) -> Prepared:
+    """Load and check model, data and plan. Raises QuantbenchError for whatever is wrong with them."""
+    choice = choose(recipe.calibration.calibrator)
+    path = model_path(recipe, folder.state)
+    model = load_model(path)
+    refuse_quantized(model, str(path))
+    image = image_input(model, str(path))
+    preprocess, origin = fitting_preprocess(recipe.data.preprocess, image)
+    calibration = _calibration_source(recipe, preprocess)
+    evaluation, what = _evaluation_source(recipe, preprocess, calibration)
+    view = view_of(model)
+    plan = place(view, PlacementOptions(**recipe.placement.model_dump()))
+    facts = {
+        "model": {"name": display_name(recipe), "path": str(path), "sha256": model_sha256(path)},
+        "data": {"images": len(calibration), "sha256": calibration.sha256(),
+                 "preprocess": preprocess.to_json(), "preprocess_words": preprocess.describe(),
+                 "preprocess_origin": origin},
+        "evaluation": {"what": what, "images": len(evaluation), "sha256": evaluation.sha256()},
+        "method": choice.method,
+        "placement": {
+            "weighted": [node.name for node in view.nodes if node.op in WEIGHTED],
+            "quantized": sorted({site.node for site in plan.weights}),
+            "kept_float": dict(plan.kept_float),
+            "tensors": len(plan.tensors),
+        },
+    }  # fmt: skip
+    return Prepared(recipe, path, model, view, image, plan, choice, calibration, evaluation, facts)
+
+
+def _calibration_source(recipe: Recipe, preprocess: Any) -> Source:
+    from quantbench.errors import QuantbenchError
+
+    data = recipe.data
+    if data.calib_dir is not None:
+        return at_most(folder_source(data.calib_dir, preprocess), data.max_images)
+    if data.dataset is not None:
+        return at_most(dataset_source(data.dataset, preprocess), data.max_images)
+    raise QuantbenchError("no calibration images: give --calib-dir FOLDER, or data.dataset in a recipe")
+
+
+def _evaluation_source(recipe: Recipe, preprocess: Any, calibration: Source) -> tuple[Source, str]:
+    wanted = recipe.evaluation
+    if wanted.dir is not None:
+        return at_most(folder_source(wanted.dir, preprocess, wanted.labels), wanted.max_images), str(wanted.dir)
+    if wanted.dataset is not None:
+        return at_most(dataset_source(wanted.dataset, preprocess), wanted.max_images), wanted.dataset
+    return at_most(calibration, wanted.max_images), "the calibration images themselves (name others with --eval-dir)"
+
+
+def _ranges(
+    run: Prepared, folder: RunFolder, owner: dict[str, str], key: list[Any], given: Ranges | None, progress: Progress
+) -> Ranges:
+    if given is not None:
+        progress.note(f"Ranges from {folder.path / CACHE}, as --reuse-cache says")
+        write_json(folder.path / RANGES, given.to_json())
+        return given
+    recipe = run.recipe
+    batch = static_batch(run.model) or recipe.calibration.batch_size
+    tensors = calibrated_tensors(run.view, run.plan)
+
+    def work() -> None:
+        histograms = calibrate(
+            run.model,
+            tensors,
+            lambda: feeds(run.calibration, run.image.name, batch, max_bad=recipe.data.max_bad),
+            len(run.calibration),
+            folder.state,
+            digest([owner["model"], owner["data"], list(tensors), batch]),
+            progress,
+            threads=recipe.threads,
+        )
+        found = find_ranges(histograms, run.choice.method, run.choice.threshold)
+        write_json(folder.path / RANGES, found.to_json())
+        write_cache(folder.path, found, owner, run.choice.algorithm)
+
+    folder.stage("calibrate", [key, list(tensors), batch], [RANGES, CACHE], work)
+    return Ranges.from_json(json.loads((folder.path / RANGES).read_text(encoding="utf-8")))
+
+
+def _quantize(run: Prepared, ranges: Ranges, folder: Path, progress: Progress) -> None:
+    recipe = run.recipe
+    batch = static_batch(run.model) or recipe.calibration.batch_size
+    few = at_most(run.calibration, BIAS_IMAGES)
+    correct = recipe.calibration.bias_correction
+    quantize(
+        run.model,
+        run.plan,
+        ranges,
+        folder,
+        progress,
+        feeds=(lambda: feeds(few, run.image.name, batch, max_bad=recipe.data.max_bad)) if correct else None,
+        images=len(few),
+        threads=recipe.threads,
+    )
+
+
+def _compile(run: Prepared, folder: RunFolder, key: list[Any], progress: Progress) -> None:
+    wanted = run.recipe.compile
+    if wanted.backend == "none":
+        return
+    found = tensorrt_rtx.availability()
+    if not found.available and wanted.backend == "auto":
+        progress.note(f"No compiler check: TensorRT-RTX is {found.reason}; {found.how_to_install}")
+        return
+    shape = tuple(d for d in run.calibration.load(0).shape)
+
+    def work() -> None:
+        with progress.task(f"TensorRT-RTX for {wanted.target}", 2, "builds") as advance:
+            compile_check(
+                run.model,
+                tuple(run.facts["placement"]["quantized"]),
+                tuple(run.facts["placement"]["weighted"]),
+                folder.path,
+                target=wanted.target,
+                precision=wanted.precision,
+                batch=run.image.batch or wanted.batch,
+                input_name=run.image.name,
+                input_shape=shape,
+            )
+            advance(2)
+
+    folder.stage("compile", [key, wanted.model_dump(), found.version], [LAYERS, LOG, ENGINE], work)
+
+
+def _measure(run: Prepared, folder: Path, progress: Progress) -> None:
+    recipe = run.recipe
+    result = measure(
+        run.model,
+        run.facts["placement"]["quantized"],
+        run.image.name,
+        run.evaluation,
+        run.calibration,
+        folder,
+        progress,
+        batch=static_batch(run.model) or recipe.calibration.batch_size,
+        max_bad=recipe.data.max_bad,
+        threads=recipe.threads,
+        latency=recipe.evaluation.latency,
+    )
+    write_json(folder / EVALUATION, result)
+
+
+def _compiler_facts(folder: Path) -> dict[str, Any] | None:
+    if not (folder / LAYERS).exists():
+        return None
+    data: dict[str, Any] = json.loads((folder / LAYERS).read_text(encoding="utf-8"))
+    del data["layers"]
+    return data
