@@ -22,8 +22,9 @@ def activations(view: GraphView) -> tuple[str, ...]:
 def superseded(view: GraphView) -> dict[str, str]:
     """Tensor inside a fused layer to the layer's output, which takes over its range.
 
-    From each weighted op on: batch norms, activations (Swish as Sigmoid and Mul too), arithmetic with constants, and
-    the residual Add of the branch that ends in that op, as long as nobody else reads the tensor in between.
+    From each weighted op on: batch norms, arithmetic with constants, the residual Add of the branch that ends in that
+    op, and one activation (Swish as Sigmoid and Mul too), which ends the fusion, as long as nobody else reads the
+    tensor in between.
     """
     position = {node.name: i for i, node in enumerate(view.nodes)}
     found: dict[str, str] = {}
@@ -31,16 +32,16 @@ def superseded(view: GraphView) -> dict[str, str]:
         if node.op not in WEIGHTED or not node.outputs:
             continue
         inner: list[str] = []
-        tensor = node.outputs[0]
-        while (step := _next(view, tensor, position)) is not None:
-            swallowed, tensor = step
+        tensor, ended = node.outputs[0], False
+        while not ended and (step := _next(view, tensor, position)) is not None:
+            swallowed, tensor, ended = step
             inner.extend(swallowed)
         found.update(dict.fromkeys(inner, tensor))
     return found
 
 
-def _next(view: GraphView, tensor: str, position: dict[str, int]) -> tuple[list[str], str] | None:
-    """Tensors that the next fusion after `tensor` swallows, and its output; None where fusion ends."""
+def _next(view: GraphView, tensor: str, position: dict[str, int]) -> tuple[list[str], str, bool] | None:
+    """Tensors that the next fusion after `tensor` swallows, its output, and whether nothing can follow; None: no fusion."""
     if tensor in view.outputs:
         return None
     readers = [node for node, _ in view.readers(tensor)]
@@ -51,18 +52,18 @@ def _next(view: GraphView, tensor: str, position: dict[str, int]) -> tuple[list[
         return None
     (node,) = readers
     if node.op in POINTWISE and node.inputs[0] == tensor:
-        return [tensor], node.outputs[0]
+        return [tensor], node.outputs[0], node.op != "BatchNormalization"
     if node.op in _WITH_CONSTANT and len(node.inputs) == 2:
         other = node.inputs[1] if node.inputs[0] == tensor else node.inputs[0]
         if view.is_constant(other):
-            return [tensor], node.outputs[0]
+            return [tensor], node.outputs[0], False
         residual = residual_index(view, node, position) if node.op == "Add" and other != tensor else None
         if residual is not None and node.inputs[residual] != tensor:
-            return [tensor], node.outputs[0]
+            return [tensor], node.outputs[0], False
     return None
 
 
-def _swish(view: GraphView, tensor: str, readers: list[NodeView]) -> tuple[list[str], str] | None:
+def _swish(view: GraphView, tensor: str, readers: list[NodeView]) -> tuple[list[str], str, bool] | None:
     """x * sigmoid(x), as exporters spell it."""
     if len(readers) != 2 or {node.op for node in readers} != {"Sigmoid", "Mul"}:
         return None
@@ -70,7 +71,7 @@ def _swish(view: GraphView, tensor: str, readers: list[NodeView]) -> tuple[list[
     gated = gate.outputs[0]
     if set(product.inputs) != {tensor, gated} or len(view.readers(gated)) != 1 or gated in view.outputs:
         return None
-    return [tensor, gated], product.outputs[0]
+    return [tensor, gated], product.outputs[0], True
 
 
 def _is_float(view: GraphView, name: str) -> bool:

@@ -5,15 +5,14 @@ TensorRT header as amax / 127, as TensorRT's are. `meaning` overrides that, 127/
 """
 
 import re
-from typing import Literal
-
 from quantbench.cache import tensorrt
 from quantbench.cache.model import CalibrationCache, Entry
 from quantbench.cache.onnxruntime_text import NUMBER
 from quantbench.calibration.ranges import INT8_MAX
+from quantbench.errors import QuantbenchError
 
 DIALECT = "decimal"
-Meaning = Literal["amax", "scale", "inverse"]
+MEANINGS = {"amax": "amax", "scale": "amax / 127", "inverse": "127 / amax"}
 _LINE = re.compile(rf"(?P<name>.*\S)\s*:\s*(?P<value>{NUMBER})\s*")
 
 
@@ -22,11 +21,16 @@ def is_line(line: str) -> bool:
     return _LINE.fullmatch(line) is not None
 
 
-def parse(text: str, meaning: Meaning | None = None) -> CalibrationCache:
-    """Read the table. The caller has seen that all lines but a header are entries (`is_line`)."""
+def parse(text: str, meaning: str | None = None) -> CalibrationCache:
+    """Read the table. The caller has seen that all lines but a header are entries (`is_line`).
+
+    Raises QuantbenchError where `meaning` is none of MEANINGS.
+    """
     lines = text.split("\n")
     header = lines[0] if tensorrt.is_header(lines[0]) else ""
-    read_as: Meaning = meaning or ("scale" if header else "amax")
+    read_as = meaning or ("scale" if header else "amax")
+    if read_as not in MEANINGS:
+        raise QuantbenchError(f"decimals cannot mean {read_as!r}; known: {', '.join(MEANINGS)}")
     entries = []
     for number, line in enumerate(lines, 1):
         match = _LINE.fullmatch(line)
@@ -34,7 +38,6 @@ def parse(text: str, meaning: Meaning | None = None) -> CalibrationCache:
             scale = to_scale(float(match["value"]), read_as)
             entries.append(Entry(match["name"], scale, match["value"], number))
     _, version, algorithm = (*header.strip().split("-", 2), "", "")[:3]
-    words = {"amax": "amax", "scale": "amax / 127", "inverse": "127 / amax"}
     return CalibrationCache(
         DIALECT,
         tuple(entries),
@@ -42,11 +45,11 @@ def parse(text: str, meaning: Meaning | None = None) -> CalibrationCache:
         version=version,
         algorithm=algorithm,
         final_newline=text.endswith("\n"),
-        notes=(f"decimals read as {words[read_as]}; --values says otherwise",),
+        notes=(f"decimals read as {MEANINGS[read_as]}; --values says otherwise",),
     )
 
 
-def to_scale(value: float, meaning: Meaning) -> float:
+def to_scale(value: float, meaning: str) -> float:
     """Scale (amax / 127) of a stored value. A stored 127 / amax of 0 stands for an infinite range."""
     if meaning == "scale":
         return value

@@ -35,7 +35,7 @@ DIALECTS = (
 )
 
 
-def read_cache(path: Path, *, values: decimal_text.Meaning | None = None) -> CalibrationCache:
+def read_cache(path: Path, *, values: str | None = None) -> CalibrationCache:
     """Read `path`. `values` says what decimals without units mean (see `decimal_text`).
 
     Raises QuantbenchError, naming the file, where it does not exist, is empty, or is of no known dialect.
@@ -52,7 +52,7 @@ def read_cache(path: Path, *, values: decimal_text.Meaning | None = None) -> Cal
         raise QuantbenchError(f"{path}: {error}") from error
 
 
-def parse_bytes(data: bytes, *, values: decimal_text.Meaning | None = None) -> CalibrationCache:
+def parse_bytes(data: bytes, *, values: str | None = None) -> CalibrationCache:
     """Read a calibration file that is no torch archive from its bytes."""
     if not data.strip():
         raise QuantbenchError("the file is empty; calibrate again, or take a backup")
@@ -76,7 +76,7 @@ def encode(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-def _parse_text(text: str, values: decimal_text.Meaning | None) -> CalibrationCache:
+def _parse_text(text: str, values: str | None) -> CalibrationCache:
     lines = text.split("\n")
     body = [line for line in lines if line.strip()]
     if tensorrt.is_header(lines[0]):
