@@ -101,7 +101,8 @@ def tell(build: Build) -> Story:
 # 8.0 and older print no `Running:` line: the change of type tells the pass.
 _OF_RETYPE = {
     ("QUANTIZE", "kQDQ"): "QDQToCopy", ("DEQUANTIZE", "kQDQ"): "QDQToCopy",
-    ("FULLY_CONNECTED", "CONVOLUTION"): "FCToConvTransform", ("MATRIX_MULTIPLY", "CONVOLUTION"): "MatMulToConvTransform",
+    ("FULLY_CONNECTED", "CONVOLUTION"): "FCToConvTransform",
+    ("MATRIX_MULTIPLY", "CONVOLUTION"): "MatMulToConvTransform",
     ("ACTIVATION", "POINTWISE"): "ActivationToPointwiseConversion", ("IDENTITY", "CAST"): "IdentityToCastTransform",
     ("ELEMENTWISE", "POINTWISE"): "EltWiseToPointwiseConversion",
 }  # fmt: skip

@@ -129,7 +129,11 @@ class _Collector:
         """The current build; a new one where parsing or optimizing begins again after an engine was made."""
         builds = self.log.builds
         starts = event.kind in ("onnx-header", "network-io") or (event.kind == "stage" and "Original" in event.message)
-        if not builds or (builds[-1].finished and (starts or self._another_dump(event))):
+        # Excerpts may hold nothing of a build but its placement, which begins with this heading.
+        placed = (
+            event.kind == "placement" and "Running on DLA" in event.message and bool(builds and builds[-1].placements)
+        )
+        if not builds or placed or (builds[-1].finished and (starts or self._another_dump(event))):
             builds.append(Build(line=event.line))
         return builds[-1]
 

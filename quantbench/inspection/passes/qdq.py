@@ -70,8 +70,8 @@ ENTRIES: tuple[PassEntry, ...] = (
     ),
     PassEntry(
         "QuantizeConvWithResidualAdd", 4,
-        "Swaps a residual Add (and its Relu) with the Q behind it, so that a quantized conv takes them all in and reads "
-        "the residual as INT8.",
+        "Swaps a residual Add (and its Relu) with the Q behind it, so that a quantized conv takes them all in and "
+        "reads the residual as INT8.",
         "The gain of quantizing the residual edge: conv, Add, Relu and Q become one INT8 kernel. Without Q/DQ on the "
         "residual input the Add reads float and the Q behind it is left over as a copy.",
         "==> [int8 Conv] --> [Add] --> [Relu] --> [Q] ==>\n==> [DQ] ----------/",

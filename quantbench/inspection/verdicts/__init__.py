@@ -1,1 +1,1 @@
-"""placeholder"""
+"""What an inspection means: one verdict a file."""

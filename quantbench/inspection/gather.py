@@ -1,0 +1,236 @@
+"""From paths to inspections: tell what each file is, find its companions, join what belongs to one engine."""
+
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from quantbench.errors import QuantbenchError
+from quantbench.inspection.detect import Found, detect
+from quantbench.inspection.fate import trace
+from quantbench.inspection.inspection import Inspection, Source
+from quantbench.inspection.layer import Layer
+from quantbench.inspection.layer_json import read_layer_info, read_own_layers
+from quantbench.inspection.logs.build_log import BuildLog, read_build_log
+from quantbench.inspection.metadata import read_metadata
+from quantbench.inspection.names import strip_profile
+from quantbench.inspection.profile import Profile, Row, join, profile_of_table, read_latency_lists, read_profile
+from quantbench.inspection.qdq_onnx import QdqModel, read_qdq_onnx
+from quantbench.inspection.story import tell
+from quantbench.inspection.timing import Statistics, read_timing
+
+# Reads an engine file: its layers. Given by the caller, since inspection imports no engine.
+EngineReader = Callable[[Path], Sequence[Layer]]
+
+_LAYER_SOURCES = ("layer-info", "own-layers", "engine", "log", "onnx")
+_ENGINE_SUFFIXES = ("graph", "profile", "timing", "metadata", "build.metadata", "profile.metadata")
+_RUN_FILES = ("layers.json", "build.log", "model.qdq.onnx", "run.json")
+
+
+@dataclass
+class _Group:
+    """Files of one engine while they are being read."""
+
+    sources: list[Source] = field(default_factory=list)
+    kinds: set[str] = field(default_factory=set)
+    layers: tuple[Layer, ...] = ()
+    names_only: bool = False
+    bindings: tuple[str, ...] = ()
+    profiles: list[Profile] = field(default_factory=list)
+    timing: dict[str, Statistics] = field(default_factory=dict)
+    metadata: dict[str, dict[str, Any]] = field(default_factory=dict)
+    log: BuildLog | None = None
+    model: QdqModel | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def names(self) -> set[str]:
+        found = {strip_profile(layer.name) for layer in self.layers}
+        if self.log is not None:
+            found |= {strip_profile(layer.name) for layer in self.log.build.layers}
+        return found
+
+
+def gather(
+    paths: Sequence[Path], *, siblings: bool = True, build: int | None = None, look: EngineReader | None = None
+) -> list[Inspection]:
+    """Inspections of `paths`, one an engine, in the order given.
+
+    Files join by what they hold: a profile with the layers whose names it shares, a log with a layer-info JSON of
+    the same layers; two files of one kind never join. With `siblings`, companions that trtexec users keep beside a
+    `x.graph.json` (profile, timing, metadata) are read too. `build` picks one of several builds in a log (1 is the
+    first). Raises QuantbenchError where a path cannot be read or is of no known kind.
+    """
+    found = [f for path in paths for f in _expand(path)]
+    if siblings and all(f.kind in _LAYER_SOURCES for f in found):
+        found = [companion for f in found for companion in (f, *_companions(f, {x.path for x in found}))]
+    groups: list[_Group] = []
+    for item in sorted(found, key=lambda f: f.kind not in _LAYER_SOURCES):
+        read = _read(item, look)
+        home = _home(groups, item, read)
+        if home is None:
+            groups.append(read)
+        else:
+            _merge(home, read)
+    return [_finish(group, build) for group in groups]
+
+
+def _expand(path: Path) -> list[Found]:
+    found = detect(path)
+    if found.kind != "run-folder":
+        return [found]
+    return [detect(path / name) for name in _RUN_FILES if (path / name).exists()]
+
+
+def _companions(found: Found, given: set[Path]) -> list[Found]:
+    """Files beside `x.graph.json` that tell of the same engine."""
+    name = found.path.name
+    if found.kind != "layer-info" or not name.endswith(".graph.json"):
+        return []
+    stem = name.removesuffix(".graph.json")
+    paths = [found.path.with_name(f"{stem}.{suffix}.json") for suffix in _ENGINE_SUFFIXES[1:]]
+    return [detect(path) for path in paths if path.exists() and path not in given]
+
+
+def _read(found: Found, look: EngineReader | None) -> _Group:
+    """One file as a group of its own."""
+    group = _Group(sources=[Source(found.path, found.kind, found.text)], kinds={found.kind})
+    kind, data = found.kind, found.data
+    if kind == "log":
+        group.log = read_build_log(found.path)
+    elif kind == "layer-info":
+        info = read_layer_info(data)
+        group.layers, group.names_only, group.bindings = info.layers, info.names_only, info.bindings
+    elif kind == "own-layers":
+        group.layers = read_own_layers(data)
+    elif kind == "profile":
+        group.profiles.append(read_profile(data))
+    elif kind == "latency-lists":
+        group.profiles.append(read_latency_lists(data))
+    elif kind == "timing":
+        group.timing = read_timing(data)
+    elif kind in ("metadata", "run-record"):
+        group.metadata = read_metadata(data)
+    elif kind == "onnx":
+        group.model = read_qdq_onnx(found.path)
+    elif kind == "engine":
+        if look is None:
+            raise QuantbenchError(f"{found.path} is an engine, and no reader of engines is at hand; export its layers")
+        group.layers = tuple(look(found.path))
+    elif kind == "calibration-cache":
+        text = found.path.read_text(encoding="utf-8", errors="replace")
+        count = sum(1 for line in text.split("\n")[1:] if ": " in line)
+        group.notes.append(f"{found.path.name} is a calibration cache with {count} tensors; it holds no layers")
+    elif kind in ("ranges", "inspection"):
+        group.notes.append(f"{found.path.name} is {found.text}; it holds no layers of an engine")
+    return group
+
+
+def _home(groups: list[_Group], item: Found, read: _Group) -> _Group | None:
+    """The group that the file belongs to, None for a new one."""
+    candidates = [g for g in groups if item.kind not in g.kinds or item.kind == "metadata"]
+    if not candidates:
+        return None
+    names = read.names or {strip_profile(row.name) for profile in read.profiles for row in profile.rows}
+    if names and item.kind != "onnx":
+        overlap = [(len(names & g.names) / len(names), _common(g, item.path), i) for i, g in enumerate(candidates)]
+        share, _, index = max(overlap)
+        if share >= 0.5 or (item.kind != "log" and not candidates[index].names):
+            return candidates[index]
+        return None if item.kind in _LAYER_SOURCES else candidates[index]
+    if item.kind == "log" and not (read.log and read.log.build.layers):
+        return candidates[0] if len(candidates) == 1 and _common(candidates[0], item.path) > 0 else None
+    return max(candidates, key=lambda g: _common(g, item.path))
+
+
+def _common(group: _Group, path: Path) -> int:
+    """Length of the longest common beginning of the file names, within one folder."""
+    return max(
+        (_same_start(s.path.name, path.name) + (s.path.parent == path.parent) for s in group.sources),
+        default=0,
+    )
+
+
+def _same_start(first: str, second: str) -> int:
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))
+
+
+def _merge(home: _Group, read: _Group) -> None:
+    home.sources.extend(read.sources)
+    home.kinds |= read.kinds
+    if read.layers and not home.layers:
+        home.layers, home.names_only, home.bindings = read.layers, read.names_only, read.bindings
+    home.profiles.extend(read.profiles)
+    home.timing |= read.timing
+    for section, values in read.metadata.items():
+        home.metadata.setdefault(section, {}).update(values)
+    home.log = home.log or read.log
+    home.model = home.model or read.model
+    home.notes.extend(read.notes)
+
+
+def _finish(group: _Group, number: int | None) -> Inspection:
+    log, notes = group.log, list(group.notes)
+    chosen = None
+    if log is not None:
+        if number is not None and not 1 <= number <= len(log.builds):
+            raise QuantbenchError(
+                f"{group.sources[0].path} holds {len(log.builds)} build(s), not {number}; choose another --build"
+            )
+        chosen = log.builds[number - 1] if number is not None else log.build
+        if len(log.builds) > 1:
+            shown = log.builds.index(chosen) + 1 if chosen in log.builds else len(log.builds)
+            notes.append(f"the log holds {len(log.builds)} builds; shown is number {shown}, from line {chosen.line}")
+    layers = group.layers
+    if chosen is not None and chosen.layers and (not layers or group.names_only):
+        layers, group.names_only = chosen.layers, False
+    iterations = 0
+    unjoined: tuple[Row, ...] = ()
+    profiles = list(group.profiles)
+    if not profiles and chosen is not None and (table := profile_of_table(chosen.profile)) is not None:
+        profiles.append(table)
+    if profiles:
+        iterations = profiles[0].iterations
+        if layers:
+            layers, unjoined = join(layers, profiles[0])
+        else:
+            layers = tuple(Layer(name=row.name, type="", time_ms=row.mean_ms) for row in profiles[0].rows)
+            group.names_only = True
+    return Inspection(
+        title=_title(group),
+        sources=tuple(group.sources),
+        version=log.version if log is not None else "",
+        layers=layers,
+        names_only=group.names_only,
+        bindings=group.bindings,
+        iterations=iterations,
+        unjoined=unjoined,
+        timing=group.timing,
+        metadata=group.metadata,
+        log=log,
+        build=chosen,
+        story=tell(chosen) if chosen is not None else None,
+        fates=trace(chosen, layers, group.model),
+        model=group.model,
+        notes=tuple(notes),
+    )
+
+
+def _title(group: _Group) -> str:
+    path = group.sources[0].path
+    if path.name in _RUN_FILES:
+        return path.parent.name or path.name
+    name = path.name
+    for suffix in (".graph.json", ".profile.json", ".json", ".log", ".onnx", ".engine"):
+        name = name.removesuffix(suffix)
+    return name
+
+
+def load_json(path: Path) -> Any:
+    """JSON of `path`. Raises QuantbenchError where it is none."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise QuantbenchError(f"cannot read {path} as JSON ({error}); name another file") from error

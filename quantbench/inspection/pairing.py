@@ -1,0 +1,152 @@
+"""Which layers of two engines do the same work: paired by weights, by ONNX node, or by shape and order."""
+
+import difflib
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from quantbench.inspection.categories import is_weighted
+from quantbench.inspection.fate import op_of_name
+from quantbench.inspection.inspection import Inspection
+from quantbench.inspection.layer import Layer
+from quantbench.inspection.logs.build_log import Build
+from quantbench.inspection.names import split_parts
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A weighted layer (None for what follows the last one) with the layers before it back to the one before."""
+
+    anchor: Layer | None
+    attached: tuple[Layer, ...] = ()
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """All layers of the section in execution order."""
+        return (*self.attached, self.anchor) if self.anchor is not None else self.attached
+
+    @property
+    def time_ms(self) -> float | None:
+        """Sum of mean times in ms, None without a profile."""
+        times = [layer.time_ms for layer in self.layers if layer.time_ms is not None]
+        return sum(times) if times else None
+
+
+def sections(inspection: Inspection) -> list[Section]:
+    """The engine cut behind each weighted layer. An engine whose layers have no types is cut behind each layer."""
+    found: list[Section] = []
+    waiting: list[Layer] = []
+    cut_all = not any(is_weighted(layer) for layer in inspection.layers)
+    for layer in inspection.layers:
+        if is_weighted(layer) or cut_all:
+            found.append(Section(layer, tuple(waiting)))
+            waiting = []
+        else:
+            waiting.append(layer)
+    if waiting:
+        found.append(Section(None, tuple(waiting)))
+    return found
+
+
+def pair(first: Inspection, second: Inspection) -> tuple[list[tuple[Section | None, Section | None]], str]:
+    """Sections side by side, in the order of the first, and how they were paired: "weights", "nodes" or "order".
+
+    Node names only count where the same name means the same work: exporters number nodes, so a network with a few
+    nodes more has other numbers everywhere, while its weights keep their names.
+    """
+    left, right = sections(first), sections(second)
+    for how, keys in (("weights", _weight_key), ("nodes", _node_key)):
+        a = [keys(s, first.build) for s in left]
+        b = [keys(s, second.build) for s in right]
+        common = (set(a) & set(b)) - {""}
+        if 2 * len(common) >= max(1, min(_named(left), _named(right))):
+            return _by_key(left, right, a, b), how
+    return _by_order(left, right), "order"
+
+
+def _named(found: Sequence[Section]) -> int:
+    return sum(1 for s in found if s.anchor is not None)
+
+
+def _weight_key(section: Section, build: Build | None) -> str:
+    """Names of the weights: before the Q in `W + Q + Conv`, or as the parser's log states a node's second input."""
+    if section.anchor is None:
+        return ""
+    parts = split_parts(section.anchor.name)
+    found = [
+        part for part, following in itertools.pairwise(parts) if op_of_name(following) == "Q" and not op_of_name(part)
+    ]
+    if not found and build is not None:
+        for node in section.anchor.nodes:
+            logged = build.nodes.get(node)
+            if (
+                logged is not None
+                and logged.op in ("Conv", "Gemm", "MatMul", "ConvTranspose")
+                and len(logged.inputs) > 1
+            ):
+                found.append(_origin(logged.inputs[1][0], build))
+    return " || ".join(found)
+
+
+def _origin(tensor: str, build: Build) -> str:
+    """The initializer behind the Q/DQ of a weight, as the parser logged them."""
+    makers = {n.outputs[0][0]: n for n in build.nodes.values() if n.outputs}
+    while (maker := makers.get(tensor)) is not None and "uantizeLinear" in maker.op and maker.inputs:
+        tensor = maker.inputs[0][0]
+    return tensor.removesuffix("_quantized")
+
+
+def _node_key(section: Section, build: Build | None) -> str:
+    """The first node that is no Q or DQ, with the output's shape, so that a shifted numbering pairs nothing."""
+    if section.anchor is None:
+        return ""
+    nodes = [n for n in section.anchor.nodes if not op_of_name(n)]
+    dims = section.anchor.outputs[0].dims[1:] if section.anchor.outputs else ()
+    return f"{nodes[0]} {dims}" if nodes else ""
+
+
+def _by_key(
+    left: list[Section], right: list[Section], a: list[str], b: list[str]
+) -> list[tuple[Section | None, Section | None]]:
+    place: dict[str, list[int]] = {}
+    for index, key in enumerate(b):
+        place.setdefault(key, []).append(index)
+    pairs: list[tuple[Section | None, Section | None]] = []
+    taken: set[int] = set()
+    ends = bool(right) and right[-1].anchor is None
+    for section, key in zip(left, a, strict=True):
+        queue = place.get(key, []) if key else []
+        index: int | None = None
+        if queue:
+            index = queue.pop(0)
+        elif section.anchor is None and ends:
+            index = len(right) - 1
+        pairs.append((section, right[index] if index is not None else None))
+        if index is not None:
+            taken.add(index)
+    pairs.extend((None, section) for other, section in enumerate(right) if other not in taken)
+    return pairs
+
+
+def _by_order(left: list[Section], right: list[Section]) -> list[tuple[Section | None, Section | None]]:
+    """The longest common run of shapes (difflib), what lies between paired as it comes."""
+    a, b = [_shape(s) for s in left], [_shape(s) for s in right]
+    pairs: list[tuple[Section | None, Section | None]] = []
+    for tag, i1, i2, j1, j2 in difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
+        ours, theirs = left[i1:i2], right[j1:j2]
+        if tag == "equal" or (tag == "replace" and len(ours) == len(theirs)):
+            pairs.extend(zip(ours, theirs, strict=True))
+        else:
+            pairs.extend((s, None) for s in ours)
+            pairs.extend((None, s) for s in theirs)
+    return pairs
+
+
+def _shape(section: Section) -> tuple[object, ...]:
+    layer = section.anchor
+    if layer is None:
+        return ("end",)
+    dims = layer.outputs[0].dims[1:] if layer.outputs else ()
+    ins = layer.inputs[0].dims[1:2] if layer.inputs else ()
+    kernel = layer.attributes.get("Kernel", layer.attributes.get("ConvKernel", ()))
+    return (dims, ins, tuple(kernel) if isinstance(kernel, list) else kernel)

@@ -1,0 +1,44 @@
+"""Convs whose channel counts do not fit tensor cores."""
+
+from quantbench.inspection.categories import QUANTIZED, category, precision
+from quantbench.inspection.inspection import Inspection
+from quantbench.inspection.layer import Layer
+from quantbench.inspection.verdicts.verdict import Item, Verdict, count, short
+
+
+def judge(inspection: Inspection) -> list[Verdict]:
+    """INT8 wants input and output channels in multiples of 16, FP16 of 8 (NVIDIA, "Optimizing Convolutional Layers",
+    and the lint of trt-engine-explorer). Depthwise convs use no tensor cores and are left out."""
+    items: list[Item] = []
+    for layer in inspection.layers:
+        bad = _misfit(layer)
+        if bad:
+            first = not any(inspection.flow.before(m) for m in inspection.flow.before(layer))
+            note = (
+                "; the first conv of an image network has 3 channels, that is normal" if first and "C=3" in bad else ""
+            )
+            items.append(Item(short(layer), bad + note, layer.time_ms))
+    if not items:
+        return []
+    return [
+        Verdict(
+            "channels", "cost", f"{count(len(items), 'conv')} with channel counts that tensor cores pad",
+            "Tensor cores work on 16 INT8 (8 FP16) channels at a time; the rest is padding that is computed all the same.",
+            "Choose channel counts that are multiples of 16 (32 for the CHW32 kernels).",
+            tuple(items),
+        )
+    ]  # fmt: skip
+
+
+def _misfit(layer: Layer) -> str:
+    if category(layer) != "convolution" or not layer.inputs or not layer.outputs:
+        return ""
+    if "epthwise" in layer.type or layer.attributes.get("Groups", 1) not in (1, "1"):
+        return ""
+    dtype = precision(layer)
+    unit = 16 if dtype in QUANTIZED else 8 if dtype in ("FP16", "BF16") else 0
+    if not unit or len(layer.inputs[0].dims) < 4 or len(layer.outputs[0].dims) < 4:
+        return ""
+    channels = (("C", layer.inputs[0].dims[1]), ("K", layer.outputs[0].dims[1]))
+    bad = [f"{letter}={size}" for letter, size in channels if size > 0 and size % unit]
+    return f"{', '.join(bad)} not a multiple of {unit} ({dtype})" if bad else ""

@@ -1,0 +1,70 @@
+"""Convs and matrix products that read INT8 and write float, and why each does."""
+
+from quantbench.inspection.categories import FLOAT, QUANTIZED, category, is_leftover_qdq, is_weighted, output_dtype
+from quantbench.inspection.fate import op_of_name
+from quantbench.inspection.inspection import Inspection
+from quantbench.inspection.layer import Layer
+from quantbench.inspection.verdicts.verdict import Item, Verdict, count, short
+
+
+def judge(inspection: Inspection) -> list[Verdict]:
+    """One verdict over all such layers; the output layer of the network is told apart, since it must give float."""
+    items = [
+        Item(short(layer), f"{layer.inputs[0].dtype} in, {output_dtype(layer)} out: {reason(inspection, layer)}",
+             layer.time_ms)
+        for layer in inspection.layers
+        if is_mixed(layer)
+    ]  # fmt: skip
+    if not items:
+        return []
+    total = sum(1 for layer in inspection.layers if is_weighted(layer) and layer.inputs)
+    return [
+        Verdict(
+            "int8_in_float_out", "problem", f"{len(items)} of {count(total, 'weighted layer')} take INT8 and give float",
+            "The sums of an INT8 layer leave it as INT8 only where the Q behind it was fused into it. Else they are "
+            "written in float (2 or 4 times the bytes) and another layer converts them.",
+            "Put a Q where the layer's result is read, with one scale, right behind what the layer can take in "
+            "(BN, activation, residual Add with an INT8 residual).",
+            tuple(items),
+        )
+    ]  # fmt: skip
+
+
+def is_mixed(layer: Layer) -> bool:
+    """Whether a weighted layer reads INT8 or FP8 and writes float."""
+    return (
+        is_weighted(layer)
+        and bool(layer.inputs and layer.outputs)
+        and layer.inputs[0].dtype in QUANTIZED
+        and output_dtype(layer) in FLOAT
+    )
+
+
+def reason(inspection: Inspection, layer: Layer) -> str:
+    """Why its output is float, told by who reads it."""
+    after = inspection.flow.after(layer)
+    if not after:
+        return "it is an output of the engine, which is float"
+    reasons = [_because(layer, reader) for reader in after]
+    return "; ".join(dict.fromkeys(reasons))
+
+
+def _because(layer: Layer, reader: Layer) -> str:
+    quantizers = [n for n in reader.nodes if op_of_name(n) == "Q"]
+    if is_leftover_qdq(reader):
+        return f"its Q was not fused and runs as a copy of its own ({reader.name})"
+    if category(reader) in ("reformat", "noop"):
+        return f"a reformat to {_dtype(reader)} follows ({reader.name})"
+    if category(reader) == "pointwise" and quantizers:
+        others = [n for n in reader.nodes if not op_of_name(n) and n not in layer.nodes]
+        work = f" together with {', '.join(others)}" if others else ""
+        return f"its Q ({', '.join(quantizers)}) was compiled into the pointwise kernel behind it{work}, not into it"
+    names = {t.name for t in layer.outputs}
+    position = next((i for i, t in enumerate(reader.inputs) if t.name in names), 0)
+    if is_weighted(reader) and position > 0:
+        return f"{short(reader)} adds it as a residual in float: that edge carries no Q/DQ"
+    return f"{short(reader)} reads it in float: no Q stands between them"
+
+
+def _dtype(layer: Layer) -> str:
+    return output_dtype(layer)

@@ -1,0 +1,32 @@
+"""Warnings and errors of the build, in the builder's own words."""
+
+from collections import Counter
+
+from quantbench.inspection.inspection import Inspection
+from quantbench.inspection.verdicts.verdict import Item, Verdict, count
+
+
+def judge(inspection: Inspection) -> list[Verdict]:
+    """Errors are a problem, warnings a note; the same words are counted, not repeated."""
+    build = inspection.build
+    if build is None:
+        return []
+    found: list[Verdict] = []
+    for events, one, severity in ((build.errors, "error", "problem"), (build.warnings, "warning", "note")):
+        if not events:
+            continue
+        lines: dict[str, int] = {}
+        times: Counter[str] = Counter()
+        for event in events:
+            text = event.message.strip()
+            lines.setdefault(text, event.line)
+            times[text] += 1
+        items = tuple(
+            Item(text[:300], f"line {line}" + (f", {times[text]} times" if times[text] > 1 else ""))
+            for text, line in lines.items()
+        )
+        found.append(
+            Verdict(f"{one}s", "problem" if severity == "problem" else "note", count(len(events), one),
+                    "The builder said so.", "", items)
+        )  # fmt: skip
+    return found

@@ -1,0 +1,57 @@
+"""Verdict: one finding about an engine, what causes it, what it costs, what to do."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from quantbench.inspection.layer import Layer
+
+Severity = Literal["problem", "cost", "note"]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One layer (or tensor) that a verdict is about; `detail` says what is so and why, `time_ms` what it takes."""
+
+    name: str
+    detail: str
+    time_ms: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for `inspect.json`."""
+        return {"name": self.name, "detail": self.detail, "time_ms": self.time_ms}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A finding. `rule` is the file's name; `advice` is one sentence, "" where there is nothing to do."""
+
+    rule: str
+    severity: Severity
+    title: str
+    why: str
+    advice: str = ""
+    items: tuple[Item, ...] = ()
+
+    @property
+    def time_ms(self) -> float | None:
+        """Mean time in ms of the layers concerned, None without a profile."""
+        times = [item.time_ms for item in self.items if item.time_ms is not None]
+        return sum(times) if times else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for `inspect.json`."""
+        return {
+            "rule": self.rule, "severity": self.severity, "title": self.title, "why": self.why,
+            "advice": self.advice, "time_ms": self.time_ms, "items": [item.to_json() for item in self.items],
+        }  # fmt: skip
+
+
+def count(number: int, one: str, many: str = "") -> str:
+    """ "1 layer", "3 layers"."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def short(layer: Layer) -> str:
+    """The ONNX nodes of a layer that a reader knows it by: its weighted node first, Q and DQ left out."""
+    nodes = [n for n in layer.nodes if "QuantizeLinear" not in n and "DequantizeLinear" not in n]
+    return " + ".join(nodes) or layer.name
