@@ -1,0 +1,144 @@
+"""Carry out a Plan on a torch model: fake quantizers at its sites, in the eager modules, state dict keys unchanged."""
+
+from collections import Counter
+from dataclasses import replace
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from quantbench.errors import QuantbenchError
+from quantbench.qat.quantizer import SharedRange, TensorQuantizer, WeightQuantizer
+from quantbench.qat.router import SiteRouter
+from quantbench.qat.trace import Slot, Trace
+from quantbench.qdq.options import PlacementOptions
+from quantbench.qdq.place import place
+from quantbench.qdq.plan import Plan
+
+INPUT = "_input_quantizer"
+WEIGHT = "_weight_quantizer"
+# Axis of the output channels in torch's weight layout.
+_CHANNEL_AXIS = {"conv": 0, "linear": 0, "deconv": 1, "matmul": -1}
+
+
+class QuantConv1d(nn.Conv1d):
+    """nn.Conv1d with quantizers on input and weight."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's own name
+        return self._conv_forward(self._input_quantizer(input), self._weight_quantizer(self.weight), self.bias)
+
+
+class QuantConv2d(nn.Conv2d):
+    """nn.Conv2d with quantizers on input and weight."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        return self._conv_forward(self._input_quantizer(input), self._weight_quantizer(self.weight), self.bias)
+
+
+class QuantConv3d(nn.Conv3d):
+    """nn.Conv3d with quantizers on input and weight."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        return self._conv_forward(self._input_quantizer(input), self._weight_quantizer(self.weight), self.bias)
+
+
+class QuantLinear(nn.Linear):
+    """nn.Linear with quantizers on input and weight."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        return F.linear(self._input_quantizer(input), self._weight_quantizer(self.weight), self.bias)
+
+
+_REPLACED: dict[type[nn.Module], type[nn.Module]] = {
+    nn.Conv1d: QuantConv1d, nn.Conv2d: QuantConv2d, nn.Conv3d: QuantConv3d, nn.Linear: QuantLinear,
+}  # fmt: skip
+
+
+def insert(model: nn.Module, traced: Trace, plan: Plan, *, learned: bool = False) -> None:
+    """Put the quantizers of `plan` into `model` in place; they are off until `set_mode`.
+
+    Convs and linears change class and gain `_input_quantizer` and `_weight_quantizer`; the other sites go through a
+    router on their module. Tensors of a group share one range; readers of one tensor share one quantizer.
+    With `learned` the activation scales are parameters (LSQ).
+
+    Raises QuantbenchError where the model is quantized already, or a site of the plan is not in `traced`.
+    """
+    if any(isinstance(m, TensorQuantizer) for m in model.modules()):
+        raise QuantbenchError("the model has quantizers already; load the float checkpoint")
+    modules = dict(model.named_modules())
+    tensor_of = {site.tensor: site.tensor for site in plan.activations}
+    by_slot: dict[Slot, str] = {}
+    group_of = {site.tensor: site.group for site in plan.activations}
+    for site in plan.activations:
+        slot = _slot(traced, site.node, site.index)
+        # A module called several times has one quantizer for all its calls: their tensors become one.
+        first = by_slot.setdefault(slot, tensor_of[site.tensor])
+        if first != tensor_of[site.tensor]:
+            _merge(tensor_of, tensor_of[site.tensor], first)
+            _merge(group_of, group_of[site.tensor], group_of[first])
+    readers = Counter(tensor_of[tensor] for tensor in by_slot.values())
+    ranges: dict[str, SharedRange] = {}
+    quantizers: dict[str, TensorQuantizer] = {}
+    for slot, tensor in by_slot.items():
+        tensor = tensor_of[tensor]
+        if tensor not in quantizers:
+            shared = ranges.setdefault(group_of[tensor], SharedRange(learned))
+            quantizers[tensor] = TensorQuantizer(tensor, shared, readers[tensor])
+        _attach(modules, slot, quantizers[tensor])
+    for weight in plan.weights:
+        slot = _slot(traced, weight.node, weight.index)
+        owner = modules[slot.module]
+        value = getattr(owner, "weight", None)
+        if not isinstance(value, Tensor):
+            raise QuantbenchError(f"{weight.node}: module {slot.module} has no weight of its own; keep it float")
+        axis = None if weight.axis is None else _CHANNEL_AXIS[slot.kind]
+        if not hasattr(owner, WEIGHT):
+            _attach(modules, slot, WeightQuantizer(weight.tensor, value, axis))
+
+
+def _slot(traced: Trace, node: str, index: int) -> Slot:
+    slot = traced.slots.get((node, index))
+    if slot is None:
+        raise QuantbenchError(f"input {index} of {node} cannot carry a quantizer; name it under keep_float")
+    return slot
+
+
+def _merge(names: dict[str, str], old: str, new: str) -> None:
+    for key, value in names.items():
+        if value == old:
+            names[key] = new
+
+
+def _attach(modules: dict[str, nn.Module], slot: Slot, quantizer: TensorQuantizer | WeightQuantizer) -> None:
+    owner = modules[slot.module]
+    is_weight = isinstance(quantizer, WeightQuantizer)
+    if type(owner) in _REPLACED or type(owner) in _REPLACED.values():
+        if not is_weight or type(owner) in _REPLACED:
+            owner.__class__ = _REPLACED.get(type(owner), type(owner))
+        setattr(owner, WEIGHT if is_weight else INPUT, quantizer)
+        return
+    leaf = next((m for m in owner.children() if not isinstance(m, (TensorQuantizer, WeightQuantizer))), None) is None
+    single = slot.ordinal == 0 and slot.argument == 0 and (leaf or slot.kind in ("conv", "deconv", "linear"))
+    name = f"{slot.kind}_{slot.ordinal}_{slot.argument}{INPUT}"
+    name = WEIGHT if is_weight else INPUT if single else name
+    setattr(owner, name, quantizer)
+    _router(owner).table.setdefault((slot.kind, slot.ordinal), {})[slot.argument] = name
+
+
+def _router(owner: nn.Module) -> SiteRouter:
+    router = owner.__dict__.get("_site_router")
+    if not isinstance(router, SiteRouter):
+        router = SiteRouter()
+        router.attach(owner)
+        owner.__dict__["_site_router"] = router
+    return router
+
+
+def plan_for(traced: Trace, options: PlacementOptions, float_modules: tuple[str, ...] = ()) -> Plan:
+    """The Plan of the one rule set for a traced model; every node of `float_modules` (and below) stays float."""
+    patterns = [
+        f"{module}{tail}"
+        for module in float_modules
+        for tail in ("/*", ".*")
+        if any(node.name.startswith(module + tail[0]) for node in traced.view.nodes)
+    ]
+    return place(traced.view, replace(options, keep_float=(*options.keep_float, *patterns)))

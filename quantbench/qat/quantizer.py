@@ -1,0 +1,222 @@
+"""Fake quantizers: symmetric INT8 with torch's own operators, so that both ONNX exporters write Q/DQ for them.
+
+Symmetric INT8: scale = amax / 127, integers clipped to [-128, 127] as ONNX QuantizeLinear does (Wu et al.,
+arXiv:2004.09602, section 3). Gradients are straight-through inside the range and zero outside (torch's own).
+"""
+
+from collections.abc import Callable, Iterator
+from enum import Enum
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+INT8_MAX = 127
+INT8_MIN = -128
+# A channel or tensor of zeros needs some positive scale (the ONNX side uses the same).
+SMALLEST_SCALE = 2.0**-14
+Observer = Callable[[str, Tensor], None]
+
+
+class Mode(Enum):
+    """What quantizers do with a tensor: nothing, show it to an observer, or fake-quantize it."""
+
+    OFF = "off"
+    OBSERVE = "observe"
+    QUANTIZE = "quantize"
+
+
+class SharedRange(nn.Module):
+    """amax of one group of tensors that share a scale. Float32 always: `.half()` moves it but does not round it.
+
+    With `learned` the scale is a parameter and trained (LSQ: Esser et al., arXiv:1902.08153).
+    """
+
+    def __init__(self, learned: bool = False) -> None:
+        super().__init__()
+        self.learned = learned
+        if learned:
+            self.scale = nn.Parameter(torch.ones(()))
+        else:
+            self.register_buffer("scale", torch.ones(()))
+        self._number: float | None = None
+
+    scale: Tensor
+
+    @property
+    def number(self) -> float:
+        """The scale as a Python number, read from the device once: torch's kernels are faster with it."""
+        if self.learned or self._number is None:
+            self._number = float(self.scale.detach())
+        return self._number
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._number = None
+        super()._load_from_state_dict(*args, **kwargs)
+
+    def set_amax(self, amax: float) -> None:
+        """Set the range; an amax of 0 (a tensor that was always zero) gets scale 1/127, as on the ONNX side."""
+        value = torch.tensor(amax / INT8_MAX, dtype=torch.float32)
+        self._number = None
+        with torch.no_grad():
+            self.scale.copy_(value if amax > 0 and value > 0 else torch.tensor(1.0 / INT8_MAX))
+
+    @property
+    def amax(self) -> float:
+        """Upper end of the range."""
+        return self.number * INT8_MAX
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "SharedRange":
+        return _move_only(self, fn)
+
+
+def _move_only(module: Any, fn: Callable[[Tensor], Tensor]) -> Any:
+    """`nn.Module._apply` for modules whose numbers must keep their precision: follow device moves alone."""
+    device = fn(torch.zeros(1, device=next(module.buffers()).device)).device
+    for tensors in (module._buffers, module._parameters):
+        for name, tensor in tensors.items():
+            if tensor is not None and tensor.device != device:
+                moved = tensor.detach().to(device)
+                tensors[name] = nn.Parameter(moved, tensor.requires_grad) if tensors is module._parameters else moved
+    return module
+
+
+class TensorQuantizer(nn.Module):
+    """Q/DQ of one activation tensor, called by each of its `readers`; all get the result of the first call.
+
+    `tensor` is the name of the tensor in the Plan.
+    """
+
+    def __init__(self, tensor: str, range_: SharedRange, readers: int = 1) -> None:
+        super().__init__()
+        self.tensor = tensor
+        self.range = range_
+        self.readers = readers
+        self.mode = Mode.OFF
+        self.observer: Observer | None = None
+        self._last: tuple[Tensor, int, Tensor] | None = None
+        self._left = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Fake-quantized `x` (same shape and dtype), or `x` itself in the other modes."""
+        if self.mode is Mode.OFF:
+            return x
+        version = 0 if x.is_inference() else x._version
+        if self._last is not None and self._last[0] is x and self._last[1] == version:
+            result = self._last[2]
+            self._left -= 1
+            if self._left == 0:
+                self.forget()
+            return result
+        if self.mode is Mode.OBSERVE:
+            if self.observer is not None:
+                self.observer(self.tensor, x.detach())
+            result = x
+        else:
+            result = self._quantize(x)
+        if self.readers > 1:
+            self._last, self._left = (x, version, result), self.readers - 1
+        return result
+
+    def _quantize(self, x: Tensor) -> Tensor:
+        if self.range.learned and self.training and torch.is_grad_enabled():
+            return lsq(x, self.range.scale)
+        return torch.fake_quantize_per_tensor_affine(x, self.range.number, 0, INT8_MIN, INT8_MAX)
+
+    def forget(self) -> None:
+        """Drop the result kept for further readers: it holds the graph of the last forward pass."""
+        self._last = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_last": None, "observer": None}
+
+    def extra_repr(self) -> str:
+        """Shown by print(model)."""
+        return f"{self.tensor}, amax={self.range.amax:.6g}, {self.mode.value}"
+
+
+class WeightQuantizer(nn.Module):
+    """Q/DQ of a weight: per channel along `axis`, or per tensor where `axis` is None. Scales are float32 buffers."""
+
+    scale: Tensor
+    zero_point: Tensor
+
+    def __init__(self, tensor: str, weight: Tensor, axis: int | None) -> None:
+        super().__init__()
+        self.tensor = tensor
+        self.axis = axis
+        self.mode = Mode.OFF
+        self.register_buffer("scale", weight_scale(weight.detach(), axis))
+        self.register_buffer("zero_point", torch.zeros_like(self.scale, dtype=torch.int32), persistent=False)
+
+    def follow(self, weight: Tensor) -> None:
+        """Set the range to that of `weight` as it is now."""
+        self.scale.copy_(weight_scale(weight.detach(), self.axis))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Fake-quantized `weight` (same shape and dtype)."""
+        if self.mode is not Mode.QUANTIZE:
+            return weight
+        if self.axis is not None:
+            return torch.fake_quantize_per_channel_affine(
+                weight, self.scale, self.zero_point, self.axis, INT8_MIN, INT8_MAX
+            )
+        return torch.fake_quantize_per_tensor_affine(weight, float(self.scale), 0, INT8_MIN, INT8_MAX)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "WeightQuantizer":
+        module: WeightQuantizer = _move_only(self, fn)
+        return module
+
+    def extra_repr(self) -> str:
+        """Shown by print(model)."""
+        return f"{self.tensor}, axis={self.axis}, {self.mode.value}"
+
+
+def weight_scale(weight: Tensor, axis: int | None) -> Tensor:
+    """Scale amax/127 of `weight`, float32 [channels] along `axis` or [] per tensor; positive."""
+    magnitude = weight.float().abs()
+    amax = magnitude.amax() if axis is None else magnitude.amax([i for i in range(weight.dim()) if i != axis])
+    scale = amax / INT8_MAX
+    return torch.where(scale > 0, scale, torch.full_like(scale, SMALLEST_SCALE))
+
+
+def lsq(x: Tensor, scale: Tensor) -> Tensor:
+    """Learned step size quantization: gradients to `x` and to `scale` (arXiv:1902.08153, eq. 1 to 3).
+
+    The gradient of the scale is damped by 1 / sqrt(elements * 127), section 2.2 of the paper.
+    """
+    damping = (x.numel() * INT8_MAX) ** -0.5
+    step = scale.detach() + (scale - scale.detach()) * damping
+    ratio = torch.clamp(x.float() / step, INT8_MIN, INT8_MAX)
+    return ((ratio + (torch.round(ratio) - ratio).detach()) * step).to(x.dtype)
+
+
+def activation_quantizers(model: nn.Module) -> dict[str, TensorQuantizer]:
+    """Activation quantizers of `model` by tensor name, in order of registration."""
+    return {m.tensor: m for m in model.modules() if isinstance(m, TensorQuantizer)}
+
+
+def weight_quantizers(model: nn.Module) -> Iterator[tuple[str, nn.Module, WeightQuantizer]]:
+    """(name of the module that owns the weight, that module, quantizer) of every quantized weight of `model`."""
+    for name, module in model.named_modules():
+        quantizer = getattr(module, "_weight_quantizer", None)
+        if isinstance(quantizer, WeightQuantizer):
+            yield name, module, quantizer
+
+
+def set_mode(model: nn.Module, mode: Mode, observer: Observer | None = None) -> None:
+    """Put every quantizer of `model` into `mode`."""
+    for module in model.modules():
+        if isinstance(module, TensorQuantizer):
+            module.mode, module.observer = mode, observer
+            module.forget()
+        elif isinstance(module, WeightQuantizer):
+            module.mode = Mode.QUANTIZE if mode is Mode.QUANTIZE else Mode.OFF
+
+
+def follow_weights(model: nn.Module) -> None:
+    """Set the range of every weight quantizer to that of its weight as it is now."""
+    for _, module, quantizer in weight_quantizers(model):
+        weight = module.weight
+        assert isinstance(weight, Tensor)
+        quantizer.follow(weight)
