@@ -1,1 +1,1 @@
-"""placeholder"""
+"""What TensorRT will make of a Q/DQ network, told without a GPU: a simulation of its Q/DQ graph optimizer."""

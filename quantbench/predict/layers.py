@@ -1,0 +1,127 @@
+"""Engine layers of an optimized Net: types by TensorRT's names, dtypes of inputs and outputs."""
+
+from collections.abc import Mapping
+
+from quantbench.inspection.layer import Layer, LayerTensor
+from quantbench.predict.net import AVERAGES, SHUFFLES, Net, Op
+
+_DTYPES = {"float32": "FP32", "float16": "FP16", "bfloat16": "BF16", "int8": "INT8", "int32": "INT32",
+           "int64": "INT64", "bool": "BOOL", "uint8": "UINT8", "float64": "FP64"}  # fmt: skip
+_TYPES = {"Conv": "CaskConvolution", "ConvTranspose": "CaskDeconvolution", "MaxPool": "CaskPooling",
+          "QuantizeLinear": "Reformat", "DequantizeLinear": "Reformat", "Copy": "Reformat", "Pointwise": "PointWiseV2",
+          "Resize": "Resize", "Myelin": "Myelin", "NonMaxSuppression": "NMS", "Softmax": "SoftMax",
+          "Gemm": "CaskGemm", "MatMul": "CaskGemm", "Slice": "Slice", "BatchNormalization": "Scale"}  # fmt: skip
+_GONE = frozenset({"InPlace", "View"})
+_KEEP_DTYPE = frozenset({"MaxPool", "Resize", "Slice", "InPlace", "View", "Copy", "Concat", "Expand", "Tile",
+                         "DepthToSpace", "SpaceToDepth", *SHUFFLES})  # fmt: skip
+
+
+def layers_of(net: Net) -> tuple[Layer, ...]:
+    """Layers in order of execution. Concats and slices done in place are no layers; what writes into a concat names
+    the concat's tensor as its output, as TensorRT's dumps do."""
+    dtypes = dtypes_of(net)
+    homes = _homes(net)
+    layers: list[Layer] = []
+    for op in net.ops:
+        if op.kind in _GONE:
+            continue
+        if op.kind == "UnfoldedBN":
+            layers.extend(_unfolded(net, op, dtypes))
+            continue
+        inputs = [t for t in op.inputs if t not in net.constants]
+        layers.append(
+            Layer(
+                name=op.name,
+                type=_type_of(net, op),
+                inputs=tuple(_tensor(net, t, dtypes, t) for t in inputs),
+                outputs=tuple(_tensor(net, t, dtypes, homes.get(t, t)) for t in op.outputs),
+                constants=tuple(
+                    _constant(net, t, op.int8_in and i == 0) for i, t in enumerate(op.constants)
+                ),
+                nodes=tuple(dict.fromkeys(op.nodes)),
+                origin="QDQ" if op.is_q or op.is_dq else "",
+                attributes=_attributes(op),
+            )
+        )  # fmt: skip
+    return tuple(layers)
+
+
+def dtypes_of(net: Net) -> dict[str, str]:
+    """Dtype of every tensor of `net`: INT8 behind Q and INT8 layers, and as far as data movement carries it."""
+    dtypes: dict[str, str] = {}
+    for op in net.ops:
+        for name in op.outputs:
+            if op.is_q or op.int8_out:
+                dtypes[name] = "INT8"
+            elif op.kind in _KEEP_DTYPE and op.inputs and op.inputs[0] in dtypes:
+                dtypes[name] = dtypes[op.inputs[0]]
+            else:
+                view = net.tensors.get(name)
+                given = _DTYPES.get(view.dtype, "?") if view is not None else "FP32"
+                dtypes[name] = "FP32" if given in ("INT8", "UINT8") else given
+    return dtypes
+
+
+def _homes(net: Net) -> dict[str, str]:
+    homes: dict[str, str] = {}
+    for op in reversed(net.ops):
+        if op.kind == "InPlace":
+            for tensor in op.inputs:
+                homes[tensor] = homes.get(op.out, op.out)
+    return homes
+
+
+def _tensor(net: Net, tensor: str, dtypes: Mapping[str, str], shown: str) -> LayerTensor:
+    view = net.tensors.get(tensor)
+    dtype = dtypes.get(tensor)
+    if dtype is None:
+        dtype = _DTYPES.get(view.dtype, "?") if view is not None else "?"
+    shape = view.shape if view is not None else None
+    # An unknown rank is one unknown dimension: its size then counts as unknown, not as one element.
+    dims = tuple(d if isinstance(d, int) else -1 for d in shape) if shape is not None else (-1,)
+    return LayerTensor(shown, dtype, dims=dims)
+
+
+def _constant(net: Net, tensor: str, int8: bool) -> LayerTensor:
+    view = net.tensors.get(tensor)
+    dims = tuple(d if isinstance(d, int) else -1 for d in (view.shape or ())) if view is not None else (-1,)
+    return LayerTensor(tensor, "INT8" if int8 else "FP32", dims=dims)
+
+
+def _type_of(net: Net, op: Op) -> str:
+    if op.kind == "Conv" and "MaxPool" in op.name.rpartition(" + ")[2]:
+        return "ConvActPool"
+    group = op.attributes.get("group", 1)
+    if op.kind == "Conv" and isinstance(group, int) and group > 1:
+        shape = net.shape(op.inputs[0])
+        if shape is not None and len(shape) > 1 and shape[1] == group:
+            return "CudaDepthwiseConvolution"
+    if op.kind in SHUFFLES:
+        return "Shuffle"
+    if op.kind in AVERAGES:
+        return "CaskPooling"
+    return _TYPES.get(op.kind, "ElementWise" if op.kind in ("Add", "Mul", "Sub", "Div") else op.kind)
+
+
+def _attributes(op: Op) -> dict[str, object]:
+    found: dict[str, object] = {}
+    if op.weighted and op.int8_in:
+        found["int8"] = True
+    if op.residual:
+        found["residual"] = op.residual
+    if op.activation:
+        found["activation"] = op.activation
+    if op.guess:
+        found["guess"] = op.guess
+    return found
+
+
+def _unfolded(net: Net, op: Op, dtypes: Mapping[str, str]) -> tuple[Layer, Layer]:
+    """(x - mean) / sqrt(var + eps) is one PWN, the affine part one Scale (trt852 log, layer2.0.downsample.1)."""
+    source, result = (_tensor(net, t, dtypes, t) for t in (op.inputs[0], op.out))
+    between = _tensor(net, op.out, dtypes, f"{op.out} (normalized)")
+    pointwise = f"PWN((Unnamed Layer* of {op.nodes[0]}) [ElementWise])"
+    return (
+        Layer(pointwise, "PointWiseV2", (source,), (between,)),
+        Layer(op.name, "Scale", (between,), (result,), nodes=tuple(op.nodes)),
+    )

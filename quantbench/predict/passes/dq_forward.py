@@ -1,0 +1,71 @@
+"""VanillaSwapWithPreceedingDQ: a DQ moves behind a layer that only moves data; a shared DQ is first cloned."""
+
+from quantbench.predict.net import DEQUANTIZE, Net, Op
+
+NAME = "VanillaSwapWithPreceedingDQ"
+
+
+def run(net: Net) -> None:
+    """One DQ per reader, then each past the movers that read it, and away where a Q of the same scale follows."""
+    for dq in net.of_kind(DEQUANTIZE):
+        _clone_per_reader(net, dq)
+    for dq in net.of_kind(DEQUANTIZE):
+        while dq in net and (mover := net.only_reader(dq.out)) is not None and net.is_mover(mover):
+            if mover.inputs[0] != dq.out:
+                break
+            _swap(net, dq, mover)
+            for clone in _clone_per_reader(net, dq)[1:]:
+                _follow(net, clone)
+
+
+def _follow(net: Net, dq: Op) -> None:
+    while (mover := net.only_reader(dq.out)) is not None and net.is_mover(mover) and mover.inputs[0] == dq.out:
+        _swap(net, dq, mover)
+        for clone in _clone_per_reader(net, dq)[1:]:
+            _follow(net, clone)
+
+
+def cancel(net: Net) -> None:
+    """A Q right behind a DQ of the same scale changes nothing: both go (a guess; no log at hand shows it)."""
+    for dq in net.of_kind(DEQUANTIZE):
+        readers = net.readers(dq.out)
+        if dq.inputs[0] in net.constants or dq.out in net.outputs or not readers:
+            continue
+        for q in readers:
+            if q.is_q and q.scale == dq.scale and q.out not in net.outputs:
+                net.step("QDQCancel", "fuse", dq.name, q.name)
+                net.remove(q)
+                net.redirect(q.out, dq.inputs[0])
+        if not net.readers(dq.out):
+            net.remove(dq)
+
+
+def _clone_per_reader(net: Net, dq: Op) -> list[Op]:
+    """TensorRT's rules match a DQ with one reader, so a DQ with several must be several (a guess about the how)."""
+    readers = net.readers(dq.out)
+    if len(readers) < 2 or dq.out in net.outputs:
+        return [dq]
+    same = [dq]
+    for index, reader in enumerate(readers[1:], start=1):
+        name = f"{dq.name}_clone_{index}"
+        output = f"{dq.out}_clone_{index}"
+        net.like(output, dq.out)
+        clone = Op(dq.kind, name, [dq.inputs[0]], [output], dq.order + index / 10000, list(dq.nodes),
+                   scale=dq.scale, clone_of=dq.clone_of or dq.name)  # fmt: skip
+        slot = max(i for i, t in enumerate(reader.inputs) if t == dq.out)
+        net.add(clone)
+        net.set_input(reader, slot, output)
+        same.append(clone)
+    return same
+
+
+def _swap(net: Net, dq: Op, mover: Op) -> None:
+    """`a -DQ-> b -mover-> c` becomes `a -mover-> b -DQ-> c`."""
+    net.step(NAME, "swap", mover.name, dq.name)
+    source, between, result = dq.inputs[0], dq.out, mover.out
+    net.like(between, result)
+    net.set_output(dq, result)
+    net.set_input(mover, 0, source)
+    net.set_output(mover, between)
+    net.set_input(dq, 0, between)
+    dq.order = mover.order + 0.25

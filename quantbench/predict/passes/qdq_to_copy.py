@@ -1,0 +1,12 @@
+"""QDQToCopy: what no layer took becomes a Reformat with `Origin: QDQ`, a kernel of its own."""
+
+from quantbench.predict.net import DEQUANTIZE, QUANTIZE, Net
+
+NAME = "QDQToCopy"
+
+
+def run(net: Net) -> None:
+    """Record every Q and DQ that is left; they stay in the Net and become Reformat layers."""
+    for op in net.of_kind(QUANTIZE, DEQUANTIZE):
+        if op.is_q or op.inputs[0] not in net.constants:
+            net.step(NAME, "copy", op.name)

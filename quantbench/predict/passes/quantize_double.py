@@ -1,0 +1,46 @@
+"""QuantizeDoubleInputNodes: a weighted layer or Add takes the DQs of its two inputs, and the Q behind it if it can."""
+
+from quantbench.predict.net import Net, Op
+
+NAME = "QuantizeDoubleInputNodes"
+_ELEMENTWISE = frozenset({"Add", "Mul"})
+
+
+def run(net: Net) -> None:
+    """Visit candidates in network order, as the logs do."""
+    for op in net.ops:
+        if op in net and (op.weighted or op.kind in _ELEMENTWISE):
+            _quantize(net, op)
+
+
+def _quantize(net: Net, op: Op) -> None:
+    if op.int8_in or len(op.inputs) < 2:
+        return
+    first, second = (net.producer(t) for t in op.inputs[:2])
+    if first is None or second is None or not (first.is_dq and second.is_dq):
+        return
+    q = net.only_reader(op.out)
+    if q is not None and q.is_q and q.out not in net.outputs:
+        take_q(net, op, q)
+    net.step(NAME, "take-dq", op.name, first.name, second.name)
+    for index, dq in ((0, first), (1, second)):
+        take_dq(net, op, index, dq)
+    op.int8_in = True
+    if not op.weighted:
+        op.guess = "an INT8 elementwise layer: no log at hand shows its DQs being taken"
+
+
+def take_q(net: Net, op: Op, q: Op, name: str = NAME) -> None:
+    """`op` writes INT8 in the place of `q`."""
+    net.step(name, "take-q", op.name, q.name)
+    op.out_scale = q.scale
+    net.remove(q)
+    net.set_output(op, q.out)
+    op.int8_out = True
+
+
+def take_dq(net: Net, op: Op, index: int, dq: Op) -> None:
+    """Input `index` of `op` reads the INT8 tensor that `dq` reads."""
+    net.set_input(op, index, dq.inputs[0])
+    if dq in net and not net.readers(dq.out) and dq.out not in net.outputs:
+        net.remove(dq)

@@ -1,0 +1,19 @@
+"""QuantizeSingleInputNodes: an average pooling between a DQ and a Q computes in INT8."""
+
+from quantbench.predict.net import AVERAGES, Net
+from quantbench.predict.passes.quantize_double import take_dq, take_q
+
+NAME = "QuantizeSingleInputNodes"
+
+
+def run(net: Net) -> None:
+    """Both sides are needed: without the Q behind it the pooling stays float and the DQ is left over (a guess)."""
+    for op in net.of_kind(*AVERAGES):
+        dq, q = net.producer(op.inputs[0]), net.only_reader(op.out)
+        if dq is None or not dq.is_dq or q is None or not q.is_q or q.out in net.outputs:
+            continue
+        net.step(NAME, "take-dq", op.name, dq.name)
+        take_q(net, op, q, NAME)
+        take_dq(net, op, 0, dq)
+        op.int8_in = True
+        op.guess = "an INT8 average pooling: no log at hand shows it"

@@ -1,0 +1,72 @@
+"""Prediction: what the simulation hands out, as plain data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from quantbench.inspection.fate import Fate
+from quantbench.inspection.layer import Layer
+from quantbench.predict.net import Step
+
+
+@dataclass(frozen=True, slots=True)
+class FloatWeighted:
+    """A weighted layer that computes in float, or takes INT8 and writes float although INT8 follows.
+
+    `node` is its ONNX node, `reason` why, `mend` the nearest change of placement that would help.
+    """
+
+    node: str
+    reason: str
+    mend: str
+
+    def to_json(self) -> dict[str, str]:
+        """Plain data."""
+        return {"node": self.node, "reason": self.reason, "mend": self.mend}
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The engine that TensorRT is predicted to build from a Q/DQ network.
+
+    `fates` of all Q and DQ; `float_weighted`: weighted layers that stay float; `float_outputs`: INT8 layers that write
+    float where a Q follows; `float_bytes`: bytes moved by float tensors between INT8 layers (each tensor written once
+    and read once a reader); `guesses`: layer to what the logs at hand do not prove; `steps`: the optimizer's passes.
+    """
+
+    version: str
+    layers: tuple[Layer, ...]
+    fates: tuple[Fate, ...]
+    float_weighted: tuple[FloatWeighted, ...]
+    float_outputs: tuple[FloatWeighted, ...]
+    float_bytes: int
+    steps: tuple[Step, ...]
+    guesses: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def reformats(self) -> tuple[Layer, ...]:
+        """Layers that only change precision or copy."""
+        return tuple(layer for layer in self.layers if layer.type == "Reformat")
+
+    @property
+    def leftover(self) -> tuple[Fate, ...]:
+        """Q and DQ that became a kernel of their own."""
+        return tuple(fate for fate in self.fates if fate.status == "left over")
+
+    @property
+    def int8_layers(self) -> int:
+        """Weighted layers that compute in INT8."""
+        return sum(1 for layer in self.layers if layer.attributes.get("int8"))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for `predict --json`."""
+        return {
+            "for": f"TensorRT {self.version}",
+            "layers": [layer.to_json() for layer in self.layers],
+            "fates": [fate.to_json() for fate in self.fates],
+            "reformats": len(self.reformats), "left_over": len(self.leftover), "int8_layers": self.int8_layers,
+            "float_weighted": [f.to_json() for f in self.float_weighted],
+            "float_outputs": [f.to_json() for f in self.float_outputs],
+            "float_bytes": self.float_bytes,
+            "guesses": dict(self.guesses),
+        }  # fmt: skip

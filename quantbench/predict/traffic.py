@@ -1,0 +1,86 @@
+"""What stays float, why, what would mend it, and how many bytes it moves."""
+
+from quantbench.predict.layers import dtypes_of
+from quantbench.predict.net import Net, Op
+from quantbench.predict.prediction import FloatWeighted
+
+_SIZES = {"FP32": 4, "FP16": 2, "BF16": 2, "FP64": 8}
+
+
+def float_weighted(net: Net) -> tuple[FloatWeighted, ...]:
+    """Weighted layers that compute in float."""
+    found = []
+    for op in net.ops:
+        if op.weighted and not op.int8_in and _has_weights(op):
+            reason, mend = _why_float(net, op)
+            found.append(FloatWeighted(op.nodes[0], reason, mend))
+    return tuple(found)
+
+
+def float_outputs(net: Net) -> tuple[FloatWeighted, ...]:
+    """INT8 weighted layers that write float although a left-over Q reads what they write."""
+    found = []
+    for op in net.ops:
+        if not (op.weighted and op.int8_in and not op.int8_out):
+            continue
+        readers = net.readers(op.out)
+        qs = [r for r in readers if r.is_q]
+        others = [r for r in readers if not r.is_q]
+        if not qs:
+            continue
+        if op.residual:
+            reason = f"its residual input {op.residual} is float, so {qs[0].name} cannot go into it"
+            mend = f"quantize {op.residual} at the Add"
+        elif others:
+            reason = f"{op.out} is read by {qs[0].name} and, in float, by {others[0].name}"
+            mend = f"quantize {op.out} at {others[0].name} with the same scale"
+        else:
+            reason = f"{len(qs)} Qs with different scales read {op.out}"
+            mend = f"give all Qs of {op.out} one scale"
+        found.append(FloatWeighted(op.nodes[0], reason, mend))
+    return tuple(found)
+
+
+def float_bytes_between(net: Net) -> int:
+    """Bytes that float tensors move on ways from one INT8 layer to another: one write, and one read a reader.
+
+    Tensors of unknown size count as nothing.
+    """
+    dtypes = dtypes_of(net)
+    ops = net.ops
+    after: set[str] = set()  # tensors with an INT8 layer upstream
+    for op in ops:
+        if op.int8_in or op.int8_out or any(t in after for t in op.inputs):
+            after.update(op.outputs)
+    before: set[str] = set()  # tensors with an INT8 layer downstream
+    for op in reversed(ops):
+        if op.int8_in or op.int8_out or any(t in before for t in op.outputs):
+            before.update(op.inputs)
+    total = 0
+    for tensor in sorted(after & before):
+        size = _SIZES.get(dtypes.get(tensor, ""), 0)
+        shape = net.shape(tensor)
+        if not size or shape is None:
+            continue
+        count = 1
+        for dim in shape:
+            count *= dim if isinstance(dim, int) else 1
+        total += count * size * (1 + len(net.readers(tensor)))
+    return total
+
+
+def _has_weights(op: Op) -> bool:
+    return bool(op.constants) or op.kind in ("Conv", "ConvTranspose")
+
+
+def _why_float(net: Net, op: Op) -> tuple[str, str]:
+    activation = net.producer(op.inputs[0])
+    weight = net.producer(op.inputs[1]) if len(op.inputs) > 1 else None
+    has_a = activation is not None and activation.is_dq
+    has_w = weight is not None and weight.is_dq
+    weights = op.constants[0] if op.constants else (op.inputs[1] if len(op.inputs) > 1 else "its weights")
+    if has_a and not has_w:
+        return "its weights have no Q/DQ", f"quantize {weights} per output channel"
+    if has_w and not has_a:
+        return f"its input {op.inputs[0]} has no DQ", f"quantize {op.inputs[0]}"
+    return "neither its input nor its weights have Q/DQ", f"quantize {op.inputs[0]} and {weights}"
