@@ -27,7 +27,9 @@ def cached_ranges(folder: Path, owner: dict[str, str], policy: Policy) -> Ranges
         known = _owner_of(folder)
         different = sorted(key for key in owner if known.get(key) != owner[key])
         if not known:
-            raise QuantbenchError(f"{path} does not say what it belongs to; --reuse-cache takes it, --refresh replaces it")
+            raise QuantbenchError(
+                f"{path} does not say what it belongs to; --reuse-cache takes it, --refresh replaces it"
+            )
         if different:
             raise QuantbenchError(
                 f"{path} belongs to another {' and '.join(different)}; --reuse-cache takes it all the same, "

@@ -6,9 +6,10 @@ from typing import Any
 
 import onnx
 
-from quantbench.atomic import write_json, write_text
+from quantbench.atomic import write_bytes, write_json, write_text
 from quantbench.engines import tensorrt_rtx
 from quantbench.engines.base import BuildOptions
+from quantbench.engines.shapes import Profile
 from quantbench.graph.to_fp16 import to_fp16
 from quantbench.inspection.layer import Layer
 from quantbench.inspection.logs.layer_line import read_rtx_layers
@@ -38,7 +39,7 @@ def compile_check(
     stays float (and the whole float model) to FP16. Raises QuantbenchError where the compiler refuses the model.
     """
     shape = (batch, *input_shape)
-    options = BuildOptions(target=target, shapes={input_name: (shape, shape, shape)})
+    options = BuildOptions(targets=(target,), profiles=(Profile({input_name: (shape, shape, shape)}),))
     cast: Callable[[onnx.ModelProto], onnx.ModelProto] = to_fp16 if precision == "fp16" else lambda given: given
     scratch = folder / ".quantbench" / "compile.onnx"
     save(cast(onnx.load(str(folder / QDQ_MODEL))), scratch)
@@ -50,8 +51,7 @@ def compile_check(
     float_layers = real_layers(float_build.log)
 
     write_text(folder / LOG, built.log)
-    with_engine = folder / ENGINE
-    with_engine.write_bytes(built.engine)
+    write_bytes(folder / ENGINE, built.engine)
     result = {
         "backend": built.backend,
         "version": built.version,

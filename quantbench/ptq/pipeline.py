@@ -1,4 +1,4 @@
-"""`quantbench ptq` from a recipe to a finished run folder. Each stage is skipped while what it depends on is unchanged."""
+"""`quantbench ptq` from a recipe to a finished run folder. A stage is skipped while what it depends on is unchanged."""
 
 import json
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from quantbench.calibration.find_ranges import find_ranges
 from quantbench.calibration.ort_outputs import static_batch
 from quantbench.calibration.ranges import Ranges
 from quantbench.engines import tensorrt_rtx
+from quantbench.errors import QuantbenchError
 from quantbench.graph.load import load_model, model_sha256
 from quantbench.graph.onnx_view import view_of
 from quantbench.graph.view import GraphView
@@ -60,16 +61,18 @@ def run_ptq(
     recipe: Recipe, progress: Progress, *, overwrite: bool = False, cache: Policy = "check"
 ) -> tuple[RunFolder, dict[str, Any]]:
     """Do or finish the run of `recipe`; returns its folder and what run.json holds. Raises QuantbenchError."""
-    folder = RunFolder(recipe.out or Path("runs") / f"{display_name(recipe)}-{Path(recipe.calibration.calibrator).stem}")
+    folder = RunFolder(
+        recipe.out or Path("runs") / f"{display_name(recipe)}-{Path(recipe.calibration.calibrator).stem}"
+    )
     run = prepare(recipe, folder)
     facts = run.facts
     owner = {"model": facts["model"]["sha256"], "data": facts["data"]["sha256"], "method": facts["method"]}
-    folder.claim({"command": "ptq", "model": str(recipe.model), "sha256": facts["model"]["sha256"]}, overwrite=overwrite)
+    folder.claim(
+        {"command": "ptq", "model": str(recipe.model), "sha256": facts["model"]["sha256"]}, overwrite=overwrite
+    )
     given = cached_ranges(folder.path, owner, cache)
-    if cache == "refresh":
-        owner_key = [owner, provenance(recipe.seed)["time"]]
-    else:
-        owner_key = [owner]
+    # A refresh must not find its own stage done: the time makes its key new.
+    owner_key = [owner, provenance(recipe.seed)["time"]] if cache == "refresh" else [owner]
     ranges = _ranges(run, folder, owner, owner_key, given, progress)
 
     quantize_key = [facts["model"]["sha256"], digest(ranges.to_json()), recipe.placement.model_dump(),
@@ -122,8 +125,6 @@ def prepare(recipe: Recipe, folder: RunFolder) -> Prepared:
 
 
 def _calibration_source(recipe: Recipe, preprocess: Any) -> Source:
-    from quantbench.errors import QuantbenchError
-
     data = recipe.data
     if data.calib_dir is not None:
         return at_most(folder_source(data.calib_dir, preprocess), data.max_images)
@@ -192,9 +193,12 @@ def _compile(run: Prepared, folder: RunFolder, key: list[Any], progress: Progres
     wanted = run.recipe.compile
     if wanted.backend == "none":
         return
-    found = tensorrt_rtx.availability()
-    if not found.available and wanted.backend == "auto":
-        progress.note(f"No compiler check: TensorRT-RTX is {found.reason}; {found.how_to_install}")
+    try:
+        version = tensorrt_rtx.load().__version__
+    except QuantbenchError as error:
+        if wanted.backend != "auto":
+            raise
+        progress.note(f"No compiler check: {error}")
         return
     shape = tuple(d for d in run.calibration.load(0).shape)
 
@@ -213,7 +217,7 @@ def _compile(run: Prepared, folder: RunFolder, key: list[Any], progress: Progres
             )
             advance(2)
 
-    folder.stage("compile", [key, wanted.model_dump(), found.version], [LAYERS, LOG, ENGINE], work)
+    folder.stage("compile", [key, wanted.model_dump(), version], [LAYERS, LOG, ENGINE], work)
 
 
 def _measure(run: Prepared, folder: Path, progress: Progress) -> None:

@@ -1,1 +1,1 @@
-"""placeholder"""
+"""Sections of a report, one a file: each turns what run.json holds into blocks."""

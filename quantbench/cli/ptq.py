@@ -1,0 +1,91 @@
+"""`quantbench ptq`: from a float model and a folder of images to an inspected, measured INT8 model."""
+
+import json
+from pathlib import Path
+
+import typer
+
+_DEMO = "demo"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("ptq")(ptq)
+
+
+def ptq(
+    model: str = typer.Argument(None, help="ONNX file, or a torch checkpoint whose architecture the recipe names."),
+    calib_dir: Path = typer.Option(None, help="Folder of calibration images, or .npy/.npz batches."),
+    recipe: str = typer.Option(None, help="Recipe: a name (see 'quantbench recipes') or a YAML file."),
+    out: Path = typer.Option(None, help="Run folder. [default: runs/MODEL-CALIBRATOR]"),
+    calibrator: str = typer.Option(
+        None, help="minmax, entropy, percentile[:99.9], mse, legacy, a name from calibrators/, or file.py:Class."
+    ),
+    preprocess: str = typer.Option(None, help="Preset: imagenet, efficientnet-lite, yolo."),
+    batch_size: int = typer.Option(None, help="Images a batch while calibrating."),
+    max_images: int = typer.Option(None, help="Most calibration images, spread evenly over the folder."),
+    max_bad: int = typer.Option(None, help="Corrupt images to skip before giving up."),
+    eval_dir: Path = typer.Option(None, help="Images to compare FP32 and INT8 on."),
+    labels: str = typer.Option(None, help="Labels of --eval-dir: none, folder, file-name."),
+    keep_float: list[str] = typer.Option(None, help="Node name pattern to keep in float; may be repeated."),
+    bias_correction: bool = typer.Option(None, help="Take the mean error of each channel out of the biases."),
+    target: str = typer.Option(None, help="GPU family for the compiler check: sm80, sm86, sm89, sm120."),
+    precision: str = typer.Option(None, help="Of what stays float in the compiler check: fp16, fp32."),
+    compile_batch: int = typer.Option(None, help="Batch size of the compiler check."),
+    no_compile: bool = typer.Option(False, "--no-compile", help="Leave the compiler check out."),
+    for_onnxruntime: bool = typer.Option(
+        False, "--for-onnxruntime", help="Quantize both inputs of residual Adds: faster on a CPU, slower in TensorRT."
+    ),
+    threads: int = typer.Option(None, help="onnxruntime threads; 0 lets it choose."),
+    reuse_cache: bool = typer.Option(False, "--reuse-cache", help="Take the run folder's calibration.cache as it is."),
+    refresh: bool = typer.Option(False, "--refresh", help="Calibrate anew, whatever the run folder holds."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace the run that the folder holds."),
+    as_json: bool = typer.Option(False, "--json", help="Print run.json on stdout and nothing else."),
+) -> None:
+    """Calibrate, insert Q/DQ, check, compile, measure and report.
+
+    Without a model, the demo recipe's EfficientNet-Lite0 is taken. A run that was interrupted goes on where it
+    stopped when the same command is given again.
+    """
+    from quantbench.errors import QuantbenchError
+    from quantbench.progress import Progress
+    from quantbench.ptq.cache_policy import Policy
+    from quantbench.ptq.pipeline import run_ptq
+    from quantbench.recipe import Recipe, load_recipe
+    from quantbench.recipe_files import recipe_path
+    from quantbench.report.write import summary_lines, write_reports
+
+    if reuse_cache and refresh:
+        raise QuantbenchError("--reuse-cache and --refresh contradict each other; give one")
+    base = load_recipe(recipe_path(recipe or _DEMO)) if recipe or model is None else Recipe()
+    changed = base.merged(
+        {
+            "model": model,
+            "out": out,
+            "threads": threads,
+            "data.calib_dir": calib_dir,
+            "data.preprocess": preprocess,
+            "data.max_images": max_images,
+            "data.max_bad": max_bad,
+            "evaluation.dir": eval_dir,
+            "evaluation.labels": labels,
+            "calibration.calibrator": calibrator,
+            "calibration.batch_size": batch_size,
+            "calibration.bias_correction": bias_correction,
+            "placement.keep_float": tuple(keep_float) if keep_float else None,
+            "placement.add_both": True if for_onnxruntime else None,
+            "compile.backend": "none" if no_compile else None,
+            "compile.target": target,
+            "compile.precision": precision,
+            "compile.batch": compile_batch,
+        }
+    )
+    policy: Policy = "reuse" if reuse_cache else "refresh" if refresh else "check"
+    progress = Progress("none" if as_json else None)
+    folder, record = run_ptq(changed, progress, overwrite=overwrite, cache=policy)
+    write_reports(folder.path, record)
+    if as_json:
+        typer.echo(json.dumps(record, indent=2))
+        return
+    for line in summary_lines(folder.path, record):
+        typer.echo(line)

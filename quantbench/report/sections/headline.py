@@ -1,0 +1,40 @@
+"""The figures that a reader wants first."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from quantbench.report.blocks import Block, Cards, Section
+from quantbench.report.words import size
+
+
+def section(run: Mapping[str, Any]) -> Section:
+    """Cards: agreement (or accuracy), SQNR, speed, INT8 layers, size."""
+    result = run["evaluation_result"]
+    outputs = result["outputs"]
+    cards: list[tuple[str, str, str]] = []
+    if "top1_change" in outputs:
+        change = outputs["top1_change"]
+        cards.append(
+            (
+                f"{100 * change['value']:+.1f} points",
+                "top-1, INT8 against FP32",
+                f"{100 * outputs['top1_float']['value']:.1f} % to {100 * outputs['top1_int8']['value']:.1f} %, "
+                f"{change['images']} images",
+            )
+        )
+    if "agreement" in outputs:
+        share = outputs["agreement"]
+        cards.append((f"{100 * share['value']:.1f} %", "same answer as FP32", f"{share['images']} images"))
+    sqnr = outputs["sqnr_db"]
+    cards.append((f"{sqnr['value']:.1f} dB", "signal to quantization noise at the output", f"{sqnr['images']} images"))
+    placement = run["placement"]
+    cards.append(
+        (f"{len(placement['quantized'])} of {len(placement['weighted'])}", "weighted layers quantized", "Q/DQ model")
+    )
+    if "latency" in result:
+        latency = result["latency"]
+        ratio = latency["float"]["median_ms"] / latency["int8"]["median_ms"]
+        cards.append((f"{ratio:.2f} x", "speed on this CPU, INT8 against FP32", "onnxruntime, median"))
+    cards.append((size(result["bytes"]["onnxruntime"]), "INT8 model", f"from {size(result['bytes']['float'])}"))
+    blocks: tuple[Block, ...] = (Cards(tuple(cards)),)
+    return Section("", blocks)

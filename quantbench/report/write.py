@@ -1,0 +1,49 @@
+"""report.md and report.html of a PTQ run, and the few lines that the terminal shows."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from quantbench.atomic import write_text
+from quantbench.report import html, markdown
+from quantbench.report.blocks import Section
+from quantbench.report.sections import accuracy, compiler, headline, latency, layers, provenance
+from quantbench.report.words import decibel, percent, size
+
+_SECTIONS = (headline, accuracy, compiler, latency, layers, provenance)
+
+
+def write_reports(folder: Path, run: Mapping[str, Any], extra: Sequence[Section] = ()) -> None:
+    """Write report.md and report.html into `folder`. `run` is what run.json holds; `extra` goes before the end."""
+    sections = [module.section(run) for module in _SECTIONS]
+    sections[-1:-1] = extra
+    title = f"{run['model']['name']} in INT8"
+    subtitle = (
+        f"Post-training quantization with {run['method']} ranges from {run['data']['images']} images, {run['time']}"
+    )
+    write_text(folder / "report.md", markdown.render(title, subtitle, sections))
+    write_text(folder / "report.html", html.render(title, subtitle, sections))
+
+
+def summary_lines(folder: Path, run: Mapping[str, Any]) -> list[str]:
+    """What a user reads in the terminal when a run is done."""
+    result, placement = run["evaluation_result"], run["placement"]
+    outputs = result["outputs"]
+    lines = [
+        f"{len(placement['quantized'])} of {len(placement['weighted'])} weighted layers quantized ({run['method']})"
+    ]
+    if "agreement" in outputs:
+        agreement = outputs["agreement"]
+        lines.append(f"same answer as FP32: {percent(agreement)} of {agreement['images']} images")
+    lines.append(f"SQNR of the outputs: {decibel(outputs['sqnr_db'])}")
+    if "latency" in result:
+        a, b = (result["latency"][key]["median_ms"] for key in ("float", "int8"))
+        lines.append(f"onnxruntime on this CPU: {a:.1f} ms in FP32, {b:.1f} ms in INT8 ({a / b:.2f} x)")
+    if run.get("compiler"):
+        facts = run["compiler"]
+        lines.append(
+            f"{facts['backend']} {facts['version']} for {facts['target']}: {facts['int8']['weighted_int8']} of "
+            f"{facts['int8']['weighted']} weighted layers in INT8, {size(facts['int8']['traffic_bytes'])} moved; "
+            + compiler.verdict(facts["int8"], facts["float"], facts["precision"].upper())
+        )
+    return [*lines, f"report: {folder / 'report.html'}"]
