@@ -41,7 +41,7 @@ def superseded(view: GraphView) -> dict[str, str]:
 
 
 def _next(view: GraphView, tensor: str, position: dict[str, int]) -> tuple[list[str], str, bool] | None:
-    """Tensors that the next fusion after `tensor` swallows, its output, and whether nothing can follow; None: no fusion."""
+    """What the next fusion after `tensor` swallows, its output, and whether it is the last; None for no fusion."""
     if tensor in view.outputs:
         return None
     readers = [node for node, _ in view.readers(tensor)]

@@ -5,6 +5,7 @@ TensorRT header as amax / 127, as TensorRT's are. `meaning` overrides that, 127/
 """
 
 import re
+
 from quantbench.cache import tensorrt
 from quantbench.cache.model import CalibrationCache, Entry
 from quantbench.cache.onnxruntime_text import NUMBER

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 
 from quantbench.cache import tensorrt
-from quantbench.cache.activations import superseded
+from quantbench.cache.activations import activations, superseded
 from quantbench.cache.carry import Carried, detach
 from quantbench.cache.implicit import Derived, meaning
 from quantbench.cache.strip import Stripped, strip_qdq
@@ -107,8 +107,11 @@ def _unit_scales(view: GraphView, known: Mapping[str, TensorRange]) -> dict[str,
 def _precisions(view: GraphView, stripped: Stripped, ranges: Ranges) -> dict[str, str]:
     """int8 for layers with a quantized activation and weight; fp16 for the others that have INT8 kernels."""
     swallowed = superseded(view)
+    floats = set(activations(view))
     found: dict[str, str] = {}
     for node in view.nodes:
+        if not floats.intersection(node.outputs):
+            continue  # shape arithmetic
         if node.op in WEIGHTED:
             quantized = stripped.quantized_inputs.get(node.name, set())
             index = weight_index(view, node)

@@ -58,9 +58,9 @@ def parse_bytes(data: bytes, *, values: str | None = None) -> CalibrationCache:
         raise QuantbenchError("the file is empty; calibrate again, or take a backup")
     if safetensors_file.is_safetensors(data):
         return modelopt.parse_safetensors(data, "the file")
-    if b"\0" in data:
-        return onnxruntime_flatbuffers.parse(data)
     text = decode(data)
+    if b"\0" in data and not tensorrt.is_header(text.partition("\n")[0]) and text.lstrip()[:1] != "{":
+        return onnxruntime_flatbuffers.parse(data)
     if text.lstrip()[:1] in ("{", "["):
         return _parse_json(text)
     return _parse_text(text, values)

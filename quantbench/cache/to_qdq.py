@@ -62,12 +62,15 @@ def plan_with(view: GraphView, ranges: Ranges, options: PlacementOptions) -> Pla
     plan = place(view, options)
     weighted = {site.node for site in plan.weights}
     unknown = {site.node: site.tensor for site in plan.activations if site.tensor not in ranges}
-    names = tuple(glob.escape(node) for node in unknown if node in weighted)
-    if names:
-        # Placed anew, so that the rules that look at quantized neighbours see these layers as float.
-        plan = place(view, dataclasses.replace(options, keep_float=options.keep_float + names))
     reasons = {node: f"no range for {tensor} in the cache" for node, tensor in unknown.items() if node in weighted}
-    kept = {node: reasons.get(node, why) for node, why in plan.kept_float.items()}
+    if reasons:
+        # Placed anew, so that rules which look at quantized neighbours see these layers as float; what was the head
+        # stays the head.
+        names = tuple(glob.escape(node) for node in (*plan.kept_float, *reasons))
+        kept = {**plan.kept_float, **reasons}
+        plan = place(view, dataclasses.replace(options, head_float=False, keep_float=names))
+    else:
+        kept = dict(plan.kept_float)
     sites = tuple(site for site in plan.activations if site.tensor in ranges)
     return Plan(sites, plan.weights, kept)
 
