@@ -1,101 +1,243 @@
-"""Cast the float parts of a model to FP16, Q/DQ scales included; network inputs and outputs stay FP32.
+"""Cast the float parts of a model to FP16 (or BF16): what a strongly typed compiler wants instead of a flag.
 
-TensorRT 11 and TensorRT-RTX are strongly typed: there is no FP16 builder flag, so the ONNX model itself must say it.
+Every float tensor becomes half precision, Q/DQ scales among them, except where ONNX forbids it (Resize's `scales`,
+NonMaxSuppression …), where it would break the numbers (shape arithmetic: FP16 holds no integer above 2048 exactly;
+scales too small for FP16) and inside If, Loop and Scan. Casts stand at those edges and at the graph's own.
 """
+
+from collections.abc import Iterator
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from onnx.inliner import inline_local_functions
 
 from quantbench.errors import QuantbenchError
+from quantbench.graph.load import default_opset
+from quantbench.graph.normalise import normalise
+from quantbench.graph.onnx_view import infer_shapes
 
-# The first opset whose QuantizeLinear and DequantizeLinear take FP16 and FP16 scales.
-FP16_QDQ_OPSET = 19
-_LARGEST = np.float32(np.finfo(np.float16).max)
-# Scales below the smallest normal FP16 number would lose digits or vanish.
-_SMALLEST_SCALE = np.float32(2.0**-14)
-# (op, input index) of float inputs that the ONNX standard fixes to FP32.
-_STAY = {("Resize", 1), ("Resize", 2), ("Upsample", 1)}
+_QDQ = ("QuantizeLinear", "DequantizeLinear")
+_QDQ_HALF_OPSET = 19  # the first whose Q and DQ take FP16 and BF16 scales
+_IR_OF_OPSET_19 = 9
+_SUFFIX: dict[int, str] = {TensorProto.FLOAT: "fp32", TensorProto.FLOAT16: "fp16", TensorProto.BFLOAT16: "bf16"}
+_SPELLED: dict[int, str] = {TensorProto.FLOAT16: "tensor(float16)", TensorProto.BFLOAT16: "tensor(bfloat16)"}
+_LARGEST: dict[int, float] = {TensorProto.FLOAT16: 65504.0, TensorProto.BFLOAT16: 3.3895313892515355e38}
+# FP16 subnormals step by 2**-24: from here on a scale is off by at most 3 %, and Q and DQ are off alike.
+_SMALLEST_SCALE: dict[int, float] = {TensorProto.FLOAT16: 2.0**-20, TensorProto.BFLOAT16: 2.0**-126}
+_DTYPE_ATTRIBUTES = {"Cast": "to", "EyeLike": "dtype", "RandomNormal": "dtype", "RandomUniform": "dtype",
+                     "RandomNormalLike": "dtype", "RandomUniformLike": "dtype", "Bernoulli": "dtype",
+                     "DequantizeLinear": "output_dtype"}  # fmt: skip
 
 
 def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a copy of `model` (FP32 floats) whose tensors are FP16, with a Cast behind inputs and before outputs.
+    """Return a copy of `model` with float32 tensors as float16; inputs and outputs of the graph stay float32.
 
-    Weights beyond FP16's range are clipped to it. Raises QuantbenchError where the opset cannot be raised.
+    Weights beyond 65504 saturate. A model with Q/DQ is raised to opset 19 where it is older. Names of nodes and of
+    tensors stay, so that plans and reports still fit. Raises QuantbenchError where the opset cannot be raised.
     """
-    copy = _raised(model)
-    graph = copy.graph
-    del graph.value_info[:]
-    _cast_constants(copy)
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.name in ("to", "dtype") and attribute.i == TensorProto.FLOAT:
-                attribute.i = TensorProto.FLOAT16
-            elif attribute.name == "value" and attribute.t.data_type == TensorProto.FLOAT:
-                attribute.t.CopyFrom(_half(attribute.t))
-    stored = {tensor.name for tensor in graph.initializer}
-    before = [_cast_input(graph, v) for v in graph.input if _is_float(v) and v.name not in stored]
-    after = [_cast_output(graph, value) for value in graph.output if _is_float(value)]
-    nodes = [*before, *graph.node, *after]
-    del graph.node[:]
-    graph.node.extend(nodes)
-    return copy
+    return _cast_model(model, TensorProto.FLOAT16)
 
 
-def _raised(model: onnx.ModelProto) -> onnx.ModelProto:
-    opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-    has_qdq = any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node)
-    if has_qdq and opset < FP16_QDQ_OPSET:
-        try:
-            return onnx.version_converter.convert_version(model, FP16_QDQ_OPSET)
-        except (RuntimeError, ValueError) as error:
-            raise QuantbenchError(
-                f"opset {opset} cannot be raised to {FP16_QDQ_OPSET}, which FP16 Q/DQ needs "
-                f"({str(error).splitlines()[0]}); export with opset {FP16_QDQ_OPSET} or use --precision fp32"
-            ) from error
+def to_bf16(model: onnx.ModelProto) -> onnx.ModelProto:
+    """As `to_fp16`, with bfloat16."""
+    return _cast_model(model, TensorProto.BFLOAT16)
+
+
+def _cast_model(model: onnx.ModelProto, half: int) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
+    if copy.functions:
+        copy = inline_local_functions(copy)
+    copy = normalise(_raise_opset(copy))
+    _Caster(copy, half).run()
+    onnx.checker.check_model(copy)
     return copy
 
 
-def _cast_constants(model: onnx.ModelProto) -> None:
-    """Make float initializers FP16. One that an op takes in FP32 only keeps its type; if both happen, it is copied."""
-    graph = model.graph
-    fixed = {(n.input[i]) for n in graph.node for i in range(len(n.input)) if (n.op_type, i) in _STAY and n.input[i]}
-    scales = {n.input[1] for n in graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")}
-    for tensor in graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT or tensor.name in fixed:
-            continue
-        half = _half(tensor, smallest=_SMALLEST_SCALE if tensor.name in scales else None)
-        half.name = tensor.name
-        tensor.CopyFrom(half)
+def _raise_opset(model: onnx.ModelProto) -> onnx.ModelProto:
+    if default_opset(model) >= _QDQ_HALF_OPSET or not any(node.op_type in _QDQ for node in model.graph.node):
+        return model
+    try:
+        model = onnx.version_converter.convert_version(model, _QDQ_HALF_OPSET)
+    except (RuntimeError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+        raise QuantbenchError(
+            f"FP16 beside Q/DQ needs opset {_QDQ_HALF_OPSET}, and this model cannot be raised to it ({reason}); "
+            f"export it with opset {_QDQ_HALF_OPSET} or build with FP32 float parts"
+        ) from error
+    model.ir_version = max(model.ir_version, _IR_OF_OPSET_19)
+    return model
 
 
-def _half(tensor: onnx.TensorProto, smallest: np.float32 | None = None) -> onnx.TensorProto:
-    values = np.clip(numpy_helper.to_array(tensor), -_LARGEST, _LARGEST)
-    if smallest is not None:
-        values = np.maximum(values, smallest)
-    return numpy_helper.from_array(values.astype(np.float16), tensor.name)
+class _Caster:
+    """One pass over the nodes: each says which type it takes, casts are made where the type at hand differs."""
 
+    def __init__(self, model: onnx.ModelProto, half: int) -> None:
+        self.graph = model.graph
+        self.half = half
+        self.opset = default_opset(model)
+        self.floats = _float_tensors(model)
+        self.constants = {tensor.name: tensor for tensor in self.graph.initializer}
+        self.outputs = {value.name for value in self.graph.output}
+        self.shape_like = _shape_arithmetic(self.graph)
+        self.nodes: list[onnx.NodeProto] = []
+        self.at_hand: dict[tuple[str, int], str] = {
+            (value.name, TensorProto.FLOAT): value.name for value in self.graph.input if value.name in self.floats
+        }
+        self.made: list[onnx.TensorProto] = []
+        self.taken = {name for node in self.graph.node for name in (*node.input, *node.output)} | set(self.constants)
 
-def _cast_input(graph: onnx.GraphProto, value: onnx.ValueInfoProto) -> onnx.NodeProto:
-    inner = f"{value.name}_fp16"
-    for node in graph.node:
+    def run(self) -> None:
+        kept_constants = [t for t in self.graph.initializer if t.data_type != TensorProto.FLOAT]
+        for name in sorted(self.outputs & set(self.constants)):
+            self._want(name, TensorProto.FLOAT)
+        for node in list(self.graph.node):
+            self._convert(node)
+        del self.graph.node[:], self.graph.initializer[:], self.graph.value_info[:]
+        self.graph.node.extend(self.nodes)
+        self.graph.initializer.extend([*kept_constants, *self.made])
+
+    def _convert(self, node: onnx.NodeProto) -> None:
+        keep = self._stays_float(node)
         for index, name in enumerate(node.input):
-            if name == value.name:
-                node.input[index] = inner
-    return helper.make_node("Cast", [value.name], [inner], name=f"{value.name}_to_fp16", to=TensorProto.FLOAT16)
+            if name in self.floats:
+                fits = not keep and self._allows(node, index, is_input=True)
+                node.input[index] = self._want(name, self.half if fits else TensorProto.FLOAT)
+        for graph in _subgraphs(node):
+            self._rename_captures(graph)
+        late: list[onnx.NodeProto] = []
+        for index, name in enumerate(node.output):
+            if name not in self.floats:
+                continue
+            if keep or not self._allows(node, index, is_input=False):
+                self.at_hand[name, TensorProto.FLOAT] = name
+            elif name in self.outputs:
+                node.output[index] = self._fresh(name, self.half)
+                self.at_hand[name, self.half] = node.output[index]
+                self.at_hand[name, TensorProto.FLOAT] = name
+                late.append(_cast(node.output[index], name, TensorProto.FLOAT))
+            else:
+                self.at_hand[name, self.half] = name
+        if not keep:
+            self._convert_attributes(node)
+        self.nodes.extend([node, *late])
+
+    def _stays_float(self, node: onnx.NodeProto) -> bool:
+        if node.domain not in ("", "ai.onnx") or any(True for _ in _subgraphs(node)):
+            return True
+        if node.op_type == "Cast" and node.output[0] in self.outputs:
+            return True
+        if node.op_type in _QDQ and self._scale_underflows(node.input[1]):
+            return True
+        return any(name in self.shape_like for name in node.output)
+
+    def _scale_underflows(self, name: str) -> bool:
+        if name not in self.floats or name not in self.constants:
+            return False
+        scale = np.abs(numpy_helper.to_array(self.constants[name]).astype(np.float64))
+        return bool(((scale < _SMALLEST_SCALE[self.half]) | (scale > _LARGEST[self.half])).any())
+
+    def _allows(self, node: onnx.NodeProto, index: int, *, is_input: bool) -> bool:
+        schema = onnx.defs.get_schema(node.op_type, self.opset, "")
+        formal = schema.inputs if is_input else schema.outputs
+        # The last parameter of a variadic operator stands for all that follow.
+        return _SPELLED[self.half] in formal[min(index, len(formal) - 1)].types
+
+    def _want(self, name: str, elem: int) -> str:
+        """Name of tensor `name` as element type `elem`; makes a Cast, or a converted constant, the first time."""
+        known = self.at_hand.get((name, elem))
+        if known is not None:
+            return known
+        constant = self.constants.get(name)
+        if constant is not None:
+            # The form asked for first keeps the name, so that most weights do.
+            first = not any(key[0] == name for key in self.at_hand)
+            result = name if first else self._fresh(name, elem)
+            self.made.append(_convert_tensor(constant, result, elem))
+        else:
+            other = self.half if elem == TensorProto.FLOAT else TensorProto.FLOAT
+            result = self._fresh(name, elem)
+            self.nodes.append(_cast(self.at_hand[name, other], result, elem))
+        self.at_hand[name, elem] = result
+        return result
+
+    def _fresh(self, name: str, elem: int) -> str:
+        result = f"{name}_{_SUFFIX[elem]}"
+        while result in self.taken:
+            result += "_"
+        self.taken.add(result)
+        return result
+
+    def _rename_captures(self, graph: onnx.GraphProto) -> None:
+        """Let a subgraph read the float32 form of what it captures from outside."""
+        own = {v.name for v in graph.input} | {t.name for t in graph.initializer}
+        own |= {name for node in graph.node for name in node.output}
+        for node in graph.node:
+            for index, name in enumerate(node.input):
+                if name in self.floats and name not in own:
+                    node.input[index] = self._want(name, TensorProto.FLOAT)
+            for inner in _subgraphs(node):
+                self._rename_captures(inner)
+        for value in graph.output:
+            if value.name in self.floats and value.name not in own:
+                value.name = self._want(value.name, TensorProto.FLOAT)
+
+    def _convert_attributes(self, node: onnx.NodeProto) -> None:
+        for attribute in node.attribute:
+            if attribute.name == _DTYPE_ATTRIBUTES.get(node.op_type) and attribute.i == TensorProto.FLOAT:
+                attribute.i = self.half
+            elif node.op_type == "ConstantOfShape" and attribute.t.data_type == TensorProto.FLOAT:
+                attribute.t.CopyFrom(_convert_tensor(attribute.t, attribute.t.name, self.half))
+        names = {attribute.name for attribute in node.attribute}
+        if node.op_type == "ConstantOfShape" and "value" not in names:
+            zero = _convert_tensor(numpy_helper.from_array(np.zeros(1, np.float32)), "", self.half)
+            node.attribute.append(helper.make_attribute("value", zero))
+        elif node.op_type in ("RandomNormal", "RandomUniform") and "dtype" not in names:
+            node.attribute.append(helper.make_attribute("dtype", self.half))
 
 
-def _cast_output(graph: onnx.GraphProto, value: onnx.ValueInfoProto) -> onnx.NodeProto:
-    inner = f"{value.name}_fp16_out"
+def _float_tensors(model: onnx.ModelProto) -> set[str]:
+    inferred = infer_shapes(model).graph
+    values = (*inferred.input, *inferred.output, *inferred.value_info)
+    found = {v.name for v in values if v.type.tensor_type.elem_type == TensorProto.FLOAT}
+    return found | {t.name for t in model.graph.initializer if t.data_type == TensorProto.FLOAT}
+
+
+def _shape_arithmetic(graph: onnx.GraphProto) -> set[str]:
+    """Tensors computed from shapes and constants alone."""
+    constants = {t.name for t in graph.initializer} | {""}
+    found: set[str] = set()
     for node in graph.node:
-        for names in (node.input, node.output):
-            for index, name in enumerate(names):
-                if name == value.name:
-                    names[index] = inner
-    return helper.make_node("Cast", [inner], [value.name], name=f"{value.name}_to_fp32", to=TensorProto.FLOAT)
+        inputs = [name for name in node.input if name not in constants]
+        if node.op_type in ("Shape", "Size") or (inputs and all(name in found for name in inputs)):
+            found.update(node.output)
+    return found
 
 
-def _is_float(value: onnx.ValueInfoProto) -> bool:
-    return value.type.tensor_type.elem_type == TensorProto.FLOAT
+def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def _cast(source: str, target: str, elem: int) -> onnx.NodeProto:
+    return helper.make_node("Cast", [source], [target], name=f"{target}_Cast_{_SUFFIX[elem]}", to=elem)
+
+
+def _convert_tensor(tensor: onnx.TensorProto, name: str, elem: int) -> onnx.TensorProto:
+    values: NDArray[np.float32] = numpy_helper.to_array(tensor).astype(np.float32)
+    if elem == TensorProto.FLOAT:
+        return numpy_helper.from_array(values, name)
+    limit = _LARGEST[elem]
+    # Infinities stay: they are masks and open bounds; finite values saturate rather than become infinite.
+    values = np.where(np.isfinite(values), np.clip(values, -limit, limit), values).astype(np.float32)
+    result = TensorProto(name=name, data_type=elem, dims=values.shape)
+    if elem == TensorProto.FLOAT16:
+        result.raw_data = values.astype("<f2").tobytes()
+    else:
+        bits = values.view(np.uint32)
+        result.raw_data = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2").tobytes()
+    return result
