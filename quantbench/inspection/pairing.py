@@ -109,8 +109,8 @@ def _by_key(
     left: list[Section], right: list[Section], a: list[str], b: list[str]
 ) -> list[tuple[Section | None, Section | None]]:
     place: dict[str, list[int]] = {}
-    for index, key in enumerate(b):
-        place.setdefault(key, []).append(index)
+    for position, key in enumerate(b):
+        place.setdefault(key, []).append(position)
     pairs: list[tuple[Section | None, Section | None]] = []
     taken: set[int] = set()
     ends = bool(right) and right[-1].anchor is None

@@ -23,7 +23,7 @@ def judge(inspection: Inspection) -> list[Verdict]:
     return [
         Verdict(
             "channels", "cost", f"{count(len(items), 'conv')} with channel counts that tensor cores pad",
-            "Tensor cores work on 16 INT8 (8 FP16) channels at a time; the rest is padding that is computed all the same.",
+            "Tensor cores work on 16 INT8 (8 FP16) channels at a time; the rest is padding, computed all the same.",
             "Choose channel counts that are multiples of 16 (32 for the CHW32 kernels).",
             tuple(items),
         )

@@ -20,7 +20,7 @@ def judge(inspection: Inspection) -> list[Verdict]:
         items = tuple(Item(row.name, "profiled, but not among the layers", row.mean_ms) for row in inspection.unjoined)
         found.append(
             Verdict("unjoined", "note", f"{len(items)} rows of the profile belong to no layer",
-                    "Profile and layers come from different builds, or the profile holds copies that the dump leaves out.",
+                    "Profile and layers come from different builds, or the profile holds copies that the dump lacks.",
                     "", items)
         )  # fmt: skip
     log, build = inspection.log, inspection.build

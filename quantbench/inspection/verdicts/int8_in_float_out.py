@@ -20,7 +20,8 @@ def judge(inspection: Inspection) -> list[Verdict]:
     total = sum(1 for layer in inspection.layers if is_weighted(layer) and layer.inputs)
     return [
         Verdict(
-            "int8_in_float_out", "problem", f"{len(items)} of {count(total, 'weighted layer')} take INT8 and give float",
+            "int8_in_float_out", "problem",
+            f"{len(items)} of {count(total, 'weighted layer')} take INT8 and give float",
             "The sums of an INT8 layer leave it as INT8 only where the Q behind it was fused into it. Else they are "
             "written in float (2 or 4 times the bytes) and another layer converts them.",
             "Put a Q where the layer's result is read, with one scale, right behind what the layer can take in "

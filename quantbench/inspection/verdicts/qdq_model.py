@@ -19,7 +19,8 @@ def judge(inspection: Inspection) -> list[Verdict]:
     open_ended = [n for n in model.weighted if n.input_quantized and n.weight_quantized and not n.output_quantized]
     found = [
         Verdict(
-            "qdq_model", "note", f"{covered} of {count(len(model.weighted), 'weighted node')} have Q/DQ on input and weights",
+            "qdq_model", "note",
+            f"{covered} of {count(len(model.weighted), 'weighted node')} have Q/DQ on input and weights",
             f"{count(len(model.nodes), 'Q and DQ node')} in all; without both a node computes in float.", "",
             tuple(Item(n.name, f"{n.op}: input {_yes(n.input_quantized)}, weights {_yes(n.weight_quantized)}")
                   for n in bare),

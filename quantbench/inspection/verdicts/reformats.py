@@ -16,9 +16,10 @@ def judge(inspection: Inspection) -> list[Verdict]:
     return [
         Verdict(
             "reformats", "cost",
-            f"{count(len(found), 'reformat')} between layers" + (f", {changing} of them change the type" if changing else ""),
+            f"{count(len(found), 'reformat')} between layers"
+            + (f", {changing} of them with a change of type" if changing else ""),
             "Two neighbours want different types or memory layouts of one tensor.",
-            "A type change inside an INT8 network tells of a layer that stays float: quantize it, or its neighbours not."
+            "A change of type in an INT8 network tells of a layer that stays float: quantize it, or its neighbours not."
             if changing else "",
             tuple(items),
         )
