@@ -64,7 +64,7 @@ def run_ptq(
     folder = RunFolder(
         recipe.out or Path("runs") / f"{display_name(recipe)}-{Path(recipe.calibration.calibrator).stem}"
     )
-    run = prepare(recipe, folder)
+    run = prepare(recipe)
     facts = run.facts
     owner = {"model": facts["model"]["sha256"], "data": facts["data"]["sha256"], "method": facts["method"]}
     folder.claim(
@@ -95,10 +95,10 @@ def run_ptq(
     return folder, record
 
 
-def prepare(recipe: Recipe, folder: RunFolder) -> Prepared:
+def prepare(recipe: Recipe) -> Prepared:
     """Load and check model, data and plan. Raises QuantbenchError for whatever is wrong with them."""
     choice = choose(recipe.calibration.calibrator)
-    path = model_path(recipe, folder.state)
+    path = model_path(recipe)
     model = load_model(path)
     refuse_quantized(model, str(path))
     image = image_input(model, str(path))

@@ -9,8 +9,8 @@ DEMO_PREFIX = "demo:"
 _CHECKPOINTS = (".pt", ".pth", ".ckpt", ".safetensors")
 
 
-def model_path(recipe: Recipe, state: Path) -> Path:
-    """Path of the ONNX file of the recipe's model. A checkpoint is exported into `state`.
+def model_path(recipe: Recipe) -> Path:
+    """Path of the ONNX file of the recipe's model. A checkpoint is exported into the cache folder.
 
     Raises QuantbenchError for a missing file, an unknown demo model, or a checkpoint without an architecture.
     """
@@ -31,7 +31,7 @@ def model_path(recipe: Recipe, state: Path) -> Path:
         )
     from quantbench.qat.export_checkpoint import export_checkpoint
 
-    return export_checkpoint(path, recipe.architecture, state)
+    return export_checkpoint(path, recipe.architecture)
 
 
 def display_name(recipe: Recipe) -> str:

@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Set everything up in a fresh virtual environment (.venv-test) and run the tests.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/environment.sh
+make_environment .venv-test "demo,dev"
+.venv-test/bin/python -m pytest "$@"
