@@ -10,10 +10,12 @@ import pytest
 from typer.testing import CliRunner
 
 from quantbench.cli.main import app, register_commands
-from quantbench.demo import efficientnet_lite0, resnet18
+from quantbench.demo import efficientnet_lite0, ppocr, resnet18
 from quantbench.demo.cachedir import cache_dir
 from quantbench.demo.imgs import write_images
+from quantbench.demo.packages import package_file
 from quantbench.errors import QuantbenchError
+from quantbench.images.decode import decode_file
 from quantbench.images.folder import ImageFolder
 from quantbench.images.open import open_dataset, open_pictures
 from quantbench.images.preprocess import Preprocess
@@ -118,6 +120,20 @@ def test_small_models_have_the_accuracy_that_their_readme_states(name: str, expe
     declared = Preprocess(scale=1 / 255, mean=(0.5,), std=(0.5,), channels="GRAY")
     found = top1(MODELS / f"animals_{name}.onnx", open_dataset("animal-mnist", declared))
     assert found == pytest.approx(expected, abs=0.001)
+
+
+def test_ppocr_detector_finds_text_on_a_page_and_little_on_a_flower() -> None:
+    session = ort.InferenceSession(str(ppocr.onnx_path()))
+    share = {}
+    for module, inside in (("skimage", "data/page.png"), ("sklearn", "datasets/images/flower.jpg")):
+        picture = decode_file(package_file(module, inside, "this test"))
+        probability = session.run(None, {"x": ppocr.DETECTOR_PREPROCESS(picture)[None]})[0]
+        assert probability.shape == (1, 1, 640, 640)
+        share[module] = float((probability > 0.5).mean())
+    assert share["skimage"] > 0.1
+    assert share["sklearn"] < 0.03
+    with pytest.raises(QuantbenchError, match="there are detector, recogniser, direction"):
+        ppocr.onnx_path("segmenter")
 
 
 def test_demo_images_command(tmp_path: Path) -> None:
