@@ -1,0 +1,21 @@
+"""How `inspect` reads a compiled engine: with the engine packages of this machine."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quantbench.errors import QuantbenchError
+
+if TYPE_CHECKING:
+    from quantbench.inspection.layer import Layer
+
+
+def read_engine(path: Path) -> "Sequence[Layer]":
+    """Layers of the engine at `path`.
+
+    Raises QuantbenchError where no package on this machine can deserialize it.
+    """
+    raise QuantbenchError(
+        f"{path} is an engine, which only the TensorRT that made it can open; inspect the log of its build, or export "
+        "its layers there (trtexec --loadEngine=... --exportLayerInfo=x.json) and inspect those"
+    )

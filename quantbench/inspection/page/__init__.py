@@ -1,0 +1,1 @@
+"""The inspection as one HTML page: no network, no outside files."""

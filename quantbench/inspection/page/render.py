@@ -1,0 +1,131 @@
+"""Fill the page's template."""
+
+import re
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+
+import quantbench
+from quantbench.inspection.compare import Comparison
+from quantbench.inspection.fate import STATUS, Fate
+from quantbench.inspection.inspection import Inspection
+from quantbench.inspection.logs.kinds import NOT_LOG_LINES
+from quantbench.inspection.passes.entry import PHASES
+from quantbench.inspection.passes.registry import PASSES
+from quantbench.inspection.story import stage_changes
+from quantbench.inspection.table import LayerRow, rows
+from quantbench.inspection.verdicts.judge import judge
+
+# A page with every step of a giant log would be too heavy to open; inspect.json keeps them all.
+_STEPS_SHOWN = 400
+
+
+def page(inspection: Inspection) -> str:
+    """The HTML page of one inspection."""
+    table = rows(inspection)
+    return _template("inspect.html.j2").render(
+        title=inspection.title,
+        inspection=inspection,
+        rows=table,
+        strip=_strip(table),
+        verdicts=judge(inspection),
+        fates=_fates(inspection.fates),
+        statuses=STATUS,
+        phases=_phases(inspection),
+        stages=stage_changes(inspection.story.stages) if inspection.story is not None else [],
+        passes=PASSES,
+        unknown=inspection.log.unknown if inspection.log is not None else [],
+        understood=_understood(inspection),
+        version=quantbench.__version__,
+    )
+
+
+def comparison_page(comparison: Comparison) -> str:
+    """The HTML page of two engines side by side."""
+    deltas = [abs(row.delta_ms) for row in comparison.rows if row.delta_ms is not None]
+    return _template("compare.html.j2").render(
+        title=f"{comparison.first.title} against {comparison.second.title}",
+        comparison=comparison,
+        largest=max(deltas, default=0.0),
+        version=quantbench.__version__,
+    )
+
+
+@cache
+def _template(name: str) -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["ms"] = lambda value: "" if value is None else f"{value:.4f}" if value < 10 else f"{value:.2f}"
+    environment.filters["signed"] = lambda value: "" if value is None else f"{value:+.4f}"
+    environment.filters["percent"] = lambda value: "" if value is None else f"{100 * value:.1f} %"
+    environment.filters["mib"] = lambda value: f"{value / 1048576:.2f}" if value else ""
+    environment.filters["dims"] = lambda dims: "×".join(map(str, dims))
+    environment.filters["tone"] = tone
+    environment.filters["breaks"] = lambda text: re.sub(r"([/_.+|])", "\\1\u200b", str(text))
+    return environment.get_template(name)
+
+
+def tone(dtype: str) -> str:
+    """CSS class of a precision."""
+    first = dtype.split("+")[0]
+    return {"INT8": "q", "UINT8": "q", "FP8": "q", "INT4": "q", "FP4": "q", "FP16": "h", "BF16": "h", "FP32": "f"}.get(
+        first, "o"
+    )
+
+
+def _strip(table: Sequence[LayerRow]) -> list[dict[str, Any]]:
+    """Layers as pieces of one bar: as wide as their time, or all of one width without a profile."""
+    timed = [r for r in table if r.share is not None and r.share > 0]
+    chosen = timed or [r for r in table if r.category not in ("constant", "sync", "noop")]
+    return [
+        {
+            "width": round(100 * (r.share if timed and r.share is not None else 1 / len(chosen)), 3),
+            "tone": "c" if r.category in ("reformat", "noop") else tone(r.dtype_in),
+            "title": f"{r.layer.name} · {r.dtype_in} → {r.dtype_out}" + (f" · {r.time_ms:.4f} ms" if r.time_ms else ""),
+            "index": r.index,
+        }
+        for r in chosen
+    ]
+
+
+def _fates(fates: Sequence[Fate]) -> list[tuple[str, list[Fate]]]:
+    """Fates by status, what the user asks first at the top."""
+    order = ("left over", "not traced", "moved", "kernel", "removed", "split", "merged", "fused", "folded")
+    return [(status, found) for status in order if (found := [f for f in fates if f.status == status])]
+
+
+def _phases(inspection: Inspection) -> list[dict[str, Any]]:
+    if inspection.story is None:
+        return []
+    found: list[dict[str, Any]] = []
+    for number in (*PHASES, 0):
+        steps = [s for s in inspection.story.of_phase(number) if s.kind != "pass-run" or _lonely(s.name)]
+        if steps:
+            title = f"{number} · {PHASES[number][0]}" if number else "Outside the Q/DQ phases"
+            counts: dict[str, int] = {}
+            for step in steps:
+                if step.kind != "remove":
+                    counts[step.name] = counts.get(step.name, 0) + 1
+            found.append(
+                {"title": title, "steps": steps[:_STEPS_SHOWN], "more": max(0, len(steps) - _STEPS_SHOWN),
+                 "counts": counts}
+            )  # fmt: skip
+    return found
+
+
+def _lonely(name: str) -> bool:
+    """Passes of which the log prints nothing but the Running line."""
+    return name in ("SplitQAcrossPrecedingFanIn", "ConstQDQInitializersFusion", "QConvScaleFusion")
+
+
+def _understood(inspection: Inspection) -> float | None:
+    """Share of log lines that were classified into a known kind."""
+    if inspection.log is None:
+        return None
+    lines = sum(n for kind, n in inspection.log.kinds.items() if kind not in NOT_LOG_LINES)
+    return 1 - inspection.log.kinds["unknown"] / lines if lines else None
