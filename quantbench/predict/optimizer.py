@@ -12,6 +12,7 @@ from quantbench.predict.passes import (
     conv_scale,
     conv_sum,
     dq_forward,
+    fc_to_conv,
     foreign,
     in_place,
     merge_layers,
@@ -49,6 +50,7 @@ def optimize(net: Net, version: Version) -> None:
     conv_pool.run(net)
     clean.remove_dead(net)
     qdq_to_copy.run(net)
+    fc_to_conv.run(net)
     merge_layers.run(net)
     in_place.run(net)
 
