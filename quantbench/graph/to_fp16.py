@@ -35,7 +35,10 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a copy of `model` with float32 tensors as float16; inputs and outputs of the graph stay float32.
 
     Weights beyond 65504 saturate. A model with Q/DQ is raised to opset 19 where it is older. Names of nodes and of
-    tensors stay, so that plans and reports still fit. Raises QuantbenchError where the opset cannot be raised.
+    tensors stay, so that plans and reports still fit. Meant for TensorRT: onnxruntime 1.31 on the CPU reads FP16
+    biases beside Q/DQ wrongly unless the session is made with `disabled_optimizers=["WeightBiasQuantization"]`.
+
+    Raises QuantbenchError where the opset cannot be raised.
     """
     return _cast_model(model, TensorProto.FLOAT16)
 
@@ -82,6 +85,7 @@ class _Caster:
         self.constants = {tensor.name: tensor for tensor in self.graph.initializer}
         self.outputs = {value.name for value in self.graph.output}
         self.shape_like = _shape_arithmetic(self.graph)
+        self.weight_scales = _weight_scales(self.graph)
         self.nodes: list[onnx.NodeProto] = []
         self.at_hand: dict[tuple[str, int], str] = {
             (value.name, TensorProto.FLOAT): value.name for value in self.graph.input if value.name in self.floats
@@ -134,7 +138,7 @@ class _Caster:
         return any(name in self.shape_like for name in node.output)
 
     def _scale_underflows(self, name: str) -> bool:
-        if name not in self.floats or name not in self.constants:
+        if name not in self.constants or name in self.weight_scales:
             return False
         scale = np.abs(numpy_helper.to_array(self.constants[name]).astype(np.float64))
         return bool(((scale < _SMALLEST_SCALE[self.half]) | (scale > _LARGEST[self.half])).any())
@@ -155,7 +159,8 @@ class _Caster:
             # The form asked for first keeps the name, so that most weights do.
             first = not any(key[0] == name for key in self.at_hand)
             result = name if first else self._fresh(name, elem)
-            self.made.append(_convert_tensor(constant, result, elem))
+            least = _SMALLEST_SCALE[self.half] if name in self.weight_scales else None
+            self.made.append(_convert_tensor(constant, result, elem, least))
         else:
             other = self.half if elem == TensorProto.FLOAT else TensorProto.FLOAT
             result = self._fresh(name, elem)
@@ -227,8 +232,23 @@ def _cast(source: str, target: str, elem: int) -> onnx.NodeProto:
     return helper.make_node("Cast", [source], [target], name=f"{target}_Cast_{_SUFFIX[elem]}", to=elem)
 
 
-def _convert_tensor(tensor: onnx.TensorProto, name: str, elem: int) -> onnx.TensorProto:
+def _weight_scales(graph: onnx.GraphProto) -> set[str]:
+    """Scales of Q/DQ pairs on float constants.
+
+    A channel of dead weights has a scale near 0. A larger scale rounds it to 0 and costs nothing, so these are raised
+    to the smallest good one; the weights of such a pair are quantized by the compiler, so Q and DQ still agree.
+    """
+    constants = {t.name for t in graph.initializer}
+    quantizers = [n for n in graph.node if n.op_type == "QuantizeLinear" and n.input[0] in constants]
+    quantized = {n.output[0] for n in quantizers}
+    dequantizers = [n for n in graph.node if n.op_type == "DequantizeLinear" and n.input[0] in quantized]
+    return {n.input[1] for n in (*quantizers, *dequantizers)}
+
+
+def _convert_tensor(tensor: onnx.TensorProto, name: str, elem: int, least: float | None = None) -> onnx.TensorProto:
     values: NDArray[np.float32] = numpy_helper.to_array(tensor).astype(np.float32)
+    if least is not None:
+        values = np.maximum(values, np.float32(least))
     if elem == TensorProto.FLOAT:
         return numpy_helper.from_array(values, name)
     limit = _LARGEST[elem]
