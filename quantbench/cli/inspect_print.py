@@ -1,5 +1,6 @@
 """What `inspect` prints: a summary, the verdicts, the costly layers; or two engines side by side."""
 
+import sys
 from collections.abc import Iterable
 
 from rich.console import Console
@@ -13,7 +14,7 @@ from quantbench.inspection.logs.kinds import NOT_LOG_LINES
 from quantbench.inspection.passes.entry import PHASES
 from quantbench.inspection.table import LayerRow, rows
 from quantbench.inspection.verdicts.judge import judge
-from quantbench.inspection.verdicts.verdict import Verdict
+from quantbench.inspection.verdicts.verdict import Verdict, short
 
 _COLOURS = {"problem": "red", "cost": "yellow", "note": "green"}
 _ITEMS = 4
@@ -111,14 +112,15 @@ def _layers(table: Iterable[LayerRow], inspection: Inspection) -> Table:
         view.add_column("share", justify="right")
     for name in ("type", "in", "out", "weights", "format"):
         view.add_column(name)
-    view.add_column("layer", overflow="fold")
+    whole = not sys.stdout.isatty()
+    view.add_column("ONNX nodes", overflow="ignore" if whole else "fold", no_wrap=whole)
     for row in table:
         time = [f"{row.time_ms:.4f}" if row.time_ms is not None else "",
                 f"{100 * row.share:.1f} %" if row.share is not None else ""]  # fmt: skip
         form = row.format_in if row.format_in == row.format_out else f"{row.format_in}→{row.format_out}".strip("→")
         view.add_row(
             str(row.index), *(time if timed else []), escape(row.layer.type), row.dtype_in, row.dtype_out,
-            row.dtype_weights, form, escape(row.layer.name),
+            row.dtype_weights, form, escape(short(row.layer)),
         )  # fmt: skip
     return view
 

@@ -19,7 +19,7 @@ from quantbench.inspection.pairing import Section, pair
 from quantbench.inspection.verdicts.int8_in_float_out import is_mixed
 from quantbench.inspection.verdicts.verdict import count, short
 
-COPIES = "Q/DQ copies"
+COPIES = "Q/DQ left over as copies"
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +184,7 @@ def _reasons(first: Inspection, second: Inspection, rows: Sequence[PairRow], sha
         if share.name not in (COPIES, "reformat", "pooling", "pointwise"):
             continue
         if share.first_count != share.second_count:
-            word = share.name if share.name == COPIES else f"{share.name} layers"
+            word = share.name if share.name == COPIES else f"layers of {share.name}"
             found.append(
                 (abs(share.delta_ms or 0.0), f"{word}: {share.first_count} → {share.second_count}{_ms(share.delta_ms)}")
             )

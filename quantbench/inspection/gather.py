@@ -223,7 +223,7 @@ def _title(group: _Group) -> str:
     if path.name in _RUN_FILES:
         return path.parent.name or path.name
     name = path.name
-    for suffix in (".graph.json", ".profile.json", ".json", ".log", ".onnx", ".engine"):
+    for suffix in (".graph.json", ".profile.json", ".json", ".log", ".engine", ".onnx"):
         name = name.removesuffix(suffix)
     return name
 

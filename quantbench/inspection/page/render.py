@@ -12,12 +12,18 @@ import quantbench
 from quantbench.inspection.compare import Comparison
 from quantbench.inspection.fate import STATUS, Fate
 from quantbench.inspection.inspection import Inspection
+from quantbench.inspection.layer import Layer
 from quantbench.inspection.logs.kinds import NOT_LOG_LINES
+from quantbench.inspection.names import reformat_target
 from quantbench.inspection.passes.entry import PHASES
 from quantbench.inspection.passes.registry import PASSES
 from quantbench.inspection.story import stage_changes
 from quantbench.inspection.table import LayerRow, rows
 from quantbench.inspection.verdicts.judge import judge
+from quantbench.inspection.verdicts.verdict import short
+
+# Long names may break behind these, numbers may not.
+_BREAK = re.compile(r"([/_+|]|\.(?=[A-Za-z]))")
 
 # A page with every step of a giant log would be too heavy to open; inspect.json keeps them all.
 _STEPS_SHOWN = 400
@@ -35,7 +41,7 @@ def page(inspection: Inspection) -> str:
         fates=_fates(inspection.fates),
         statuses=STATUS,
         phases=_phases(inspection),
-        stages=stage_changes(inspection.story.stages) if inspection.story is not None else [],
+        stages=_stages(inspection),
         passes=PASSES,
         unknown=inspection.log.unknown if inspection.log is not None else [],
         understood=_understood(inspection),
@@ -65,9 +71,15 @@ def _template(name: str) -> Template:
     environment.filters["percent"] = lambda value: "" if value is None else f"{100 * value:.1f} %"
     environment.filters["mib"] = lambda value: f"{value / 1048576:.2f}" if value else ""
     environment.filters["dims"] = lambda dims: "×".join(map(str, dims))
+    environment.filters["short"] = _named
     environment.filters["tone"] = tone
-    environment.filters["breaks"] = lambda text: re.sub(r"([/_.+|])", "\\1\u200b", str(text))
+    environment.filters["breaks"] = lambda text: _BREAK.sub("\\1\u200b", str(text))
     return environment.get_template(name)
+
+
+def _named(layer: Layer) -> str:
+    """ONNX nodes of a layer; reformats keep their own name, which says whom they serve."""
+    return layer.name if reformat_target(layer.name) else short(layer)
 
 
 def tone(dtype: str) -> str:
@@ -116,6 +128,13 @@ def _phases(inspection: Inspection) -> list[dict[str, Any]]:
                  "counts": counts}
             )  # fmt: skip
     return found
+
+
+def _stages(inspection: Inspection) -> list[tuple[int, str, int, int]]:
+    """The first stage, the last, and those that changed the number of layers."""
+    found = stage_changes(inspection.story.stages) if inspection.story is not None else []
+    last = len(found) - 1
+    return [row for index, row in enumerate(found) if index in (0, last) or row[3]]
 
 
 def _lonely(name: str) -> bool:
