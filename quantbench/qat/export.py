@@ -1,0 +1,122 @@
+"""Export a torch model, quantized or float, to ONNX with clean Q/DQ, through either of torch's exporters."""
+
+import contextlib
+import copy
+import functools
+import io
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from quantbench.errors import QuantbenchError
+from quantbench.qat.clean import clean
+from quantbench.qat.fold import fold_batch_norms
+
+EXPORTERS = ("dynamo", "legacy")
+OLDEST_OPSET = 17
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """How to export. `opset` None takes 17 for the legacy exporter and 18, its lowest, for dynamo."""
+
+    exporter: str = "dynamo"
+    opset: int | None = None
+    dynamic_batch: bool = False
+    int8_weights: bool = False
+    input_name: str = "input"
+    output_names: Sequence[str] = ()
+
+
+def export_onnx(
+    model: nn.Module, example: Tensor, folds: Iterable[tuple[str, str]], options: ExportOptions
+) -> onnx.ModelProto:
+    """ONNX of `model` in evaluation mode on inputs like `example` (float32). The model itself is left unchanged.
+
+    `folds` are the (conv, batch norm) pairs of the trace. Raises QuantbenchError where the exporter refuses the
+    model, or for an opset below 17.
+    """
+    if options.exporter not in EXPORTERS:
+        raise QuantbenchError(f"unknown exporter {options.exporter!r}; there are {', '.join(EXPORTERS)}")
+    dynamo = options.exporter == "dynamo"
+    opset = options.opset or (18 if dynamo else OLDEST_OPSET)
+    if opset < OLDEST_OPSET:
+        raise QuantbenchError(f"opset {opset} is too old; the QAT export needs {OLDEST_OPSET} or newer")
+    ready = copy.deepcopy(model).cpu().float().eval()
+    fold_batch_norms(ready, folds)
+    for parameter in ready.parameters():
+        parameter.requires_grad_(False)
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        path = Path(folder) / "model.onnx"
+        try:
+            _export(ready, example.cpu().float(), path, dynamo, opset, options)
+            exported = onnx.load(str(path))
+        except (RuntimeError, TypeError, ValueError, AssertionError, torch.onnx.OnnxExporterError) as error:
+            raise QuantbenchError(
+                f"the {options.exporter} exporter of torch {torch.__version__} cannot export the model: "
+                f"{_first_line(error)}; try --exporter {'legacy' if dynamo else 'dynamo'}"
+            ) from error
+    return clean(exported, int8_weights=options.int8_weights)
+
+
+def _export(model: nn.Module, example: Tensor, path: Path, dynamo: bool, opset: int, options: ExportOptions) -> None:
+    names = {"input_names": [options.input_name], "output_names": list(options.output_names) or None}
+    if dynamo:
+        _register_shapes()
+        # Batch 1 would be taken for a constant of the network.
+        if options.dynamic_batch and len(example) == 1:
+            example = example.repeat(2, *[1] * (example.dim() - 1))
+        shapes = ({0: torch.export.Dim("batch")},) if options.dynamic_batch else None
+        torch.onnx.export(model, (example,), path, dynamo=True, opset_version=opset, dynamic_shapes=shapes,
+                          external_data=False, verbose=False, **names)  # fmt: skip
+        return
+    axes = None
+    if options.dynamic_batch:
+        axes = {name: {0: "batch"} for name in (options.input_name, *options.output_names)}
+    torch.onnx.export(model, (example,), path, dynamo=False, opset_version=opset, dynamic_axes=axes, **names)
+
+
+@functools.cache
+def _register_shapes() -> None:
+    """Tell torch.export the output shapes of the fake quantizers: torch has no shape function for them, and without
+    one a dynamic batch cannot be traced."""
+    library = torch.library.Library("aten", "IMPL")
+    _LIBRARIES.append(library)
+    for channel in ("tensor", "channel"):
+        name = f"fake_quantize_per_{channel}_affine_cachemask"
+        if not torch._C._dispatch_has_kernel_for_dispatch_key(f"aten::{name}", "Meta"):
+            library.impl(name, _same_shape, "Meta")
+
+
+_LIBRARIES: list[torch.library.Library] = []
+
+
+def _same_shape(x: Tensor, *arguments: object) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(x), torch.empty_like(x, dtype=torch.bool)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporters' progress and deprecation notes off the terminal."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
