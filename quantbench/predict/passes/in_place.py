@@ -3,7 +3,9 @@
 from quantbench.predict.net import Net, Op
 
 # trt852 log: "Generating copy for ... because input does not support striding" (the inputs come from Resize).
-_NO_STRIDES = frozenset({"Resize", "Slice", "MaxPool", "Concat"})
+_NO_STRIDES = frozenset({"Resize", "MaxPool", "Concat", "InPlace"})
+
+_WITH_STEPS = 5  # inputs of an ONNX Slice that states steps: data, starts, ends, axes, steps
 
 
 def run(net: Net) -> None:
@@ -11,13 +13,11 @@ def run(net: Net) -> None:
     for op in reversed(net.of_kind("Concat")):
         _concat(net, op)
     for op in net.of_kind("Slice"):
-        if op.out not in net.outputs and not any(r.kind == "Copy" for r in net.readers(op.out)) and not _stepped(op):
+        # A slice that feeds a concat is the copy into it; one with steps is no view.
+        copying = any(r.kind in ("Copy", "InPlace") for r in net.readers(op.out))
+        if op.out not in net.outputs and not copying and len(op.inputs) < _WITH_STEPS:
             net.step("Eliminating slice", "remove", op.name)
             op.kind = "View"
-
-
-def _stepped(op: Op) -> bool:
-    return len(op.inputs) > 4
 
 
 def _concat(net: Net, concat: Op) -> None:
