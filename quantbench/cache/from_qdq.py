@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
+from onnx import TensorProto, helper
 
 from quantbench.cache import tensorrt
 from quantbench.cache.activations import activations, superseded
@@ -17,6 +18,10 @@ from quantbench.graph.view import GraphView, NodeView
 from quantbench.qdq.ops import AVERAGES, WEIGHTED, weight_index
 
 INT8, FLOAT = "int8", "fp16"
+_SCALE_TYPES = tuple(
+    np.dtype(helper.tensor_dtype_to_np_dtype(kind))
+    for kind in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
+)
 # Scale 1.0: the DLA compiler reads it as "no scale of its own" and fuses the conv with the Add behind it (NVIDIA,
 # Deep-Learning-Accelerator-SW, qdq_translator, --add_unary_ew_scales_for_dla).
 _DLA_UNIT_AMAX = float(INT8_MAX)
@@ -88,8 +93,8 @@ def _merge(
 
 
 def _is_applied(scale: float, applied: float | None) -> bool:
-    """Whether `scale` of the graph is what `to-qdq` wrote, in float32 or, in an FP16 model, in float16."""
-    return applied is not None and scale in (applied, float(np.float16(applied)))
+    """Whether `scale` of the graph is what `to-qdq` wrote, in float32 or rounded to the type of a cast model."""
+    return applied is not None and any(scale == float(np.asarray(applied, kind)) for kind in _SCALE_TYPES)
 
 
 def _unit_scales(view: GraphView, known: Mapping[str, TensorRange]) -> dict[str, TensorRange]:

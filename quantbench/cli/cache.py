@@ -20,6 +20,14 @@ class Values(str, enum.Enum):
     inverse = "inverse"
 
 
+class Precision(str, enum.Enum):
+    """Types of what is not quantized; TensorRT 11 takes them from the model."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+    bf16 = "bf16"
+
+
 _File = Annotated[Path, typer.Argument(help="Calibration file of any dialect.")]
 _Out = Annotated[Path, typer.Option("--out", "-o", help="File to write.")]
 _Values = Annotated[Values | None, typer.Option(help="What decimals mean: amax, scale (amax/127), inverse (127/amax).")]
@@ -137,6 +145,7 @@ def to_qdq(
     keep_float: Annotated[list[str] | None, typer.Option(help="Pattern of node names to keep in float.")] = None,
     head_float: Annotated[bool, typer.Option(help="Keep the last layers in float.")] = True,
     int8_weights: Annotated[bool, typer.Option(help="Store weights as INT8.")] = False,
+    precision: Annotated[Precision, typer.Option(help="Of what stays float.")] = Precision.fp32,
     limit: _Limit = 20,
 ) -> None:
     """Turn a cache and its float model into a Q/DQ model for TensorRT 11."""
@@ -144,13 +153,15 @@ def to_qdq(
     from quantbench.cache.to_qdq import to_qdq as convert
     from quantbench.cli.cache_report import check_sections
     from quantbench.graph.load import load_model
+    from quantbench.graph.to_fp16 import to_bf16, to_fp16
     from quantbench.ptq.quantize import save
     from quantbench.qdq.options import PlacementOptions
 
     cache = read_cache(file, values=values.value if values else None)
     options = PlacementOptions(head_float=head_float, keep_float=tuple(keep_float or ()))
     result = convert(load_model(model), cache, options, int8_weights=int8_weights)
-    save(result.model, out)
+    casts = {"fp16": to_fp16, "bf16": to_bf16}
+    save(casts[precision.value](result.model) if precision.value in casts else result.model, out)
     line(f"{len(result.plan.weights)} layers quantized, {len(result.plan.tensors)} activations with Q/DQ; wrote {out}")
     for title, rows in check_sections(result.check)[:5]:
         section(title, rows, limit)

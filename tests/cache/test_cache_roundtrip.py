@@ -10,6 +10,7 @@ from quantbench.cache.tensorrt import parse, render
 from quantbench.cache.to_qdq import to_qdq
 from quantbench.calibration.ranges import Ranges, TensorRange
 from quantbench.errors import QuantbenchError
+from quantbench.graph.to_fp16 import to_bf16, to_fp16
 from quantbench.ort import create_session
 from quantbench.ptq.tensors import calibrated_tensors
 from quantbench.qdq.insert import insert_qdq
@@ -54,6 +55,14 @@ def test_cache_qdq_cache_gives_the_same_bytes(case) -> None:
     assert back.cache_text == text
     assert back.changed == ()
     np.testing.assert_array_equal(run(back.model, case.feed), run(case.model, case.feed))
+
+
+@pytest.mark.parametrize("cast", [to_fp16, to_bf16])
+def test_models_cast_to_half_precision_give_the_same_bytes(case, cast) -> None:
+    quantized = to_qdq(case.model, parse(render(case.ranges))).model
+    back = from_qdq(cast(quantized))
+    assert back.cache_text == render(case.ranges)
+    assert any("cast to FP16 or BF16" in note for note in back.notes)
 
 
 def test_int8_weights_come_back_as_float_of_the_same_grid(case) -> None:
