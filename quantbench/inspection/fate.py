@@ -1,5 +1,6 @@
 """What became of each Q and DQ of a network: from the optimizer's passes, the engine's layers, or both."""
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -228,12 +229,19 @@ def _finish(item: _Trace, where: _Where, output: str, has_layers: bool) -> Fate:
     )  # fmt: skip
 
 
+def _follows_weights(name: str, layer: str) -> bool:
+    """Whether Q stands right behind a constant in `W + Q + Conv`."""
+    parts = split_parts(layer)
+    return any(part == name and not op_of_name(before) for before, part in itertools.pairwise(parts))
+
+
 def _by_layers(item: _Trace, where: _Where, output: str, status: str, into: str) -> tuple[str, str, str]:
     """Fate where no pass tells it: from nodes that a layer lists, or from the layer that makes the Q's output."""
     holders = where.by_node.get(item.name, [])
     weighted = [layer for layer in holders if is_weighted(layer)]
     if weighted:
-        return "fused", weighted[0].name, weighted[0].name
+        folded = item.op == "Q" and _follows_weights(item.name, weighted[0].name)
+        return ("folded" if folded else "fused"), weighted[0].name, weighted[0].name
     if holders:
         alone = all(op_of_name(node) for node in holders[0].nodes)
         return ("left over" if alone else "kernel"), holders[0].name, holders[0].name

@@ -10,6 +10,7 @@ _MADE_BY_TENSORRT = re.compile(r"^\(Unnamed Layer\* \d+\) \[.*\]$|^\[?trainStati
                                r"^ONNXTRT_|^__my[el]|^\d+-layer MLP")  # fmt: skip
 _TORCH_TRT = re.compile(r"^\[[A-Z_0-9]+\]-\[(?:aten_ops|acc_ops|[\w.]+)\S*\]-\[(.*)\]$")
 _METADATA_NODE = re.compile(r"\[ONNX Layer: ")
+_JOINTS = re.compile(r" \|\| | \+ ")
 _SEPARATORS = "\x1e\x1f"
 _CLONE = re.compile(r"(?:_clone_\d+)+$")
 
@@ -40,6 +41,8 @@ def split_parts(name: str) -> tuple[str, ...]:
     if foreign:
         first, dots, last = foreign.group(1).partition("...")
         return (first, last) if dots and last != first else (first,)
+    if "(" not in name:
+        return tuple(part for part in _JOINTS.split(name) if part)
     return _scan(name)
 
 
@@ -71,7 +74,7 @@ def _scan(name: str) -> tuple[str, ...]:
             continue
         piece.append(character)
     if opened:
-        return tuple(part for part in re.split(r" \|\| | \+ ", name) if part)
+        return tuple(part for part in _JOINTS.split(name) if part)
     parts.append("".join(piece))
     return tuple(part for part in parts if part)
 

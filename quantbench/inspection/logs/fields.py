@@ -77,7 +77,7 @@ def _node_io(message: str) -> Fields:
 
 def _int(text: str) -> int:
     text = text.strip()
-    return int(text) if re.fullmatch(r"-?\d+", text) else -1
+    return int(text) if text.isdecimal() else -1
 
 
 def _pass_run(message: str) -> Fields:
