@@ -71,7 +71,8 @@ class BuildResult:
     def log_lines(self) -> Iterator[str]:
         """Lines of the build log without line ends; raises OSError if `log_file` is gone."""
         if self.log_file is None:
-            yield from self.log.splitlines()
+            # Not splitlines(): it would also split at the U+001E inside a Metadata field.
+            yield from self.log.removesuffix("\n").split("\n")
             return
         with self.log_file.open(encoding="utf-8", errors="replace") as stream:
             for line in stream:

@@ -28,8 +28,8 @@ KINDS: dict[str, str] = {
     "run-folder": "quantbench run folder",
 }
 _HEAD = 4096
-# An engine (plan) begins with "ftrt" since TensorRT 8.x, "blob" in 7; RTX plans with "rtxe" or "ftrt".
-_ENGINE_MAGIC = (b"ftrt", b"trtf", b"blob", b"rtxe", b"nvrt")
+# TensorRT-RTX 1.7 writes "vtrt" (read off a build), TensorRT 8.6 and newer "ftrt"; others are told by their suffix.
+_ENGINE_MAGIC = (b"vtrt", b"ftrt")
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,7 +125,9 @@ def _reaches_q(tensor: str, readers: Mapping[str, list[onnx.NodeProto]]) -> bool
         after = readers.get(tensor, [])
         if any(n.op_type == "QuantizeLinear" for n in after):
             return True
-        fusable = [n for n in after if n.op_type in ("BatchNormalization", "Relu", "Clip", "LeakyRelu", "Add")]
+        fusable = [
+            n for n in after if n.op_type in ("BatchNormalization", "Relu", "Clip", "LeakyRelu", "Add", "MaxPool")
+        ]
         if len(after) != 1 or not fusable:
             return False
         tensor = fusable[0].output[0]

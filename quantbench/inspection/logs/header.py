@@ -5,7 +5,7 @@ import re
 _TREX = re.compile(r"\[TensorRT v(\d+)\]")
 _LIBRARY = re.compile(r"lib(?:nvinfer|tensorrt)[\w.-]*?\.so\.(\d+\.\d+(?:\.\d+)*)")
 _OPTION = re.compile(r"TensorRT version: (\d+(?:\.\d+)+)")
-_RTX = re.compile(r"TensorRT-RTX|tensorrt_rtx", re.IGNORECASE)
+_RTX = re.compile(r"(?:TensorRT-RTX|tensorrt_rtx)(?: v(\d+(?:\.\d+)+))?", re.IGNORECASE)
 
 
 def version_of(message: str) -> str:
@@ -14,13 +14,16 @@ def version_of(message: str) -> str:
     Banner digits are major and minor with two digits each for minor.patch from 8 on (8502, 101600), which leaves
     8.0.3 as 8003 and 8.4.12 as 8412: the last two digits are the patch, what precedes them the major and minor.
     """
-    found = _OPTION.search(message) or _LIBRARY.search(message)
+    found = _OPTION.search(message)
+    if found is None and "rtx" not in message.lower():
+        found = _LIBRARY.search(message)
     if found:
         return found.group(1)
     banner = _TREX.search(message)
     if banner:
         return _split_digits(banner.group(1))
-    return "RTX" if _RTX.search(message) else ""
+    rtx = _RTX.search(message)
+    return f"RTX {rtx.group(1) or ''}".strip() if rtx else ""
 
 
 def _split_digits(digits: str) -> str:

@@ -106,7 +106,9 @@ _STARTS: tuple[tuple[str, str], ...] = (
     (" Try increasing the workspace", "memory"), (" Example of equivalent trtexec option: --memPoolSize", "memory"),
     ("Enabling FP8 fusions", "build"), ("Set number of tactics", "build"), ("Use backend strategy", "build"),
     ("Chose this engine with backend strategy", "build"), ("Skip backend strategy", "build"),
-    ("Serializing timing cache", "timing-cache"), ("STILL ALIVE:", "memory"), ("Using enqueueV", "run"),
+    ("Serializing timing cache", "timing-cache"), ("GlobalAveragePool operators", "import-detail"),
+    ("In input (", "run"),
+    ("Number of target compute capabilities", "build"), ("STILL ALIVE:", "memory"), ("Using enqueueV", "run"),
     ("Explanations of", "explanation"),
     ("Transformation mode:", "import-detail"),
 )  # fmt: skip

@@ -10,13 +10,12 @@ def judge(inspection: Inspection) -> list[Verdict]:
     """INT8 wants input and output channels in multiples of 16, FP16 of 8 (NVIDIA, "Optimizing Convolutional Layers",
     and the lint of trt-engine-explorer). Depthwise convs use no tensor cores and are left out."""
     items: list[Item] = []
+    first = next((x for x in inspection.layers if category(x) == "convolution"), None)
     for layer in inspection.layers:
         bad = _misfit(layer)
         if bad:
-            first = not any(inspection.flow.before(m) for m in inspection.flow.before(layer))
-            note = (
-                "; the first conv of an image network has 3 channels, that is normal" if first and "C=3" in bad else ""
-            )
+            normal = layer is first and bad.startswith(("C=3", "C=4"))
+            note = "; the first conv of an image network has 3 channels (padded to 4), that is normal" if normal else ""
             items.append(Item(short(layer), bad + note, layer.time_ms))
     if not items:
         return []

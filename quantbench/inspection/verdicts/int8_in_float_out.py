@@ -7,6 +7,9 @@ from quantbench.inspection.layer import Layer
 from quantbench.inspection.verdicts.verdict import Item, Verdict, count, short
 
 
+IN_KERNEL = "compiled into the pointwise kernel behind it"
+
+
 def judge(inspection: Inspection) -> list[Verdict]:
     """One verdict over all such layers; the output layer of the network is told apart, since it must give float."""
     items = [
@@ -18,15 +21,21 @@ def judge(inspection: Inspection) -> list[Verdict]:
     if not items:
         return []
     total = sum(1 for layer in inspection.layers if is_weighted(layer) and layer.inputs)
+    in_place = sum(1 for item in items if IN_KERNEL in item.detail)
+    advice = (
+        "Put a Q where the layer's result is read, with one scale, right behind what the layer can take in "
+        "(BN, activation, residual Add with an INT8 residual)."
+    )
+    if 2 * in_place > len(items):
+        # Myelin, which is all of TensorRT-RTX, splits the epilogue off even where the Q/DQ are placed well.
+        advice = f"For {in_place} of them there is nothing to do: the Q is in place, the compiler put it apart."
     return [
         Verdict(
-            "int8_in_float_out", "problem",
+            "int8_in_float_out", "cost" if in_place == len(items) else "problem",
             f"{len(items)} of {count(total, 'weighted layer')} take INT8 and give float",
             "The sums of an INT8 layer leave it as INT8 only where the Q behind it was fused into it. Else they are "
             "written in float (2 or 4 times the bytes) and another layer converts them.",
-            "Put a Q where the layer's result is read, with one scale, right behind what the layer can take in "
-            "(BN, activation, residual Add with an INT8 residual).",
-            tuple(items),
+            advice, tuple(items),
         )
     ]  # fmt: skip
 
@@ -59,7 +68,7 @@ def _because(layer: Layer, reader: Layer) -> str:
     if category(reader) == "pointwise" and quantizers:
         others = [n for n in reader.nodes if not op_of_name(n) and n not in layer.nodes]
         work = f" together with {', '.join(others)}" if others else ""
-        return f"its Q ({', '.join(quantizers)}) was compiled into the pointwise kernel behind it{work}, not into it"
+        return f"its Q ({', '.join(quantizers)}) was {IN_KERNEL}{work}, not into it"
     names = {t.name for t in layer.outputs}
     position = next((i for i, t in enumerate(reader.inputs) if t.name in names), 0)
     if is_weighted(reader) and position > 0:
