@@ -1,0 +1,100 @@
+"""What running on a GPU needs of a library: buffers, streams, events, graphs. torch or cuda-python provides it."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from quantbench.errors import QuantbenchError
+
+
+class Buffer(Protocol):
+    """Device memory that lives as long as this object."""
+
+    @property
+    def pointer(self) -> int:
+        """Device address."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """Size."""
+        ...
+
+
+class Stream(Protocol):
+    """An ordered queue of GPU work."""
+
+    @property
+    def handle(self) -> int:
+        """cudaStream_t."""
+        ...
+
+    def synchronize(self) -> None:
+        """Wait until all its work is done."""
+        ...
+
+
+class Event(Protocol):
+    """A time stamp in a stream."""
+
+    def record(self, stream: Stream) -> None:
+        """Stamp when the work that is in `stream` so far is done."""
+        ...
+
+    def milliseconds_since(self, earlier: "Event") -> float:
+        """GPU time between two recorded events; waits for this one."""
+        ...
+
+
+class Graph(Protocol):
+    """Work recorded once and launched as a whole."""
+
+    def launch(self, stream: Stream) -> None:
+        """Put the whole graph into `stream`."""
+        ...
+
+
+class Device(Protocol):
+    """The current GPU."""
+
+    name: str
+
+    def allocate(self, nbytes: int) -> Buffer:
+        """Device memory of at least one byte."""
+        ...
+
+    def stream(self) -> Stream:
+        """A new stream."""
+        ...
+
+    def event(self) -> Event:
+        """A new event that keeps time."""
+        ...
+
+    def upload(self, buffer: Buffer, array: NDArray[Any], stream: Stream | None = None) -> None:
+        """Copy a C-ordered host array into `buffer`, in `stream` or at once; `array` must live until then."""
+        ...
+
+    def download(self, array: NDArray[Any], buffer: Buffer, stream: Stream | None = None) -> None:
+        """Copy from `buffer` over a C-ordered host array."""
+        ...
+
+    def capture(self, stream: Stream, work: Callable[[], None]) -> Graph:
+        """Record what `work` puts into `stream` as a CUDA graph."""
+        ...
+
+
+def open_device() -> Device:
+    """The GPU through torch if that is installed with CUDA, else through cuda-python.
+
+    Raises QuantbenchError where neither finds a GPU; the line says what to install.
+    """
+    from quantbench.engines import device_cuda, device_torch
+
+    device = device_torch.open_device() or device_cuda.open_device()
+    if device is not None:
+        return device
+    raise QuantbenchError(
+        "no NVIDIA GPU can be reached: neither torch with CUDA nor cuda-python finds one (see 'quantbench doctor')"
+    )

@@ -1,0 +1,81 @@
+"""The real Python bindings of TensorRT on a machine without it: wheels from the registry, stubs for native libraries.
+
+`tensorrt-cu12-bindings` and `tensorrt-cu13-bindings` hold the classes, enums and signatures, and import once three
+shared libraries stand in for NVIDIA's (nine C symbols, see `nm -D --undefined-only`). Nothing behind them runs. The
+wheels (about 2 MB each) are kept in ~/.cache/quantbench-tests, or in $QUANTBENCH_TEST_CACHE; the first run needs pip
+and a registry, every run a C compiler once.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+WHEELS = {10: "tensorrt-cu12-bindings==10.16.1.11", 11: "tensorrt-cu13-bindings==11.4.0.106"}
+REPOSITORY = Path(__file__).parents[1]
+
+_LIBRARIES = ("nvinfer", "nvinfer_plugin", "nvonnxparser")
+_SYMBOLS = (
+    "createInferBuilder_INTERNAL", "createInferRefitter_INTERNAL", "createInferRuntime_INTERNAL",
+    "createNvOnnxParserRefitter_INTERNAL", "createNvOnnxParser_INTERNAL", "getBuilderPluginRegistry",
+    "getNvOnnxParserVersion", "getPluginRegistry", "initLibNvInferPlugins",
+)  # fmt: skip
+
+
+def run_with_bindings(major: int, script: str, *arguments: str) -> Any:
+    """Run Python `script` in a process of its own where `import tensorrt` gives the bindings of `major`.
+
+    Returns what it prints as JSON on its last line. Two versions cannot live in one process.
+    """
+    folder = bindings(major)
+    environment = os.environ | {
+        "LD_LIBRARY_PATH": str(folder / "stubs"),
+        "PYTHONPATH": os.pathsep.join([str(folder), str(REPOSITORY)]),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def bindings(major: int) -> Path:
+    """Folder with `tensorrt_bindings`, a `tensorrt` that is the same, and the stub libraries."""
+    folder = _cache() / WHEELS[major].replace("==", "-")
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Made beside and renamed: parallel test processes see a whole folder or none.
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        made = Path(scratch) / "made"
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check"]
+        subprocess.run([*pip, "--target", str(made), WHEELS[major]], check=True)
+        (made / "tensorrt.py").write_text(
+            "from tensorrt_bindings import *\nfrom tensorrt_bindings import __version__\n"
+        )
+        _compile_stubs(made / "stubs", major)
+        if not folder.is_dir():
+            made.rename(folder)
+    return folder
+
+
+def _compile_stubs(folder: Path, major: int) -> None:
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        raise RuntimeError("the TensorRT contract tests need a C compiler for stub libraries: apt-get install gcc")
+    folder.mkdir()
+    source = folder / "stub.c"
+    source.write_text("".join(f"void *{symbol}(void) {{ return 0; }}\n" for symbol in _SYMBOLS))
+    for library in _LIBRARIES:
+        name = f"lib{library}.so.{major}"
+        command = [compiler, "-shared", "-fPIC", f"-Wl,-soname,{name}", "-o", str(folder / name), str(source)]
+        subprocess.run(command, check=True)
+
+
+def _cache() -> Path:
+    given = os.environ.get("QUANTBENCH_TEST_CACHE")
+    return Path(given) if given else Path.home() / ".cache" / "quantbench-tests"
