@@ -15,7 +15,7 @@ MOVERS = frozenset(
 )  # fmt: skip
 SHUFFLES = frozenset({"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze"})
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-AVERAGES = frozenset({"AveragePool", "GlobalAveragePool"})
+AVERAGES = frozenset({"AveragePool", "GlobalAveragePool", "ReduceMean"})
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 
 

@@ -1,0 +1,148 @@
+"""Placement by search: the variants of a Plan, tried against the predictor."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from quantbench.graph.view import GraphView
+from quantbench.predict.prediction import Prediction
+from quantbench.predict.simulate import predict
+from quantbench.predict.with_qdq import with_qdq
+from quantbench.qdq.options import PlacementOptions
+from quantbench.qdq.place import place
+from quantbench.qdq.plan import ActivationSite, Plan
+
+_FLOATS = ("FP32", "FP16", "BF16")
+RULE = "best"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One variant: what was changed, and its cost in bytes. `taken` where the search went on from it."""
+
+    change: str
+    cost: int
+    taken: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BestPlacement:
+    """The plan of least cost, its prediction and all that was tried."""
+
+    plan: Plan
+    prediction: Prediction
+    cost: int
+    trials: tuple[Trial, ...]
+
+
+def best_placement(
+    view: GraphView, options: PlacementOptions | None = None, *, version: str = "10"
+) -> BestPlacement:
+    """Try variants of the placement of `view` and return the one that moves the fewest bytes in float.
+
+    Where a rule has a choice: pooling or not and residual inputs or not everywhere; then each Add on its own (the one
+    input, the other, both, none), each average pooling, and each weighted layer whose Q is left over and whose output
+    is float anyway, which may stay float altogether. One change is kept at a time, if it is cheaper. What `options`
+    keeps float stays so. Cost: `cost_of`. Deterministic; the first of equal variants wins.
+    """
+    options = options or PlacementOptions()
+    search = _Search(view, version)
+    search.offer("the rules as they are", place(view, options))
+    for change, changed in (
+        ("residual turned over", replace(options, residual=not options.residual)),
+        ("add_both turned over", replace(options, add_both=not options.add_both)),
+        ("pooling turned over", replace(options, pooling=not options.pooling)),
+    ):
+        search.offer(change, place(view, changed))
+    for node in view.nodes:
+        if node.op == "Add" and len(node.inputs) == 2 and not any(view.is_constant(t) for t in node.inputs):
+            for what, plan in _add_variants(search.plan, node.name, node.inputs):
+                search.offer(f"{node.name}: {what}", plan)
+    for site in [s for s in search.plan.activations if s.rule == "pooling"]:
+        search.offer(f"{site.node}: float", _without(search.plan, site.node))
+    for node_name in _lonely(search):
+        search.offer(f"{node_name}: float", _without(search.plan, node_name))
+    assert search.best is not None
+    return BestPlacement(search.plan, search.best, search.cost, tuple(search.trials))
+
+
+def cost_of(prediction: Prediction) -> int:
+    """Bytes that float activations and stand-alone reformats move; an unknown dimension (the batch) counts as 1."""
+    total = 0
+    for layer in prediction.layers:
+        for tensor in (*layer.inputs, *layer.outputs):
+            if tensor.dtype in _FLOATS or layer.type == "Reformat":
+                known = tuple(max(d, 1) for d in tensor.dims)
+                total += replace(tensor, dims=known).nbytes or 0
+    return total
+
+
+class _Search:
+    """The best plan so far."""
+
+    def __init__(self, view: GraphView, version: str) -> None:
+        self.view, self.version = view, version
+        self.plan = Plan()
+        self.best: Prediction | None = None
+        self.cost = 0
+        self.trials: list[Trial] = []
+
+    def offer(self, change: str, plan: Plan) -> None:
+        if self.best is not None and plan == self.plan:
+            return
+        quantized, scales = with_qdq(self.view, plan)
+        prediction = predict(quantized, version=self.version, scales=scales)
+        cost = cost_of(prediction)
+        taken = self.best is None or cost < self.cost
+        self.trials.append(Trial(change, cost, taken))
+        if taken:
+            self.plan, self.best, self.cost = plan, prediction, cost
+
+
+def _add_variants(plan: Plan, node: str, inputs: tuple[str, ...]) -> Iterator[tuple[str, Plan]]:
+    for wanted, what in (((0,), "input 0"), ((1,), "input 1"), ((0, 1), "both inputs"), ((), "float")):
+        yield what, _with_sites(plan, node, {index: inputs[index] for index in wanted})
+
+
+def _with_sites(plan: Plan, node: str, wanted: dict[int, str]) -> Plan:
+    """`plan` with exactly the `wanted` inputs of `node` quantized; a tensor keeps the scale group that it has."""
+    groups = {site.tensor: site.group for site in plan.activations}
+    have = {site.index for site in plan.activations if site.node == node}
+    kept = tuple(s for s in plan.activations if s.node != node or s.index in wanted)
+    added = tuple(
+        ActivationSite(tensor, node, index, groups.get(tensor, tensor), RULE)
+        for index, tensor in wanted.items()
+        if index not in have
+    )
+    return replace(plan, activations=kept + added)
+
+
+def _without(plan: Plan, node: str) -> Plan:
+    """`plan` with `node` in float."""
+    weighted = any(site.node == node for site in plan.weights)
+    kept = dict(plan.kept_float) | ({node: "best: INT8 would only add conversions"} if weighted else {})
+    return Plan(
+        tuple(s for s in plan.activations if s.node != node), tuple(s for s in plan.weights if s.node != node), kept
+    )
+
+
+def _lonely(search: _Search) -> list[str]:
+    """Weighted layers that read a left-over Q alone and write float."""
+    assert search.best is not None
+    readers: dict[str, int] = {}
+    made_by_q: dict[str, str] = {}
+    for layer in search.best.layers:
+        for tensor in layer.inputs:
+            readers[tensor.name] = readers.get(tensor.name, 0) + 1
+        if layer.origin == "QDQ":
+            made_by_q.update((t.name, layer.name) for t in layer.outputs)
+    planned = {site.node for site in search.plan.weights}
+    return [
+        layer.nodes[0]
+        for layer in search.best.layers
+        if layer.nodes
+        and layer.nodes[0] in planned
+        and layer.inputs
+        and layer.inputs[0].name in made_by_q
+        and readers[layer.inputs[0].name] == 1
+        and all(t.dtype in _FLOATS for t in layer.outputs)
+    ]
