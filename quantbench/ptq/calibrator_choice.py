@@ -1,8 +1,11 @@
 """The calibrator that a user named: a threshold method, a shipped class, or `path/to/file.py:Class`."""
 
+import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
-from quantbench.calibration.thresholds import Threshold, threshold_method
+from quantbench.calibration.thresholds import METHODS, Threshold, threshold_method
+from quantbench.calibrator import CACHE_ALGORITHMS, load_calibrator
 
 # What the header of calibration.cache names; TensorRT knows no other algorithms.
 _ALGORITHMS = {
@@ -23,4 +26,10 @@ class Choice:
 
 def choose(spec: str) -> Choice:
     """Raises QuantbenchError for a name that does not exist."""
-    return Choice(spec, threshold_method(spec), _ALGORITHMS.get(spec, "EntropyCalibration2"))
+    if spec.partition(":")[0] in METHODS:
+        return Choice(spec, threshold_method(spec), _ALGORITHMS.get(spec, "EntropyCalibration2"))
+    calibrator = load_calibrator(spec)()
+    file, colon, _ = spec.rpartition(":")
+    # The user's file is part of the method: another content is another calibration.
+    mark = f" {hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12]}" if colon and Path(file).is_file() else ""
+    return Choice(spec + mark, calibrator.threshold, CACHE_ALGORITHMS[calibrator.get_algorithm()])
