@@ -6,3 +6,7 @@ class QuantbenchError(Exception):
 
     The CLI prints the message after `quantbench: error:` and exits with code 2.
     """
+
+
+class Interrupted(BaseException):
+    """Ctrl-C. Not a KeyboardInterrupt, which the CLI library would swallow before a word can be said."""

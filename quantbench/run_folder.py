@@ -26,6 +26,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.state = path / STATE
+        self._made = False
 
     def claim(self, identity: dict[str, str], *, overwrite: bool = False) -> None:
         """Take the folder for the run `identity`, or raise QuantbenchError and touch nothing.
@@ -45,7 +46,14 @@ class RunFolder:
                     f"output folder {self.path} holds another run ({what}); choose another --out, or --overwrite"
                 )
             shutil.rmtree(self.path)
-        write_json(self.state / _IDENTITY, identity)
+        if self._read(_IDENTITY) != identity:
+            self._made = not self.path.exists()
+            write_json(self.state / _IDENTITY, identity)
+
+    def abandon(self) -> None:
+        """After a fault of the input: remove the folder if this run made it and no stage of it is done."""
+        if self._made and not (self.state / _STAGES).exists():
+            shutil.rmtree(self.path, ignore_errors=True)
 
     def stage(self, name: str, inputs: Any, outputs: Sequence[str], work: Callable[[], None]) -> bool:
         """Do `work` unless it was done for the same `inputs` and its `outputs` are still there. True when it ran."""

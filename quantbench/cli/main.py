@@ -5,12 +5,14 @@ Each `cli/<command>.py` imports at its top nothing heavier than typer, so that `
 
 import importlib
 import pkgutil
+import signal
 import sys
+from types import FrameType
 
 import typer
 
 import quantbench.cli
-from quantbench.errors import QuantbenchError
+from quantbench.errors import Interrupted, QuantbenchError
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -50,14 +52,21 @@ def register_commands() -> None:
 def main() -> None:
     """Run the CLI; a `QuantbenchError` becomes one line and exit code 2, Ctrl-C exit code 130."""
     register_commands()
+    usual = signal.signal(signal.SIGINT, _interrupt)
     try:
         app()
     except QuantbenchError as error:
         print(f"quantbench: error: {error}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
-    except KeyboardInterrupt:
+    except Interrupted:
         print("quantbench: interrupted; earlier results are whole; run the same command to go on", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise Interrupted
 
 
 if __name__ == "__main__":

@@ -61,15 +61,24 @@ def run_ptq(
     recipe: Recipe, progress: Progress, *, overwrite: bool = False, cache: Policy = "check"
 ) -> tuple[RunFolder, dict[str, Any]]:
     """Do or finish the run of `recipe`; returns its folder and what run.json holds. Raises QuantbenchError."""
-    folder = RunFolder(
-        recipe.out or Path("runs") / f"{display_name(recipe)}-{Path(recipe.calibration.calibrator).stem}"
-    )
+    method = Path(recipe.calibration.calibrator).stem
+    folder = RunFolder(recipe.out or Path("runs") / f"{display_name(recipe)}-{method}")
     run = prepare(recipe)
     facts = run.facts
     owner = {"model": facts["model"]["sha256"], "data": facts["data"]["sha256"], "method": facts["method"]}
-    folder.claim(
-        {"command": "ptq", "model": str(recipe.model), "sha256": facts["model"]["sha256"]}, overwrite=overwrite
-    )
+    identity = {"command": "ptq", "model": str(recipe.model), "sha256": facts["model"]["sha256"]}
+    folder.claim(identity, overwrite=overwrite)
+    try:
+        return folder, _stages(run, folder, owner, progress, cache)
+    except QuantbenchError:
+        folder.abandon()
+        raise
+
+
+def _stages(
+    run: Prepared, folder: RunFolder, owner: dict[str, str], progress: Progress, cache: Policy
+) -> dict[str, Any]:
+    recipe, facts = run.recipe, run.facts
     given = cached_ranges(folder.path, owner, cache)
     # A refresh must not find its own stage done: the time makes its key new.
     owner_key = [owner, provenance(recipe.seed)["time"]] if cache == "refresh" else [owner]
@@ -92,12 +101,13 @@ def run_ptq(
         "compiler": _compiler_facts(folder.path),
     }
     write_json(folder.path / RUN, record)
-    return folder, record
+    return record
 
 
 def prepare(recipe: Recipe) -> Prepared:
     """Load and check model, data and plan. Raises QuantbenchError for whatever is wrong with them."""
     choice = choose(recipe.calibration.calibrator)
+    _check_target(recipe)
     path = model_path(recipe)
     model = load_model(path)
     refuse_quantized(model, str(path))
@@ -122,6 +132,18 @@ def prepare(recipe: Recipe) -> Prepared:
         },
     }  # fmt: skip
     return Prepared(recipe, path, model, view, image, plan, choice, calibration, evaluation, facts)
+
+
+def _check_target(recipe: Recipe) -> None:
+    """Refuse a target that the compiler does not know before any image runs."""
+    if recipe.compile.backend == "none":
+        return
+    try:
+        known = tensorrt_rtx.known_targets(tensorrt_rtx.load())
+    except QuantbenchError:
+        return  # told, or raised, when it is its turn
+    if recipe.compile.target not in known:
+        raise QuantbenchError(f"tensorrt-rtx has no target {recipe.compile.target!r}; it knows {', '.join(known)}")
 
 
 def _calibration_source(recipe: Recipe, preprocess: Any) -> Source:
