@@ -74,11 +74,12 @@ def convert(
     _refuse_bad(amax)
     ranges = Ranges({name: TensorRange(value, cache.algorithm) for name, value in amax.items()})
     native = cache.dialect == tensorrt.DIALECT
+    named = native or cache.algorithm in tensorrt.ALGORITHMS
     if to == tensorrt.DIALECT:
         text = tensorrt.render(
             ranges,
             version=version or (cache.version if native else tensorrt.DEFAULT_VERSION),
-            algorithm=algorithm or (cache.algorithm if native else tensorrt.DEFAULT_ALGORITHM),
+            algorithm=algorithm or (cache.algorithm if named else tensorrt.DEFAULT_ALGORITHM),
         )
         return Converted(encode(text), len(ranges), dropped)
     return Converted(_WRITERS[to](ranges), len(ranges), dropped)

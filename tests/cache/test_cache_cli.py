@@ -7,9 +7,12 @@ from pathlib import Path
 
 import onnx
 import pytest
+from typer.testing import CliRunner
 
 from quantbench.cache.tensorrt import parse, render
 from quantbench.calibration.ranges import Ranges, TensorRange
+from quantbench.cli.cache import app
+from quantbench.errors import QuantbenchError
 
 DATA = Path(__file__).parents[1] / "data"
 CALIB = DATA / "artefacts" / "calib"
@@ -17,11 +20,13 @@ PEERS = DATA / "cache"
 
 
 def cache(*arguments: object, code: int = 0) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "quantbench", "cache", *map(str, arguments)], capture_output=True, text=True
-    )
-    assert done.returncode == code, done.stderr
-    return done.stdout if code == 0 else done.stderr + done.stdout
+    """Output of `quantbench cache …` in this process; a QuantbenchError counts as exit code 2, as in `main`."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if isinstance(result.exception, QuantbenchError):
+        assert code == 2, result.exception
+        return str(result.exception)
+    assert result.exit_code == code, result.output
+    return result.output
 
 
 @pytest.fixture
@@ -87,6 +92,9 @@ def test_from_run_reads_ranges_json(tmp_path: Path) -> None:
     out = tmp_path / "calib.cache"
     cache("from-run", tmp_path, "-o", out, "--trt-version", "100300")
     assert out.read_text() == "TRT-100300-EntropyCalibration2\nx: 3c810204\n"
+    (tmp_path / "ranges.json").write_text(json.dumps(Ranges({"x": TensorRange(2.0, "minmax")}).to_json()))
+    cache("from-run", tmp_path, "-o", out)
+    assert out.read_text() == "TRT-8601-MinMaxCalibration\nx: 3c810204\n"
     assert "holds no ranges.json" in cache("from-run", CALIB, "-o", out, code=2)
 
 
@@ -101,6 +109,9 @@ def test_convert_between_tools(tmp_path: Path) -> None:
 
 
 def test_errors_are_one_line_with_code_2(tmp_path: Path) -> None:
-    err = cache("show", tmp_path / "nothing", code=2)
-    assert err.startswith("quantbench: error: cannot read")
-    assert err.count("\n") == 1
+    command = [sys.executable, "-m", "quantbench", "cache", "show", str(tmp_path / "nothing")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("quantbench: error: cannot read")
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
