@@ -1,0 +1,166 @@
+"""COCO's mAP from boxes, with bootstrap intervals over images, also for the difference of two models.
+
+Matching and the 101-point average follow pycocotools (all areas, at most 100 boxes an image); the test compares with
+faster-coco-eval. Kept apart from it because an interval needs hundreds of resamples, and matching once is enough.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+_RECALLS = np.linspace(0.0, 1.0, 101)
+MOST_BOXES = 100
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """Boxes of one image: `boxes` [n, 4] as x0, y0, x1, y1 in pixels, `classes` [n]."""
+
+    boxes: Floats
+    classes: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class ClassMatches:
+    """All detections of a class, by falling score: image [n], hit [10, n] at each IoU threshold; boxes an image."""
+
+    image: NDArray[np.int64]
+    hit: NDArray[np.bool_]
+    truths: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A figure with its 95 % bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def to_json(self) -> dict[str, float]:
+        """Plain data."""
+        return {"value": self.value, "low": self.low, "high": self.high}
+
+
+def match(detections: Sequence[Floats], truths: Sequence[Truth], classes: int) -> list[ClassMatches]:
+    """Match every image's detections [k, 6] (x0, y0, x1, y1, score, class) to its truth, class by class."""
+    images: list[list[NDArray[np.int64]]] = [[] for _ in range(classes)]
+    hits: list[list[NDArray[np.bool_]]] = [[] for _ in range(classes)]
+    scores: list[list[Floats]] = [[] for _ in range(classes)]
+    counts = np.zeros((classes, len(truths)), np.int64)
+    for index, (found, truth) in enumerate(zip(detections, truths, strict=True)):
+        found = found[np.argsort(-found[:, 4], kind="stable")][:MOST_BOXES]
+        for label in range(classes):
+            wanted = truth.boxes[truth.classes == label]
+            counts[label, index] = len(wanted)
+            own = found[found[:, 5] == label]
+            if len(own):
+                images[label].append(np.full(len(own), index))
+                hits[label].append(_greedy(own[:, :4], wanted))
+                scores[label].append(own[:, 4])
+    matches = []
+    for label in range(classes):
+        if not scores[label]:
+            empty = np.zeros((len(IOU_THRESHOLDS), 0), np.bool_)
+            matches.append(ClassMatches(np.zeros(0, np.int64), empty, counts[label]))
+            continue
+        order = np.argsort(-np.concatenate(scores[label]), kind="stable")
+        matches.append(
+            ClassMatches(
+                np.concatenate(images[label])[order], np.concatenate(hits[label], axis=1)[:, order], counts[label]
+            )
+        )
+    return matches
+
+
+def iou(a: Floats, b: Floats) -> Floats:
+    """Intersection over union of boxes [n, 4] and [m, 4]: [n, m]."""
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    shared = np.prod(np.clip(high - low, 0.0, None), axis=2)
+    area_a, area_b = (np.prod(x[:, 2:] - x[:, :2], axis=1) for x in (a, b))
+    union = area_a[:, None] + area_b[None] - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+
+
+def _greedy(boxes: Floats, wanted: Floats) -> NDArray[np.bool_]:
+    """Hits [10, n]: each box in order takes the free truth that it overlaps most, if by the threshold."""
+    hit = np.zeros((len(IOU_THRESHOLDS), len(boxes)), np.bool_)
+    if not len(wanted):
+        return hit
+    overlaps = iou(boxes, wanted)
+    for t, threshold in enumerate(IOU_THRESHOLDS):
+        free = np.ones(len(wanted), np.bool_)
+        for i, row in enumerate(overlaps):
+            best = int(np.argmax(np.where(free, row, -1.0)))
+            if free[best] and row[best] >= threshold:
+                hit[t, i] = True
+                free[best] = False
+    return hit
+
+
+def average_precision(matches: Sequence[ClassMatches], weights: NDArray[np.int64] | None = None) -> Floats:
+    """AP at each of the 10 IoU thresholds, mean over classes that occur. `weights` [images] counts each image so
+    many times (a bootstrap resample)."""
+    values = []
+    for m in matches:
+        w = np.ones(len(m.truths), np.int64) if weights is None else weights
+        positives = int((m.truths * w).sum())
+        if positives:
+            values.append(_class_ap(m, w[m.image], positives))
+    return np.mean(values, axis=0) if values else np.zeros(len(IOU_THRESHOLDS))
+
+
+def _class_ap(m: ClassMatches, w: NDArray[np.int64], positives: int) -> Floats:
+    if not len(w):
+        return np.zeros(len(IOU_THRESHOLDS))
+    true = np.cumsum(m.hit * w, axis=1)
+    seen = np.maximum(np.cumsum(w), 1)
+    precision = np.maximum.accumulate((true / seen)[:, ::-1], axis=1)[:, ::-1]
+    recall = true / positives
+    found = np.zeros(len(IOU_THRESHOLDS))
+    for t in range(len(IOU_THRESHOLDS)):
+        at = np.searchsorted(recall[t], _RECALLS, side="left")
+        found[t] = np.where(at < len(w), precision[t, np.minimum(at, len(w) - 1)], 0.0).mean()
+    return found
+
+
+def mean_ap(matches: Sequence[ClassMatches]) -> float:
+    """mAP50-95, 0 to 1."""
+    return float(average_precision(matches).mean())
+
+
+def mean_ap50(matches: Sequence[ClassMatches]) -> float:
+    """mAP50, 0 to 1."""
+    return float(average_precision(matches)[0])
+
+
+def intervals(
+    models: dict[str, Sequence[ClassMatches]], base: str, resamples: int = 300, seed: int = 0
+) -> dict[str, dict[str, Interval]]:
+    """For each model its mAP50-95 and its difference from `base`, over the same resamples of images (paired)."""
+    images = len(next(iter(models.values()))[0].truths)
+    rng = np.random.default_rng(seed)
+    draws: dict[str, list[float]] = {name: [] for name in models}
+    for _ in range(resamples):
+        weights = np.bincount(rng.integers(0, images, images), minlength=images)
+        for name, matches in models.items():
+            draws[name].append(float(average_precision(matches, weights).mean()))
+    whole = {name: mean_ap(matches) for name, matches in models.items()}
+    return {
+        name: {
+            "map": _interval(whole[name], np.asarray(draws[name])),
+            "difference": _interval(whole[name] - whole[base], np.asarray(draws[name]) - np.asarray(draws[base])),
+        }
+        for name in models
+    }
+
+
+def _interval(value: float, draws: Floats) -> Interval:
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return Interval(value, float(low), float(high))

@@ -1,0 +1,179 @@
+"""Fine-tune a quantized YOLO with ultralytics' own trainer: its data pipeline, losses, EMA, AMP, DDP and validation.
+
+The trainer gets the quantized model instead of a file, and callbacks for what quantization needs. Only saving is
+replaced: ultralytics pickles whole models, quantbench writes tensors that load with `weights_only=True`.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from quantbench.errors import QuantbenchError
+from quantbench.qat.options import TrainOptions
+from quantbench.qat.quantizer import follow_weights
+from quantbench.qat.training_state import hold_batch_norms, load_state, save_state, start_epoch
+from quantbench.qat.vision import import_torchvision
+from quantbench.qat.yolo import task
+
+LAST, BEST = "last-state.pt", "best-state.pt"
+
+
+def finetune_yolo(
+    model: nn.Module, data: Path, image_size: int, out: Path, options: TrainOptions, *, device: str = "",
+    teacher: nn.Module | None = None, extra: dict[str, Any] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Train the calibrated, quantized `model` in place on the YOLO data set `data` (a data.yaml).
+
+    Leaves the EMA weights of the best epoch (ultralytics' fitness on the val split) in `model` and returns what it
+    measured: epochs, best epoch, mAP by epoch. `teacher` is the float model to distil from. `extra` are further
+    settings of ultralytics. With `options.resume` training goes on after the last whole epoch in `out`.
+    Raises QuantbenchError where the data set cannot be read.
+    """
+    import_torchvision()
+    trainer = _make_trainer(model, data, image_size, out, options, device, extra or {})
+    history: list[dict[str, float]] = []
+    weights = out / "weights"
+    started = 0
+
+    def resume(trainer_: Any, checkpoint: Any) -> None:
+        nonlocal started
+        state = load_state(weights / LAST) if options.resume else None
+        if state is None:
+            return
+        _core(trainer_.model).load_state_dict(state["model"])
+        trainer_.ema.ema.load_state_dict(state["ema"])
+        trainer_.ema.updates = state["updates"]
+        trainer_.optimizer.load_state_dict(state["optimizer"])
+        trainer_.scaler.load_state_dict(state["scaler"])
+        trainer_.best_fitness = state["best_fitness"]
+        trainer_.start_epoch = started = state["epoch"] + 1
+        history.extend(state["history"])
+
+    def save(trainer_: Any) -> bool:
+        state = {
+            "epoch": trainer_.epoch, "model": _core(trainer_.model).state_dict(),
+            "ema": trainer_.ema.ema.state_dict(), "updates": trainer_.ema.updates,
+            "optimizer": trainer_.optimizer.state_dict(), "scaler": trainer_.scaler.state_dict(),
+            "best_fitness": float(trainer_.best_fitness), "history": list(history),
+        }  # fmt: skip
+        if trainer_.best_fitness == trainer_.fitness:
+            save_state(weights / BEST, {"epoch": trainer_.epoch, "ema": state["ema"]})
+        save_state(weights / LAST, state)
+        return True
+
+    def begin_epoch(trainer_: Any) -> None:
+        start_epoch(_core(trainer_.model), trainer_.epoch, trainer_.epochs, options.freeze_after)
+
+    def begin_batch(trainer_: Any) -> None:
+        core = _core(trainer_.model)
+        # The trainer has called model.train(); one batch norm tells whether since the last look.
+        norm = next((m for m in core.modules() if isinstance(m, nn.BatchNorm2d)), None)
+        if norm is not None and norm.training:
+            hold_batch_norms(core)
+
+    def end_epoch(trainer_: Any) -> None:
+        if trainer_.epoch < options.freeze_after * trainer_.epochs:
+            follow_weights(trainer_.ema.ema)
+
+    def fitted(trainer_: Any) -> None:
+        history.append({k: float(v) for k, v in trainer_.metrics.items()} | {"epoch": float(trainer_.epoch)})
+
+    trainer.model = model
+    trainer.resume_training = _bind(resume, trainer)
+    trainer.save_model = lambda: (fitted(trainer), save(trainer))[1]
+    trainer.final_eval = _nothing
+    for event, callback in (
+        ("on_train_epoch_start", begin_epoch), ("on_train_batch_start", begin_batch),
+        ("on_train_epoch_end", end_epoch),
+    ):  # fmt: skip
+        trainer.add_callback(event, callback)
+    if teacher is not None and options.distill > 0:
+        trainer.add_callback("on_train_start", _distil_from(teacher, options.distill))
+    if not (options.resume and _finished(weights / LAST, options.epochs)):
+        trainer.train()
+    best = load_state(weights / BEST)
+    if best is None:
+        raise QuantbenchError(f"training left no checkpoint in {weights}")
+    model.load_state_dict({k: v.to(next(model.parameters()).device) for k, v in best["ema"].items()})
+    model.criterion = None  # type: ignore[assignment]
+    last = load_state(weights / LAST) or {"history": history}
+    return {"epochs": options.epochs, "best_epoch": int(best["epoch"]), "started_at": started, "history": last["history"]}
+
+
+def _make_trainer(
+    model: nn.Module, data: Path, image_size: int, out: Path, options: TrainOptions, device: str, extra: dict[str, Any]
+) -> Any:
+    from ultralytics.models.yolo import detect, segment
+
+    kind = task(model)
+    trainers = {"detect": detect.DetectionTrainer, "segment": segment.SegmentationTrainer}
+    if kind not in trainers:
+        raise QuantbenchError(f"fine-tuning of YOLO {kind} models is not supported; export without --epochs")
+    if not data.is_file():
+        raise QuantbenchError(f"data set {data} does not exist; give a YOLO data.yaml (--data)")
+    amp: Any = False if options.amp == "off" or device == "cpu" else "bf16" if options.amp == "bf16" else True
+    settings = {
+        "model": "yolov8n.yaml", "data": str(data), "imgsz": image_size, "epochs": options.epochs,
+        "batch": options.batch, "optimizer": "SGD", "lr0": options.rate, "lrf": 0.01, "cos_lr": True,
+        "momentum": options.momentum, "weight_decay": options.weight_decay, "warmup_epochs": 0.0,
+        "patience": options.patience, "amp": amp, "seed": options.seed, "workers": options.workers, "plots": False,
+        "project": str(out.parent.resolve()), "name": out.name, "exist_ok": True, "verbose": False,
+        "close_mosaic": options.epochs, "save": True, "val": True, **({"device": device} if device else {}), **extra,
+    }  # fmt: skip
+    trainer = trainers[kind](overrides=settings)
+    trainer.read_results_csv = dict  # it reads its CSV through polars, a 54 MB package
+    return trainer
+
+
+def _core(model: Any) -> nn.Module:
+    """The model inside DistributedDataParallel."""
+    inner: nn.Module = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+    return inner
+
+
+def _finished(path: Path, epochs: int) -> bool:
+    state = load_state(path)
+    return state is not None and state["epoch"] + 1 >= epochs
+
+
+def _bind(function: Callable[[Any, Any], None], trainer: Any) -> Callable[[Any], None]:
+    return lambda checkpoint: function(trainer, checkpoint)
+
+
+def _nothing() -> None:
+    """quantbench measures the result itself."""
+
+
+def _distil_from(teacher: nn.Module, weight: float) -> Callable[[Any], None]:
+    def install(trainer: Any) -> None:
+        core = _core(trainer.model)
+        device = next(core.parameters()).device
+        # In training mode the head returns what the losses compare; batch norms stay as they are.
+        ready = teacher.to(device).train()
+        hold_batch_norms(ready)
+        for parameter in ready.parameters():
+            parameter.requires_grad_(False)
+        core.criterion = _Distilled(core.init_criterion(), ready, weight)  # type: ignore[operator,assignment]
+
+    return install
+
+
+class _Distilled:
+    """ultralytics' loss plus the mean squared difference of box and class logits from the teacher's."""
+
+    def __init__(self, criterion: Any, teacher: nn.Module, weight: float) -> None:
+        self.criterion, self.teacher, self.weight = criterion, teacher, weight
+
+    def __call__(self, predictions: Any, batch: dict[str, Tensor]) -> Any:
+        loss, items = self.criterion(predictions, batch)
+        with torch.no_grad():
+            wanted = self.teacher(batch["img"])
+        if isinstance(predictions, dict):
+            distance = sum(
+                torch.mean((predictions[key].float() - wanted[key].float()) ** 2) for key in ("boxes", "scores")
+            )
+            loss = loss + self.weight * distance * len(batch["img"])
+        return loss, items
