@@ -57,7 +57,8 @@ def add(histogram: Histogram, values: NDArray[np.float32], name: str = "tensor")
     if histogram.amax == 0.0:
         histogram.counts[0] += flat.size
         return
-    per_unit = np.float32(BINS / histogram.amax)
+    with np.errstate(over="ignore"):
+        per_unit = np.float32(BINS / histogram.amax)
     if not np.isfinite(per_unit):
         # A maximum so small that bins per unit overflow float32: subnormal noise around zero.
         histogram.counts[0] += flat.size

@@ -1,0 +1,67 @@
+"""Loading and viewing ONNX files."""
+
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from quantbench.demo import resnet18
+from quantbench.errors import QuantbenchError
+from quantbench.graph.load import load_model, model_sha256
+from quantbench.graph.onnx_view import view_of
+
+
+def test_names_and_constants_are_normal(tmp_path: Path) -> None:
+    value = helper.make_tensor("c", TensorProto.FLOAT, [1], [2.0])
+    nodes = [
+        helper.make_node("Constant", [], ["two"], value=value),
+        helper.make_node("Mul", ["x", "two"], ["y"], name="same"),
+        helper.make_node("Mul", ["y", "two"], ["z"], name="same"),
+        helper.make_node("Relu", ["z"], ["out"]),
+    ]
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3])],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["n", 3])],
+    )  # fmt: skip
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "m.onnx")
+    model = load_model(tmp_path / "m.onnx")
+    names = [node.name for node in model.graph.node]
+    assert len(set(names)) == len(names) == 3
+    assert all(names)
+    view = view_of(model)
+    assert view.is_constant("two")
+    assert view.tensors["z"].shape == ("n", 3)
+    assert view.inputs == ("x",)
+    assert view.outputs == ("out",)
+
+
+def test_view_of_a_resnet() -> None:
+    view = view_of(resnet18.build(batch=2, width=8, size=32, classes=10))
+    assert view.tensors["logits"].shape == (2, 10)
+    for node in view.nodes:
+        assert all(view.tensors[out].shape is not None for out in node.outputs)
+    relu = next(node for node in view.nodes if node.op == "Relu")
+    assert view.producers[relu.outputs[0]] is relu
+    assert view.readers(relu.inputs[0]) == ((relu, 0),)
+    assert view.readers("logits") == ()
+
+
+def test_old_opsets_are_raised(tmp_path: Path) -> None:
+    onnx.save(resnet18.build(width=8, size=32, classes=10, opset=11), tmp_path / "old.onnx")
+    model = load_model(tmp_path / "old.onnx")
+    assert model.opset_import[0].version == 13
+
+
+def test_missing_external_data_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    model = resnet18.build(width=8, size=32, classes=10)
+    onnx.save(model, path, save_as_external_data=True, location="m.weights", size_threshold=0)
+    first = model_sha256(path)
+    data = bytearray((tmp_path / "m.weights").read_bytes())
+    data[100] ^= 1
+    (tmp_path / "m.weights").write_bytes(data)
+    assert model_sha256(path) != first
+    (tmp_path / "m.weights").unlink()
+    with pytest.raises(QuantbenchError, match="external data"):
+        load_model(path)
