@@ -1,0 +1,28 @@
+"""Finding: one piece of advice."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`rule` found something at ONNX node `node`; it costs `cost` bytes of traffic an inference (0 where it is not a
+    matter of bytes), `message` says what, `mend` what to do. `fixable`: `lint --fix` does it, without new ranges."""
+
+    rule: str
+    node: str
+    cost: int
+    message: str
+    mend: str
+    fixable: bool = False
+
+    def line(self) -> str:
+        """The finding on one line."""
+        cost = f" ({self.cost / 1e6:.2f} MB)" if self.cost else ""
+        tail = " [--fix]" if self.fixable else ""
+        return f"{self.node}: {self.rule}{cost}: {self.message}; {self.mend}{tail}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {"rule": self.rule, "node": self.node, "cost_bytes": self.cost, "message": self.message,
+                "mend": self.mend, "fixable": self.fixable}  # fmt: skip

@@ -1,0 +1,109 @@
+"""Index: an ONNX graph with its makers and readers, scales as arrays, and the few edits that fixes need."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import NodeProto, numpy_helper
+
+from quantbench.graph.onnx_view import view_of
+from quantbench.graph.view import GraphView
+
+QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
+
+
+class Index:
+    """Lookups over `model`, which fixes edit in place; call `refresh` after an edit."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.model = model
+        self.view: GraphView = view_of(model)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Rebuild the lookups after an edit."""
+        graph = self.model.graph
+        self.makers: dict[str, NodeProto] = {out: node for node in graph.node for out in node.output if out}
+        self.readers: dict[str, list[NodeProto]] = {}
+        for node in graph.node:
+            for name in dict.fromkeys(node.input):
+                if name:
+                    self.readers.setdefault(name, []).append(node)
+        self.initializers = {tensor.name: tensor for tensor in graph.initializer}
+        self.outputs = {value.name for value in graph.output}
+
+    def nodes(self, *ops: str) -> Iterator[NodeProto]:
+        """Nodes of the given operators, in order."""
+        return (node for node in list(self.model.graph.node) if node.op_type in ops)
+
+    def constant(self, name: str) -> NDArray[np.generic] | None:
+        """Value of an initializer, None for what is none."""
+        tensor = self.initializers.get(name)
+        return numpy_helper.to_array(tensor) if tensor is not None else None
+
+    def scale(self, node: NodeProto) -> NDArray[np.float64] | None:
+        """Scale of a Q or DQ; None where it is no constant."""
+        value = self.constant(node.input[1])
+        return value.astype(np.float64) if value is not None else None
+
+    def zero_point(self, node: NodeProto) -> NDArray[np.generic] | None:
+        """Zero point of a Q or DQ; None where it has none."""
+        return self.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else None
+
+    def is_weight(self, tensor: str) -> bool:
+        """Whether `tensor` is a constant, or made of constants by Q and DQ."""
+        while (maker := self.makers.get(tensor)) is not None and maker.op_type in (QUANTIZE, DEQUANTIZE):
+            tensor = maker.input[0]
+        return tensor in self.initializers
+
+    def nbytes(self, tensor: str) -> int:
+        """Bytes of `tensor` in FP32; an unknown dimension (the batch) counts as 1, an unknown rank as nothing."""
+        known = self.view.tensors.get(tensor)
+        if known is None or known.shape is None:
+            return 0
+        count = 4
+        for dim in known.shape:
+            count *= dim if isinstance(dim, int) else 1
+        return count
+
+    def replace_input(self, node: NodeProto, index: int, tensor: str) -> None:
+        """Let input `index` of `node` read `tensor`."""
+        node.input[index] = tensor
+
+    def set_scale(self, node: NodeProto, scale: NDArray[np.float64]) -> None:
+        """Give a Q or DQ a scale of its own, in the dtype that it had."""
+        old = self.constant(node.input[1])
+        assert old is not None
+        name = f"{node.name}_scale_by_lint"
+        if name in self.initializers:
+            self.model.graph.initializer.remove(self.initializers[name])
+        self.model.graph.initializer.append(numpy_helper.from_array(scale.astype(old.dtype), name))
+        node.input[1] = name
+        self.refresh()
+
+    def drop_unread(self) -> None:
+        """Remove nodes whose outputs nobody reads, and initializers likewise; keep the order."""
+        graph = self.model.graph
+        while True:
+            self.refresh()
+            dead = [
+                n for n in graph.node if not any(o in self.readers or o in self.outputs for o in n.output)
+            ]  # fmt: skip
+            if not dead:
+                break
+            for node in dead:
+                graph.node.remove(node)
+        for tensor in [t for t in graph.initializer if t.name not in self.readers and t.name not in self.outputs]:
+            graph.initializer.remove(tensor)
+        self.refresh()
+
+    def place_before(self, node: NodeProto, reader: NodeProto) -> None:
+        """Move `node` right before `reader`."""
+        nodes = list(self.model.graph.node)
+        nodes.remove(node)
+        nodes.insert(nodes.index(reader), node)
+        copies = [onnx.NodeProto.FromString(n.SerializeToString()) for n in nodes]
+        del self.model.graph.node[:]
+        self.model.graph.node.extend(copies)
+        self.refresh()

@@ -1,0 +1,40 @@
+"""Run the rules over a model, and mend what needs no new ranges."""
+
+import onnx
+
+from quantbench.lint.finding import Finding
+from quantbench.lint.index import DEQUANTIZE, QUANTIZE, Index
+from quantbench.lint.rules import (
+    concat_scales,
+    duplicate_q,
+    int32_bias,
+    predicted,
+    q_before_activation,
+    residual_float,
+    zero_point,
+)
+
+_FINDERS = (zero_point, int32_bias, q_before_activation, duplicate_q, residual_float, concat_scales, predicted)
+# What one fix leaves may open another: Q moved behind a Relu may be the twin of one that is there.
+_FIXERS = (int32_bias, q_before_activation, duplicate_q, residual_float, concat_scales)
+
+
+def lint(model: onnx.ModelProto) -> tuple[Finding, ...]:
+    """Findings of all rules, dearest first within a rule. Node names must be unique (`graph.normalise`)."""
+    index = Index(model)
+    return tuple(f for rule in _FINDERS for f in sorted(rule.find(index), key=lambda found: -found.cost))
+
+
+def fix(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, int]]:
+    """A copy of `model` with everything mended that needs no new ranges, and how often each rule mended."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    index = Index(copy)
+    counts = {rule.RULE: rule.fix(index) for rule in _FIXERS}
+    onnx.checker.check_model(copy)
+    return copy, counts
+
+
+def has_qdq(model: onnx.ModelProto) -> bool:
+    """Whether `model` holds Q/DQ at all."""
+    return any(node.op_type in (QUANTIZE, DEQUANTIZE) for node in model.graph.node)

@@ -1,0 +1,63 @@
+"""Placement by search on the demo ResNet-18, whose best plan is known from the A100 engines."""
+
+import onnx
+import pytest
+
+from quantbench.calibration.ranges import Ranges, TensorRange
+from quantbench.demo.resnet18 import build
+from quantbench.graph.normalise import normalise
+from quantbench.graph.onnx_view import view_of
+from quantbench.graph.view import GraphView
+from quantbench.predict.best import best_placement, cost_of
+from quantbench.predict.simulate import predict, predict_model
+from quantbench.predict.with_qdq import with_qdq
+from quantbench.qdq.insert import insert_qdq
+from quantbench.qdq.options import PlacementOptions
+from quantbench.qdq.place import place
+
+
+@pytest.fixture(scope="module")
+def model() -> onnx.ModelProto:
+    return normalise(build(batch=1, size=64, width=16, classes=10))
+
+
+@pytest.fixture(scope="module")
+def view(model: onnx.ModelProto) -> GraphView:
+    return view_of(model)
+
+
+def test_prediction_of_a_plan_is_that_of_the_inserted_model(model: onnx.ModelProto, view: GraphView) -> None:
+    plan = place(view)
+    quantized, scales = with_qdq(view, plan)
+    ranges = Ranges({tensor: TensorRange(1.0 + i / 100) for i, tensor in enumerate(plan.tensors)})
+    mine = predict(quantized, scales=scales)
+    real = predict_model(insert_qdq(model, plan, ranges))
+    assert {(x.name, frozenset(x.nodes)) for x in mine.layers} == {(x.name, frozenset(x.nodes)) for x in real.layers}
+    assert mine.float_bytes == real.float_bytes
+    assert {(f.name, f.status) for f in mine.fates} == {(f.name, f.status) for f in real.fates}
+
+
+def test_search_finds_the_residual_rule_where_it_is_switched_off(view: GraphView) -> None:
+    poor = PlacementOptions(residual=False, pooling=False)
+    quantized, scales = with_qdq(view, place(view, poor))
+    before = cost_of(predict(quantized, scales=scales))
+    best = best_placement(view, poor)
+    assert best.cost < before / 2
+    assert best.trials[0].cost == before
+    adds = {n.name for n in view.nodes if n.op == "Add"}
+    assert len({s.node for s in best.plan.activations if s.node in adds}) == len(adds) == 8
+    assert all(layer.outputs[0].dtype == "INT8" for layer in best.prediction.layers
+               if "residual" in layer.attributes and "layer4/1" not in layer.name)  # fmt: skip
+
+
+def test_search_never_does_worse_than_the_rules_and_keeps_what_stays_float(view: GraphView) -> None:
+    options = PlacementOptions(keep_float=("*layer2*",))
+    best = best_placement(view, options)
+    assert best.cost <= best.trials[0].cost
+    kept = {n.name for n in view.nodes if "layer2" in n.name and n.op == "Conv"}
+    assert kept
+    assert not kept & {site.node for site in best.plan.weights}
+
+
+def test_search_is_deterministic(view: GraphView) -> None:
+    assert best_placement(view).plan == best_placement(view).plan
