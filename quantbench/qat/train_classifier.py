@@ -1,0 +1,156 @@
+"""Fine-tune a quantized classifier: plain torch, with DistributedDataParallel where there is a process group.
+
+Plain torch, because what a library would bring (devices, AMP, DDP) is ten lines here, and what quantization needs
+(frozen batch norms, ranges that freeze, a teacher, EMA, resuming by epoch) none of them brings.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from quantbench.errors import QuantbenchError
+from quantbench.qat.options import TrainOptions
+from quantbench.qat.quantizer import follow_weights
+from quantbench.qat.training_state import hold_batch_norms, load_state, save_state, start_epoch
+
+LAST, BEST = "last-state.pt", "best-state.pt"
+_TEMPERATURE = 4.0  # Hinton et al., arXiv:1503.02531
+# Yields (inputs, labels) of this process's share of an epoch.
+EpochBatches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]
+
+
+def shares(count: int, batch: int, epoch: int, seed: int) -> Iterator[np.ndarray[Any, Any]]:
+    """Index arrays of this process's batches of a shuffled epoch; `batch` is that of all processes together.
+
+    Every process makes as many steps as the others; a last short batch is left out.
+    """
+    rank, world = _rank(), _world()
+    order = np.random.default_rng([seed, epoch]).permutation(count)
+    own = batch // world
+    for first in range(0, count - batch + 1, batch):
+        yield order[first + rank * own : first + (rank + 1) * own]
+
+
+def finetune_classifier(
+    model: nn.Module, batches: EpochBatches, steps: int, accuracy: Callable[[nn.Module], float], out: Path,
+    options: TrainOptions, *, teacher: nn.Module | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Train the calibrated, quantized `model` in place; leaves the EMA weights of the epoch of best `accuracy`.
+
+    `steps` is the number of batches an epoch (for the cosine). Returns epochs done, best epoch and accuracy by epoch.
+    With `options.resume` training goes on after the last whole epoch in `out`.
+    Raises QuantbenchError where the loss is no longer finite.
+    """
+    device = next(model.parameters()).device
+    torch.manual_seed(options.seed)
+    if teacher is not None:
+        teacher = teacher.to(device).eval()
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    decayed = [p for p in parameters if p.dim() > 1]
+    rest = [p for p in parameters if p.dim() <= 1]
+    optimizer = torch.optim.SGD(
+        [{"params": decayed, "weight_decay": options.weight_decay}, {"params": rest, "weight_decay": 0.0}],
+        options.rate, momentum=options.momentum, nesterov=True,
+    )  # fmt: skip
+    total = max(options.epochs * steps, 1)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: 0.5 * (1 + math.cos(math.pi * min(s, total) / total)))
+    scaler = torch.amp.GradScaler(device.type, enabled=options.amp == "fp16" and device.type == "cuda")
+    ema = copy.deepcopy(model).eval()
+    history: list[float] = []
+    first, updates, best = 0, 0, -math.inf
+    state = load_state(out / LAST) if options.resume else None
+    if state is not None:
+        model.load_state_dict(state["model"])
+        ema.load_state_dict(state["ema"])
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        scaler.load_state_dict(state["scaler"])
+        first, updates, best, history = state["epoch"] + 1, state["updates"], state["best"], state["history"]
+    wrapped: nn.Module = model
+    if _world() > 1:
+        wrapped = nn.parallel.DistributedDataParallel(model, broadcast_buffers=False)
+    for epoch in range(first, options.epochs):
+        frozen = start_epoch(model, epoch, options.epochs, options.freeze_after)
+        wrapped.train()
+        hold_batch_norms(model)
+        for x, y in batches(epoch):
+            loss = _loss(wrapped, x.to(device), y.to(device), teacher, options)
+            if not torch.isfinite(loss):
+                raise QuantbenchError(f"the loss became {float(loss)} in epoch {epoch + 1}; lower --rate")
+            optimizer.zero_grad()
+            torch.autograd.backward(scaler.scale(loss))
+            scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(parameters, options.clip)
+            scaler.step(optimizer)
+            scaler.update()
+            schedule.step()
+            updates += 1
+            _follow(ema, model, options.ema * (1 - math.exp(-updates / 100)))
+        if not frozen:
+            follow_weights(ema)
+        reached = accuracy(ema)
+        history.append(reached)
+        best_now = reached > best
+        best = max(best, reached)
+        if _rank() == 0:
+            if best_now:
+                save_state(out / BEST, {"epoch": epoch, "ema": ema.state_dict()})
+            save_state(out / LAST, {
+                "epoch": epoch, "model": model.state_dict(), "ema": ema.state_dict(), "updates": updates,
+                "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(),
+                "scaler": scaler.state_dict(), "best": best, "history": history,
+            })  # fmt: skip
+        _wait()
+        if epoch - history.index(max(history)) >= options.patience:
+            break
+    saved = load_state(out / BEST)
+    if saved is None:
+        raise QuantbenchError(f"training left no checkpoint in {out}")
+    model.load_state_dict(saved["ema"])
+    model.eval()
+    return {"epochs": len(history), "best_epoch": int(saved["epoch"]), "started_at": first, "history": history}
+
+
+def _loss(model: nn.Module, x: Tensor, y: Tensor, teacher: nn.Module | None, options: TrainOptions) -> Tensor:
+    kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(options.amp, torch.float32)
+    with torch.autocast(x.device.type, kind, enabled=options.amp != "off" and x.device.type == "cuda"):
+        logits = model(x)
+        loss = F.cross_entropy(logits.float(), y)
+        if teacher is not None and options.distill > 0:
+            with torch.no_grad():
+                wanted = F.softmax(teacher(x).float() / _TEMPERATURE, dim=1)
+            soft = F.kl_div(F.log_softmax(logits.float() / _TEMPERATURE, dim=1), wanted, reduction="batchmean")
+            loss = loss + options.distill * _TEMPERATURE**2 * soft
+    return loss
+
+
+@torch.no_grad()
+def _follow(ema: nn.Module, model: nn.Module, decay: float) -> None:
+    """Move every float tensor of the EMA towards the model's."""
+    pairs = [
+        (mine, theirs)
+        for mine, theirs in zip(ema.parameters(), model.parameters(), strict=True)
+        if mine.dtype.is_floating_point
+    ]
+    torch._foreach_lerp_([mine for mine, _ in pairs], [theirs.detach() for _, theirs in pairs], 1 - decay)
+
+
+def _world() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def _rank() -> int:
+    return dist.get_rank() if _world() > 1 else 0
+
+
+def _wait() -> None:
+    if _world() > 1:
+        dist.barrier()
