@@ -1,0 +1,81 @@
+"""Precision requests for backends whose types come from the ONNX file: insert Q/DQ, cast to half, before the build."""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+
+from quantbench.calibration.drive import calibrate_with
+from quantbench.calibrator import Calibrator
+from quantbench.engines.base import BuildOptions
+from quantbench.errors import QuantbenchError
+from quantbench.graph.load import load_model
+from quantbench.graph.onnx_view import view_of
+from quantbench.graph.to_fp16 import to_bf16, to_fp16
+from quantbench.qdq.insert import insert_qdq
+from quantbench.qdq.place import place
+
+_HALF = {"fp16", "bf16", "best"}
+_ONE_MESSAGE = 1_900_000_000  # bytes; protobuf holds less than 2 GiB
+
+
+@contextlib.contextmanager
+def prepared(model: Path, options: BuildOptions) -> Iterator[tuple[Path, tuple[str, ...]]]:
+    """Yield (ONNX file to build, notes on what was changed); `model` itself where nothing has to be.
+
+    int8 of a model without Q/DQ needs `options.ranges` or `options.calibrator`: quantbench's own rules place Q/DQ.
+    fp16, bf16 and best cast the float parts. Raises QuantbenchError where int8 has neither, or both halves are asked.
+    """
+    if {"fp16", "bf16"} <= options.precisions:
+        raise QuantbenchError("--precision fp16 and bf16 exclude each other where types come from the ONNX file")
+    if not options.precisions & (_HALF | {"int8"}):
+        yield model, ()
+        return
+    loaded = load_model(model)
+    changed, notes = edit(loaded, options, str(model))
+    if not notes:
+        yield model, ()
+        return
+    with tempfile.TemporaryDirectory(prefix="quantbench-") as scratch:
+        file = Path(scratch) / model.name
+        large = changed.ByteSize() > _ONE_MESSAGE
+        onnx.save(changed, str(file), save_as_external_data=large, location=f"{model.name}.data")
+        yield file, notes
+
+
+def edit(model: onnx.ModelProto, options: BuildOptions, name: str) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """The model that carries `options.precisions` in itself, and a sentence for each change."""
+    notes = []
+    wanted = options.precisions
+    if not has_qdq(model) and wanted & {"int8", "best"}:
+        quantized = _quantized(model, options)
+        if quantized is not None:
+            model, count = quantized
+            notes.append(f"INT8: quantbench placed Q/DQ on {count} tensors")
+        elif "int8" in wanted:
+            raise QuantbenchError(
+                f"{name} has no Q/DQ and no ranges were given: INT8 needs --calib-dir, --ranges, or a Q/DQ model "
+                f"from quantbench ptq"
+            )
+    if "bf16" in wanted:
+        model = to_bf16(model)
+        notes.append("BF16: float parts cast in the ONNX")
+    elif wanted & {"fp16", "best"}:
+        model = to_fp16(model)
+        notes.append("FP16: float parts cast in the ONNX")
+    return model, tuple(notes)
+
+
+def has_qdq(model: onnx.ModelProto) -> bool:
+    """Whether the model is quantized explicitly."""
+    return any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node)
+
+
+def _quantized(model: onnx.ModelProto, options: BuildOptions) -> tuple[onnx.ModelProto, int] | None:
+    plan = place(view_of(model))
+    ranges = options.ranges
+    if ranges is None and isinstance(options.calibrator, Calibrator):
+        ranges = calibrate_with(model, options.calibrator, plan.tensors)
+    return None if ranges is None else (insert_qdq(model, plan, ranges), len(plan.tensors))

@@ -1,0 +1,121 @@
+"""What the three TensorRT families share: logger, parser, config, profiles. `trt` is whichever was imported."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from quantbench.engines import timing_cache
+from quantbench.engines.base import BuildOptions
+from quantbench.engines.build_log import BuildLog
+from quantbench.engines.facts import FLAGS, GONE
+from quantbench.engines.parse_errors import parser_error
+from quantbench.engines.shapes import Profile, complete_profiles
+from quantbench.errors import QuantbenchError
+
+
+def make_logger(trt: Any, log: BuildLog) -> Any:
+    """An ILogger that writes everything, verbose included, to `log`."""
+
+    # Made by type(): the base class is only known at run time.
+    def start(self: Any) -> None:
+        trt.ILogger.__init__(self)
+
+    def write(self: Any, severity: Any, message: str) -> None:
+        log.write(int(severity), message)
+
+    return type("Logger", (trt.ILogger,), {"__init__": start, "log": write})()
+
+
+def parse(trt: Any, network: Any, logger: Any, model: Path, backend: str, log: BuildLog) -> None:
+    """Fill `network` from the ONNX file; raises QuantbenchError naming node and operator where that fails."""
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse_from_file(str(model)):
+        raise parser_error(model, backend, parser, log.errors)
+
+
+def configure(trt: Any, config: Any, options: BuildOptions, version: str) -> None:
+    """Everything that all families spell alike. Raises QuantbenchError for names that this version does not know."""
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    for option, flag in FLAGS.items():
+        if getattr(options, option):
+            config.set_flag(member(trt.BuilderFlag, flag, "builder flag", version))
+    if "fp32" in options.precisions and not options.precisions & {"tf32", "best"}:
+        config.clear_flag(trt.BuilderFlag.TF32)
+    for name, size in options.pools.items():
+        pool = member(trt.MemoryPoolType, name, "memory pool", version)
+        config.set_memory_pool_limit(pool, size)
+    if options.optimization_level is not None:
+        config.builder_optimization_level = options.optimization_level
+    if options.hardware_compatible:
+        level = member(trt.HardwareCompatibilityLevel, options.hardware_compatible, "compatibility level", version)
+        config.hardware_compatibility_level = level
+    if options.tactic_sources:
+        config.set_tactic_sources(_tactic_sources(trt, config.get_tactic_sources(), options.tactic_sources, version))
+    if options.dla_core is not None:
+        config.default_device_type = trt.DeviceType.DLA
+        config.DLA_core = options.dla_core
+
+
+def add_profiles(builder: Any, network: Any, config: Any, options: BuildOptions) -> tuple[tuple[Any, ...], list[str]]:
+    """Add the optimization profiles that the network needs; returns TensorRT's own objects and notes."""
+    shapes = {tensor.name: tuple(tensor.shape) for tensor in inputs_of(network)}
+    profiles, notes = complete_profiles(shapes, options.profiles, options.default_batch)
+    made = tuple(_profile(builder, profile) for profile in profiles)
+    for profile in made:
+        if config.add_optimization_profile(profile) < 0:
+            raise QuantbenchError("TensorRT refused an optimization profile; the log says why")
+    return made, list(notes)
+
+
+def inputs_of(network: Any) -> list[Any]:
+    """The network's input tensors."""
+    return [network.get_input(index) for index in range(network.num_inputs)]
+
+
+def layers_of(network: Any) -> list[Any]:
+    """The network's layers."""
+    return [network.get_layer(index) for index in range(network.num_layers)]
+
+
+def use_timing_cache(config: Any, path: Path) -> None:
+    """Let the build read and extend the timing cache at `path`."""
+    config.set_timing_cache(config.create_timing_cache(timing_cache.read(path)), False)
+
+
+def keep_timing_cache(config: Any, path: Path) -> None:
+    """Merge what the build has timed into the file."""
+
+    def combine(theirs: bytes, ours: bytes) -> bytes:
+        cache = config.create_timing_cache(theirs)
+        if not cache.combine(config.create_timing_cache(ours), True):
+            return ours
+        return bytes(memoryview(cache.serialize()))
+
+    timing_cache.merge(path, bytes(memoryview(config.get_timing_cache().serialize())), combine)
+
+
+def member(enum: Any, name: str, what: str, version: str) -> Any:
+    """Member of a TensorRT enum by name in any case; raises QuantbenchError with the known ones."""
+    known = enum.__members__
+    if name.upper() in known:
+        return known[name.upper()]
+    why = f" ({GONE[name.upper()]})" if name.upper() in GONE else ""
+    raise QuantbenchError(
+        f"TensorRT {version} has no {what} {name}{why}; it has {', '.join(sorted(n.lower() for n in known))}"
+    )
+
+
+def _profile(builder: Any, profile: Profile) -> Any:
+    made = builder.create_optimization_profile()
+    for name, (low, best, high) in profile.shapes.items():
+        made.set_shape(name, low, best, high)
+    return made
+
+
+def _tactic_sources(trt: Any, mask: int, wanted: Sequence[str], version: str) -> int:
+    for text in wanted:
+        if text[:1] not in ("+", "-"):
+            raise QuantbenchError(f"--tactic-sources {text}: write +NAME or -NAME")
+        bit = 1 << int(member(trt.TacticSource, text[1:], "tactic source", version))
+        mask = mask | bit if text[0] == "+" else mask & ~bit
+    return mask
