@@ -52,8 +52,10 @@ class Calibration(_Section):
 
 
 class Placement(_Section):
-    """Switches of the Q/DQ placement rules (quantbench/qdq/options.py)."""
+    """Switches of the Q/DQ placement rules (quantbench/qdq/options.py). `method`: the rules as they are, or the best
+    of their variants by the predictor's bytes (quantbench/predict/best.py)."""
 
+    method: Literal["rules", "best"] = "rules"
     residual: bool = True
     add_both: bool = False
     pooling: bool = True

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quantbench.calibration.thresholds import METHODS, Threshold, threshold_method
-from quantbench.calibrator import CACHE_ALGORITHMS, load_calibrator
+from quantbench.calibrator import CACHE_ALGORITHMS, Calibrator, load_calibrator
 
 # What the header of calibration.cache names; TensorRT knows no other algorithms.
 _ALGORITHMS = {
@@ -17,11 +17,12 @@ _ALGORITHMS = {
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """`method` is what is recorded, `algorithm` what TensorRT's cache header says."""
+    """`method` is what is recorded, `algorithm` what TensorRT's cache header says, `kind` the class that feeds."""
 
     method: str
     threshold: Threshold
     algorithm: str
+    kind: type[Calibrator] = Calibrator
 
 
 def choose(spec: str) -> Choice:
@@ -32,4 +33,4 @@ def choose(spec: str) -> Choice:
     file, colon, _ = spec.rpartition(":")
     # The user's file is part of the method: another content is another calibration.
     mark = f" {hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12]}" if colon and Path(file).is_file() else ""
-    return Choice(spec + mark, calibrator.threshold, CACHE_ALGORITHMS[calibrator.get_algorithm()])
+    return Choice(spec + mark, calibrator.threshold, CACHE_ALGORITHMS[calibrator.get_algorithm()], type(calibrator))

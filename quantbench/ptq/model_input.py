@@ -32,10 +32,7 @@ def image_input(model: onnx.ModelProto, name: str) -> ImageInput:
     inputs = [value for value in model.graph.input if value.name not in stored]
     if len(inputs) != 1:
         names = ", ".join(value.name for value in inputs) or "none"
-        raise QuantbenchError(
-            f"{name} has {len(inputs)} inputs ({names}); ptq feeds one image input, write a calibrator of your own for "
-            f"others (--calibrator file.py:Class, see calibrators/)"
-        )
+        raise QuantbenchError(f"{name} has {len(inputs)} inputs ({names}); ptq takes models with one image input")
     value = inputs[0]
     tensor = value.type.tensor_type
     dims = [d.dim_value if d.HasField("dim_value") else 0 for d in tensor.shape.dim]

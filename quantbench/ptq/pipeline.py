@@ -1,6 +1,7 @@
 """`quantbench ptq` from a recipe to a finished run folder. A stage is skipped while what it depends on is unchanged."""
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ from quantbench.atomic import write_json
 from quantbench.calibration.find_ranges import find_ranges
 from quantbench.calibration.ort_outputs import static_batch
 from quantbench.calibration.ranges import Ranges
+from quantbench.calibrator import feeds as calibrator_feeds
 from quantbench.engines import tensorrt_rtx
 from quantbench.errors import QuantbenchError
 from quantbench.graph.load import load_model, model_sha256
 from quantbench.graph.onnx_view import view_of
 from quantbench.graph.view import GraphView
 from quantbench.images.source import Source
+from quantbench.predict.best import best_placement
 from quantbench.progress import Progress
 from quantbench.provenance import provenance
 from quantbench.ptq.cache_policy import CACHE, Policy, cached_ranges, write_cache
@@ -25,6 +28,7 @@ from quantbench.ptq.calibrator_choice import Choice, choose
 from quantbench.ptq.compile_check import ENGINE, LAYERS, LOG, compile_check
 from quantbench.ptq.measure import measure
 from quantbench.ptq.model_input import ImageInput, fitting_preprocess, image_input
+from quantbench.ptq.prediction_facts import prediction_facts
 from quantbench.ptq.quantize import BIAS_IMAGES, ORT_MODEL, QDQ_MODEL, quantize, refuse_quantized
 from quantbench.ptq.resolve import display_name, model_path
 from quantbench.ptq.sources import at_most, dataset_source, feeds, folder_source
@@ -99,6 +103,7 @@ def _stages(
         **facts,
         "evaluation_result": json.loads((folder.path / EVALUATION).read_text(encoding="utf-8")),
         "compiler": _compiler_facts(folder.path),
+        "prediction": prediction_facts(folder.path / QDQ_MODEL),
     }
     write_json(folder.path / RUN, record)
     return record
@@ -116,7 +121,8 @@ def prepare(recipe: Recipe) -> Prepared:
     calibration = _calibration_source(recipe, preprocess)
     evaluation, what = _evaluation_source(recipe, preprocess, calibration)
     view = view_of(model)
-    plan = place(view, PlacementOptions(**recipe.placement.model_dump()))
+    options = PlacementOptions(**recipe.placement.model_dump(exclude={"method"}))
+    plan = best_placement(view, options).plan if recipe.placement.method == "best" else place(view, options)
     facts = {
         "model": {"name": display_name(recipe), "path": str(path), "sha256": model_sha256(path)},
         "data": {"images": len(calibration), "sha256": calibration.sha256(),
@@ -129,6 +135,7 @@ def prepare(recipe: Recipe) -> Prepared:
             "quantized": sorted({site.node for site in plan.weights}),
             "kept_float": dict(plan.kept_float),
             "tensors": len(plan.tensors),
+            "rules": dict(Counter(site.rule for site in plan.activations)),
         },
     }  # fmt: skip
     return Prepared(recipe, path, model, view, image, plan, choice, calibration, evaluation, facts)
@@ -176,10 +183,13 @@ def _ranges(
     tensors = calibrated_tensors(run.view, run.plan)
 
     def work() -> None:
+        calibrator = run.choice.kind(
+            lambda: feeds(run.calibration, run.image.name, batch, max_bad=recipe.data.max_bad), batch
+        )
         histograms = calibrate(
             run.model,
             tensors,
-            lambda: feeds(run.calibration, run.image.name, batch, max_bad=recipe.data.max_bad),
+            lambda: calibrator_feeds(calibrator, [run.image.name]),
             len(run.calibration),
             folder.state,
             digest([owner["model"], owner["data"], list(tensors), batch]),

@@ -7,10 +7,10 @@ from typing import Any
 from quantbench.atomic import write_text
 from quantbench.report import html, markdown
 from quantbench.report.blocks import Section
-from quantbench.report.sections import accuracy, compiler, headline, latency, layers, provenance
+from quantbench.report.sections import accuracy, compiler, headline, latency, layers, prediction, provenance
 from quantbench.report.words import decibel, percent, size
 
-_SECTIONS = (headline, accuracy, compiler, latency, layers, provenance)
+_SECTIONS = (headline, accuracy, prediction, compiler, latency, layers, provenance)
 
 
 def write_reports(folder: Path, run: Mapping[str, Any], extra: Sequence[Section] = ()) -> None:

@@ -40,9 +40,7 @@ def section(run: Mapping[str, Any]) -> Section:
         blocks.append(
             Table(
                 ("Weighted layer in float", "Why"),
-                tuple(
-                    (name, reasons.get(name, "has Q/DQ, but the compiler runs it in float")) for name in floats
-                ),
+                tuple((name, reasons.get(name, "has Q/DQ, but the compiler runs it in float")) for name in floats),
             )
         )
     return Section("Compiler check", tuple(blocks))
