@@ -51,6 +51,7 @@ _OTHER_GPU = "it builds for the GPU of this machine; for another GPU use --backe
 _TYPED = "types come from the ONNX file; keep layers in float when they are quantized (quantbench ptq --keep-float)"
 _NO_WEAK = "its networks are strongly typed; ask for --precision, and quantbench edits the ONNX before the build"
 _FREE = "onnxruntime decides it at run time; leave it out"
+_CPU_FLOAT = "its CPU kernels compute in FP32, so half precision only adds casts; ask for fp32 or int8"
 _NEEDS_TRT = "it is TensorRT's; use --backend tensorrt"
 
 # Option as the user writes it → backend that lacks it → what to do instead.
@@ -80,13 +81,15 @@ LACKS: Mapping[str, Mapping[str, str]] = {
     "--dla-core": {TENSORRT_RTX: _NEEDS_TRT, ONNXRUNTIME: _NEEDS_TRT},
     "--gpu-fallback": {TENSORRT_RTX: _NEEDS_TRT, ONNXRUNTIME: _NEEDS_TRT},
     "--precision tf32": {ONNXRUNTIME: _NEEDS_TRT},
-    "--precision bf16": {ONNXRUNTIME: "its CPU kernels know no BF16; ask for fp32"},
+    "--precision bf16": {ONNXRUNTIME: _CPU_FLOAT},
+    "--precision fp16": {ONNXRUNTIME: _CPU_FLOAT},
+    "--precision best": {ONNXRUNTIME: _CPU_FLOAT},
 }
 # Options that the backend has, but not on a machine without a GPU (RTX 1.7: Myelin wants CUDA for a refit build).
 NEEDS_GPU: Mapping[str, frozenset[str]] = {"--refittable": frozenset({TENSORRT_RTX})}
 # Members of an enum that a version dropped, and why; others are listed from the bindings themselves.
 GONE: Mapping[str, str] = {
-    "CUBLAS": "left with TensorRT 11; leave it out",
-    "CUBLAS_LT": "left with TensorRT 11; leave it out",
-    "CUDNN": "left with TensorRT 11; leave it out",
+    "CUBLAS": "gone since TensorRT 11; leave it out",
+    "CUBLAS_LT": "gone since TensorRT 11; leave it out",
+    "CUDNN": "gone since TensorRT 11; leave it out",
 }

@@ -41,7 +41,7 @@ def build(trt: Any, model: Path, options: BuildOptions, device: Device) -> Build
         network = builder.create_network(1 << int(kind))
         common.parse(trt, network, logger, model, BACKEND, log)
         config = builder.create_builder_config()
-        common.configure(trt, config, options, trt.__version__)
+        common.configure(trt, config, options, f"TensorRT {trt.__version__}")
         if options.timing_cache is not None:
             common.use_timing_cache(config, options.timing_cache)
         profiles, notes = common.add_profiles(builder, network, config, options)
@@ -109,7 +109,9 @@ def _layer_precisions(trt: Any, network: Any, wanted: Sequence[tuple[str, str]])
         matching = [layer for layer in common.layers_of(network) if fnmatchcase(layer.name, pattern)]
         if not matching:
             raise QuantbenchError(f"--layer-precision {pattern}={precision}: no layer of the network has such a name")
-        kind = common.member(trt.DataType, DATA_TYPES.get(precision, precision), "precision", trt.__version__)
+        kind = common.member(
+            trt.DataType, DATA_TYPES.get(precision, precision), "precision", f"TensorRT {trt.__version__}"
+        )
         for layer in matching:
             outputs = [layer.get_output(index) for index in range(layer.num_outputs)]
             # Shape arithmetic computes in integers; a float precision there is an error.

@@ -26,7 +26,7 @@ def build(trt: Any, model: Path, options: BuildOptions) -> BuildResult:
         network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         common.parse(trt, network, logger, model, BACKEND, log)
         config = builder.create_builder_config()
-        common.configure(trt, config, options, trt.__version__)
+        common.configure(trt, config, options, f"TensorRT {trt.__version__}")
         if options.timing_cache is not None:
             common.use_timing_cache(config, options.timing_cache)
         _, notes = common.add_profiles(builder, network, config, options)

@@ -100,9 +100,7 @@ def member(enum: Any, name: str, what: str, version: str) -> Any:
     if name.upper() in known:
         return known[name.upper()]
     why = f" ({GONE[name.upper()]})" if name.upper() in GONE else ""
-    raise QuantbenchError(
-        f"TensorRT {version} has no {what} {name}{why}; it has {', '.join(sorted(n.lower() for n in known))}"
-    )
+    raise QuantbenchError(f"{version} has no {what} {name}{why}; it has {', '.join(sorted(n.lower() for n in known))}")
 
 
 def _profile(builder: Any, profile: Profile) -> Any:

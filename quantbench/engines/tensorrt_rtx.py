@@ -35,7 +35,7 @@ def build(model: Path, options: BuildOptions) -> BuildResult:
         network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         common.parse(trt, network, logger, model, BACKEND, log)
         config = builder.create_builder_config()
-        common.configure(trt, config, options, trt.__version__)
+        common.configure(trt, config, options, f"TensorRT-RTX {trt.__version__}")
         _set_targets(trt, config, targets)
         _, notes = common.add_profiles(builder, network, config, options)
         plan = builder.build_serialized_network(network, config)

@@ -1,0 +1,95 @@
+"""What `quantbench build` is given as text, as the values that BuildOptions wants."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from quantbench.calibration.ranges import Ranges
+from quantbench.calibrator import Calibrator, load_calibrator
+from quantbench.engines.base import PRECISIONS
+from quantbench.engines.discover import gpu_present, tensorrt_version
+from quantbench.errors import QuantbenchError
+
+_UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def precisions(given: Sequence[str]) -> frozenset[str]:
+    """`["fp16,int8"]` as a set; raises QuantbenchError for a word that is no precision."""
+    words = [word.strip().lower() for text in given for word in text.split(",") if word.strip()]
+    for word in words:
+        if word not in PRECISIONS:
+            raise QuantbenchError(f"--precision {word} is none of {', '.join(PRECISIONS)}")
+    return frozenset(words)
+
+
+def pools(given: Sequence[str]) -> dict[str, int]:
+    """`["workspace=4G"]` as bytes by name (suffixes K, M, G, powers of 1024; none: bytes)."""
+    found = {}
+    for text in given:
+        name, sign, size = text.partition("=")
+        number, unit = size.rstrip("BbKkMmGg"), size[len(size.rstrip("BbKkMmGg")) :].upper()
+        unit = unit.removesuffix("B") if len(unit) > 1 else unit
+        if not sign or unit not in _UNITS or not number.replace(".", "", 1).isdigit():
+            raise QuantbenchError(f"--pool {text!r} is not NAME=SIZE, like workspace=4G")
+        found[name.strip().lower()] = int(float(number) * _UNITS[unit])
+    return found
+
+
+def layer_precisions(given: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """`["head/*=fp32"]` as pairs; the precision is what follows the last `=`."""
+    pairs = []
+    for text in given:
+        pattern, _, precision = text.rpartition("=")
+        if not pattern or precision.lower() not in ("fp32", "fp16", "bf16", "int8"):
+            raise QuantbenchError(f"--layer-precision {text!r} is not PATTERN=PRECISION with fp32, fp16, bf16 or int8")
+        pairs.append((pattern, precision.lower()))
+    return tuple(pairs)
+
+
+def read_ranges(path: Path) -> Ranges:
+    """Ranges from `ranges.json` or from a calibration cache in any dialect that quantbench reads.
+
+    Raises QuantbenchError where the file is neither.
+    """
+    from quantbench.cache.read import read_cache
+
+    if path.is_dir():
+        path = path / "ranges.json"
+    if path.suffix == ".json":
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise QuantbenchError(f"cannot read ranges from {path}: {error}") from error
+        if isinstance(data, dict) and data.get("format") == "quantbench-ranges-1":
+            return Ranges.from_json(data)
+    return read_cache(path).ranges
+
+
+def calibrator_for(model: Path, spec: str, folder: Path, batch: int, preprocess: str | None) -> Calibrator:
+    """The calibrator `spec` on the images of `folder`, preprocessed for the model's input.
+
+    Raises QuantbenchError where the folder has no images or the model takes no image.
+    """
+    from quantbench.graph.load import load_model
+    from quantbench.ptq.model_input import fitting_preprocess, image_input
+    from quantbench.ptq.sources import feeds, folder_source
+
+    loaded = load_model(model)
+    image = image_input(loaded, str(model))
+    chosen, _ = fitting_preprocess(preprocess, image)
+    source = folder_source(folder, chosen)
+    return load_calibrator(spec)(lambda: feeds(source, image.name, batch), batch)
+
+
+def default_timing_cache(backend: str) -> Path | None:
+    """~/.cache/quantbench/timing (or under $XDG_CACHE_HOME) where the build will be TensorRT's, else None."""
+    if backend not in ("auto", "tensorrt") or not tensorrt_version() or not gpu_present():
+        return None
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "quantbench" / "timing"
+
+
+def engine_path(model: Path, out: Path | None, backend: str) -> Path:
+    """Where the engine goes: `out`, or the model's name with another suffix in the current folder's terms."""
+    return out or model.with_suffix(".ort.onnx" if backend == "onnxruntime" else ".engine")
