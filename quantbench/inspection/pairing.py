@@ -1,7 +1,7 @@
 """Which layers of two engines do the same work: paired by weights, by ONNX node, or by shape and order."""
 
-import difflib
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -129,17 +129,30 @@ def _by_key(
 
 
 def _by_order(left: list[Section], right: list[Section]) -> list[tuple[Section | None, Section | None]]:
-    """The longest common run of shapes (difflib), what lies between paired as it comes."""
-    a, b = [_shape(s) for s in left], [_shape(s) for s in right]
-    pairs: list[tuple[Section | None, Section | None]] = []
-    for tag, i1, i2, j1, j2 in difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
-        ours, theirs = left[i1:i2], right[j1:j2]
-        if tag == "equal" or (tag == "replace" and len(ours) == len(theirs)):
-            pairs.extend(zip(ours, theirs, strict=True))
-        else:
-            pairs.extend((s, None) for s in ours)
-            pairs.extend((None, s) for s in theirs)
-    return pairs
+    """The n-th layer of a shape with the n-th of that shape: builders reorder branches, not layers of one shape.
+
+    What then is left alone on both sides in equal number (a conv that took its pooling in, say) is paired in order.
+    """
+    pairs = _by_key(left, right, _numbered(left), _numbered(right))
+    lone_left = [a for a, b in pairs if b is None and a is not None and a.anchor is not None]
+    lone_right = [b for a, b in pairs if a is None and b is not None and b.anchor is not None]
+    if len(lone_left) != len(lone_right):
+        return pairs
+    partner = {id(a): b for a, b in zip(lone_left, lone_right, strict=True)}
+    gone = {id(b) for b in lone_right}
+    joined = [(a, partner.get(id(a), b) if b is None else b) for a, b in pairs]
+    return [(a, b) for a, b in joined if a is not None or id(b) not in gone]
+
+
+def _numbered(found: Sequence[Section]) -> list[str]:
+    """Shape and how many of that shape came before."""
+    seen: Counter[str] = Counter()
+    keys: list[str] = []
+    for section in found:
+        shape = str(_shape(section)) if section.anchor is not None else ""
+        keys.append(f"{shape} #{seen[shape]}" if shape else "")
+        seen[shape] += 1
+    return keys
 
 
 def _shape(section: Section) -> tuple[object, ...]:
@@ -149,4 +162,5 @@ def _shape(section: Section) -> tuple[object, ...]:
     dims = layer.outputs[0].dims[1:] if layer.outputs else ()
     ins = layer.inputs[0].dims[1:2] if layer.inputs else ()
     kernel = layer.attributes.get("Kernel", layer.attributes.get("ConvKernel", ()))
-    return (dims, ins, tuple(kernel) if isinstance(kernel, list) else kernel)
+    stride = layer.attributes.get("Stride", layer.attributes.get("ConvStride", ()))
+    return (dims, ins, str(kernel), str(stride))

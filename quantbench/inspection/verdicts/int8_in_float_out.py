@@ -6,7 +6,6 @@ from quantbench.inspection.inspection import Inspection
 from quantbench.inspection.layer import Layer
 from quantbench.inspection.verdicts.verdict import Item, Verdict, count, short
 
-
 IN_KERNEL = "compiled into the pointwise kernel behind it"
 
 

@@ -1,4 +1,4 @@
-"""Warnings and errors of the build, in the builder's own words."""
+"""Warnings, errors and calibration lines of the build, in the builder's own words."""
 
 from collections import Counter
 
@@ -7,11 +7,17 @@ from quantbench.inspection.verdicts.verdict import Item, Verdict, count
 
 
 def judge(inspection: Inspection) -> list[Verdict]:
-    """Errors are a problem, warnings a note; the same words are counted, not repeated."""
+    """Errors are a problem, the rest is a note; the same words are counted, not repeated."""
     build = inspection.build
     if build is None:
         return []
     found: list[Verdict] = []
+    if build.calibration:
+        items = tuple(Item(e.message.strip()[:300], f"line {e.line}") for e in build.calibration[:20])
+        found.append(
+            Verdict("calibration", "note", "What the build says of calibration",
+                    "A network with Q/DQ needs no calibrator; one without needs a scale for every tensor.", "", items)
+        )  # fmt: skip
     for events, one, severity in ((build.errors, "error", "problem"), (build.warnings, "warning", "note")):
         if not events:
             continue
