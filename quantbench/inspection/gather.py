@@ -212,7 +212,7 @@ def _finish(group: _Group, number: int | None) -> Inspection:
         log=log,
         build=chosen,
         story=tell(chosen) if chosen is not None else None,
-        fates=trace(chosen, layers, group.model),
+        fates=trace(chosen, layers, group.model) if layers or chosen is not None else (),
         model=group.model,
         notes=tuple(notes),
     )

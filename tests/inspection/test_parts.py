@@ -180,7 +180,7 @@ def test_tactics_of_tensorrt_7_with_skips() -> None:
 def test_profile_tables_of_both_forms() -> None:
     old, new = ProfileTable(), ProfileTable()
     old.open("=== Profile (11 iterations ) ===")
-    for row in ("      Layer   Time (ms)   Avg. Time (ms)   Median Time (ms)   Time %", " a + b  44.52  4.0473  4.0484  1.0",
+    for row in ("   Layer   Time (ms)   Avg. Time (ms)   Median Time (ms)   Time %", " a + b 44.52 4.0473 4.0484 1.0",
                 " c   2.0  0.2  0.2  0.1", "  Total  46.52  4.2473  4.2484  100.0"):  # fmt: skip
         old.feed(row)
     new.open("=== Profile (3 iterations ) ===")

@@ -54,12 +54,13 @@ def reason(inspection: Inspection, layer: Layer) -> str:
     after = inspection.flow.after(layer)
     if not after:
         return "it is an output of the engine, which is float"
-    reasons = [_because(layer, reader) for reader in after]
+    weights = {n.name for n in inspection.model.nodes if n.weight} if inspection.model is not None else set()
+    reasons = [_because(layer, reader, weights) for reader in after]
     return "; ".join(dict.fromkeys(reasons))
 
 
-def _because(layer: Layer, reader: Layer) -> str:
-    quantizers = [n for n in reader.nodes if op_of_name(n) == "Q"]
+def _because(layer: Layer, reader: Layer, weights: set[str]) -> str:
+    quantizers = [n for n in reader.nodes if op_of_name(n) == "Q" and n not in weights]
     if is_leftover_qdq(reader):
         return f"its Q was not fused and runs as a copy of its own ({reader.name})"
     if category(reader) in ("reformat", "noop"):
