@@ -5,16 +5,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantbench.errors import QuantbenchError
+from quantbench.inspection.gather import load_json
+from quantbench.inspection.layer_json import read_own_layers
 
 if TYPE_CHECKING:
     from quantbench.inspection.layer import Layer
 
 
 def read_engine(path: Path) -> "Sequence[Layer]":
-    """Layers of the engine at `path`.
+    """Layers of the engine at `path`: those that `quantbench build` or `ptq` left beside it.
 
     Raises QuantbenchError where no package on this machine can deserialize it.
     """
+    beside = path.with_name("layers.json")
+    if beside.exists():
+        return read_own_layers(load_json(beside))
     raise QuantbenchError(
         f"{path} is an engine, which only the TensorRT that made it can open; inspect the log of its build, or export "
         "its layers there (trtexec --loadEngine=... --exportLayerInfo=x.json) and inspect those"

@@ -1,5 +1,6 @@
 """What a file is, told by its content."""
 
+import codecs
 import json
 import re
 from collections.abc import Mapping
@@ -59,6 +60,8 @@ def detect(path: Path) -> Found:
         raise QuantbenchError(f"cannot read {path}: {error.strerror or error}; name an existing file") from error
     if not head.strip():
         raise QuantbenchError(f"{path} is empty; nothing to inspect")
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return Found(path, "log")
     stripped = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     if stripped[:1] in (b"{", b"[") and not _is_log(stripped):
         return _json(path)

@@ -71,6 +71,11 @@ def test_kind_counts_of_the_8_5_log_equal_a_count_by_plain_text(artefacts: Path)
         (" [01/10/2024-21:52:52] [V] [TRT] Removing a", "verbose", True, "Removing a"),
         ("[[01/10/2024-21:52:50] [I] === Model Options ===", "info", False, "=== Model Options ==="),
         ("[01/10/2024-21:52:50] [I] ", "info", False, ""),
+        ("2024-01-10T21:52:53Z stdout F [01/10/2024-21:52:53] [V] [TRT] Removing a", "verbose", True, "Removing a"),
+        ("worker-0 | [TRT] [I] Removing a", "info", True, "Removing a"),
+        ("\x1b[33m[W] [TRT] Removing a\x1b[0m", "warning", True, "Removing a"),
+        ("[2022-11-08 06:01:58 WARNING] Missing scale", "warning", True, "Missing scale"),
+        ("WARNING: [Torch-TensorRT TensorRT Conversion Context] - Missing scale", "warning", True, "Missing scale"),
         ("[12, 13]", "", False, "[12, 13]"),
         ("Layer(NoOp): a", "", False, "Layer(NoOp): a"),
     ],
@@ -183,3 +188,12 @@ def test_streams_without_reading_ahead() -> None:
         return itertools.chain.from_iterable(itertools.repeat(["[V] [TRT] Removing a\n"]))
 
     assert [e.line for e in itertools.islice(lex(endless()), 3)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "utf-8"])
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_encodings_and_line_ends_of_windows(tmp_path: Path, encoding: str, ending: str) -> None:
+    path = tmp_path / "log.txt"
+    path.write_bytes(ending.join(["[V] [TRT] Removing ä", "[V] [TRT] Original: 3 layers", ""]).encode(encoding))
+    events = list(read_events(path))
+    assert [(e.kind, e.message) for e in events] == [("remove", "Removing ä"), ("stage", "Original: 3 layers")]

@@ -1,5 +1,6 @@
 """The streaming lexer: any TensorRT log, whole or cut off, to events of (line number, kind, message, fields)."""
 
+import codecs
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -45,7 +46,7 @@ def read_events(path: Path) -> Iterator[Event]:
     try:
         markdown = path.suffix.lower() == ".md" or has_fences(path)
         # newline="\n": U+001E, U+0085 and lone \r inside a message do not end a line.
-        with path.open(encoding="utf-8", errors="replace", newline="\n") as lines:
+        with path.open(encoding=encoding_of(path), errors="replace", newline="\n") as lines:
             yield from lex(lines, markdown=markdown)
     except OSError as error:
         raise QuantbenchError(f"cannot read {path}: {error.strerror or error}; name a readable log") from error
@@ -53,9 +54,18 @@ def read_events(path: Path) -> Iterator[Event]:
 
 def has_fences(path: Path) -> bool:
     """Whether the head of the file holds Markdown code fences."""
-    with path.open(encoding="utf-8", errors="replace") as lines:
+    with path.open(encoding=encoding_of(path), errors="replace") as lines:
         head = lines.read(65536)
     return re.search(r"^\s*```", head, re.MULTILINE) is not None
+
+
+def encoding_of(path: Path) -> str:
+    """UTF-16 where a byte-order mark says so (PowerShell's `>` writes it), else UTF-8."""
+    with path.open("rb") as file:
+        start = file.read(3)
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    return "utf-8-sig" if start == codecs.BOM_UTF8 else "utf-8"
 
 
 def lex(lines: Iterable[str], markdown: bool = False) -> Iterator[Event]:

@@ -32,11 +32,18 @@ class Prefix(NamedTuple):
     message: str
 
 
+_COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_INNER = re.compile(
+    r"^.{1,80}?(?=(?:\[\d\d/\d\d/\d{4}-\d\d:\d\d:\d\d\] )?(?:\[[VIWEF]\] \[TRT\] |\[TRT\] \[[VIWEF]\] ))"
+)
 _FIRST = frozenset("[TSIVWE ")
 
 
 def split_prefix(line: str) -> Prefix:
-    """Prefix and message of `line` (no newline at its end)."""
+    """Prefix and message of `line` (no newline at its end). Colours are dropped; what a container runtime or a job
+    system wrote before TensorRT's own prefix is too."""
+    if "\x1b" in line:
+        line = _COLOUR.sub("", line)
     if line[:1] in _FIRST:
         found = _TRTEXEC.match(line)
         if found:
@@ -47,4 +54,8 @@ def split_prefix(line: str) -> Prefix:
         if found:
             word = next(filter(None, found.groups()))
             return Prefix(_LEVELS[word], True, "", line[found.end() :])
+    if "[TRT]" in line:
+        inner = _INNER.match(line)
+        if inner:
+            return split_prefix(line[inner.end() :])
     return Prefix("", False, "", line)
