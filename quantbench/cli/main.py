@@ -4,16 +4,19 @@ Each `cli/<command>.py` imports at its top nothing heavier than typer, so that `
 """
 
 import importlib
-import pkgutil
 import signal
 import sys
 from types import FrameType
 
 import typer
 
-import quantbench.cli
+import quantbench
 from quantbench.errors import Interrupted, QuantbenchError
 
+# In the order in which `--help` shows them.
+COMMANDS = (
+    "ptq", "build", "inspect", "predict", "lint", "explain", "cache", "recipes", "doctor", "demo_images",
+)  # fmt: skip
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
@@ -41,12 +44,9 @@ def _root(
 
 
 def register_commands() -> None:
-    """Let every module of `quantbench.cli` that defines `register(app)` add its command."""
-    for info in sorted(pkgutil.iter_modules(quantbench.cli.__path__), key=lambda info: info.name):
-        module = importlib.import_module(f"quantbench.cli.{info.name}")
-        register = getattr(module, "register", None)
-        if register is not None:
-            register(app)
+    """Let each module of COMMANDS add its command; the others in `quantbench.cli` are their helpers."""
+    for name in COMMANDS:
+        importlib.import_module(f"quantbench.cli.{name}").register(app)
 
 
 def main() -> None:

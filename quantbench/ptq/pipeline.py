@@ -30,6 +30,7 @@ from quantbench.ptq.measure import measure
 from quantbench.ptq.model_input import ImageInput, fitting_preprocess, image_input
 from quantbench.ptq.prediction_facts import prediction_facts
 from quantbench.ptq.quantize import BIAS_IMAGES, ORT_MODEL, QDQ_MODEL, quantize, refuse_quantized
+from quantbench.ptq.range_warnings import range_warnings
 from quantbench.ptq.resolve import display_name, model_path
 from quantbench.ptq.sources import at_most, dataset_source, feeds, folder_source
 from quantbench.ptq.tensors import calibrated_tensors
@@ -43,6 +44,7 @@ from quantbench.run_folder import RunFolder, digest
 EVALUATION = "evaluation.json"
 RANGES = "ranges.json"
 RUN = "run.json"
+_SHOWN_WARNINGS = 3
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,11 @@ def _stages(
     # A refresh must not find its own stage done: the time makes its key new.
     owner_key = [owner, provenance(recipe.seed)["time"]] if cache == "refresh" else [owner]
     ranges = _ranges(run, folder, owner, owner_key, given, progress)
+    warnings = range_warnings(ranges)
+    for warning in warnings[:_SHOWN_WARNINGS]:
+        progress.note(f"warning: {warning}")
+    if len(warnings) > _SHOWN_WARNINGS:
+        progress.note(f"warning: and {len(warnings) - _SHOWN_WARNINGS} more such tensors; see report.md")
 
     quantize_key = [facts["model"]["sha256"], digest(ranges.to_json()), recipe.placement.model_dump(),
                     recipe.calibration.bias_correction, facts["data"]["sha256"]]  # fmt: skip
@@ -102,6 +109,7 @@ def _stages(
         "recipe": recipe.model_dump(mode="json"),
         **facts,
         "evaluation_result": json.loads((folder.path / EVALUATION).read_text(encoding="utf-8")),
+        "range_warnings": warnings,
         "compiler": _compiler_facts(folder.path),
         "prediction": prediction_facts(folder.path / QDQ_MODEL),
     }

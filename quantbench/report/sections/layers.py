@@ -26,6 +26,9 @@ def section(run: Mapping[str, Any]) -> Section:
                 tuple((e["node"], e["op"], f"{e['sqnr_db']:.1f}", f"{e['cosine']:.4f}") for e in errors),
             ),
         ]  # fmt: skip
+    warnings = run["range_warnings"]
+    if warnings:
+        blocks.append(Text("Ranges to look at: " + "; ".join(warnings[:_SHOWN]) + ".", "warning"))
     kept = run["placement"]["kept_float"]
     if kept:
         blocks.append(Table(("Kept in float", "Rule and reason"), tuple(kept.items())))

@@ -1,0 +1,88 @@
+"""Small parts of ptq: warnings, preprocessing that fits, recipes, compiler figures."""
+
+from pathlib import Path
+
+import pytest
+
+from quantbench.calibration.ranges import Ranges, TensorRange
+from quantbench.errors import QuantbenchError
+from quantbench.inspection.layer import Layer, LayerTensor
+from quantbench.ptq.model_input import ImageInput, fitting_preprocess
+from quantbench.ptq.range_warnings import range_warnings
+from quantbench.ptq.traffic import compile_summary
+from quantbench.recipe import Recipe, load_recipe
+from quantbench.shipped import shipped_names
+
+
+def test_warnings_name_what_is_clipped_and_what_is_dead() -> None:
+    ranges = Ranges(
+        {
+            "fine": TensorRange(1.0, "entropy", {"share_clipped": 0.0001, "observed_max": 1.5}),
+            "cut": TensorRange(0.2, "entropy", {"share_clipped": 0.12, "observed_max": 1.0}),
+            "dead": TensorRange(0.0, "entropy", {"share_clipped": 0.0, "observed_max": 0.0}),
+        }
+    )
+    dead, cut = range_warnings(ranges)
+    assert dead == "dead was zero in every calibration image"
+    assert cut.startswith("entropy clips 12.0 % of cut (threshold 0.20 of its maximum)")
+
+
+def image(**changes: object) -> ImageInput:
+    facts: dict = {"name": "x", "layout": "NCHW", "channels": 3, "height": 224, "width": 224, "batch": 0}
+    return ImageInput(**{**facts, "dtype": "float32", **changes})
+
+
+def test_presets_fit_the_model() -> None:
+    chosen, origin = fitting_preprocess(None, image(height=64, width=64))
+    assert (chosen.crop, chosen.shortest) == ((64, 64), 73)
+    assert "by default" in origin
+    chosen, origin = fitting_preprocess("yolo", image(height=320, width=320, layout="NHWC"))
+    assert chosen.letterbox == (320, 320)
+    assert chosen.layout == "NHWC"
+    assert origin == "preset yolo"
+    chosen, _ = fitting_preprocess("imagenet", image(channels=1))
+    assert chosen.channels == "GRAY"
+    assert len(chosen.mean) == 1
+
+
+def test_a_declaration_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(QuantbenchError, match=r"yields \[3, 100, 100\], the model's input 'x' takes \[3, 224, 224\]"):
+        fitting_preprocess({"crop": 100}, image())
+    with pytest.raises(QuantbenchError, match="no preprocessing preset 'imgnet'"):
+        fitting_preprocess("imgnet", image())
+
+
+def test_every_shipped_recipe_is_valid() -> None:
+    recipes = shipped_names("recipes", ".yaml")
+    assert {"demo", "resnet18", "yolov8"} <= set(recipes)
+    for path in (recipes["demo"], recipes["resnet18"], recipes["yolov8"]):
+        assert load_recipe(path).description
+
+
+def test_recipe_changes_from_the_command_line() -> None:
+    changed = Recipe().merged({"data.calib_dir": Path("imgs"), "threads": 2, "data.max_bad": None})
+    assert changed.data.calib_dir == Path("imgs")
+    assert changed.threads == 2
+    with pytest.raises(QuantbenchError, match=r"data\.max_images"):
+        Recipe().merged({"data.max_images": 0})
+
+
+def tensor(name: str, dtype: str, count: int = 100) -> LayerTensor:
+    return LayerTensor(name, dtype, dims=(count,))
+
+
+def test_compiler_figures_by_hand() -> None:
+    layers = [
+        Layer("q", "kgen", (tensor("x", "FP32"),), (tensor("xq", "INT8"),)),
+        Layer("a", "correlation", (tensor("xq", "INT8"),), (tensor("y", "FP32"),), (tensor("w", "INT8", 50),), ("A",)),
+        Layer("r", "kgen", (tensor("y", "FP32"),), (tensor("yq", "INT8"),)),
+        Layer("b", "correlation", (tensor("yq", "INT8"),), (tensor("z", "FP16"),), (), ("B",)),
+        Layer("c", "gemm", (tensor("z", "FP16"),), (tensor("out", "FP16"),), (), ("C",)),
+    ]
+    found = compile_summary(layers, ["A", "B"], ["A", "B", "C"])
+    assert found["weighted_int8"] == 2
+    assert found["not_int8"] == ["C"]
+    assert found["quantized_but_float"] == []
+    assert found["float_between"] == [{"tensor": "y", "bytes": 400}]
+    assert [c["name"] for c in found["conversions"]] == ["q", "r"]
+    assert found["traffic_bytes"] == 500 + 550 + 500 + 300 + 400
