@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from quantbench.graph.view import GraphView
+from quantbench.graph.view import GraphView, NodeView
 from quantbench.predict.prediction import Prediction
 from quantbench.predict.simulate import predict
 from quantbench.predict.with_qdq import with_qdq
+from quantbench.qdq.ops import AVERAGES
 from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.place import place
 from quantbench.qdq.plan import ActivationSite, Plan
@@ -34,15 +35,14 @@ class BestPlacement:
     trials: tuple[Trial, ...]
 
 
-def best_placement(
-    view: GraphView, options: PlacementOptions | None = None, *, version: str = "10"
-) -> BestPlacement:
+def best_placement(view: GraphView, options: PlacementOptions | None = None, *, version: str = "10") -> BestPlacement:
     """Try variants of the placement of `view` and return the one that moves the fewest bytes in float.
 
     Where a rule has a choice: pooling or not and residual inputs or not everywhere; then each Add on its own (the one
-    input, the other, both, none), each average pooling, and each weighted layer whose Q is left over and whose output
-    is float anyway, which may stay float altogether. One change is kept at a time, if it is cheaper. What `options`
-    keeps float stays so. Cost: `cost_of`. Deterministic; the first of equal variants wins.
+    input, the other, both, none), each average pooling (float, or its output quantized too), and each weighted layer
+    whose Q is left over and whose output is float anyway, which may stay float altogether. One change is kept at a
+    time, if it is cheaper. What `options` keeps float stays so. Cost: `cost_of`. Deterministic; the first of equal
+    variants wins. The plan may hold tensors that the rules' plan does not: search before calibrating.
     """
     options = options or PlacementOptions()
     search = _Search(view, version)
@@ -57,8 +57,11 @@ def best_placement(
         if node.op == "Add" and len(node.inputs) == 2 and not any(view.is_constant(t) for t in node.inputs):
             for what, plan in _add_variants(search.plan, node.name, node.inputs):
                 search.offer(f"{node.name}: {what}", plan)
-    for site in [s for s in search.plan.activations if s.rule == "pooling"]:
-        search.offer(f"{site.node}: float", _without(search.plan, site.node))
+    for pool in [
+        n for n in view.nodes if n.op in AVERAGES and len(n.inputs) >= 1 and not view.is_constant(n.inputs[0])
+    ]:
+        for what, plan in _pool_variants(search.plan, view, pool):
+            search.offer(f"{pool.name}: {what}", plan)
     for node_name in _lonely(search):
         search.offer(f"{node_name}: float", _without(search.plan, node_name))
     assert search.best is not None
@@ -101,6 +104,16 @@ class _Search:
 def _add_variants(plan: Plan, node: str, inputs: tuple[str, ...]) -> Iterator[tuple[str, Plan]]:
     for wanted, what in (((0,), "input 0"), ((1,), "input 1"), ((0, 1), "both inputs"), ((), "float")):
         yield what, _with_sites(plan, node, {index: inputs[index] for index in wanted})
+
+
+def _pool_variants(plan: Plan, view: GraphView, pool: NodeView) -> Iterator[tuple[str, Plan]]:
+    """Float; INT8 in and, so that the pooling itself computes in INT8, out."""
+    yield "float", _without(plan, pool.name)
+    both = _with_sites(plan, pool.name, {0: pool.inputs[0]})
+    for reader, index in view.readers(pool.outputs[0]):
+        others = {s.index: s.tensor for s in both.activations if s.node == reader.name}
+        both = _with_sites(both, reader.name, others | {index: pool.outputs[0]})
+    yield "input and output", both
 
 
 def _with_sites(plan: Plan, node: str, wanted: dict[int, str]) -> Plan:

@@ -33,7 +33,7 @@ def layers_of(net: Net) -> tuple[Layer, ...]:
             Layer(
                 name=op.name,
                 type=_type_of(net, op),
-                inputs=tuple(_tensor(net, t, dtypes, t) for t in inputs),
+                inputs=tuple(_tensor(net, t, dtypes, homes.get(t, t)) for t in inputs),
                 outputs=tuple(_tensor(net, t, dtypes, homes.get(t, t)) for t in op.outputs),
                 constants=tuple(
                     _constant(net, t, op.int8_in and i == 0) for i, t in enumerate(op.constants)

@@ -34,7 +34,7 @@ def _mend(index: Index, node: NodeProto) -> str:
     """The nearest change: what stands beside a DQ in float, or who reads in float what a Q reads."""
     if node.op_type == DEQUANTIZE:
         for reader in index.readers.get(node.output[0], ()):
-            for tensor in reader.input:
+            for tensor in reader.input if reader.op_type in ("Add", "Mul") else ():
                 if tensor != node.output[0] and not index.is_weight(tensor) and not _is_dq(index, tensor):
                     return f"quantize {tensor}, the other input of {reader.name}, or leave both in float"
             if reader.op_type != QUANTIZE:

@@ -1,0 +1,90 @@
+"""`quantbench predict` as a user meets it."""
+
+import json
+import time
+from pathlib import Path
+
+import onnx
+import pytest
+from typer.testing import CliRunner
+
+from quantbench.calibration.ranges import Ranges, TensorRange
+from quantbench.cli.main import app, register_commands
+from quantbench.demo.resnet18 import build
+from quantbench.errors import QuantbenchError
+from quantbench.graph.normalise import normalise
+from quantbench.graph.onnx_view import view_of
+from quantbench.predict.simulate import predict_model
+from quantbench.predict.versions import DIFFERENCES, VERSIONS
+from quantbench.qdq.insert import insert_qdq
+from quantbench.qdq.place import place
+
+if not app.registered_commands:
+    register_commands()
+
+
+@pytest.fixture(scope="module")
+def resnet() -> onnx.ModelProto:
+    model = normalise(build(batch=1))
+    plan = place(view_of(model))
+    return insert_qdq(model, plan, Ranges({t: TensorRange(1.0 + i / 100) for i, t in enumerate(plan.tensors)}))
+
+
+@pytest.fixture(scope="module")
+def path(resnet: onnx.ModelProto, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("predict") / "resnet18.qdq.onnx"
+    onnx.save(resnet, file)
+    return file
+
+
+def test_resnet18_takes_less_than_half_a_second(resnet: onnx.ModelProto) -> None:
+    predict_model(resnet)
+    started = time.perf_counter()
+    prediction = predict_model(resnet)
+    assert time.perf_counter() - started < 0.5
+    assert prediction.int8_layers == 20
+
+
+def test_table_and_json_tell_the_same(path: Path) -> None:
+    plain = CliRunner().invoke(app, ["predict", str(path)])
+    assert plain.exit_code == 0
+    data = json.loads(CliRunner().invoke(app, ["predict", str(path), "--json"]).stdout)
+    assert f"{len(data['layers'])} layers, {data['int8_layers']} weighted in INT8" in plain.stdout
+    assert data["left_over"] == plain.stdout.count("  left over: ")
+    assert {"name", "op", "status"} <= set(data["fates"][0])
+    first = next(x for x in data["layers"] if x["type"] == "ConvActPool")
+    assert first["inputs"][0]["dtype"] == first["outputs"][0]["dtype"] == "INT8"
+
+
+def test_a_log_is_predicted_and_scored(artefacts: Path) -> None:
+    log = artefacts / "logs" / "trt852_qdq_yolo_verbose.log"
+    data = json.loads(CliRunner().invoke(app, ["predict", str(log), "--json"]).stdout)
+    assert data["for"] == "TensorRT 8.5"
+    assert len(data["scores"]) == 7
+    assert all(s["precision"] >= 0.95 and s["recall"] >= 0.95 for s in data["scores"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [(["--for", "tensorrt-rtx"], "quantbench build"), (["--for", "openvino"], "tensorrt-8.4"), ([], "holds no Q/DQ")],
+)
+def test_faults_are_told_in_one_line(arguments: list[str], told: str, tmp_path: Path) -> None:
+    file = tmp_path / "float.onnx"
+    onnx.save(build(batch=1, size=32, width=8, classes=2), file)
+    result = CliRunner().invoke(app, ["predict", str(file), *arguments])
+    assert isinstance(result.exception, QuantbenchError)
+    assert told in str(result.exception)
+    assert "\n" not in str(result.exception)
+
+
+def test_a_log_without_parsed_nodes_is_refused(artefacts: Path) -> None:
+    log = artefacts / "logs" / "cookbook86_09-BestPractice_AlignSize_result-A30-trtexec.md"
+    result = CliRunner().invoke(app, ["predict", str(log)])
+    assert isinstance(result.exception, QuantbenchError)
+
+
+def test_version_differences_are_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "prediction.md").read_text(encoding="utf-8")
+    for row in DIFFERENCES:
+        assert "| " + " | ".join(row) + " |" in text
+    assert all(f"| {name} |" in text or f" {name} " in text for name in VERSIONS)
