@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,19 +46,31 @@ def run_with_bindings(major: int, script: str, *arguments: str) -> Any:
 
 def bindings(major: int) -> Path:
     """Folder with `tensorrt_bindings`, a `tensorrt` that is the same, and the stub libraries."""
-    folder = _cache() / WHEELS[major].replace("==", "-")
-    if folder.is_dir():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # Made beside and renamed: parallel test processes see a whole folder or none.
-    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-        made = Path(scratch) / "made"
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check"]
-        subprocess.run([*pip, "--target", str(made), WHEELS[major]], check=True)
+
+    def add_stubs(made: Path) -> None:
         (made / "tensorrt.py").write_text(
             "from tensorrt_bindings import *\nfrom tensorrt_bindings import __version__\n"
         )
         _compile_stubs(made / "stubs", major)
+
+    return wheels(WHEELS[major], also=add_stubs)
+
+
+def wheels(*packages: str, also: Callable[[Path], None] | None = None) -> Path:
+    """Folder with `packages` (pinned, without dependencies) from the cache, installed into it the first time.
+
+    `also` completes the folder. It is made beside and renamed: parallel test processes see a whole one or none.
+    """
+    folder = _cache() / packages[0].replace("==", "-")
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        made = Path(scratch) / "made"
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check"]
+        subprocess.run([*pip, "--target", str(made), *packages], check=True)
+        if also is not None:
+            also(made)
         if not folder.is_dir():
             made.rename(folder)
     return folder

@@ -36,9 +36,10 @@ class LoadedEngine:
         """numpy type of an input or output; raises QuantbenchError where numpy has none (BF16, FP8)."""
         kind = self.engine.get_tensor_dtype(name)
         try:
-            return np.dtype(self.trt.nptype(kind))
+            found: np.dtype[Any] = np.dtype(self.trt.nptype(kind))
         except TypeError as error:
             raise QuantbenchError(f"tensor {name} is {kind.name}, which numpy lacks; keep inputs in FP32") from error
+        return found
 
     def opt_shape(self, name: str) -> tuple[int, ...]:
         """Shape of an input: its own, or the opt shape of the first profile where that is dynamic."""

@@ -1,0 +1,238 @@
+"""Runs of the TensorRT adapters against the real bindings, in a process that `tests.bindings` starts.
+
+Prints JSON: what was used, what was called, and which members of the bindings the adapters' source names.
+"""
+
+import ast
+import ctypes
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorrt
+
+from quantbench.calibration.ranges import Ranges, TensorRange
+from quantbench.calibrator import Calibrator
+from quantbench.engines import (
+    tensorrt10,
+    tensorrt11,
+    tensorrt_bench,
+    tensorrt_calibrator,
+    tensorrt_common,
+    tensorrt_profile,
+    tensorrt_session,
+)
+from quantbench.engines.base import BuildOptions
+from quantbench.engines.facts import CONSTRAINT_FLAGS, DATA_TYPES, FLAGS, PRECISION_FLAGS
+from quantbench.engines.shapes import parse_profile
+from quantbench.errors import QuantbenchError
+from tests.engines.replica import Contract
+
+MAJOR = int(tensorrt.__version__.partition(".")[0])
+MODEL = Path("model.onnx")
+PROFILE = parse_profile("x=1x3x8x8:4x3x8x8:8x3x8x8")
+
+
+class HostDevice:
+    """Host memory in place of a GPU, so that addresses are real."""
+
+    name = "host"
+
+    class Buffer:
+        def __init__(self, nbytes: int) -> None:
+            self.memory = np.zeros(max(nbytes, 1), np.uint8)
+            self.pointer, self.nbytes = int(self.memory.ctypes.data), nbytes
+
+    class Stream:
+        handle = 7
+
+        def synchronize(self) -> None:
+            pass
+
+    class Event:
+        count = 0.0
+
+        def record(self, stream: Any) -> None:
+            HostDevice.Event.count += 1.0
+            self.at = HostDevice.Event.count
+
+        def milliseconds_since(self, earlier: Any) -> float:
+            return float(self.at - earlier.at)
+
+    class Graph:
+        def __init__(self, work: Any) -> None:
+            work()
+
+        def launch(self, stream: Any) -> None:
+            pass
+
+    allocate = Buffer
+    stream = Stream
+    event = Event
+
+    def upload(self, buffer: Any, array: Any, stream: Any = None) -> None:
+        ctypes.memmove(buffer.pointer, array.ctypes.data, array.nbytes)
+
+    def download(self, array: Any, buffer: Any, stream: Any = None) -> None:
+        ctypes.memmove(array.ctypes.data, buffer.pointer, array.nbytes)
+
+    def capture(self, stream: Any, work: Any) -> Any:
+        return HostDevice.Graph(work)
+
+
+def answers(**more: Any) -> dict[str, Any]:
+    return {
+        "ITensor.name": "x",
+        "ITensor.shape": (-1, 3, 8, 8),
+        "ITensor.dtype": tensorrt.DataType.FLOAT,
+        "ILayer.name": "conv0",
+        "ILayer.type": tensorrt.LayerType.CONVOLUTION,
+        "IBuilderConfig.add_optimization_profile": 0,
+        "IBuilderConfig.get_tactic_sources": 0,
+        "Builder.build_serialized_network": b"engine",
+        "ITimingCache.serialize": b"timings",
+        **more,
+    }
+
+
+def build(options: BuildOptions, **more: Any) -> dict[str, Any]:
+    contract = Contract(tensorrt, answers(**more))
+    trt = contract.module()
+    outcome: dict[str, Any] = {"used": contract.used, "calls": contract.calls, "error": None, "notes": []}
+    try:
+        if MAJOR >= 11:
+            result = tensorrt11.build(trt, MODEL, options)
+        else:
+            result = tensorrt10.build(trt, MODEL, options, HostDevice())
+        assert result.engine == b"engine"
+        outcome["notes"] = result.notes
+    except QuantbenchError as error:
+        outcome["error"] = str(error)
+    return outcome
+
+
+def batches() -> Iterator[dict[str, Any]]:
+    yield {"x": np.ones((4, 3, 8, 8), np.float32)}
+
+
+def builds(scratch: Path) -> dict[str, dict[str, Any]]:
+    both = {
+        "plain": build(BuildOptions()),
+        "everything": build(
+            BuildOptions(
+                precisions=frozenset({"fp32"}), profiles=(PROFILE,), pools={"workspace": 1 << 30},
+                timing_cache=scratch / "a.timing", tactic_sources=("+jit_convolutions", "-edge_mask_convolutions"),
+                optimization_level=4, refittable=True, version_compatible=True, hardware_compatible="ampere_plus",
+                sparsity=True, dla_core=0, gpu_fallback=True,
+            )
+        ),
+        "timing cache again": build(BuildOptions(timing_cache=scratch / "a.timing")),
+        "parser refuses": build(BuildOptions(), **{"OnnxParser.parse_from_file": False,
+                                "ParserError.node_name": "boxes",
+                                "ParserError.desc": "no importer", "ParserError.node_operator": "NonMaxSuppression"}),
+        "builder refuses": build(BuildOptions(), **{"Builder.build_serialized_network": None}),
+        "profile refused": build(BuildOptions(), **{"IBuilderConfig.add_optimization_profile": -1}),
+        "unknown pool": build(BuildOptions(pools={"swimming": 1})),
+    }  # fmt: skip
+    if MAJOR >= 11:
+        return {**both, "old tactic source": build(BuildOptions(tactic_sources=("+CUDNN",)))}
+    int8 = frozenset({"int8", "fp16"})
+    quantize = {"ILayer.type": tensorrt.LayerType.QUANTIZE}
+    return {
+        **both,
+        "old tactic source": build(BuildOptions(tactic_sources=("+CUDNN",))),
+        "strongly typed": build(BuildOptions(strongly_typed=True)),
+        "calibrator": build(BuildOptions(precisions=int8, calibrator=Calibrator(batches, 4))),
+        "ranges": build(BuildOptions(precisions=int8, ranges=Ranges({"x": TensorRange(12.7)}))),
+        "nothing for int8": build(BuildOptions(precisions=int8)),
+        "best": build(BuildOptions(precisions=frozenset({"best"}))),
+        "best with q/dq": build(BuildOptions(precisions=frozenset({"best"})), **quantize),
+        "q/dq and ranges": build(BuildOptions(precisions=int8, ranges=Ranges({"x": TensorRange(12.7)})), **quantize),
+        "bf16, tf32": build(BuildOptions(precisions=frozenset({"bf16", "tf32"}))),
+        "layers obey": build(BuildOptions(layer_precisions=(("conv*", "fp32"),), precision_constraints="obey")),
+        "layers prefer": build(BuildOptions(layer_precisions=(("conv*", "fp16"),), precision_constraints="prefer")),
+        "no such layer": build(BuildOptions(layer_precisions=(("head*", "fp32"),))),
+        "integer layer": build(
+            BuildOptions(layer_precisions=(("conv*", "fp16"),)), **{"ITensor.dtype": tensorrt.DataType.INT32}
+        ),
+    }
+
+
+def run() -> dict[str, Any]:
+    names = iter(["x", "y"])
+    modes = iter([tensorrt.TensorIOMode.INPUT, tensorrt.TensorIOMode.OUTPUT])
+    contract = Contract(
+        tensorrt,
+        {
+            "ICudaEngine.num_io_tensors": 2,
+            "ICudaEngine.get_tensor_name": lambda: next(names),
+            "ICudaEngine.get_tensor_mode": lambda: next(modes),
+            "ICudaEngine.get_tensor_dtype": tensorrt.DataType.FLOAT,
+            "ICudaEngine.get_tensor_shape": (-1, 2),
+            "ICudaEngine.get_tensor_profile_shape": [(1, 2), (4, 2), (8, 2)],
+            "IExecutionContext.get_tensor_shape": (4, 2),
+        },
+    )
+    loaded = tensorrt_session.LoadedEngine(contract.module(), b"engine", HostDevice())
+    feed = {"x": np.arange(8, dtype=np.float32).reshape(loaded.opt_shape("x"))}
+    outputs = loaded.context().run(feed)
+    options = tensorrt_bench.BenchOptions(warm_up_seconds=0, seconds=0, least_calls=4, streams=2, cuda_graph=True)
+    timings = tensorrt_bench.bench(loaded, feed, options).to_json()
+    tensorrt_profile.profile(loaded, feed, calls=2, warm_up=1)
+    return {"used": contract.used, "calls": contract.calls, "outputs": {k: v.shape for k, v in outputs.items()},
+            "timings": timings}  # fmt: skip
+
+
+def named_in_source() -> dict[str, list[str]]:
+    """Members that the source names: `trt.A.B` chains, and any attribute that some class of the bindings has."""
+    adapter = tensorrt11 if MAJOR >= 11 else tensorrt10
+    modules = [adapter, tensorrt_common, tensorrt_session, tensorrt_profile]
+    if MAJOR < 11:
+        modules.append(tensorrt_calibrator)
+    chains: set[str] = set()
+    attributes: set[str] = set()
+    for module in modules:
+        tree = ast.parse(Path(str(module.__file__)).read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute):
+                text = ast.unparse(node)
+                if text.startswith("trt.") and text.replace(".", "").replace("_", "").isalnum():
+                    chains.add(text)
+                attributes.add(node.attr)
+    missing = [chain for chain in sorted(chains) if not _exists(chain)]
+    classes = [c for c in vars(tensorrt).values() if isinstance(c, type) and not hasattr(c, "__members__")]
+    of_bindings = {a for c in classes for a in vars(c) if not a.startswith("_")}
+    return {"missing": missing, "chains": sorted(chains), "attributes": sorted(attributes & of_bindings)}
+
+
+def absent_from_enums() -> list[str]:
+    """Members that the tables of facts name and this version lacks."""
+    wanted = [("BuilderFlag", flag) for flag in FLAGS.values()]
+    if MAJOR < 11:
+        wanted += [("BuilderFlag", flag) for flags in PRECISION_FLAGS.values() for flag in flags]
+        wanted += [("BuilderFlag", flag) for flag in CONSTRAINT_FLAGS.values()]
+        wanted += [("DataType", kind) for kind in DATA_TYPES.values()]
+    return [f"{enum}.{name}" for enum, name in wanted if name not in getattr(tensorrt, enum).__members__]
+
+
+def _exists(chain: str) -> bool:
+    here: Any = tensorrt
+    for part in chain.split(".")[1:]:
+        if not hasattr(here, part):
+            return False
+        here = getattr(here, part)
+    return True
+
+
+if __name__ == "__main__":
+    data = {
+        "version": tensorrt.__version__,
+        "builds": builds(Path(sys.argv[1])),
+        "run": run(),
+        "absent": absent_from_enums(),
+        **named_in_source(),
+    }
+    print(json.dumps(data, default=sorted))
