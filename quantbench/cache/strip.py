@@ -8,6 +8,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
+from quantbench.cache.restore_relu import restore_relus
 from quantbench.calibration.ranges import INT8_MAX
 from quantbench.errors import QuantbenchError
 from quantbench.qdq.ops import MOVERS
@@ -25,13 +26,15 @@ _EIGHT_BITS = {"int8": (-128, 127, 0), "uint8": (0, 255, 128)}
 class Stripped:
     """`scales`: tensor of the float model to amax/127 of its Q (the widest where there are several).
 
-    `quantized_nodes`: nodes all of whose quantizable inputs came out of a DQ. `notes` are what could not be kept.
+    `quantized_inputs`: by node, the indices of inputs that came out of a DQ. `notes` are what could not be kept, or
+    was put back. `clamped`: tensors whose grid begins at 0.
     """
 
     model: onnx.ModelProto
     scales: dict[str, float] = field(default_factory=dict)
     quantized_inputs: dict[str, set[int]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    clamped: set[str] = field(default_factory=set)
 
 
 def strip_qdq(model: onnx.ModelProto) -> Stripped:
@@ -71,6 +74,11 @@ def strip_qdq(model: onnx.ModelProto) -> Stripped:
         result.notes.append("the model was cast to FP16 or BF16, and the float model keeps the casts; for TensorRT 10 "
                             "make both from the FP32 Q/DQ model, and give trtexec --fp16")  # fmt: skip
     _rewire(graph, same, result)
+    restored = restore_relus(graph, result.clamped)
+    if restored:
+        result.notes.append(
+            f"{len(restored)} Relus put back that Q had replaced (grids from 0), the first at {restored[0]}"
+        )
     _drop_unused(graph)
     onnx.checker.check_model(clean)
     return result
@@ -94,7 +102,8 @@ def _refuse_integers(graph: onnx.GraphProto) -> None:
 
 
 def _resolve(name: str, same: Mapping[str, str]) -> str:
-    while name in same:
+    """What `name` is without Q and DQ; a dequantized weight may have taken the name of its DQ's output."""
+    while same.get(name, name) != name:
         name = same[name]
     return name
 
@@ -131,6 +140,8 @@ def _observe(
     point = 0 if zero is None else int(zero.reshape(-1)[0])
     if scale.size > 1:
         result.notes.append(f"{tensor} has a scale per channel; the widest is taken")
+    if point == lowest and node.op_type == _Q:
+        result.clamped.add(tensor)
     widest = float(scale.max())
     steps = INT8_MAX if point == middle else max(abs(lowest - point), abs(highest - point))
     value = widest * steps / INT8_MAX
@@ -181,7 +192,11 @@ def _is_own_scale(tensor: onnx.TensorProto, scale: npt.NDArray[np.float64], axis
 
 
 def _rewire(graph: onnx.GraphProto, same: Mapping[str, str], result: Stripped) -> None:
-    """Connect around the Q and DQ nodes; graph outputs keep their names."""
+    """Connect around the Q and DQ nodes; graph outputs keep their names.
+
+    A tensor that is also read beside its Q was not clamped for that reader: it is left out of `clamped`.
+    """
+    result.clamped -= {name for node in graph.node if node.op_type not in (_Q, _DQ) for name in node.input}
     rename: dict[str, str] = {}
     produced = {out for node in graph.node if node.op_type not in (_Q, _DQ) for out in node.output}
     outputs = {value.name for value in graph.output}
@@ -207,6 +222,7 @@ def _rewire(graph: onnx.GraphProto, same: Mapping[str, str], result: Stripped) -
         node.input[0] = rename.get(node.input[0], node.input[0])
     del graph.node[:]
     graph.node.extend([*kept, *extra])
+    result.clamped = {rename.get(name, name) for name in result.clamped}
     result.scales = {rename.get(name, name): scale for name, scale in result.scales.items()}
     # Types of tensors between Q and DQ were integers; shapes are inferred again by whoever needs them.
     del graph.value_info[:]
