@@ -88,5 +88,5 @@ def check_sections(result: "CheckResult") -> list[tuple[str, list[str]]]:
 _HOW = {
     "module": "the weight that the torch module holds",
     "spelling": "spelling, the only candidate",
-    "position": "position between entries that match",
+    "position": "its position in the file",
 }

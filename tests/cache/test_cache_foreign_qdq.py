@@ -61,7 +61,7 @@ def run_to(tensor: str) -> np.ndarray:
 
 def qdq_graph(nodes: list[onnx.NodeProto], output: str = "y", **constants: np.ndarray) -> onnx.ModelProto:
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 4, 4])
-    y = helper.make_tensor_value_info(output, TensorProto.FLOAT, None)
+    y = helper.make_tensor_value_info(output, TensorProto.FLOAT, ["a", "b", "c", "d"])
     weights = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
     graph = helper.make_graph(nodes, "g", [x], [y], weights)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
