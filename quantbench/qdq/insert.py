@@ -13,6 +13,7 @@ from quantbench.qdq.weights import quantize_weight, weight_scale
 
 # An activation that calibration only ever saw as zero: any positive scale represents it.
 _DEAD_SCALE = np.float32(1.0 / INT8_MAX)
+_SUFFIXES = ("_quantized", "_dequantized", "_scale", "_zero_point", "_int8")
 
 
 def insert_qdq(model: onnx.ModelProto, plan: Plan, ranges: Ranges, *, int8_weights: bool = False) -> onnx.ModelProto:
@@ -27,10 +28,13 @@ def insert_qdq(model: onnx.ModelProto, plan: Plan, ranges: Ranges, *, int8_weigh
     graph = gs.import_onnx(model)
     nodes = {node.name: node for node in graph.nodes}
     tensors = graph.tensors()
+    taken = set(tensors)
     done: dict[str, gs.Variable] = {}
     for site in plan.activations:
         if site.tensor not in done:
-            done[site.tensor] = _insert_pair(graph, tensors[site.tensor], np.asarray(scales[site.tensor]), None)
+            done[site.tensor] = _insert_pair(
+                graph, tensors[site.tensor], _stem(site.tensor, taken), np.asarray(scales[site.tensor]), None
+            )
         nodes[site.node].inputs[site.index] = done[site.tensor]
     done_weights: dict[tuple[str, int | None], gs.Variable] = {}
     for weight in plan.weights:
@@ -39,7 +43,7 @@ def insert_qdq(model: onnx.ModelProto, plan: Plan, ranges: Ranges, *, int8_weigh
             constant = tensors[weight.tensor]
             scale = weight_scale(constant.values, weight.axis)
             make = _insert_dq if int8_weights else _insert_pair
-            done_weights[key] = make(graph, constant, scale, weight.axis)
+            done_weights[key] = make(graph, constant, _stem(weight.tensor, taken), scale, weight.axis)
         nodes[weight.node].inputs[weight.index] = done_weights[key]
     graph.cleanup().toposort()
     result: onnx.ModelProto = gs.export_onnx(graph)
@@ -65,8 +69,15 @@ def activation_scales(plan: Plan, ranges: Ranges) -> Mapping[str, np.float32]:
     return scales
 
 
-def _insert_pair(graph: gs.Graph, tensor: gs.Tensor, scale: np.ndarray, axis: int | None) -> gs.Variable:
-    name = tensor.name
+def _stem(name: str, taken: set[str]) -> str:
+    """`name`, with underscores added until what is named after it meets no tensor that the model has already."""
+    while any(f"{name}{suffix}" in taken for suffix in _SUFFIXES):
+        name += "_"
+    taken.update(f"{name}{suffix}" for suffix in _SUFFIXES)
+    return name
+
+
+def _insert_pair(graph: gs.Graph, tensor: gs.Tensor, name: str, scale: np.ndarray, axis: int | None) -> gs.Variable:
     scale, zero = _constants(name, scale, _dtype(tensor))
     attributes = {} if axis is None else {"axis": axis}
     quantized = gs.Variable(f"{name}_quantized", dtype=np.int8)
@@ -80,8 +91,7 @@ def _insert_pair(graph: gs.Graph, tensor: gs.Tensor, scale: np.ndarray, axis: in
     return output
 
 
-def _insert_dq(graph: gs.Graph, tensor: gs.Constant, scale: np.ndarray, axis: int | None) -> gs.Variable:
-    name = tensor.name
+def _insert_dq(graph: gs.Graph, tensor: gs.Constant, name: str, scale: np.ndarray, axis: int | None) -> gs.Variable:
     values = gs.Constant(f"{name}_int8", quantize_weight(tensor.values, scale, axis))
     scale, zero = _constants(name, scale, _dtype(tensor))
     attributes = {} if axis is None else {"axis": axis}
