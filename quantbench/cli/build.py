@@ -61,6 +61,7 @@ def build(
         read_ranges,
     )
     from quantbench.engines.shapes import parse_profile
+    from quantbench.engines.write_layers import write_layers
 
     wanted = precisions(precision or [])
     options = BuildOptions(
@@ -88,10 +89,11 @@ def build(
     result = build_engine(model, options, backend)
     path = engine_path(model, out, result.backend)
     write_bytes(path, result.engine)
+    layers = write_layers(result, path.with_suffix(".layers.json"))
     log_file = str(result.log_file) if result.log_file and result.log_file.exists() else None
     summary = {
         "engine": str(path), "bytes": len(result.engine), "backend": result.backend, "version": result.version,
-        "targets": list(result.targets), "seconds": round(result.seconds, 3), "log": log_file,
+        "targets": list(result.targets), "seconds": round(result.seconds, 3), "log": log_file, "layers": layers,
         "notes": list(result.notes),
     }  # fmt: skip
     if as_json:
@@ -104,5 +106,7 @@ def build(
         f"{path}: {len(result.engine) / 1e6:.1f} MB by {result.backend} {result.version}{where} "
         f"in {result.seconds:.1f} s"
     )
+    if layers:
+        typer.echo(f"layers: {layers}")
     if log_file:
         typer.echo(f"log: {log_file} (quantbench inspect reads it)")

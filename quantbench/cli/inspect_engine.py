@@ -17,9 +17,9 @@ def read_engine(path: Path) -> "Sequence[Layer]":
 
     Raises QuantbenchError where no package on this machine can deserialize it.
     """
-    beside = path.with_name("layers.json")
-    if beside.exists():
-        return read_own_layers(load_json(beside))
+    for beside in (path.with_suffix(".layers.json"), path.with_name("layers.json")):
+        if beside.exists():
+            return read_own_layers(load_json(beside))
     raise QuantbenchError(
         f"{path} is an engine, which only the TensorRT that made it can open; inspect the log of its build, or export "
         "its layers there (trtexec --loadEngine=... --exportLayerInfo=x.json) and inspect those"

@@ -1,0 +1,46 @@
+"""`quantbench bench`: time an engine on the GPU, or an ONNX file on the CPU, with trtexec's statistics."""
+
+from pathlib import Path
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("bench")(bench)
+
+
+def bench(
+    model: Path = typer.Argument(..., help="Engine (GPU) or ONNX file (onnxruntime on the CPU)."),
+    shapes: str = typer.Option("", help="Input shapes, e.g. x=8x3x224x224. [default: the model's, batch 1 / opt]"),
+    seconds: float = typer.Option(3.0, min=0, help="Measure at least this long."),
+    calls: int = typer.Option(10, min=1, help="Measure at least this many calls."),
+    warm_up: float = typer.Option(0.2, min=0, help="Seconds before the measurement."),
+    threads: int = typer.Option(0, min=0, help="onnxruntime threads; 0 lets it choose."),
+    streams: int = typer.Option(1, min=1, help="GPU streams, one context each."),
+    cuda_graph: bool = typer.Option(False, "--cuda-graph", help="Launch each call as one CUDA graph."),
+    no_transfers: bool = typer.Option(False, "--no-transfers", help="Leave copies to and from the GPU out."),
+    profile: Path = typer.Option(None, help="Write per-layer times (JSON of trtexec --exportProfile) here; GPU."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON and nothing else."),
+) -> None:
+    """Time an engine or an ONNX file on random inputs: throughput, latency and its parts."""
+    import json
+
+    from quantbench.engines.bench_model import BenchRequest, bench_model
+    from quantbench.engines.shapes import parse_profile
+
+    given = {name: triple[1] for name, triple in parse_profile(shapes).shapes.items()} if shapes else {}
+    request = BenchRequest(given, seconds, calls, warm_up, threads, streams, cuda_graph, not no_transfers, profile)
+    summary = bench_model(model, request)
+    if as_json:
+        typer.echo(json.dumps(summary, indent=2))
+        return
+    typer.echo(
+        f"{model}: {summary['calls']} calls in {summary['wall_seconds']:.1f} s, "
+        f"{summary['throughput_qps']:.2f} calls/s, {summary['images_per_second']:.2f} images/s"
+    )
+    columns = ("min", "max", "mean", "median", "p90", "p95", "p99")
+    typer.echo(" " * 8 + "".join(f"{name:>10}" for name in columns) + "  ms")
+    for part in ("latency", "enqueue", "h2d", "compute", "d2h"):
+        if part in summary:
+            typer.echo(f"{part:8}" + "".join(f"{summary[part][name]:10.3f}" for name in columns))

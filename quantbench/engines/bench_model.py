@@ -1,0 +1,122 @@
+"""Time a file on what can run it: engines on the GPU, ONNX in onnxruntime on the CPU; inputs are seeded noise."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantbench.engines.shapes import Shape
+from quantbench.engines.timings import Timings
+from quantbench.errors import QuantbenchError
+
+_ORT_TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64",
+              "tensor(int64)": "int64", "tensor(int32)": "int32", "tensor(uint8)": "uint8", "tensor(int8)": "int8",
+              "tensor(bool)": "bool"}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class BenchRequest:
+    """What `quantbench bench` is asked; `shapes` are whole shapes by input name."""
+
+    shapes: Mapping[str, Shape]
+    seconds: float = 3.0
+    least_calls: int = 10
+    warm_up_seconds: float = 0.2
+    threads: int = 0
+    streams: int = 1
+    cuda_graph: bool = False
+    transfers: bool = True
+    profile: Path | None = None
+
+
+def bench_model(path: Path, request: BenchRequest) -> dict[str, Any]:
+    """Summary as `Timings.to_json` gives it, with backend and shapes.
+
+    Raises QuantbenchError for a missing file, options of the other kind of file, inputs that do not fit.
+    """
+    if not path.is_file():
+        raise QuantbenchError(f"{path} does not exist")
+    return _onnx(path, request) if path.suffix == ".onnx" else _engine(path, request)
+
+
+def noise(shape: Shape, dtype: np.dtype[Any], seed: int = 0) -> NDArray[Any]:
+    """Seeded inputs: normal for floats, 0 to 99 for integers, both truths for booleans."""
+    random = np.random.default_rng(seed)
+    if dtype.kind == "f":
+        return random.standard_normal(shape).astype(dtype)
+    return random.integers(0, 2 if dtype.kind == "b" else 100, shape).astype(dtype)
+
+
+def _onnx(path: Path, request: BenchRequest) -> dict[str, Any]:
+    from quantbench.ort import create_session
+
+    if request.streams > 1 or request.cuda_graph or request.profile or not request.transfers:
+        raise QuantbenchError("--streams, --cuda-graph, --no-transfers and --profile are for engines on a GPU")
+    session = create_session(path, threads=request.threads)
+    feed = {}
+    for value in session.get_inputs():
+        shape = request.shapes.get(value.name) or tuple(
+            d if isinstance(d, int) else 1 if index == 0 else -1 for index, d in enumerate(value.shape)
+        )
+        if -1 in shape:
+            raise QuantbenchError(f"input {value.name} has shape {value.shape}: give --shapes {value.name}=…")
+        if value.type not in _ORT_TYPES:
+            raise QuantbenchError(f"input {value.name} is {value.type}, which bench cannot make up")
+        feed[value.name] = noise(shape, np.dtype(_ORT_TYPES[value.type]))
+    _refuse_unknown(request.shapes, feed)
+
+    warm = time.perf_counter() + request.warm_up_seconds
+    session.run(None, feed)
+    while time.perf_counter() < warm:
+        session.run(None, feed)
+    times: list[float] = []
+    start = time.perf_counter()
+    while len(times) < request.least_calls or time.perf_counter() - start < request.seconds:
+        before = time.perf_counter()
+        session.run(None, feed)
+        times.append((time.perf_counter() - before) * 1e3)
+    wall = time.perf_counter() - start
+    timings = Timings(np.array(times, np.float64), None, None, None, wall, _images(feed))
+    return _summary(path, "onnxruntime", feed, timings)
+
+
+def _engine(path: Path, request: BenchRequest) -> dict[str, Any]:
+    from quantbench.atomic import write_json
+    from quantbench.engines.load_engine import load_engine
+    from quantbench.engines.tensorrt_bench import BenchOptions, bench
+    from quantbench.engines.tensorrt_profile import profile
+
+    loaded = load_engine(path)
+    feed = {
+        name: noise(tuple(request.shapes.get(name) or loaded.opt_shape(name)), loaded.dtype(name))
+        for name in loaded.inputs
+    }
+    _refuse_unknown(request.shapes, feed)
+    options = BenchOptions(
+        request.warm_up_seconds, request.seconds, request.least_calls, request.streams, request.cuda_graph,
+        request.transfers,
+    )  # fmt: skip
+    timings = bench(loaded, feed, options)
+    if request.profile is not None:
+        write_json(request.profile, profile(loaded, feed))
+    return _summary(path, f"{loaded.trt.__name__} {loaded.trt.__version__} on {loaded.device.name}", feed, timings)
+
+
+def _refuse_unknown(shapes: Mapping[str, Shape], feed: Mapping[str, NDArray[Any]]) -> None:
+    for name in shapes:
+        if name not in feed:
+            raise QuantbenchError(f"--shapes names input {name!r}, but the model's inputs are {', '.join(feed)}")
+
+
+def _images(feed: Mapping[str, NDArray[Any]]) -> int:
+    first = next(iter(feed.values()))
+    return int(first.shape[0]) if first.ndim else 1
+
+
+def _summary(path: Path, backend: str, feed: Mapping[str, NDArray[Any]], timings: Timings) -> dict[str, Any]:
+    shapes = {name: list(array.shape) for name, array in feed.items()}
+    return {"model": str(path), "backend": backend, "shapes": shapes, **timings.to_json()}
