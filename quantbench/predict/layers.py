@@ -12,7 +12,7 @@ _TYPES = {"Conv": "CaskConvolution", "ConvTranspose": "CaskDeconvolution", "MaxP
           "Resize": "Resize", "Myelin": "Myelin", "NonMaxSuppression": "NMS", "Softmax": "SoftMax",
           "Gemm": "CaskGemm", "MatMul": "CaskGemm", "Slice": "Slice", "BatchNormalization": "Scale"}  # fmt: skip
 _GONE = frozenset({"InPlace", "View"})
-_KEEP_DTYPE = frozenset({"MaxPool", "Resize", "Slice", "InPlace", "View", "Copy", "Concat", "Expand", "Tile",
+_KEEP_DTYPE = frozenset({"MaxPool", "Resize", "Slice", "InPlace", "View", "Copy", "Concat", "Pad", "Expand", "Tile",
                          "DepthToSpace", "SpaceToDepth", *SHUFFLES})  # fmt: skip
 
 
@@ -63,11 +63,15 @@ def dtypes_of(net: Net) -> dict[str, str]:
 
 
 def _homes(net: Net) -> dict[str, str]:
+    """Tensor to the tensor that it is part of: what a concat gathers in place, what a slice or reshape views."""
     homes: dict[str, str] = {}
     for op in reversed(net.ops):
         if op.kind == "InPlace":
             for tensor in op.inputs:
                 homes[tensor] = homes.get(op.out, op.out)
+    for op in net.ops:
+        if op.kind == "View":
+            homes[op.out] = homes.get(op.inputs[0], op.inputs[0])
     return homes
 
 

@@ -180,7 +180,15 @@ class Net:
             self.tensors[new] = TensorView(new, view.shape, view.dtype)
 
     def is_mover(self, op: Op) -> bool:
-        """Whether Q and DQ move past `op`. Resize moves values in nearest mode only (unknown mode counts as such)."""
+        """Whether Q and DQ move past `op`. Resize moves values in nearest mode only (unknown mode counts as such).
+
+        Pad of the last two of four dimensions with zeros, which zero points of 0 keep (TREx's RTX-3090 TensorFlow
+        resnet-qat engine: past pool1_pad, not past the NHWC conv1_pad).
+        """
         if op.kind == "Resize":
             return bool(op.attributes.get("mode", "nearest") == "nearest")
+        if op.kind == "Pad":
+            before, after = self.shape(op.inputs[0]), self.shape(op.out)
+            known = before is not None and after is not None and len(before) == 4
+            return known and before is not None and after is not None and before[:2] == after[:2]
         return op.kind in MOVERS

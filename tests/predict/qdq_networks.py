@@ -94,9 +94,10 @@ class Draft:
         return GraphView(tuple(self.nodes), self.tensors, inputs, outputs)
 
 
-def resnet18(residual: bool) -> tuple[GraphView, dict[str, str]]:
-    """torchvision's ResNet-18 with quantized convs and fc; with `residual` also the skip input of each Add
-    (TensorRT Engine Explorer, examples/pytorch/resnet). Returns the view and a scale key for each Q and DQ."""
+def resnet18(residual: bool, pooling: bool = False) -> tuple[GraphView, dict[str, str]]:
+    """torchvision's ResNet-18 with quantized convs and fc; with `residual` also the skip input of each Add, with
+    `pooling` also the average pooling (TensorRT Engine Explorer, examples/pytorch/resnet). Returns the view and a
+    scale key for each Q and DQ."""
     d = Draft()
     x = d.tensor("input.1", (32, 3, 224, 224))
     x = d.node("Relu", [d.bn(d.qconv(x, "conv1", 64, 7, 2))], (32, 64, 112, 112))
@@ -105,6 +106,8 @@ def resnet18(residual: bool) -> tuple[GraphView, dict[str, str]]:
         for block in (0, 1):
             stride = 2 if layer > 1 and block == 0 else 1
             x = _basic_block(d, x, f"layer{layer}.{block}", channels, stride, residual)
+    if pooling:
+        x = d.quantized(x)
     x = d.node("GlobalAveragePool", [x], (32, 512, 1, 1))
     x = d.node("Flatten", [x], (32, 512))
     x = d.qgemm(x, "fc", 1000)
@@ -124,9 +127,10 @@ def _basic_block(d: Draft, x: str, name: str, channels: int, stride: int, residu
     return d.node("Relu", [y], d.shape(y))
 
 
-def mobilenet_v2() -> tuple[GraphView, dict[str, str]]:
-    """torchvision's MobileNetV2 with quantized convs and classifier, as in TREx's mobilenet.qat engine."""
-    d = Draft(steps=(2, 6, 8, 11, 12))
+def mobilenet_v2(residuals: bool = False) -> tuple[GraphView, dict[str, str]]:
+    """torchvision's MobileNetV2 with quantized convs and classifier, as in TREx's mobilenet.qat engine; with
+    `residuals` as in its mobilenet_v2_residuals.qat engine, another export with other numbers."""
+    d = Draft() if residuals else Draft(steps=(2, 6, 8, 11, 12))
     x = d.tensor("input1", (1, 3, 224, 224))
     x = _conv_relu6(d, x, "features.0.0", 32, 3, 2)
     index, channels = 1, 32
@@ -134,12 +138,18 @@ def mobilenet_v2() -> tuple[GraphView, dict[str, str]]:
         (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1),
     ):  # fmt: skip
         for repeat in range(repeats):
-            x = _inverted(d, x, f"features.{index}.conv", channels * expand, out, stride if repeat == 0 else 1, expand)
+            step = stride if repeat == 0 else 1
+            skip = x
+            if residuals and step == 1 and channels == out:
+                skip = d.quantized(x)
+            y = _inverted(d, x, f"features.{index}.conv", channels * expand, out, step, expand)
+            x = d.node("Add", [skip, y], d.shape(y)) if step == 1 and channels == out else y
             channels, index = out, index + 1
     x = _conv_relu6(d, x, "features.18.0", 1280, 1, 1)
     x = d.node("GlobalAveragePool", [x], (1, 1280, 1, 1))
-    d.count = 851
-    x = d.node("Flatten", [x], (1, 1280))
+    d.count = 755 if residuals else 851
+    x = d.node("Flatten", [x], (1, 1280), "Flatten")
+    d.count += 0 if residuals else 1
     x = d.qgemm(x, "classifier.1", 1000)
     return d.view(("input1",), (x,)), d.scales
 
@@ -155,7 +165,4 @@ def _inverted(d: Draft, x: str, name: str, hidden: int, out: int, stride: int, e
     if expand > 1:
         y, place = _conv_relu6(d, y, f"{name}.0.0", hidden, 1, 1), 1
     y = _conv_relu6(d, y, f"{name}.{place}.0", hidden, 3, stride, hidden)
-    y = d.bn(d.qconv(y, f"{name}.{place + 1}", out, 1))
-    if stride == 1 and d.shape(x)[1] == out:
-        y = d.node("Add", [x, y], d.shape(y))
-    return y
+    return d.bn(d.qconv(y, f"{name}.{place + 1}", out, 1))

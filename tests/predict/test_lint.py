@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+from onnxruntime.quantization import QuantFormat, quantize_static
 from typer.testing import CliRunner
 
 from quantbench.calibration.ranges import Ranges, TensorRange
@@ -83,7 +83,7 @@ def test_our_own_placement_leaves_nothing_to_mend(resnet: onnx.ModelProto) -> No
     np.testing.assert_array_equal(_run(quantized), _run(mended))
 
 
-class _Images(CalibrationDataReader):  # type: ignore[misc]
+class _Images:
     def __init__(self) -> None:
         self.rest = [{"image": IMAGES}]
 

@@ -4,10 +4,15 @@ from quantbench.predict.net import Net, Op
 
 
 def run(net: Net) -> None:
-    """Fuse each BatchNormalization that is the only reader of a conv. Its name leaves no trace in the conv's."""
+    """Fuse each BatchNormalization that is the only reader of a conv. Its name leaves no trace in the conv's.
+
+    Not into a quantized ConvTranspose: NVIDIA/TensorRT issue 3412.
+    """
     for op in net.of_kind("Conv", "ConvTranspose"):
         scale = net.only_reader(op.out)
         if scale is None or scale.kind != "BatchNormalization" or op.activation:
+            continue
+        if op.kind == "ConvTranspose" and has_quantized_weights(net, op):
             continue
         net.step("QConvScaleFusion" if has_quantized_weights(net, op) else "ConvScaleFusion", "remove", op.name,
                  scale.name)  # fmt: skip
