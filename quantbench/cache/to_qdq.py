@@ -76,12 +76,13 @@ def plan_with(view: GraphView, ranges: Ranges, options: PlacementOptions) -> Pla
 
 
 def _carried(cache: CalibrationCache, result: CheckResult, plan: Plan) -> Carried:
-    """Every entry under the name of the model's tensor (the first entry of a tensor), and what the Qs got."""
+    """Every entry under the name of the model's tensor (of several entries the widest), and what the Qs got."""
     names = {match.entry: match.tensor for match in result.matching.matches}
     scales: dict[str, float] = {}
     for name, entry in cache.by_name.items():
-        if math.isfinite(entry.scale):
-            scales.setdefault(names.get(name, name), entry.scale)
+        if math.isfinite(entry.scale) and entry.scale >= 0:
+            tensor = names.get(name, name)
+            scales[tensor] = max(entry.scale, scales.get(tensor, 0.0))
     applied = {name: float(scale) for name, scale in activation_scales(plan, result.meaning.ranges).items()}
     native = cache.dialect == tensorrt.DIALECT
     return Carried(

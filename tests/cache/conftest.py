@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 import pytest
+from hypothesis import settings
 from onnx import TensorProto, helper, numpy_helper
 
 from quantbench.calibration.collect import collect_maxima
@@ -16,6 +17,10 @@ from quantbench.graph.onnx_view import view_of
 from quantbench.graph.view import GraphView
 
 SIZE = 32
+
+# A loaded machine is no failure.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 
 class Net:

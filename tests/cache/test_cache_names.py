@@ -1,5 +1,7 @@
 """Tensor names that broke other converters: those that look like a scale of another tensor, and those with ": "."""
 
+from itertools import pairwise
+
 import numpy as np
 import onnx
 import pytest
@@ -25,7 +27,7 @@ def chain() -> onnx.ModelProto:
     nodes = [
         helper.make_node("Relu", [a], [b], name=f"n{i}") if i == 2
         else helper.make_node("Conv", [a, next(convs)], [b], name=f"n{i}")
-        for i, (a, b) in enumerate(zip(TENSORS, TENSORS[1:], strict=False))
+        for i, (a, b) in enumerate(pairwise(TENSORS))
     ]  # fmt: skip
     shape = [1, 8, 4, 4]
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in (TENSORS[0], TENSORS[-1])]

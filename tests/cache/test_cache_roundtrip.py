@@ -4,8 +4,10 @@ import numpy as np
 import onnx
 import pytest
 
+from quantbench.cache import modelopt
 from quantbench.cache.carry import PROPERTY
 from quantbench.cache.from_qdq import from_qdq, layer_precisions_argument
+from quantbench.cache.read import parse_bytes
 from quantbench.cache.tensorrt import parse, render
 from quantbench.cache.to_qdq import to_qdq
 from quantbench.calibration.ranges import Ranges, TensorRange
@@ -169,3 +171,13 @@ def test_zero_range_survives(resnet_case) -> None:
     text = render(ranges)
     assert "\n/relu/Relu_output_0: 0\n" in text
     assert from_qdq(to_qdq(resnet_case.model, parse(text)).model).cache_text == text
+
+
+def test_two_modules_on_one_tensor_give_the_wider_range(resnet_case) -> None:
+    """ModelOpt has a quantizer for each reader: here the first conv of a block and the shortcut beside it."""
+    amax_of = {"layer2.0.conv1": 3.0, "layer2.0.downsample": 5.0, "conv1": 2.0}
+    ranges = {f"{name}.input_quantizer": TensorRange(amax) for name, amax in amax_of.items()}
+    result = to_qdq(resnet_case.model, parse_bytes(modelopt.render(Ranges(ranges))))
+    shared = "/layer1/1/relu_1/Relu_output_0"
+    assert result.check.meaning.ranges[shared].amax == pytest.approx(5.0)
+    assert from_qdq(result.model).ranges[shared].amax == pytest.approx(5.0)
