@@ -14,6 +14,7 @@ from quantbench.engines.build_log import BuildLog
 from quantbench.engines.device import Device
 from quantbench.engines.facts import CONSTRAINT_FLAGS, DATA_TYPES, PRECISION_FLAGS, TENSORRT10
 from quantbench.engines.parse_errors import build_error
+from quantbench.engines.shapes import Profile
 from quantbench.engines.tensorrt_calibrator import tensorrt_calibrator
 from quantbench.errors import QuantbenchError
 
@@ -46,7 +47,7 @@ def build(trt: Any, model: Path, options: BuildOptions, device: Device) -> Build
             common.use_timing_cache(config, options.timing_cache)
         profiles, notes = common.add_profiles(builder, network, config, options)
         if not options.strongly_typed:
-            notes += _precisions(trt, network, config, options, profiles, device)
+            notes += _precisions(trt, builder, network, config, options, profiles, device)
         plan = builder.build_serialized_network(network, config)
         if plan is None:
             raise build_error(model, BACKEND, log.errors, options.log_file)
@@ -64,7 +65,13 @@ def build(trt: Any, model: Path, options: BuildOptions, device: Device) -> Build
 
 
 def _precisions(
-    trt: Any, network: Any, config: Any, options: BuildOptions, profiles: Sequence[Any], device: Device
+    trt: Any,
+    builder: Any,
+    network: Any,
+    config: Any,
+    options: BuildOptions,
+    profiles: Sequence[Profile],
+    device: Device,
 ) -> list[str]:
     flags = [flag for name in sorted(options.precisions) for flag in PRECISION_FLAGS[name]]
     explicit = any(layer.type == trt.LayerType.QUANTIZE for layer in common.layers_of(network))
@@ -82,12 +89,35 @@ def _precisions(
         return _dynamic_ranges(network, options.ranges)
     if isinstance(options.calibrator, Calibrator):
         config.int8_calibrator = tensorrt_calibrator(trt, options.calibrator, device)
-        if profiles and not config.set_calibration_profile(profiles[0]):
+        batch = options.calibrator.get_batch_size()
+        profile = calibration_profile(common.inputs_of(network), profiles, batch)
+        if profile is not None and not config.set_calibration_profile(common.make_profile(builder, profile)):
             raise QuantbenchError("TensorRT refused the calibration profile; give --shapes with another opt shape")
         return ["INT8: TensorRT runs the calibrator"]
     raise QuantbenchError(
         "INT8 of a model without Q/DQ needs --calib-dir, --ranges, or a Q/DQ model from quantbench ptq"
     )
+
+
+def calibration_profile(tensors: Sequence[Any], profiles: Sequence[Profile], batch: int) -> Profile | None:
+    """The opt shapes of the first profile with `batch` images; None for a static network.
+
+    Raises QuantbenchError where a static network has another batch size: TensorRT would read past the buffer.
+    """
+    shapes = {}
+    for tensor in tensors:
+        known = tuple(tensor.shape)
+        if -1 not in known:
+            if known and known[0] != batch:
+                raise QuantbenchError(
+                    f"input {tensor.name} has a fixed batch of {known[0]}, the calibrator one of {batch}; "
+                    f"give --calib-batch {known[0]}"
+                )
+            continue
+        best = profiles[0].shapes[tensor.name][1]
+        shape = (batch, *best[1:]) if known[0] == -1 else best
+        shapes[tensor.name] = (shape, shape, shape)
+    return Profile(shapes) if shapes else None
 
 
 def _dynamic_ranges(network: Any, ranges: Ranges) -> list[str]:

@@ -56,15 +56,16 @@ def configure(trt: Any, config: Any, options: BuildOptions, version: str) -> Non
         config.DLA_core = options.dla_core
 
 
-def add_profiles(builder: Any, network: Any, config: Any, options: BuildOptions) -> tuple[tuple[Any, ...], list[str]]:
-    """Add the optimization profiles that the network needs; returns TensorRT's own objects and notes."""
+def add_profiles(
+    builder: Any, network: Any, config: Any, options: BuildOptions
+) -> tuple[tuple[Profile, ...], list[str]]:
+    """Add the optimization profiles that the network needs; returns them, () for a static network, and notes."""
     shapes = {tensor.name: tuple(tensor.shape) for tensor in inputs_of(network)}
     profiles, notes = complete_profiles(shapes, options.profiles, options.default_batch)
-    made = tuple(_profile(builder, profile) for profile in profiles)
-    for profile in made:
-        if config.add_optimization_profile(profile) < 0:
+    for profile in profiles:
+        if config.add_optimization_profile(make_profile(builder, profile)) < 0:
             raise QuantbenchError("TensorRT refused an optimization profile; the log says why")
-    return made, list(notes)
+    return profiles, list(notes)
 
 
 def inputs_of(network: Any) -> list[Any]:
@@ -103,7 +104,8 @@ def member(enum: Any, name: str, what: str, version: str) -> Any:
     raise QuantbenchError(f"{version} has no {what} {name}{why}; it has {', '.join(sorted(n.lower() for n in known))}")
 
 
-def _profile(builder: Any, profile: Profile) -> Any:
+def make_profile(builder: Any, profile: Profile) -> Any:
+    """TensorRT's own object for `profile`."""
     made = builder.create_optimization_profile()
     for name, (low, best, high) in profile.shapes.items():
         made.set_shape(name, low, best, high)

@@ -146,6 +146,9 @@ def builds(scratch: Path) -> dict[str, dict[str, Any]]:
         "old tactic source": build(BuildOptions(tactic_sources=("+CUDNN",))),
         "strongly typed": build(BuildOptions(strongly_typed=True)),
         "calibrator": build(BuildOptions(precisions=int8, calibrator=Calibrator(batches, 4))),
+        "static batch": build(
+            BuildOptions(precisions=int8, calibrator=Calibrator(batches, 4)), **{"ITensor.shape": (8, 3, 8, 8)}
+        ),
         "ranges": build(BuildOptions(precisions=int8, ranges=Ranges({"x": TensorRange(12.7)}))),
         "nothing for int8": build(BuildOptions(precisions=int8)),
         "best": build(BuildOptions(precisions=frozenset({"best"}))),

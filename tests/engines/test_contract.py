@@ -123,6 +123,14 @@ def test_implicit_int8_by_calibrator(ten: dict[str, Any]) -> None:
     ((calibrator,),) = _calls(run, "IBuilderConfig.int8_calibrator")
     assert "CalibratorIInt8EntropyCalibrator2" in calibrator
     assert _calls(run, "IBuilderConfig.set_calibration_profile") == [["IOptimizationProfile"]]
+    calibrated = _calls(run, "IOptimizationProfile.set_shape")[-1]
+    assert calibrated == ["x", *["(4, 3, 8, 8)"] * 3], "the calibrator's batch size, not the profile's"
+
+
+def test_a_static_batch_must_be_the_calibrators(ten: dict[str, Any]) -> None:
+    assert ten["static batch"]["error"] == (
+        "input x has a fixed batch of 8, the calibrator one of 4; give --calib-batch 8"
+    )
 
 
 def test_implicit_int8_by_ranges(ten: dict[str, Any]) -> None:
