@@ -77,6 +77,35 @@ class Compile(_Section):
     batch: int = Field(default=1, ge=1)
 
 
+class Training(_Section):
+    """Fine-tuning of `quantbench qat-export` (quantbench/qat/options.py). `data`: YOLO data.yaml, or a folder with
+    train/ and val/ of class folders."""
+
+    data: Path | None = None
+    epochs: int = Field(default=0, ge=0)
+    batch: int = Field(default=32, ge=1)
+    rate: float = Field(default=1e-3, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=5e-4, ge=0)
+    freeze_after: float = Field(default=0.5, ge=0, le=1)
+    distill: float = Field(default=0.0, ge=0)
+    patience: int = Field(default=10, ge=1)
+    amp: Literal["bf16", "fp16", "off"] = "bf16"
+    clip: float = Field(default=10.0, gt=0)
+    learned_scales: bool = False
+    workers: int = Field(default=2, ge=0)
+
+
+class Export(_Section):
+    """ONNX export of `quantbench qat-export`. `size`: side of the square input."""
+
+    exporter: Literal["dynamo", "legacy"] = "dynamo"
+    opset: int | None = None
+    size: int | None = None
+    dynamic_batch: bool = False
+    int8_weights: bool = False
+
+
 class Recipe(_Section):
     """A whole run. Paths are relative to the folder that the command runs in."""
 
@@ -89,6 +118,9 @@ class Recipe(_Section):
     calibration: Calibration = Calibration()
     placement: Placement = Placement()
     compile: Compile = Compile()
+    weights: Path | None = None
+    training: Training = Training()
+    export: Export = Export()
     threads: int = Field(default=0, ge=0)
     seed: int = 0
     out: Path | None = None

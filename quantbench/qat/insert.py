@@ -134,11 +134,16 @@ def _router(owner: nn.Module) -> SiteRouter:
 
 
 def plan_for(traced: Trace, options: PlacementOptions, float_modules: tuple[str, ...] = ()) -> Plan:
-    """The Plan of the one rule set for a traced model; every node of `float_modules` (and below) stays float."""
+    """The Plan of the one rule set for a traced model; every node of `float_modules` (and below) stays float.
+
+    Where such a head is named, the rule that guesses the head from the graph is off: it would look through the named
+    one and keep the convs before it.
+    """
     patterns = [
         f"{module}{tail}"
         for module in float_modules
         for tail in ("/*", ".*")
         if any(node.name.startswith(module + tail[0]) for node in traced.view.nodes)
     ]
-    return place(traced.view, replace(options, keep_float=(*options.keep_float, *patterns)))
+    kept = (*options.keep_float, *patterns)
+    return place(traced.view, replace(options, keep_float=kept, head_float=options.head_float and not float_modules))

@@ -72,7 +72,8 @@ class SharedRange(nn.Module):
 
 def _move_only(module: Any, fn: Callable[[Tensor], Tensor]) -> Any:
     """`nn.Module._apply` for modules whose numbers must keep their precision: follow device moves alone."""
-    device = fn(torch.zeros(1, device=next(module.buffers()).device)).device
+    first = next(t for t in (*module._buffers.values(), *module._parameters.values()) if t is not None)
+    device = fn(torch.zeros(1, device=first.device)).device
     for tensors in (module._buffers, module._parameters):
         for name, tensor in tensors.items():
             if tensor is not None and tensor.device != device:

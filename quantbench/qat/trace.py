@@ -191,7 +191,7 @@ class _Recorder(TorchFunctionMode):
 
     def finish(self, output: Any) -> Trace:
         """The Trace, with paddings that only convs read left out."""
-        outputs = tuple(self.names[id(t)] for t in _tensors(output) if id(t) in self.names)
+        outputs = tuple(self.names[id(t)] for t in output_tensors(output) if id(t) in self.names)
         read = {name for node in self.nodes for name in node.inputs} | set(outputs)
         nodes = tuple(n for n in self.nodes if n.op != "Pad" or n.outputs[0] in read)
         view = GraphView(nodes, self.tensors, ("input",), outputs)
@@ -203,10 +203,10 @@ def _pads_zeros(arguments: list[Any]) -> bool:
     return all(a == "constant" or a == 0 for a in rest)
 
 
-def _tensors(value: Any) -> list[Tensor]:
+def output_tensors(value: Any) -> list[Tensor]:
     """Tensors of a model's output, however nested, in order."""
     if isinstance(value, Tensor):
         return [value]
     if isinstance(value, Mapping):
         value = list(value.values())
-    return [t for item in value for t in _tensors(item)] if isinstance(value, (tuple, list)) else []
+    return [t for item in value for t in output_tensors(item)] if isinstance(value, (tuple, list)) else []

@@ -1,0 +1,97 @@
+"""What is checked of an exported Q/DQ model: it runs, it agrees with torch, its concats have one scale each."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from torch import Tensor, nn
+
+from quantbench.evaluate.statistics import share, sqnr_db
+from quantbench.qat.boxes import decode
+from quantbench.qat.mean_ap import iou
+from quantbench.qat.trace import output_tensors
+
+_CONFIDENT = 0.25
+_SAME_BOX = 0.9
+
+
+def run_torch(module: nn.Module, images: Tensor) -> list[NDArray[np.float32]]:
+    """Outputs of `module` in evaluation mode, one array an output."""
+    module.eval()
+    with torch.no_grad():
+        return [t.float().cpu().numpy() for t in output_tensors(module(images))]
+
+
+def run_onnx(model: onnx.ModelProto, images: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """Outputs of `model` in onnxruntime on the CPU, image by image where its batch is fixed at 1."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    entry = session.get_inputs()[0]
+    step = entry.shape[0] if isinstance(entry.shape[0], int) else len(images)
+    parts = [session.run(None, {entry.name: images[i : i + step]}) for i in range(0, len(images), step)]
+    return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+
+
+def compare(
+    reference: list[NDArray[np.float32]], exported: list[NDArray[np.float32]], kind: str
+) -> Mapping[str, Any]:
+    """Plain data: largest difference, SQNR, and argmax agreement (classifier) or box agreement (detector)."""
+    a, b = reference[0], exported[0]
+    flat_a, flat_b = (x.reshape(len(x), -1).astype(np.float64) for x in (a, b))
+    result: dict[str, Any] = {
+        "images": len(a),
+        "max_difference": float(max(np.abs(x - y).max() for x, y in zip(reference, exported, strict=True))),
+        "largest_output": float(np.abs(a).max()),
+        "sqnr_db": sqnr_db((flat_a**2).sum(1), ((flat_a - flat_b) ** 2).sum(1)).to_json(),
+    }
+    if a.ndim == 2:
+        same = int((a.argmax(1) == b.argmax(1)).sum())
+        result["agreement"] = share(same, len(a)).to_json()
+    elif kind == "yolo" and a.ndim == 3:
+        found, total = _boxes_found(a, b)
+        result["boxes"] = {"reference": total, "found": found}
+        if total:
+            result["agreement"] = share(found, total).to_json()
+    return result
+
+
+def _boxes_found(a: NDArray[np.float32], b: NDArray[np.float32]) -> tuple[int, int]:
+    """How many confident boxes of `a` have one of the same class and IoU of at least 0.9 in `b`, and their number."""
+    found = total = 0
+    wanted = decode(torch.from_numpy(a), _CONFIDENT)
+    for mine, theirs in zip(wanted, decode(torch.from_numpy(b), _CONFIDENT / 2), strict=True):
+        total += len(mine)
+        for box in mine:
+            same = theirs[theirs[:, 5] == box[5]]
+            found += bool(len(same) and iou(box[None, :4], same[:, :4]).max() >= _SAME_BOX)
+    return found, total
+
+
+def concat_scales(model: onnx.ModelProto) -> dict[str, tuple[float, ...]]:
+    """For each Concat whose result is quantized: the scales on its result and on whatever of its inputs is quantized
+    for other readers. One scale each is what lets TensorRT drop the Concat."""
+    constants = {t.name: t for t in model.graph.initializer}
+    scales: dict[str, set[float]] = {}
+    for node in model.graph.node:
+        if node.op_type == "QuantizeLinear" and node.input[1] in constants and node.input[0] not in constants:
+            value = numpy_helper.to_array(constants[node.input[1]])
+            scales.setdefault(node.input[0], set()).add(float(value.reshape(-1)[0]))
+    return {
+        node.name: tuple(sorted(scales[node.output[0]].union(*(scales.get(i, set()) for i in node.input))))
+        for node in model.graph.node
+        if node.op_type == "Concat" and node.output[0] in scales
+    }
+
+
+def quantized_nodes(model: onnx.ModelProto) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(names of weighted nodes with Q/DQ on input and weight, names of all weighted nodes)."""
+    dequantized = {o for node in model.graph.node if node.op_type == "DequantizeLinear" for o in node.output}
+    weighted = [n for n in model.graph.node if n.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")]
+    both = tuple(n.name for n in weighted if n.input[0] in dequantized and n.input[1] in dequantized)
+    return both, tuple(n.name for n in weighted)
