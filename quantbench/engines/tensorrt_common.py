@@ -31,6 +31,8 @@ def parse(trt: Any, network: Any, logger: Any, model: Path, backend: str, log: B
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(model)):
         raise parser_error(model, backend, parser, log.errors)
+    if network.num_outputs == 0:
+        raise QuantbenchError(f"{model} is not an ONNX model: it holds no graph with outputs")
 
 
 def configure(trt: Any, config: Any, options: BuildOptions, version: str) -> None:
