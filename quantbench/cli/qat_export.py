@@ -1,0 +1,91 @@
+"""`quantbench qat-export`: from a torch checkpoint to a Q/DQ ONNX, calibrated and perhaps fine-tuned."""
+
+import json
+from pathlib import Path
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("qat-export")(qat_export)
+
+
+def qat_export(
+    model: str = typer.Argument(None, help="Checkpoint (yolov8.pt), or a torchvision classifier with --weights."),
+    weights: Path = typer.Option(None, help="State dict of a torchvision classifier or of the recipe's architecture."),
+    recipe: str = typer.Option(None, help="Recipe: a name (see 'quantbench recipes') or a YAML file."),
+    out: Path = typer.Option(None, help="Run folder. [default: runs/MODEL-qat]"),
+    calib_dir: Path = typer.Option(None, help="Folder of calibration images. [default: photos of installed packages]"),
+    max_images: int = typer.Option(None, help="Most calibration images."),
+    calibrator: str = typer.Option(None, help="minmax, entropy, percentile[:99.9], mse, legacy."),
+    preprocess: str = typer.Option(None, help="Preset: yolo, imagenet, efficientnet-lite."),
+    data: Path = typer.Option(None, help="Training data: YOLO data.yaml, or a folder with train/ and val/."),
+    epochs: int = typer.Option(None, help="Fine-tune for so many epochs before the export."),
+    batch_size: int = typer.Option(None, help="Images a training batch, all processes together."),
+    rate: float = typer.Option(None, help="Learning rate at the start; it falls by a cosine."),
+    distill: float = typer.Option(None, help="Weight of the loss against the float model."),
+    learned_scales: bool = typer.Option(None, "--learned-scales", help="Train activation scales too (LSQ)."),
+    resume: bool = typer.Option(False, "--resume", help="Go on after the last whole epoch in the run folder."),
+    size: int = typer.Option(None, help="Side of the square input. [default: 640 for YOLO, 224 for classifiers]"),
+    exporter: str = typer.Option(None, help="torch's exporter: dynamo or legacy."),
+    opset: int = typer.Option(None, help="ONNX opset, 17 or newer."),
+    dynamic: bool = typer.Option(None, "--dynamic", help="Leave the batch size open."),
+    int8_weights: bool = typer.Option(None, "--int8-weights", help="Store weights as INT8: a quarter of the size."),
+    keep_float: list[str] = typer.Option(None, help="Node name pattern to keep in float; may be repeated."),
+    target: str = typer.Option(None, help="GPU family for the compiler check: sm80, sm86, sm89, sm120."),
+    no_compile: bool = typer.Option(False, "--no-compile", help="Leave the compiler check out."),
+    device: str = typer.Option("", help="cpu or cuda. [default: cuda where there is one]"),
+    trust: bool = typer.Option(False, "--trust", help="Unpickle the checkpoint in full: it may run any code."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace the run that the folder holds."),
+    as_json: bool = typer.Option(False, "--json", help="Print run.json on stdout and nothing else."),
+) -> None:
+    """Insert Q/DQ into a torch model, calibrate, fine-tune, export, compile and report."""
+    from quantbench.errors import QuantbenchError
+    from quantbench.progress import Progress
+    from quantbench.recipe import Recipe, load_recipe
+    from quantbench.recipe_files import recipe_path
+
+    try:
+        import torch  # noqa: F401 - an extra; its absence deserves a plain line
+    except ModuleNotFoundError as error:
+        raise QuantbenchError("torch is not installed; pip install 'quantbench[qat]'") from error
+    from quantbench.qat.distributed import is_first
+    from quantbench.qat.pipeline import Flags, run_qat_export
+    from quantbench.qat.report import summary_lines
+
+    base = load_recipe(recipe_path(recipe)) if recipe else Recipe()
+    changed = base.merged(
+        {
+            "model": model,
+            "weights": weights,
+            "out": out,
+            "data.calib_dir": calib_dir,
+            "data.max_images": max_images,
+            "data.preprocess": preprocess,
+            "calibration.calibrator": calibrator,
+            "training.data": data,
+            "training.epochs": epochs,
+            "training.batch": batch_size,
+            "training.rate": rate,
+            "training.distill": distill,
+            "training.learned_scales": learned_scales,
+            "export.size": size,
+            "export.exporter": exporter,
+            "export.opset": opset,
+            "export.dynamic_batch": dynamic,
+            "export.int8_weights": int8_weights,
+            "placement.keep_float": tuple(keep_float) if keep_float else None,
+            "compile.target": target,
+            "compile.backend": "none" if no_compile else None,
+        }
+    )
+    progress = Progress("none" if as_json or not is_first() else None)
+    folder, record = run_qat_export(changed, Flags(trust, resume, overwrite, device), progress)
+    if not is_first():
+        return
+    if as_json:
+        typer.echo(json.dumps(record, indent=2))
+        return
+    for line in summary_lines(folder.path, record):
+        typer.echo(line)

@@ -1,0 +1,49 @@
+"""Processes started by torchrun: one group, NCCL on GPUs and gloo on CPUs."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+
+from quantbench.errors import QuantbenchError
+
+
+@contextmanager
+def process_group() -> Iterator[None]:
+    """Join the group that torchrun describes in the environment; without torchrun nothing happens."""
+    if "LOCAL_RANK" not in os.environ or (dist.is_available() and dist.is_initialized()):
+        yield
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        dist.init_process_group("nccl")
+    else:
+        dist.init_process_group("gloo")
+    try:
+        yield
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def is_first() -> bool:
+    """Whether this process writes the results."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def device(wanted: str) -> torch.device:
+    """The device of this process. Raises QuantbenchError for a GPU that is not there."""
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise QuantbenchError("torch sees no CUDA GPU; leave --device out or give --device cpu")
+    if wanted == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def ultralytics_device(chosen: torch.device) -> str:
+    """The device as ultralytics spells it: all GPUs of the group, or cpu."""
+    if chosen.type == "cpu":
+        return "cpu"
+    return ",".join(str(i) for i in range(int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))

@@ -1,0 +1,77 @@
+"""Fine-tuning as a stage of qat-export: the right trainer for the model, and accuracy before and after."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from quantbench.errors import QuantbenchError
+from quantbench.evaluate.statistics import share
+from quantbench.images.source import Source
+from quantbench.images.stream import batches
+from quantbench.progress import Progress
+from quantbench.ptq.sources import folder_source
+from quantbench.qat import distributed
+from quantbench.qat.models import TorchModel
+from quantbench.qat.options import TrainOptions
+from quantbench.qat.sources import labelled_batches
+from quantbench.qat.train_classifier import finetune_classifier, shares
+from quantbench.qat.train_yolo import finetune_yolo
+from quantbench.recipe import Recipe
+
+_EVAL_BATCH = 64
+
+
+def finetune(
+    model: TorchModel, recipe: Recipe, resume: bool, folder: Path, teacher: nn.Module | None,
+    plain: nn.Module | None, device: torch.device, progress: Progress,
+) -> dict[str, Any]:  # fmt: skip
+    """Train `model.module` in place; plain data of what was reached. `plain` is the float model to compare with."""
+    wanted = recipe.training
+    options = TrainOptions(
+        epochs=wanted.epochs, batch=wanted.batch, rate=wanted.rate, momentum=wanted.momentum,
+        weight_decay=wanted.weight_decay, freeze_after=wanted.freeze_after, distill=wanted.distill,
+        patience=wanted.patience, amp=wanted.amp, clip=wanted.clip, learned_scales=wanted.learned_scales,
+        seed=recipe.seed, workers=wanted.workers, resume=resume,
+    )  # fmt: skip
+    data = wanted.data
+    assert data is not None
+    progress.note(f"Fine-tuning for {options.epochs} epochs on {data}")
+    if model.kind == "yolo":
+        return finetune_yolo(
+            model.module, data, model.size, folder / "training", options, device=distributed.ultralytics_device(device),
+            teacher=teacher,
+        )  # fmt: skip
+    if not (data / "train").is_dir() or not (data / "val").is_dir():
+        raise QuantbenchError(f"data set {data} needs the folders train and val, each with one folder a class")
+    train = folder_source(data / "train", model.preprocess, "folder")
+    held_out = folder_source(data / "val", model.preprocess, "folder")
+    classes = int(model.module(model.example.to(device)).shape[1])
+    batch = min(options.batch, len(train))
+
+    def accuracy(module: nn.Module) -> float:
+        hits, count = top1(module, held_out, device)
+        return hits / count
+
+    before = top1(plain, held_out, device) if plain is not None else None
+    calibrated = top1(model.module, held_out, device)
+    result = finetune_classifier(
+        model.module, lambda epoch: labelled_batches(train, shares(len(train), batch, epoch, options.seed), classes),
+        len(train) // batch, accuracy, folder / "training", options, teacher=teacher,
+    )  # fmt: skip
+    after = top1(model.module, held_out, device)
+    named = {"float": before, "calibrated": calibrated, "fine-tuned": after}
+    return {**result, "top1": {name: share(*value).to_json() for name, value in named.items() if value is not None}}
+
+
+def top1(module: nn.Module, source: Source, device: torch.device) -> tuple[int, int]:
+    """Images of `source` that `module` gets right, and how many there are."""
+    module.eval()
+    hits = count = 0
+    with torch.no_grad():
+        for batch in batches(source, _EVAL_BATCH):
+            guessed = module(torch.from_numpy(batch.data).float().to(device)).argmax(1).tolist()
+            hits += sum(g == label for g, label in zip(guessed, batch.labels, strict=True))
+            count += len(batch)
+    return hits, count

@@ -1,0 +1,198 @@
+"""`quantbench qat-export`: from a torch checkpoint to a calibrated, perhaps fine-tuned Q/DQ model and its report."""
+
+import copy
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from torch import nn
+
+from quantbench.atomic import write_json
+from quantbench.calibration.ranges import Ranges
+from quantbench.errors import QuantbenchError
+from quantbench.graph.load import model_sha256
+from quantbench.images.source import Source
+from quantbench.progress import Progress
+from quantbench.provenance import provenance
+from quantbench.ptq.quantize import save
+from quantbench.qat import distributed, yolo
+from quantbench.qat.calibrate import apply_ranges, collect, ranges_of
+from quantbench.qat.checks import compare, concat_scales, quantized_nodes, run_onnx, run_torch
+from quantbench.qat.compiled import compile_model
+from quantbench.qat.export import ExportOptions, export_onnx
+from quantbench.qat.finetune import finetune
+from quantbench.qat.foreign import foreign_quantizers
+from quantbench.qat.insert import insert, plan_for
+from quantbench.qat.models import TorchModel, load_model
+from quantbench.qat.quantizer import Mode, set_mode
+from quantbench.qat.report import write_reports
+from quantbench.qat.sources import calibration_source, first_images, tensor_batches
+from quantbench.qat.trace import trace
+from quantbench.qdq.options import PlacementOptions
+from quantbench.recipe import Recipe
+from quantbench.run_folder import RunFolder
+
+_COMPARED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """What is no part of a recipe. `device`: "", "cpu" or "cuda"."""
+
+    trust: bool = False
+    resume: bool = False
+    overwrite: bool = False
+    device: str = ""
+
+
+def run_qat_export(recipe: Recipe, flags: Flags, progress: Progress) -> tuple[RunFolder, dict[str, Any]]:
+    """Do the whole run; returns its folder and what run.json holds. Raises QuantbenchError for faults of the input."""
+    started = time.perf_counter()
+    if not recipe.model:
+        raise QuantbenchError("no model: name a checkpoint (yolov8.pt) or a torchvision classifier")
+    if recipe.training.epochs and recipe.training.data is None:
+        raise QuantbenchError("--epochs needs training data: --data data.yaml (YOLO) or a folder with train/ and val/")
+    model = load_model(
+        recipe.model, weights=recipe.weights, architecture=recipe.architecture, size=recipe.export.size,
+        preprocess=recipe.data.preprocess, trust=flags.trust,
+    )  # fmt: skip
+    with distributed.process_group():
+        return _run(recipe, flags, progress, model, started)
+
+
+def _run(
+    recipe: Recipe, flags: Flags, progress: Progress, model: TorchModel, started: float
+) -> tuple[RunFolder, dict[str, Any]]:
+    file = Path(recipe.weights or recipe.model or "")
+    hashed = model_sha256(file) if file.is_file() else ""
+    folder = RunFolder(recipe.out or Path("runs") / f"{model.name}-qat")
+    if distributed.is_first():
+        folder.claim({"command": "qat-export", "model": str(recipe.model), "sha256": hashed}, overwrite=flags.overwrite)
+    source, what = calibration_source(
+        model, recipe.data.calib_dir, recipe.data.dataset, recipe.training.data, recipe.data.max_images
+    )
+    device = distributed.device(flags.device)
+    module = model.module.to(device)
+    record: dict[str, Any] = {
+        **provenance(recipe.seed),
+        "kind": "qat-export",
+        "recipe": recipe.model_dump(mode="json"),
+        "model": {"name": model.name, "kind": model.kind, "path": str(file), "sha256": hashed,
+                  "parameters": sum(p.numel() for p in module.parameters())},
+        "data": {"what": what, "images": len(source), "sha256": source.sha256(),
+                 "preprocess_words": model.preprocess.describe(), "preprocess_origin": model.preprocess_origin},
+        "device": str(device),
+    }  # fmt: skip
+    foreign = foreign_quantizers(module)
+    exporting = yolo.exporting(module) if model.kind == "yolo" else nullcontext()
+    with exporting:
+        traced = trace(module, model.example.to(device))
+    if foreign:
+        progress.note(f"The model is quantized already by {foreign}: it is exported as it is")
+        record["quantized_by"] = foreign
+    else:
+        _quantize(recipe, flags, progress, model, source, traced, folder, record, device)
+    if distributed.is_first():
+        _deliver(recipe, progress, model, source, traced.folds if not foreign else (), folder, record)
+        record["seconds"] = round(time.perf_counter() - started, 1)
+        write_json(folder.path / "run.json", record)
+        write_reports(folder.path, record)
+    return folder, record
+
+
+def _quantize(
+    recipe: Recipe, flags: Flags, progress: Progress, model: TorchModel, source: Source, traced: Any,
+    folder: RunFolder, record: dict[str, Any], device: torch.device,
+) -> None:  # fmt: skip
+    module = model.module
+    # Best-of-two placement belongs to the ONNX side; everything else is the same set of switches.
+    switches = {k: v for k, v in recipe.placement.model_dump().items() if k in PlacementOptions.__slots__}
+    plan = plan_for(traced, PlacementOptions(**switches), model.float_modules)
+    if not plan.weights:
+        raise QuantbenchError("no layer can be quantized: every Conv, ConvTranspose and Linear is kept float")
+    teacher = copy.deepcopy(module) if recipe.training.epochs and recipe.training.distill else None
+    float_copy = copy.deepcopy(module) if recipe.training.epochs else None
+    insert(module, traced, plan, learned=recipe.training.learned_scales)
+    method = recipe.calibration.calibrator
+    with progress.task(f"Calibrating ({method})", 2 * len(source)) as advance:
+        batches = tensor_batches(source, recipe.calibration.batch_size, recipe.data.max_bad, advance)
+        ranges = ranges_of(collect(module, batches), method)
+    apply_ranges(module, ranges)
+    set_mode(module, Mode.QUANTIZE)
+    if distributed.is_first():
+        write_json(folder.path / "ranges.json", ranges.to_json())
+    record["method"] = method
+    record["placement"] = {
+        "sites": len(plan.activations), "tensors": len(plan.tensors), "weights": len(plan.weights),
+        "groups": len({site.group for site in plan.activations}), "kept_float": dict(plan.kept_float),
+    }  # fmt: skip
+    record["ranges"] = _range_facts(ranges)
+    if recipe.training.epochs:
+        record["training"] = finetune(model, recipe, flags.resume, folder.path, teacher, float_copy, device, progress)
+        set_mode(module, Mode.QUANTIZE)
+
+
+def _deliver(
+    recipe: Recipe, progress: Progress, model: TorchModel, source: Source, folds: Any, folder: RunFolder,
+    record: dict[str, Any],
+) -> None:  # fmt: skip
+    module = model.module.cpu()
+    wanted = recipe.export
+    options = ExportOptions(
+        wanted.exporter, wanted.opset, wanted.dynamic_batch, wanted.int8_weights, model.input_name, model.output_names
+    )
+    progress.note(f"Exporting through torch's {wanted.exporter} exporter")
+    exporting = yolo.exporting(module) if model.kind == "yolo" else nullcontext()
+    with exporting:
+        exported = export_onnx(module, model.example, folds, options)
+        images = first_images(source, _COMPARED)
+        reference = run_torch(module, images)
+        unquantized = _float_outputs(module, images)
+    path = folder.path / f"{model.name}.qdq.onnx"
+    save(exported, path)
+    answers = run_onnx(exported, images.numpy())
+    quantized, weighted = quantized_nodes(exported)
+    record["onnx"] = {
+        "file": path.name, "bytes": path.stat().st_size,
+        "opset": max(o.version for o in exported.opset_import if o.domain in ("", "ai.onnx")),
+        "inputs": _signature(exported.graph.input), "outputs": _signature(exported.graph.output),
+        "weighted": list(weighted), "quantized": list(quantized),
+        "concats": {name: list(scales) for name, scales in concat_scales(exported).items()},
+    }  # fmt: skip
+    record["against_torch"] = dict(compare(reference, answers, model.kind))
+    record["against_float"] = dict(compare(unquantized, answers, model.kind))
+    if recipe.compile.backend != "none":
+        record["compiler"] = compile_model(
+            exported, quantized, weighted, folder.path, recipe.compile, model, progress,
+            required=recipe.compile.backend != "auto",
+        )  # fmt: skip
+
+
+def _float_outputs(module: nn.Module, images: torch.Tensor) -> Any:
+    """What the same weights give without quantizers."""
+    set_mode(module, Mode.OFF)
+    try:
+        return run_torch(module, images)
+    finally:
+        set_mode(module, Mode.QUANTIZE)
+
+
+def _range_facts(ranges: Ranges) -> list[dict[str, Any]]:
+    return [
+        {"tensor": name, "amax": r.amax, "observed_max": r.histogram.get("observed_max"),
+         "share_clipped": r.histogram.get("share_clipped")}
+        for name, r in ranges.tensors.items()
+    ]  # fmt: skip
+
+
+def _signature(values: Any) -> list[dict[str, Any]]:
+    found = []
+    for value in values:
+        tensor = value.type.tensor_type
+        dims = [d.dim_param or d.dim_value for d in tensor.shape.dim]
+        found.append({"name": value.name, "shape": dims, "type": onnx.TensorProto.DataType.Name(tensor.elem_type)})
+    return found
