@@ -44,6 +44,8 @@ class _Group:
     log: BuildLog | None = None
     model: QdqModel | None = None
     notes: list[str] = field(default_factory=list)
+    # A prediction (`quantbench predict --json`) stands beside the engine that it predicts, never in one with it.
+    predicted: bool = False
 
     @property
     def names(self) -> set[str]:
@@ -105,6 +107,7 @@ def _read(found: Found, look: EngineReader | None) -> _Group:
         group.layers, group.names_only, group.bindings = info.layers, info.names_only, info.bindings
     elif kind == "own-layers":
         group.layers = read_own_layers(data)
+        group.predicted = isinstance(data, dict) and "for" in data
     elif kind == "profile":
         group.profiles.append(read_profile(data))
     elif kind == "latency-lists":
@@ -130,8 +133,8 @@ def _read(found: Found, look: EngineReader | None) -> _Group:
 
 def _home(groups: list[_Group], item: Found, read: _Group) -> _Group | None:
     """The group that the file belongs to, None for a new one."""
-    candidates = [g for g in groups if item.kind not in g.kinds or item.kind == "metadata"]
-    if not candidates:
+    candidates = [g for g in groups if not g.predicted and (item.kind not in g.kinds or item.kind == "metadata")]
+    if not candidates or read.predicted:
         return None
     names = read.names or {strip_profile(row.name) for profile in read.profiles for row in profile.rows}
     if names and item.kind != "onnx":
