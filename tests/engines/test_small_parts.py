@@ -170,7 +170,8 @@ def test_doctor_tells_what_is_here_and_what_to_do(cli, monkeypatch: pytest.Monke
     assert "get it: pip install" in out
 
 
-def test_build_command_leaves_engine_log_and_layers(cli, tmp_path: Path) -> None:
+def test_build_command_leaves_engine_log_and_layers(cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # inspect writes into the current folder
     model = tmp_path / "m.onnx"
     onnx.save(qdq_conv_net(batch="n"), str(model))
     code, out, err = cli(
