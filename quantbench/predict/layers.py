@@ -102,6 +102,9 @@ def _type_of(net: Net, op: Op) -> str:
             return "CudaDepthwiseConvolution"
     if op.kind in SHUFFLES:
         return "Shuffle"
+    view = net.producer(op.inputs[0]) if op.kind == "Gemm" else None
+    if view is not None and view.kind == "View":
+        return "CaskConvolution"  # FCToConvTransform
     if op.kind in AVERAGES:
         return "CaskPooling"
     return _TYPES.get(op.kind, "ElementWise" if op.kind in ("Add", "Mul", "Sub", "Div") else op.kind)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+from qdq_networks import resnet18
 from typer.testing import CliRunner
 
 from quantbench.calibration.ranges import Ranges, TensorRange
@@ -14,7 +15,7 @@ from quantbench.demo.resnet18 import build
 from quantbench.errors import QuantbenchError
 from quantbench.graph.normalise import normalise
 from quantbench.graph.onnx_view import view_of
-from quantbench.predict.simulate import predict_model
+from quantbench.predict.simulate import predict, predict_model
 from quantbench.predict.versions import DIFFERENCES, VERSIONS
 from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.place import place
@@ -88,3 +89,16 @@ def test_version_differences_are_documented() -> None:
     for row in DIFFERENCES:
         assert "| " + " | ".join(row) + " |" in text
     assert all(f"| {name} |" in text or f" {name} " in text for name in VERSIONS)
+
+
+def test_inspect_sets_a_prediction_beside_a_real_engine(artefacts: Path, tmp_path: Path) -> None:
+    view, scales = resnet18(residual=True)
+    prediction = predict(view, version="8.4", scales=scales)
+    file = tmp_path / "predicted.json"
+    file.write_text(json.dumps(prediction.to_json()))
+    engine = artefacts / "json" / "trex_pt_qat-residual_resnet-qat-residual.onnx.engine.graph.json"
+    result = CliRunner().invoke(app, ["inspect", str(file), str(engine), "--out", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("predicted against trex_pt_qat-residual_resnet-qat-residual")
+    left_over = next(line for line in result.stdout.splitlines() if line.startswith("Q/DQ left over as copies"))
+    assert left_over.split("copies")[1].split() == ["3", "→", "3"]

@@ -161,3 +161,13 @@ def test_q_moves_before_a_pad_of_height_and_width_but_not_of_other_dimensions() 
         layers = predict(d.view(("x",), (z,)), scales=d.scales).layers
         pad = next(layer for layer in layers if layer.type == "Pad")
         assert (pad.outputs[0].dtype == "INT8") is past
+
+
+def test_a_mul_by_one_value_a_channel_goes_into_the_conv_but_a_mul_by_a_map_does_not() -> None:
+    for shape, inside in (((1, 32, 1, 1), True), ((), True), ((1, 1, 8, 8), False)):
+        d = Draft()
+        y = d.qconv(d.tensor("x", (1, 32, 8, 8)), "a", 32, 3)
+        y = d.node("Mul", [d.tensor("factor", shape, constant=True), y], (1, 32, 8, 8))
+        z = d.qconv(y, "b", 32, 3)
+        first = predict(d.view(("x",), (z,)), scales=d.scales).layers[1]
+        assert (first.outputs[0].dtype == "INT8") is inside

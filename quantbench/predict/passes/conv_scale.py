@@ -1,23 +1,48 @@
-"""QConvScaleFusion, ConvScaleFusion: a BatchNormalization (with its Relu) goes into the conv that feeds it."""
+"""QConvScaleFusion, ConvScaleFusion: a scale behind a weighted layer goes into it.
+
+A scale is a BatchNormalization (with its Relu), or a Mul or Add by constants of one value or one a channel, which
+ConstEltFusion makes a scale of (trt852 log, layer2.0.downsample.1).
+"""
 
 from quantbench.predict.net import Net, Op
 
+_WITH_SCALE = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_RANK = 4
+
 
 def run(net: Net) -> None:
-    """Fuse each BatchNormalization that is the only reader of a conv. Its name leaves no trace in the conv's.
+    """Fuse each scale that is the only reader of a weighted layer. Its name leaves no trace in the layer's.
 
     Not into a quantized ConvTranspose: NVIDIA/TensorRT issue 3412.
     """
-    for op in net.of_kind("Conv", "ConvTranspose"):
-        scale = net.only_reader(op.out)
-        if scale is None or scale.kind != "BatchNormalization" or op.activation:
+    for op in net.of_kind(*_WITH_SCALE):
+        quantized = has_quantized_weights(net, op)
+        if op.kind == "ConvTranspose" and quantized:
             continue
-        if op.kind == "ConvTranspose" and has_quantized_weights(net, op):
-            continue
-        net.step("QConvScaleFusion" if has_quantized_weights(net, op) else "ConvScaleFusion", "remove", op.name,
-                 scale.name)  # fmt: skip
-        net.absorb(op, scale)
-        op.activation = scale.activation
+        while not op.activation and (scale := net.only_reader(op.out)) is not None and _is_scale(net, op, scale):
+            if scale.kind != "BatchNormalization":
+                constant = next(t for t in scale.inputs if t in net.constants)
+                net.step("ConstEltFusion", "fuse", constant, scale.name)
+                op.guess = op.guess or "a Mul or Add by constants goes into the layer before it"
+            net.step("QConvScaleFusion" if quantized else "ConvScaleFusion", "remove", op.name, scale.name)
+            net.absorb(op, scale)
+            op.activation = scale.activation
+
+
+def _is_scale(net: Net, op: Op, follower: Op) -> bool:
+    if follower.kind == "BatchNormalization":
+        return op.kind in ("Conv", "ConvTranspose")
+    if follower.kind not in ("Mul", "Add") or len(follower.inputs) != 2:
+        return False
+    constant = next((t for t in follower.inputs if t in net.constants), "")
+    shape = net.shape(constant) if constant else None
+    if shape is None:
+        return False
+    sizes = [d for d in shape if d != 1]
+    if op.kind in ("Gemm", "MatMul"):
+        return not sizes or (len(sizes) == 1 and shape[-1] == sizes[0])
+    # One a channel: [C, 1, 1] or [1, C, 1, 1].
+    return not sizes or (len(sizes) == 1 and len(shape) >= _RANK - 1 and shape[-3] == sizes[0])
 
 
 def has_quantized_weights(net: Net, op: Op) -> bool:
