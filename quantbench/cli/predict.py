@@ -102,6 +102,7 @@ def _print(prediction: "Prediction", scores: "tuple[Score, ...]") -> None:
         for layer in prediction.layers:
             console.print("\t".join(_row(layer)), markup=False)
     _print_fates(console, prediction)
+    _print_in_place(console, prediction)
     _print_mends(console, prediction)
     if prediction.guesses:
         console.print("Guesses (no log at hand shows them):", markup=False)
@@ -138,6 +139,16 @@ def _print_fates(console: "Console", prediction: "Prediction") -> None:
         f"reformats, {prediction.float_bytes / 1e6:.1f} MB moved in float between INT8 layers",
         markup=False,
     )
+
+
+def _print_in_place(console: "Console", prediction: "Prediction") -> None:
+    counts = prediction.in_place
+    if any(counts.values()):
+        text = f"In place: {counts['concats']} concats ({counts['copies']} copies), {counts['slices']} slices"
+        console.print(text, markup=False)
+    for step in prediction.steps:
+        if step.name == "Merging layers":
+            console.print(f"Merged: {' || '.join((step.target, *step.others))}", markup=False)
 
 
 def _print_mends(console: "Console", prediction: "Prediction") -> None:

@@ -54,6 +54,17 @@ class Prediction:
         return tuple(fate for fate in self.fates if fate.status == "left over")
 
     @property
+    def in_place(self) -> dict[str, int]:
+        """How many concats and slices vanish, written or read in place, and how many copies the concats need."""
+        counts = {"concats": 0, "slices": 0, "copies": 0}
+        for step in self.steps:
+            if step.name == "Eliminating concatenation":
+                counts["copies" if step.what == "copy" else "concats"] += 1
+            elif step.name == "Eliminating slice":
+                counts["slices"] += 1
+        return counts
+
+    @property
     def int8_layers(self) -> int:
         """Weighted layers that compute in INT8."""
         return sum(1 for layer in self.layers if layer.attributes.get("int8"))
@@ -67,6 +78,8 @@ class Prediction:
             "reformats": len(self.reformats), "left_over": len(self.leftover), "int8_layers": self.int8_layers,
             "float_weighted": [f.to_json() for f in self.float_weighted],
             "float_outputs": [f.to_json() for f in self.float_outputs],
-            "float_bytes": self.float_bytes,
+            "float_bytes": self.float_bytes, "in_place": self.in_place,
             "guesses": dict(self.guesses),
+            "steps": [{"pass": s.name, "what": s.what, "target": s.target, "others": list(s.others)}
+                      for s in self.steps],
         }  # fmt: skip

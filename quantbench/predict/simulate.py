@@ -1,7 +1,6 @@
 """`predict`: a Q/DQ network in, the predicted engine out."""
 
 from collections.abc import Hashable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantbench.graph.view import GraphView
@@ -42,10 +41,3 @@ def predict_model(model: "onnx.ModelProto", *, version: str = "10") -> Predictio
     from quantbench.predict.scales import scales_of
 
     return predict(view_of(model), version=version, scales=scales_of(model))
-
-
-def predict_file(path: Path, *, version: str = "10") -> Prediction:
-    """`predict_model` of the ONNX file at `path`. Raises QuantbenchError where it cannot be read."""
-    from quantbench.graph.load import load_model
-
-    return predict_model(load_model(path), version=version)

@@ -56,6 +56,13 @@ def test_trt852_every_kind_of_statement(trt852: tuple[Prediction, Build]) -> Non
         assert score.recall >= 0.95, score.missed
 
 
+def test_trt852_concats_vanish_with_the_copies_that_the_log_generates(trt852: tuple[Prediction, Build]) -> None:
+    prediction, build = trt852
+    kinds = [event.kind for event in build.passes]
+    assert prediction.in_place["concats"] == kinds.count("concat-removal") == 2
+    assert prediction.in_place["copies"] == kinds.count("copy") == 2
+
+
 def test_trt852_passes_run_as_often_as_logged(trt852: tuple[Prediction, Build]) -> None:
     prediction, build = trt852
     for name in ("ConstQDQInitializersFusion", "ConstWeightsQuantizeFusion", "ConstWeightsFusion", "QConvScaleFusion",
