@@ -93,12 +93,23 @@ def measure_yolo(given: argparse.Namespace, device: torch.device) -> dict[str, A
         extra={"fliplr": 0.0, **({"cache": "ram"} if device.type == "cuda" else {})},
     )  # fmt: skip
     report["training"] = {**trained, "start": given.start, "seconds": time.perf_counter() - start}
+    if given.control:
+        # Fine-tuning alone can help a float model too; the same epochs without quantizers show how much.
+        control = copy.deepcopy(teacher)
+        report["control"] = finetune_yolo(
+            control, given.scenes / "data.yaml", 320, given.out / "control", options,
+            device="0" if device.type == "cuda" else "cpu",
+            extra={"fliplr": 0.0, **({"cache": "ram"} if device.type == "cuda" else {})},
+        )  # fmt: skip
+        matches["fp32 fine-tuned"] = match(detections(control.to(device), tests), truths, 10)
     model = model.to(device)
     matches["qat"] = match(detections(model, tests), truths, 10)
     torch.save({k: v.cpu() for k, v in model.state_dict().items()}, given.out / "yolov8n-scenes-qat-state.pt")
     found = intervals(matches, "fp32", given.resamples)
     best = max((n for n in matches if n.startswith("ptq")), key=lambda n: found[n]["map"].value)
-    report["qat_minus_best_ptq"] = {best: intervals({k: matches[k] for k in ("qat", best)}, best, given.resamples)["qat"]["difference"].to_json()}
+    report["qat_minus_best_ptq"] = {
+        best: intervals({k: matches[k] for k in ("qat", best)}, best, given.resamples)["qat"]["difference"].to_json()
+    }
     report["map50_95"] = {
         name: {"map50": mean_ap50(matches[name]), **{k: v.to_json() for k, v in entry.items()}}
         for name, entry in found.items()
@@ -169,6 +180,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--distill", type=float, default=0.0)
+    parser.add_argument("--control", action="store_true")
     parser.add_argument("--learned", action="store_true")
     parser.add_argument("--resamples", type=int, default=300)
     parser.add_argument("--crops", type=int, default=40000)

@@ -38,9 +38,7 @@ def run_onnx(model: onnx.ModelProto, images: NDArray[np.float32]) -> list[NDArra
     return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
 
 
-def compare(
-    reference: list[NDArray[np.float32]], exported: list[NDArray[np.float32]], kind: str
-) -> Mapping[str, Any]:
+def compare(reference: list[NDArray[np.float32]], exported: list[NDArray[np.float32]], kind: str) -> Mapping[str, Any]:
     """Plain data: largest difference, SQNR, and argmax agreement (classifier) or box agreement (detector)."""
     a, b = reference[0], exported[0]
     flat_a, flat_b = (x.reshape(len(x), -1).astype(np.float64) for x in (a, b))

@@ -155,4 +155,3 @@ def _load_state(module: nn.Module, state: dict[str, Tensor], path: Path) -> None
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise QuantbenchError(f"{path} does not fit the architecture: {lines[min(1, len(lines) - 1)][:160]}") from error
-

@@ -49,9 +49,17 @@ def _agreed(against: Mapping[str, Any]) -> str:
 def _headline(run: Mapping[str, Any]) -> Section:
     onnx = run["onnx"]
     cards = [
-        (f"{len(onnx['quantized'])} of {len(onnx['weighted'])}", "weighted layers quantized", "Q/DQ on input and weight"),
+        (
+            f"{len(onnx['quantized'])} of {len(onnx['weighted'])}",
+            "weighted layers quantized",
+            "Q/DQ on input and weight",
+        ),
         (size(onnx["bytes"]), onnx["file"], f"opset {onnx['opset']}"),
-        (f"{run['against_float']['sqnr_db']['value']:.1f} dB", "SQNR against float", f"{run['data']['images']} images calibrated"),
+        (
+            f"{run['against_float']['sqnr_db']['value']:.1f} dB",
+            "SQNR against float",
+            f"{run['data']['images']} images calibrated",
+        ),
     ]
     blocks: list[Block] = [Cards(tuple(cards))]
     if run.get("quantized_by"):
@@ -101,7 +109,9 @@ def _compiler(run: Mapping[str, Any]) -> Section | None:
             ("Quantized, but run in float", ", ".join(int8["quantized_but_float"]) or "none"),
             ("Bytes moved", size(int8["traffic_bytes"])), ("Engine", size(facts["engine_bytes"]))]  # fmt: skip
     float_rows = tuple((name, _reason(name, kept)) for name in int8["not_int8"])
-    text = Text(f"TensorRT-RTX {facts['version']} for {facts['target']}, what is not INT8 in {facts['precision'].upper()}.")
+    text = Text(
+        f"TensorRT-RTX {facts['version']} for {facts['target']}, what is not INT8 in {facts['precision'].upper()}."
+    )
     blocks: list[Block] = [text, Table(("", ""), tuple(rows))]
     if float_rows:
         blocks.append(Table(("Weighted layer in float", "Why"), float_rows))

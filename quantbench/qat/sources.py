@@ -22,7 +22,9 @@ PHOTOS = 16
 OnBatch = Callable[[int], None]
 
 
-def calibration_source(model: TorchModel, folder: Path | None, dataset: str | None, data: Path | None, most: int) -> tuple[Source, str]:
+def calibration_source(
+    model: TorchModel, folder: Path | None, dataset: str | None, data: Path | None, most: int
+) -> tuple[Source, str]:
     """Calibration images and, in words, which they are: the folder, the data set, the training images, or photos."""
     if folder is not None:
         return at_most(open_folder(folder, model.preprocess), most), str(folder)

@@ -61,7 +61,9 @@ def finetune_classifier(
         options.rate, momentum=options.momentum, nesterov=True,
     )  # fmt: skip
     total = max(options.epochs * steps, 1)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: 0.5 * (1 + math.cos(math.pi * min(s, total) / total)))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda s: 0.5 * (1 + math.cos(math.pi * min(s, total) / total))
+    )
     scaler = torch.amp.GradScaler(device.type, enabled=options.amp == "fp16" and device.type == "cuda")
     ema = copy.deepcopy(model).eval()
     history: list[float] = []

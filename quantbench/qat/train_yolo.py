@@ -4,11 +4,13 @@ The trainer gets the quantized model instead of a file, and callbacks for what q
 replaced: ultralytics pickles whole models, quantbench writes tensors that load with `weights_only=True`.
 """
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from quantbench.errors import QuantbenchError
@@ -82,6 +84,8 @@ def finetune_yolo(
         history.append({k: float(v) for k, v in trainer_.metrics.items()} | {"epoch": float(trainer_.epoch)})
 
     trainer.model = model
+    if dist.is_available() and dist.is_initialized():
+        trainer._setup_ddp = _bind_device(trainer)
     trainer.resume_training = _bind(resume, trainer)
     trainer.save_model = lambda: (fitted(trainer), save(trainer))[1]
     trainer.final_eval = _nothing
@@ -94,13 +98,20 @@ def finetune_yolo(
         trainer.add_callback("on_train_start", _distil_from(teacher, options.distill))
     if not (options.resume and _finished(weights / LAST, options.epochs)):
         trainer.train()
+    if dist.is_available() and dist.is_initialized():
+        dist.barrier()  # the first process writes the checkpoints that all read
     best = load_state(weights / BEST)
     if best is None:
         raise QuantbenchError(f"training left no checkpoint in {weights}")
     model.load_state_dict({k: v.to(next(model.parameters()).device) for k, v in best["ema"].items()})
     model.criterion = None  # type: ignore[assignment]
     last = load_state(weights / LAST) or {"history": history}
-    return {"epochs": options.epochs, "best_epoch": int(best["epoch"]), "started_at": started, "history": last["history"]}
+    return {
+        "epochs": options.epochs,
+        "best_epoch": int(best["epoch"]),
+        "started_at": started,
+        "history": last["history"],
+    }
 
 
 def _make_trainer(
@@ -141,6 +152,17 @@ def _finished(path: Path, epochs: int) -> bool:
 
 def _bind(function: Callable[[Any, Any], None], trainer: Any) -> Callable[[Any], None]:
     return lambda checkpoint: function(trainer, checkpoint)
+
+
+def _bind_device(trainer: Any) -> Callable[[], None]:
+    """In place of the trainer's own start of a process group: there is one already (torchrun, calibration)."""
+
+    def setup() -> None:
+        index = int(os.environ["LOCAL_RANK"])
+        torch.cuda.set_device(index)
+        trainer.device = torch.device("cuda", index)
+
+    return setup
 
 
 def _nothing() -> None:

@@ -43,7 +43,9 @@ def _stored_model(loaded: Any) -> Any:
 
 
 def _is_model(value: Any) -> bool:
-    return isinstance(value, nn.Module) and hasattr(value, "yaml") and isinstance(getattr(value, "model", None), nn.Module)
+    return (
+        isinstance(value, nn.Module) and hasattr(value, "yaml") and isinstance(getattr(value, "model", None), nn.Module)
+    )
 
 
 def head(model: nn.Module) -> nn.Module:
