@@ -1,6 +1,6 @@
 """The real Python bindings of TensorRT on a machine without it: wheels from the registry, stubs for native libraries.
 
-`tensorrt-cu12-bindings` and `tensorrt-cu13-bindings` hold the classes, enums and signatures, and import once three
+The bindings wheels of TensorRT 8.6, 10.16 and 11.4 hold the classes, enums and signatures, and import once three
 shared libraries stand in for NVIDIA's (nine C symbols, see `nm -D --undefined-only`). Nothing behind them runs. The
 wheels (about 2 MB each) are kept in ~/.cache/quantbench-tests, or in $QUANTBENCH_TEST_CACHE; the first run needs pip
 and a registry, every run a C compiler once.
@@ -16,14 +16,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-WHEELS = {10: "tensorrt-cu12-bindings==10.16.1.11", 11: "tensorrt-cu13-bindings==11.4.0.106"}
+WHEELS = {
+    8: "tensorrt-bindings==8.6.1",
+    10: "tensorrt-cu12-bindings==10.16.1.11",
+    11: "tensorrt-cu13-bindings==11.4.0.106",
+}
 REPOSITORY = Path(__file__).parents[1]
 
-_LIBRARIES = ("nvinfer", "nvinfer_plugin", "nvonnxparser")
+_LIBRARIES = ("nvinfer", "nvinfer_plugin", "nvonnxparser", "nvparsers")  # the last: 8 alone
 _SYMBOLS = (
     "createInferBuilder_INTERNAL", "createInferRefitter_INTERNAL", "createInferRuntime_INTERNAL",
     "createNvOnnxParserRefitter_INTERNAL", "createNvOnnxParser_INTERNAL", "getBuilderPluginRegistry",
     "getNvOnnxParserVersion", "getPluginRegistry", "initLibNvInferPlugins",
+    # Caffe and UFF parsers of TensorRT 8, mangled C++ names.
+    "_ZN11nvuffparser15createUffParserEv", "_ZN11nvuffparser8FieldMapC1EPKcPKvNS_9FieldTypeEi",
+    "_ZN14nvcaffeparser117createCaffeParserEv", "_ZN14nvcaffeparser123shutdownProtobufLibraryEv",
 )  # fmt: skip
 
 

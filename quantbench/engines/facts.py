@@ -22,8 +22,8 @@ class Facts:
 
 _TENSORRT = "pip install 'quantbench[tensorrt]' '{}' (it needs an NVIDIA GPU)"
 FACTS: Mapping[str, Facts] = {
-    TENSORRT10: Facts("TensorRT 10", False, True, False, _TENSORRT.format("tensorrt>=10,<11")),
-    TENSORRT11: Facts("TensorRT 11", True, False, False, _TENSORRT.format("tensorrt>=11")),
+    TENSORRT10: Facts("TensorRT", False, True, False, _TENSORRT.format("tensorrt>=10,<11")),
+    TENSORRT11: Facts("TensorRT", True, False, False, _TENSORRT.format("tensorrt>=11")),
     TENSORRT_RTX: Facts("TensorRT-RTX", True, False, True, "pip install tensorrt-rtx (x86-64 Linux or Windows)"),
     ONNXRUNTIME: Facts("onnxruntime", True, False, True, "pip install onnxruntime"),
 }

@@ -4,25 +4,42 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import onnx
+from google.protobuf.message import DecodeError
+
 from quantbench.errors import QuantbenchError
 
 
-def parser_error(model: Path, backend: str, parser: Any, logged: Sequence[str]) -> QuantbenchError:
+def parser_error(model: Path, title: str, parser: Any, logged: Sequence[str]) -> QuantbenchError:
     """Make the error of a failed parse from `parser.get_error(i)` (nvonnxparser's ParserError), else from the log."""
-    for index in range(parser.num_errors):
-        error = parser.get_error(index)
-        if not error.node_operator() and not error.node_name():
-            continue
-        where = f"node {error.node_name() or '#' + str(error.node())!s} ({error.node_operator() or 'unknown operator'})"
-        return QuantbenchError(f"{backend} cannot build {model}: {where}: {_one_line(error.desc())}")
-    said = [parser.get_error(i).desc() for i in range(parser.num_errors)] or list(logged)
-    return QuantbenchError(f"{backend} cannot read {model}: {_one_line(said[0] if said else 'no reason given')}")
+    errors = [parser.get_error(index) for index in range(parser.num_errors)]
+    for error in errors:
+        name, operator = _node(model, error)
+        if name or operator:
+            where = f"node {name or '#' + str(error.node())} ({operator or 'unknown operator'})"
+            return QuantbenchError(f"{title} cannot build {model}: {where}: {_one_line(error.desc())}")
+    said = [error.desc() for error in errors] or list(logged)
+    return QuantbenchError(f"{title} cannot read {model}: {_one_line(said[0] if said else 'no reason given')}")
 
 
-def build_error(model: Path, backend: str, logged: Sequence[str], log_file: Path | None) -> QuantbenchError:
+def build_error(model: Path, title: str, logged: Sequence[str], log_file: Path | None) -> QuantbenchError:
     """Make the error of a failed build from the first error line logged."""
     tail = f"; the whole log is in {log_file}" if log_file else ""
-    return QuantbenchError(f"{backend} cannot build {model}: {_one_line(logged[0] if logged else 'no reason')}{tail}")
+    reason = _one_line(logged[0]) if logged else "no reason given"
+    return QuantbenchError(f"{title} cannot build {model}: {reason}{tail}")
+
+
+def _node(model: Path, error: Any) -> tuple[str, str]:
+    """Name and operator of the node at fault, "" where the parser does not know."""
+    if hasattr(error, "node_operator"):
+        return error.node_name(), error.node_operator()
+    # TensorRT 8 gives the node's number alone.
+    try:
+        nodes = onnx.load(str(model), load_external_data=False).graph.node
+    except (OSError, DecodeError):
+        return "", ""
+    index = error.node()
+    return (nodes[index].name, nodes[index].op_type) if 0 <= index < len(nodes) else ("", "")
 
 
 def _one_line(text: str, limit: int = 300) -> str:

@@ -16,9 +16,9 @@ def refuse_lacking(options: BuildOptions, backend: str, version: str, *, gpu: bo
     for option in asked(options):
         instead = LACKS.get(option, {}).get(backend)
         if instead is not None:
-            raise QuantbenchError(f"{title} ({version}) has no {option}: {instead}")
+            raise QuantbenchError(f"{title} {version} has no {option}: {instead}")
         if not gpu and backend in NEEDS_GPU.get(option, ()):
-            raise QuantbenchError(f"{title} ({version}) needs an NVIDIA GPU for {option}; leave it out on this machine")
+            raise QuantbenchError(f"{title} {version} needs an NVIDIA GPU for {option}; leave it out on this machine")
     if options.gpu_fallback and options.dla_core is None:
         raise QuantbenchError("--gpu-fallback goes with --dla-core; give both or neither")
     if options.precision_constraints != "none" and not options.layer_precisions:

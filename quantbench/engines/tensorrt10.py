@@ -33,16 +33,18 @@ def build(trt: Any, model: Path, options: BuildOptions, device: Device) -> Build
     Raises QuantbenchError where the parser or the builder refuses it (the line names node and operator).
     """
     started = time.monotonic()
+    title = f"TensorRT {trt.__version__}"
     header = f"quantbench.build [TensorRT v{trt.__version__}] # {model}"
     creation = trt.NetworkDefinitionCreationFlag
     with BuildLog(header, options.log_file) as log:
         logger = common.make_logger(trt, log)
         builder = trt.Builder(logger)
-        kind = creation.STRONGLY_TYPED if options.strongly_typed else creation.EXPLICIT_BATCH
+        wanted = "STRONGLY_TYPED" if options.strongly_typed else "EXPLICIT_BATCH"
+        kind = common.member(creation, wanted, "network flag", title)
         network = builder.create_network(1 << int(kind))
-        common.parse(trt, network, logger, model, BACKEND, log)
+        common.parse(trt, network, logger, model, title, log)
         config = builder.create_builder_config()
-        common.configure(trt, config, options, f"TensorRT {trt.__version__}")
+        common.configure(trt, config, options, title)
         if options.timing_cache is not None:
             common.use_timing_cache(config, options.timing_cache)
         profiles, notes = common.add_profiles(builder, network, config, options)
@@ -50,7 +52,7 @@ def build(trt: Any, model: Path, options: BuildOptions, device: Device) -> Build
             notes += _precisions(trt, builder, network, config, options, profiles, device)
         plan = builder.build_serialized_network(network, config)
         if plan is None:
-            raise build_error(model, BACKEND, log.errors, options.log_file)
+            raise build_error(model, title, log.errors, options.log_file)
         if options.timing_cache is not None:
             common.keep_timing_cache(config, options.timing_cache)
         return BuildResult(
@@ -78,10 +80,12 @@ def _precisions(
     calibrated = options.ranges is not None or isinstance(options.calibrator, Calibrator)
     if "best" in options.precisions and (explicit or calibrated):
         flags.append("INT8")
-    for flag in flags:
-        config.set_flag(trt.BuilderFlag.__members__[flag])
+    if "best" in options.precisions:  # all that this version has: BF16 came with 9
+        flags = [flag for flag in flags if flag in trt.BuilderFlag.__members__]
     if options.precision_constraints != "none":
-        config.set_flag(trt.BuilderFlag.__members__[CONSTRAINT_FLAGS[options.precision_constraints]])
+        flags.append(CONSTRAINT_FLAGS[options.precision_constraints])
+    for flag in flags:
+        config.set_flag(common.member(trt.BuilderFlag, flag, "builder flag", f"TensorRT {trt.__version__}"))
     _layer_precisions(trt, network, options.layer_precisions)
     if "INT8" not in flags or explicit:
         return ["Q/DQ in the model: ranges and calibrator are not used"] if explicit and calibrated else []

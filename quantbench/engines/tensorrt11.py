@@ -19,20 +19,21 @@ def build(trt: Any, model: Path, options: BuildOptions) -> BuildResult:
     Raises QuantbenchError where the parser or the builder refuses it (the line names node and operator).
     """
     started = time.monotonic()
+    title = f"TensorRT {trt.__version__}"
     header = f"quantbench.build [TensorRT v{trt.__version__}] # {model}"
     with BuildLog(header, options.log_file) as log:
         logger = common.make_logger(trt, log)
         builder = trt.Builder(logger)
         network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-        common.parse(trt, network, logger, model, BACKEND, log)
+        common.parse(trt, network, logger, model, title, log)
         config = builder.create_builder_config()
-        common.configure(trt, config, options, f"TensorRT {trt.__version__}")
+        common.configure(trt, config, options, title)
         if options.timing_cache is not None:
             common.use_timing_cache(config, options.timing_cache)
         _, notes = common.add_profiles(builder, network, config, options)
         plan = builder.build_serialized_network(network, config)
         if plan is None:
-            raise build_error(model, BACKEND, log.errors, options.log_file)
+            raise build_error(model, title, log.errors, options.log_file)
         if options.timing_cache is not None:
             common.keep_timing_cache(config, options.timing_cache)
         return BuildResult(

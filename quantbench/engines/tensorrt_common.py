@@ -26,33 +26,33 @@ def make_logger(trt: Any, log: BuildLog) -> Any:
     return type("Logger", (trt.ILogger,), {"__init__": start, "log": write})()
 
 
-def parse(trt: Any, network: Any, logger: Any, model: Path, backend: str, log: BuildLog) -> None:
+def parse(trt: Any, network: Any, logger: Any, model: Path, title: str, log: BuildLog) -> None:
     """Fill `network` from the ONNX file; raises QuantbenchError naming node and operator where that fails."""
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(model)):
-        raise parser_error(model, backend, parser, log.errors)
+        raise parser_error(model, title, parser, log.errors)
     if network.num_outputs == 0:
         raise QuantbenchError(f"{model} is not an ONNX model: it holds no graph with outputs")
 
 
-def configure(trt: Any, config: Any, options: BuildOptions, version: str) -> None:
+def configure(trt: Any, config: Any, options: BuildOptions, title: str) -> None:
     """Everything that all families spell alike. Raises QuantbenchError for names that this version does not know."""
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     for option, flag in FLAGS.items():
         if getattr(options, option):
-            config.set_flag(member(trt.BuilderFlag, flag, "builder flag", version))
+            config.set_flag(member(trt.BuilderFlag, flag, "builder flag", title))
     if "fp32" in options.precisions and not options.precisions & {"tf32", "best"}:
         config.clear_flag(trt.BuilderFlag.TF32)
     for name, size in options.pools.items():
-        pool = member(trt.MemoryPoolType, name, "memory pool", version)
+        pool = member(trt.MemoryPoolType, name, "memory pool", title)
         config.set_memory_pool_limit(pool, size)
     if options.optimization_level is not None:
         config.builder_optimization_level = options.optimization_level
     if options.hardware_compatible:
-        level = member(trt.HardwareCompatibilityLevel, options.hardware_compatible, "compatibility level", version)
+        level = member(trt.HardwareCompatibilityLevel, options.hardware_compatible, "compatibility level", title)
         config.hardware_compatibility_level = level
     if options.tactic_sources:
-        config.set_tactic_sources(_tactic_sources(trt, config.get_tactic_sources(), options.tactic_sources, version))
+        config.set_tactic_sources(_tactic_sources(trt, config.get_tactic_sources(), options.tactic_sources, title))
     if options.dla_core is not None:
         config.default_device_type = trt.DeviceType.DLA
         config.DLA_core = options.dla_core

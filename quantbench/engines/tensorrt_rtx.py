@@ -28,19 +28,20 @@ def build(model: Path, options: BuildOptions) -> BuildResult:
     trt = load()
     targets = options.targets or DEFAULT_TARGETS
     started = time.monotonic()
+    title = f"TensorRT-RTX {trt.__version__}"
     header = f"quantbench.build [TensorRT-RTX v{trt.__version__}] # {model} {','.join(targets)}"
     with BuildLog(header, options.log_file) as log:
         logger = common.make_logger(trt, log)
         builder = trt.Builder(logger)
         network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-        common.parse(trt, network, logger, model, BACKEND, log)
+        common.parse(trt, network, logger, model, title, log)
         config = builder.create_builder_config()
-        common.configure(trt, config, options, f"TensorRT-RTX {trt.__version__}")
+        common.configure(trt, config, options, title)
         _set_targets(trt, config, targets)
         _, notes = common.add_profiles(builder, network, config, options)
         plan = builder.build_serialized_network(network, config)
         if plan is None:
-            raise build_error(model, BACKEND, log.errors, options.log_file)
+            raise build_error(model, title, log.errors, options.log_file)
         return BuildResult(
             engine=bytes(memoryview(plan)),
             backend=BACKEND,

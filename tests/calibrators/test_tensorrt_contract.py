@@ -72,6 +72,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.parametrize("major", [8, 10])
 @pytest.mark.parametrize(
     ("name", "base", "algorithm"),
     [
@@ -82,8 +83,8 @@ print(json.dumps({
         ("percentile", "IInt8EntropyCalibrator2", "ENTROPY_CALIBRATION_2"),
     ],
 )
-def test_true_subclass_hands_over_the_data(name: str, base: str, algorithm: str, tmp_path: Path) -> None:
-    got = run_with_bindings(10, _PRELUDE + _FEED, name, str(tmp_path / "calibration.cache"))
+def test_true_subclass_hands_over_the_data(name: str, base: str, algorithm: str, major: int, tmp_path: Path) -> None:
+    got = run_with_bindings(major, _PRELUDE + _FEED, name, str(tmp_path / "calibration.cache"))
     assert got["is"]
     assert got["bases"][1:3] == [base, "IInt8Calibrator"]
     assert (got["algorithm"], got["native"]) == (algorithm, algorithm)

@@ -63,9 +63,9 @@ class Contract:
             good = isinstance(value, int | float)
         elif type_name in ("str", "bool"):
             good = isinstance(value, {"str": str, "bool": bool}[type_name])
-        elif type_name == "typing_extensions.Buffer":
+        elif type_name in ("typing_extensions.Buffer", "buffer"):
             good = isinstance(value, bytes | bytearray | memoryview)
-        elif type_name.startswith(("list", "collections.abc", "typing", "object")):
+        elif type_name.startswith(("list", "collections.abc", "typing", "object", "List")):
             good = True
         else:
             raise AssertionError(f"{where}: unknown parameter type {type_name!r}")
@@ -101,7 +101,8 @@ class Replica:
         contract: Contract = object.__getattribute__(self, "_contract")
         cls = object.__getattribute__(self, "_cls")
         key = _owner(cls, name)
-        assert key is not None, f"{cls.__name__} has no {name}"
+        if key is None:
+            raise AttributeError(f"{cls.__name__} has no {name}")
         contract.used.add(key)
         member = getattr(cls, name)
         if isinstance(member, property):
@@ -128,7 +129,8 @@ class _Module:
 
     def __getattr__(self, name: str) -> Any:
         contract = self._contract
-        assert hasattr(contract.trt, name), f"tensorrt has no {name}"
+        if not hasattr(contract.trt, name):
+            raise AttributeError(f"tensorrt has no {name}")
         contract.used.add(name)
         real = getattr(contract.trt, name)
         if name not in _CREATED:

@@ -85,7 +85,7 @@ def test_each_row_of_the_table_refuses_in_one_line(option: str, backend: str) ->
     with pytest.raises(QuantbenchError) as caught:
         refuse_lacking(options, backend, "9.9.9", gpu=True)
     message = str(caught.value)
-    assert message.startswith(f"{FACTS[backend].title} (9.9.9) has no {option}: ")
+    assert message.startswith(f"{FACTS[backend].title} 9.9.9 has no {option}: ")
     assert "\n" not in message
     assert LACKS[option][backend] in message
 

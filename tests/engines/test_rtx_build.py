@@ -73,7 +73,7 @@ def test_external_data_is_found_beside_the_model(tmp_path: Path) -> None:
     assert (tmp_path / "m.data").stat().st_size > 1000
     assert tensorrt_rtx.build(path, SM).engine
     (tmp_path / "m.data").unlink()
-    with pytest.raises(QuantbenchError, match="tensorrt-rtx cannot"):
+    with pytest.raises(QuantbenchError, match="TensorRT-RTX 1"):
         tensorrt_rtx.build(path, SM)
 
 
