@@ -2,9 +2,9 @@
 
     quantbench ptq model.onnx --calib-dir imgs/ --calibrator my_calibrator.py:Percentile
 
-A rule of your own runs in quantbench. TensorRT 10 and older always compute thresholds themselves, so there it reaches
-the engine through the calibration cache, which TensorRT reads instead of calibrating. For data of your own override
-`get_batch` (host arrays, one an input, None at the end) and `restart` as well.
+A rule of your own runs in quantbench. TensorRT 10 and older always compute thresholds themselves, so there quantbench
+calibrates and hands over dynamic ranges (or the calibration cache, which TensorRT reads instead of calibrating). For
+data of your own override `get_batch` (host arrays, one an input, None at the end) and `restart` as well.
 """
 
 from quantbench.calibration.histogram import Histogram

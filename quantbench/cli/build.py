@@ -38,7 +38,9 @@ def build(
         None, "--strongly-typed/--weakly-typed", help="Types from the ONNX alone. [default: what the version wants]"
     ),
     ranges: Path = typer.Option(None, help="INT8 ranges: ranges.json of a run, or a calibration cache."),
-    calibrator: str = typer.Option("entropy2", help="Calibrator for --calib-dir: a name or file.py:Class."),
+    calibrator: str = typer.Option(
+        "entropy2", help="Calibrator: a name, or file.py:Class, which may bring its own data."
+    ),
     calib_dir: Path = typer.Option(None, help="Calibration images or .npy/.npz, for INT8 of a model without Q/DQ."),
     calib_batch: int = typer.Option(8, help="Images a calibration batch."),
     preprocess: str = typer.Option(None, help="Preset for --calib-dir: imagenet, efficientnet-lite, yolo."),
@@ -83,7 +85,7 @@ def build(
         layer_precisions=layer_precisions(layer_precision or []),
         precision_constraints=precision_constraints,
         ranges=read_ranges(ranges) if ranges else None,
-        calibrator=calibrator_for(model, calibrator, calib_dir, calib_batch, preprocess) if calib_dir else None,
+        calibrator=calibrator_for(model, calibrator, calib_dir, calib_batch, preprocess),
         log_file=log or engine_path(model, out, backend).with_suffix(".build.log"),
     )
     result = build_engine(model, options, backend)

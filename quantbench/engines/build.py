@@ -8,7 +8,7 @@ from quantbench.engines import timing_cache
 from quantbench.engines.base import BuildOptions, BuildResult
 from quantbench.engines.discover import gpu_present, tensorrt_version
 from quantbench.engines.facts import FACTS, ONNXRUNTIME, TENSORRT10, TENSORRT11, TENSORRT_RTX
-from quantbench.engines.prepare import prepared
+from quantbench.engines.prepare import prepared, with_own_thresholds
 from quantbench.engines.refuse import refuse_lacking
 from quantbench.errors import QuantbenchError
 
@@ -33,7 +33,7 @@ def build_engine(model: Path, options: BuildOptions, backend: str = "auto") -> B
         file = timing_cache.cache_file(options.timing_cache, family, version, open_device().name)
         options = replace(options, timing_cache=file)
     if not FACTS[family].typed_by_model and not options.strongly_typed:
-        return _run(family, trt, model, options)
+        return _run(family, trt, model, with_own_thresholds(model, options))
     with prepared(model, options) as (ready, notes):
         result = _run(family, trt, ready, options)
     return replace(result, notes=(*notes, *result.notes))

@@ -66,11 +66,17 @@ def read_ranges(path: Path) -> Ranges:
     return read_cache(path).ranges
 
 
-def calibrator_for(model: Path, spec: str, folder: Path, batch: int, preprocess: str | None) -> Calibrator:
+def calibrator_for(
+    model: Path, spec: str, folder: Path | None, batch: int, preprocess: str | None
+) -> Calibrator | None:
     """The calibrator `spec` on the images of `folder`, preprocessed for the model's input.
 
-    Raises QuantbenchError where the folder has no images or the model takes no image.
+    Without a folder: the class on its own data where it overrides `get_batch`, else None. Raises QuantbenchError
+    where the folder has no images or the model takes no image.
     """
+    found = load_calibrator(spec)
+    if folder is None:
+        return found() if found.get_batch is not Calibrator.get_batch else None
     from quantbench.graph.load import load_model
     from quantbench.ptq.model_input import fitting_preprocess, image_input
     from quantbench.ptq.sources import feeds, folder_source
@@ -79,7 +85,7 @@ def calibrator_for(model: Path, spec: str, folder: Path, batch: int, preprocess:
     image = image_input(loaded, str(model))
     chosen, _ = fitting_preprocess(preprocess, image)
     source = folder_source(folder, chosen)
-    return load_calibrator(spec)(lambda: feeds(source, image.name, batch), batch)
+    return found(lambda: feeds(source, image.name, batch), batch)
 
 
 def default_timing_cache(backend: str) -> Path | None:

@@ -3,6 +3,7 @@
 import contextlib
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -14,9 +15,17 @@ from quantbench.errors import QuantbenchError
 from quantbench.graph.load import load_model
 from quantbench.graph.onnx_view import view_of
 from quantbench.graph.to_fp16 import to_bf16, to_fp16
+from quantbench.ptq.tensors import calibrated_tensors
 from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.place import place
 
+# What TensorRT's own calibrators compute, as quantbench calls it.
+_TENSORRT_METHODS = {
+    "ENTROPY_CALIBRATION_2": "entropy",
+    "ENTROPY_CALIBRATION": "entropy",
+    "MINMAX_CALIBRATION": "minmax",
+    "LEGACY_CALIBRATION": "legacy",
+}
 _HALF = {"fp16", "bf16", "best"}
 _ONE_MESSAGE = 1_900_000_000  # bytes; protobuf holds less than 2 GiB
 
@@ -66,6 +75,26 @@ def edit(model: onnx.ModelProto, options: BuildOptions, name: str) -> tuple[onnx
         model = to_fp16(model)
         notes.append("FP16: float parts cast in the ONNX")
     return model, tuple(notes)
+
+
+def with_own_thresholds(model: Path, options: BuildOptions) -> BuildOptions:
+    """Ranges in place of a calibrator whose rule TensorRT 10 and older do not know; else `options` as they are.
+
+    TensorRT computes thresholds itself, by its calibrator's algorithm. A class with a `threshold` or `method` of its
+    own (percentile, mse) is therefore run by quantbench, and TensorRT gets dynamic ranges.
+    """
+    calibrator = options.calibrator
+    if options.ranges is not None or not isinstance(calibrator, Calibrator):
+        return options
+    own_rule = type(calibrator).threshold is not Calibrator.threshold
+    if not own_rule and calibrator.method == _TENSORRT_METHODS[calibrator.get_algorithm()]:
+        return options
+    loaded = load_model(model)
+    if has_qdq(loaded):
+        return options
+    view = view_of(loaded)
+    ranges = calibrate_with(loaded, calibrator, calibrated_tensors(view, place(view)))
+    return replace(options, ranges=ranges, calibrator=None)
 
 
 def has_qdq(model: onnx.ModelProto) -> bool:

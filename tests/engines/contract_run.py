@@ -22,6 +22,7 @@ from quantbench.engines import (
     tensorrt_bench,
     tensorrt_calibrator,
     tensorrt_common,
+    tensorrt_layers,
     tensorrt_profile,
     tensorrt_session,
 )
@@ -185,6 +186,7 @@ def run() -> dict[str, Any]:
     options = tensorrt_bench.BenchOptions(warm_up_seconds=0, seconds=0, least_calls=4, streams=2, cuda_graph=True)
     timings = tensorrt_bench.bench(loaded, feed, options).to_json()
     tensorrt_profile.profile(loaded, feed, calls=2, warm_up=1)
+    tensorrt_layers.layer_information(loaded)
     return {"used": contract.used, "calls": contract.calls, "outputs": {k: v.shape for k, v in outputs.items()},
             "timings": timings}  # fmt: skip
 
@@ -192,7 +194,7 @@ def run() -> dict[str, Any]:
 def named_in_source() -> dict[str, list[str]]:
     """Members that the source names: `trt.A.B` chains, and any attribute that some class of the bindings has."""
     adapter = tensorrt11 if MAJOR >= 11 else tensorrt10
-    modules = [adapter, tensorrt_common, tensorrt_session, tensorrt_profile]
+    modules = [adapter, tensorrt_common, tensorrt_session, tensorrt_profile, tensorrt_layers]
     if MAJOR < 11:
         modules.append(tensorrt_calibrator)
     chains: set[str] = set()

@@ -12,7 +12,7 @@ from typing import Any
 
 _CLASS = re.compile(r"^(?:\w+\.)*tensorrt(?:_bindings)?\.(?:tensorrt\.)?(\w+)$")
 # Classes that pybind11 met before they were bound keep their C++ name in docstrings.
-_CPP_NAMES = {"nvonnxparser::IParserError": "ParserError"}
+_CPP_NAMES = {"nvonnxparser::IParserError": "ParserError", "nvinfer1::IEngineInspector": "EngineInspector"}
 _CREATED = ("Builder", "OnnxParser", "Runtime")
 
 

@@ -109,6 +109,7 @@ def test_engine_runs_with_bound_buffers_and_profile(contract: tuple[int, dict[st
     assert {name for name, _ in _calls(run, "IExecutionContext.set_tensor_address")} == {"x", "y"}
     assert {handle for (handle,) in _calls(run, "IExecutionContext.execute_async_v3")} == {"7"}
     assert len(_calls(run, "IExecutionContext.profiler")) == 1
+    assert _calls(run, "EngineInspector.get_engine_information") == [["JSON"]]
     assert run["timings"]["calls"] == 4
     assert run["timings"]["latency"]["median"] == 3.0, "three parts of one tick each on the fixture's clock"
 

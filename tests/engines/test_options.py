@@ -1,17 +1,22 @@
 """Shapes, text options, refusals: everything that is decided before a build starts."""
 
 import contextlib
+import json
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from quantbench.calibration.ranges import Ranges, TensorRange
+from quantbench.calibrator import load_calibrator
 from quantbench.engines.base import PRECISIONS, BuildOptions
-from quantbench.engines.build_arguments import layer_precisions, pools, precisions, read_ranges
+from quantbench.engines.build_arguments import calibrator_for, layer_precisions, pools, precisions, read_ranges
 from quantbench.engines.facts import FACTS, LACKS, TENSORRT10, TENSORRT11, TENSORRT_RTX
-from quantbench.engines.prepare import edit, has_qdq
+from quantbench.engines.prepare import edit, has_qdq, with_own_thresholds
 from quantbench.engines.refuse import asked, refuse_lacking
 from quantbench.engines.shapes import Profile, complete_profiles, parse_profile
 from quantbench.errors import QuantbenchError
@@ -123,8 +128,6 @@ def test_text_options() -> None:
 
 
 def test_ranges_from_json_and_from_a_cache(tmp_path: Path, artefacts: Path) -> None:
-    import json
-
     file = tmp_path / "ranges.json"
     file.write_text(json.dumps(Ranges({"x": TensorRange(2.5, "mse")}).to_json()))
     assert read_ranges(file)["x"].amax == 2.5
@@ -150,3 +153,43 @@ def test_int8_request_places_qdq_and_fp16_casts() -> None:
     best, notes = edit(model, BuildOptions(precisions=frozenset({"best"})), "m")
     assert not has_qdq(best)
     assert notes == ("FP16: float parts cast in the ONNX",)
+
+
+def _batches() -> Iterator[dict[str, np.ndarray]]:
+    yield {"x": np.random.default_rng(0).standard_normal((2, 3, 16, 16)).astype(np.float32)}
+
+
+def test_own_thresholds_reach_tensorrt_10_as_ranges(tmp_path: Path) -> None:
+    """TensorRT runs its own algorithms itself; percentile is none of them."""
+    model = tmp_path / "m.onnx"
+    onnx.save(conv_net(), str(model))
+    for name in ("entropy2", "entropy", "minmax", "legacy"):
+        options = BuildOptions(calibrator=load_calibrator(name)(_batches, 2))
+        assert with_own_thresholds(model, options) is options
+    changed = with_own_thresholds(model, BuildOptions(calibrator=load_calibrator("percentile")(_batches, 2)))
+    assert changed.calibrator is None
+    assert changed.ranges is not None
+    assert {"x", "r0", "r1", "r2"} <= set(changed.ranges)
+    onnx.save(edit(conv_net(), BuildOptions(precisions=frozenset({"int8"}), ranges=changed.ranges), "m")[0], str(model))
+    explicit = BuildOptions(calibrator=load_calibrator("percentile")(_batches, 2))
+    assert with_own_thresholds(model, explicit) is explicit
+
+
+def test_a_calibrator_may_bring_its_own_data(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import numpy as np\n"
+        "from quantbench.calibrator import Calibrator\n"
+        "class Mine(Calibrator):\n"
+        "    def restart(self):\n"
+        "        self.left = 2\n"
+        "    def get_batch(self, names):\n"
+        "        self.left -= 1\n"
+        "        return [np.ones((2, 3, 16, 16), np.float32)] if self.left >= 0 else None\n"
+    )
+    own = calibrator_for(tmp_path / "m.onnx", f"{file}:Mine", None, 8, None)
+    assert own is not None
+    changed, notes = edit(conv_net(), BuildOptions(precisions=frozenset({"int8"}), calibrator=own), "m")
+    assert has_qdq(changed)
+    assert notes[0].startswith("INT8: quantbench placed Q/DQ on")
+    assert calibrator_for(tmp_path / "m.onnx", "entropy2", None, 8, None) is None
