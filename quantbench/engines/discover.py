@@ -36,8 +36,8 @@ def gpu_present() -> bool:
 
 
 def tensorrt_version() -> str:
-    """Version of the installed `tensorrt` package, "" where there is none."""
-    return _version(*_TENSORRT_WHEELS) if _has("tensorrt") else ""
+    """Version of the installed `tensorrt` package, "" where there is none, "unknown" where it does not say."""
+    return (_version(*_TENSORRT_WHEELS) or "unknown") if _has("tensorrt") else ""
 
 
 def _onnxruntime() -> Availability:
@@ -103,7 +103,8 @@ def _has(module: str) -> bool:
 def _version(*packages: str) -> str:
     for package in packages:
         try:
-            return importlib.metadata.version(package)
+            # Broken metadata has no version, whatever the annotation says.
+            return importlib.metadata.version(package) or "unknown"
         except importlib.metadata.PackageNotFoundError:
             continue
     return ""

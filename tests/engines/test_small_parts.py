@@ -1,6 +1,9 @@
 """Statistics, timing caches, profiles, discovery, the onnxruntime backend, the commands."""
 
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -168,6 +171,36 @@ def test_doctor_tells_what_is_here_and_what_to_do(cli, monkeypatch: pytest.Monke
     assert code == 0
     assert "tensorrt11: no" in out
     assert "get it: pip install" in out
+
+
+@pytest.mark.parametrize(
+    ("metadata", "ten", "eleven"),
+    [
+        ("Name: tensorrt\nVersion: 10.16.1.11\n", "10.16.1.11", ""),
+        ("Name: tensorrt\nVersion: 11.4.0.106\n", "", "11.4.0.106"),
+        ("Name: tensorrt\n", "unknown", ""),
+        (None, "unknown", ""),
+    ],
+)
+def test_doctor_finds_an_installed_tensorrt(metadata: str | None, ten: str, eleven: str, tmp_path: Path) -> None:
+    """A package that would fail on import is found all the same, and one without a GPU is no use."""
+    (tmp_path / "tensorrt").mkdir()
+    (tmp_path / "tensorrt" / "__init__.py").write_text("raise ImportError('libnvinfer.so')\n")
+    if metadata is not None:
+        (tmp_path / "tensorrt-1.dist-info").mkdir()
+        (tmp_path / "tensorrt-1.dist-info" / "METADATA").write_text(metadata)
+    environment = os.environ | {"PYTHONPATH": str(tmp_path), "CUDA_VISIBLE_DEVICES": "-1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "quantbench", "doctor", "--json"],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = {b["name"]: b for b in json.loads(done.stdout)["backends"]}
+    assert (found["tensorrt10"]["version"], found["tensorrt11"]["version"]) == (ten, eleven)
+    assert not found["tensorrt10"]["available"]
+    assert not found["tensorrt11"]["available"]
+    there = found["tensorrt10" if ten else "tensorrt11"]
+    assert there["detail"] == "installed, but there is no NVIDIA GPU"
 
 
 def test_build_command_leaves_engine_log_and_layers(cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
