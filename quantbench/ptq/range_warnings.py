@@ -1,0 +1,24 @@
+"""Ranges that a user should look at: thresholds that clip much, tensors that never moved."""
+
+from quantbench.calibration.ranges import Ranges
+
+_MUCH = 0.01
+
+
+def range_warnings(ranges: Ranges) -> list[str]:
+    """One sentence a tensor, those that clip most first."""
+    found: list[tuple[float, str]] = []
+    for name in ranges:
+        tensor = ranges[name]
+        clipped, observed = float(tensor.histogram.get("share_clipped", 0)), tensor.histogram.get("observed_max")
+        if tensor.amax == 0:
+            found.append((1.0, f"{name} was zero in every calibration image"))
+        elif clipped > _MUCH and observed:
+            found.append(
+                (
+                    clipped,
+                    f"{tensor.method} clips {100 * clipped:.1f} % of {name} (threshold {tensor.amax / observed:.2f} of "
+                    f"its maximum); try --calibrator mse or minmax",
+                )
+            )
+    return [text for _, text in sorted(found, reverse=True)]
