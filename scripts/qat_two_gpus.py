@@ -9,14 +9,13 @@ first whole epoch, resumes it, and reports at which epoch it went on.
 
 import argparse
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -101,12 +100,16 @@ def kill_and_resume(given: argparse.Namespace) -> dict[str, Any]:
     command = [*launch, __file__, "train", str(given.out), "--weights", str(given.weights), "--scenes",
                str(given.scenes), "--epochs", str(given.epochs), "--batch", str(given.batch), "--workers",
                str(given.workers), "--calibration", str(given.calibration)]  # fmt: skip
-    first = subprocess.Popen(command, start_new_session=True)
+    first = subprocess.Popen(command)
     while not state.exists() and first.poll() is None:
         time.sleep(0.2)
     time.sleep(given.delay)
-    os.killpg(first.pid, signal.SIGKILL)
+    # torchrun gives every worker a session of its own, so each process is killed by its number.
+    launcher = psutil.Process(first.pid)
+    for process in (launcher, *launcher.children(recursive=True)):
+        process.kill()
     first.wait()
+    time.sleep(2.0)
     saved = torch.load(state, weights_only=True, map_location="cpu")["epoch"] + 1
     subprocess.run([*command, "--resume"], check=True)
     finished = json.loads((given.out / "train.json").read_text(encoding="utf-8"))

@@ -7,6 +7,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from quantbench.graph.normalise import normalise
+from quantbench.qat.fuse_pads import fuse_pads
 from quantbench.qdq.weights import quantize_weight
 
 _QDQ = ("QuantizeLinear", "DequantizeLinear")
@@ -23,6 +24,7 @@ def clean(model: onnx.ModelProto, *, int8_weights: bool = False) -> onnx.ModelPr
     graph = gs.import_onnx(normalise(model))
     graph.fold_constants(fold_shapes=True, error_ok=True)
     _drop_identities(graph)
+    fuse_pads(graph)
     _merge_pairs(graph)
     graph.cleanup()
     if int8_weights:
@@ -55,7 +57,7 @@ def _name_by_scope(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _drop_identities(graph: gs.Graph) -> None:
     for node in list(graph.nodes):
-        if node.op != "Identity" or node.outputs[0] in graph.outputs:
+        if node.op != "Identity" or not node.outputs or node.outputs[0] in graph.outputs:
             continue
         source, copied = node.inputs[0], node.outputs[0]
         for reader in list(copied.outputs):

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from quantbench.qat.quantizer import WeightQuantizer
+from quantbench.qat.quantizer import SMALLEST_SCALE, WeightQuantizer
 
 
 @torch.no_grad()
@@ -44,7 +44,8 @@ def _scale(conv: nn.Module, factor: Tensor, offset: Tensor) -> None:
     quantizer = getattr(conv, "_weight_quantizer", None)
     if isinstance(quantizer, WeightQuantizer):
         if quantizer.axis is not None and quantizer.scale.numel() == factor.numel():
-            quantizer.scale.mul_(factor.abs())
+            dead = weight.abs().amax([i for i in range(weight.dim()) if i != quantizer.axis]) == 0
+            quantizer.scale.mul_(factor.abs()).masked_fill_(dead, SMALLEST_SCALE)
         else:
             quantizer.follow(weight)
     bias = conv.bias

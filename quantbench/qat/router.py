@@ -54,8 +54,9 @@ class SiteRouter:
 
     def attach(self, module: nn.Module) -> None:
         """Put the hooks on `module` and on the children that its forward may call."""
-        module.register_forward_pre_hook(self.enter, prepend=True)
-        module.register_forward_hook(self.leave, always_call=True)
+        # A child may have a router too: the parent's mode must go before the child's comes, and return after it went.
+        module.register_forward_pre_hook(self.enter)
+        module.register_forward_hook(self.leave, prepend=True, always_call=True)
         for child in _callees(module):
             child.register_forward_pre_hook(self.enter_child, prepend=True)
             child.register_forward_hook(self.leave_child, always_call=True)
