@@ -23,6 +23,8 @@ from quantbench.errors import QuantbenchError
 _MODULE_PREFIXES = ("torch.nn.modules.", "ultralytics.nn.modules.", "timm.layers.", "timm.models.")
 _MODULE_NAMES = ("ultralytics.nn.tasks", "torchvision.models.resnet", "torchvision.models.mobilenetv2")
 # Plain data holders with neither constructor side effects nor hooks.
+_GETATTR = frozenset({"builtins.getattr", "__builtin__.getattr"})
+_FORWARDS = frozenset({"forward", "forward_fuse", "forward_split"})
 _PLAIN = frozenset({"ultralytics.utils.IterableSimpleNamespace", "types.SimpleNamespace"})
 
 
@@ -71,9 +73,17 @@ def wanted_globals(path: Path) -> tuple[str, ...]:
     return tuple(sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(path))))
 
 
-def _shells(path: Path) -> dict[str, type]:
-    """A stand-in class for every global that `path` wants; QuantbenchError for the first that is not allowed."""
-    return {name: _shell(_resolve(name, path)) for name in wanted_globals(path)}
+def _shells(path: Path) -> dict[str, Any]:
+    """A stand-in for every global that `path` wants; QuantbenchError for the first that is not allowed."""
+    return {name: _method if name in _GETATTR else _shell(_resolve(name, path)) for name in wanted_globals(path)}
+
+
+def _method(owner: Any, name: Any) -> Any:
+    """What `getattr` may do in a checkpoint: name a forward method of a module. A fused ultralytics model stores
+    `forward` as its bound method `forward_fuse`, which pickles as a call of getattr."""
+    if not isinstance(owner, nn.Module) or name not in _FORWARDS:
+        raise pickle.UnpicklingError(f"Unsupported operand: it wants the attribute {str(name)[:40]!r} of an object")
+    return getattr(owner, name)
 
 
 def _resolve(name: str, path: Path) -> type:
