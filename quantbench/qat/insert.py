@@ -23,28 +23,28 @@ _CHANNEL_AXIS = {"conv": 0, "linear": 0, "deconv": 1, "matmul": -1}
 class QuantConv1d(nn.Conv1d):
     """nn.Conv1d with quantizers on input and weight."""
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's own name
+    def forward(self, input: Tensor) -> Tensor:
         return self._conv_forward(self._input_quantizer(input), self._weight_quantizer(self.weight), self.bias)
 
 
 class QuantConv2d(nn.Conv2d):
     """nn.Conv2d with quantizers on input and weight."""
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+    def forward(self, input: Tensor) -> Tensor:
         return self._conv_forward(self._input_quantizer(input), self._weight_quantizer(self.weight), self.bias)
 
 
 class QuantConv3d(nn.Conv3d):
     """nn.Conv3d with quantizers on input and weight."""
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+    def forward(self, input: Tensor) -> Tensor:
         return self._conv_forward(self._input_quantizer(input), self._weight_quantizer(self.weight), self.bias)
 
 
 class QuantLinear(nn.Linear):
     """nn.Linear with quantizers on input and weight."""
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+    def forward(self, input: Tensor) -> Tensor:
         return F.linear(self._input_quantizer(input), self._weight_quantizer(self.weight), self.bias)
 
 

@@ -18,7 +18,7 @@ from quantbench.qat.options import TrainOptions
 from quantbench.qat.quantizer import follow_weights
 from quantbench.qat.training_state import hold_batch_norms, load_state, save_state, start_epoch
 from quantbench.qat.vision import import_torchvision
-from quantbench.qat.yolo import task
+from quantbench.qat.yolo import head, task
 
 LAST, BEST = "last-state.pt", "best-state.pt"
 
@@ -36,6 +36,9 @@ def finetune_yolo(
     """
     import_torchvision()
     trainer = _make_trainer(model, data, image_size, out, options, device, extra or {})
+    has, wants = int(getattr(head(model), "nc", 0)), int(trainer.data["nc"])
+    if has != wants:
+        raise QuantbenchError(f"the model has {has} classes and {data} has {wants}; fine-tuning needs the same classes")
     history: list[dict[str, float]] = []
     weights = out / "weights"
     started = 0

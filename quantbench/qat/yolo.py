@@ -75,7 +75,7 @@ def output_names(model: nn.Module) -> tuple[str, ...]:
     return ("output0", "output1") if task(model) == "segment" else ("output0",)
 
 
-class exporting:  # noqa: N801 - reads as `with exporting(model):`
+class exporting:
     """While it lasts, the head returns what ultralytics exports: decoded boxes alone, no training outputs."""
 
     def __init__(self, model: nn.Module) -> None:

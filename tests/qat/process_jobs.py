@@ -1,0 +1,78 @@
+"""What the processes of test_processes.py do (started by torchrun, or alone)."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from quantbench.qat import distributed
+from quantbench.qat.calibrate import calibrate
+from quantbench.qat.insert import insert, plan_for
+from quantbench.qat.options import TrainOptions
+from quantbench.qat.trace import trace
+from quantbench.qat.train_classifier import finetune_classifier, shares
+from quantbench.qdq.options import PlacementOptions
+from tests.qat import networks
+
+
+def _data() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    y = torch.arange(96) % 10
+    x = torch.rand(96, 3, 32, 32, generator=generator) * 0.3
+    x[torch.arange(96), y % 3, 3 * (y // 3)] += 0.7  # the class shows as a bright line
+    return x, y
+
+
+def _calibrated() -> tuple[nn.Module, dict[str, object]]:
+    model = networks.residual()
+    x, _ = _data()
+    traced = trace(model, x[:1])
+    insert(model, traced, plan_for(traced, PlacementOptions()))
+    batches = [x[i : i + 16] for i in range(0, 96, 16)]
+    if dist.is_initialized():
+        batches = batches[dist.get_rank() :: dist.get_world_size()]
+    return model, calibrate(model, lambda: batches, "entropy").to_json()
+
+
+def _train(out: Path, epochs: int, resume: bool) -> dict[str, object]:
+    model, _ = _calibrated()
+    x, y = _data()
+
+    def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        time.sleep(float(os.environ.get("QAT_SLOW", "0")))
+        for which in shares(96, 32, epoch, 0):
+            yield x[which], y[which]
+
+    def accuracy(module: nn.Module) -> float:
+        with torch.no_grad():
+            return float((module(x).argmax(1) == y).float().mean())
+
+    options = TrainOptions(epochs=epochs, batch=32, rate=0.01, resume=resume, patience=99)
+    result = finetune_classifier(model, batches, 3, accuracy, out / "training", options)
+    checksum = sum(float(p.detach().double().sum()) for p in model.parameters())
+    return {**result, "checksum": checksum}
+
+
+def main() -> None:
+    """ranges OUT.json, or train FOLDER EPOCHS [--resume]."""
+    torch.set_num_threads(1)
+    with distributed.process_group():
+        rank = dist.get_rank() if dist.is_initialized() else 0
+        if sys.argv[1] == "ranges":
+            data = _calibrated()[1]
+            path = Path(sys.argv[2])
+        else:
+            data = _train(Path(sys.argv[2]), int(sys.argv[3]), "--resume" in sys.argv)
+            path = Path(sys.argv[2]) / f"rank{rank}.json"
+        if rank == 0 or sys.argv[1] == "train":
+            path.write_text(json.dumps(data), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

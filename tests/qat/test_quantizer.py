@@ -1,0 +1,153 @@
+"""Fake quantizers: the values, the gradients, who shares what, and what survives copying, halving and saving."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from quantbench.calibration.histogram import add, empty
+from quantbench.calibration.ranges import Ranges, TensorRange
+from quantbench.errors import QuantbenchError
+from quantbench.qat.calibrate import apply_ranges, bins_of, calibrate
+from quantbench.qat.fold import fold_batch_norms
+from quantbench.qat.insert import insert, plan_for
+from quantbench.qat.quantizer import (
+    Mode,
+    SharedRange,
+    TensorQuantizer,
+    WeightQuantizer,
+    activation_quantizers,
+    lsq,
+    set_mode,
+)
+from quantbench.qat.trace import trace
+from quantbench.qdq.options import PlacementOptions
+from quantbench.qdq.weights import quantize_weight, weight_scale
+from tests.qat import networks
+
+
+def _quantized(learned: bool = False) -> tuple[torch.nn.Module, torch.Tensor]:
+    model = networks.residual()
+    x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    traced = trace(model, x)
+    insert(model, traced, plan_for(traced, PlacementOptions()), learned=learned)
+    calibrate(model, lambda: [x], "minmax")
+    return model, x
+
+
+def test_values_and_straight_through_gradients() -> None:
+    range_ = SharedRange()
+    range_.set_amax(1.27)
+    quantizer = TensorQuantizer("t", range_)
+    quantizer.mode = Mode.QUANTIZE
+    x = torch.tensor([0.004, 0.006, -5.0, 0.5, 9.0], requires_grad=True)
+    y = quantizer(x)
+    assert torch.allclose(y, torch.tensor([0.0, 0.01, -1.28, 0.5, 1.27]))
+    y.sum().backward()
+    assert x.grad.tolist() == [1.0, 1.0, 0.0, 1.0, 0.0]
+
+
+def test_weights_quantize_as_on_the_onnx_side() -> None:
+    weight = torch.randn(8, 3, 3, 3, generator=torch.Generator().manual_seed(0))
+    weight[2] = 0.0
+    quantizer = WeightQuantizer("w", weight, 0)
+    quantizer.mode = Mode.QUANTIZE
+    scale = weight_scale(weight.numpy(), 0)
+    expected = quantize_weight(weight.numpy(), scale, 0) * scale.reshape(-1, 1, 1, 1)
+    assert np.allclose(quantizer(weight).numpy(), expected, atol=1e-6)
+
+
+def test_lsq_gradient_of_the_scale() -> None:
+    """arXiv:1902.08153, eq. 3: inside the range round(v) - v, outside the bound, times 1 / sqrt(n * 127)."""
+    scale = torch.tensor(0.1, requires_grad=True)
+    x = torch.tensor([0.23, 50.0, -50.0], requires_grad=True)
+    lsq(x, scale).sum().backward()
+    expected = ((2 - 2.3) + 127 - 128) / (3 * 127) ** 0.5
+    assert scale.grad.item() == pytest.approx(expected, rel=1e-4)
+    assert x.grad.tolist() == [1.0, 0.0, 0.0]
+
+
+def test_float_keys_survive_and_off_changes_nothing() -> None:
+    model = networks.residual()
+    keys, x = set(model.state_dict()), torch.rand(1, 3, 32, 32)
+    before = model(x)
+    traced = trace(model, x)
+    insert(model, traced, plan_for(traced, PlacementOptions()))
+    assert keys < set(model.state_dict())
+    assert torch.equal(model(x), before)
+    names = [n for n, m in model.named_modules() if isinstance(m, TensorQuantizer | WeightQuantizer)]
+    assert all(n.endswith(("_input_quantizer", "_weight_quantizer")) for n in names)
+    assert {"stem.0._input_quantizer", "a._weight_quantizer", "pool._input_quantizer"} <= set(names)
+
+
+def test_one_quantizer_a_tensor_and_one_scale_a_concat() -> None:
+    model, x = _quantized()
+    assert model.a._input_quantizer is not model.c._input_quantizer
+    assert model.add_0_1_input_quantizer is model.a._input_quantizer  # the residual input is what conv a reads
+    assert model.c._input_quantizer.range is model.a._input_quantizer.range  # concat of the sum and the same input
+    assert model.c._input_quantizer.range is not model.b._input_quantizer.range
+
+
+def test_copies_pickles_and_half_keep_ranges() -> None:
+    model, x = _quantized()
+    expected = model(x)
+    assert not torch.equal(expected, networks.residual()(x))
+    assert torch.equal(copy.deepcopy(model)(x), expected)
+    assert torch.equal(pickle.loads(pickle.dumps(model))(x), expected)
+    scales = [q.range.scale.clone() for q in activation_quantizers(model).values()]
+    model.half().float()
+    assert all(
+        torch.equal(a, q.range.scale) for a, q in zip(scales, activation_quantizers(model).values(), strict=True)
+    )
+    other, _ = _quantized()
+    for quantizer in activation_quantizers(other).values():
+        quantizer.range.set_amax(9.0)
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other(x), model(x))
+
+
+def test_folding_changes_no_integer() -> None:
+    model, x = _quantized()
+    folded = copy.deepcopy(model)
+    weight, scale = model.stem[0].weight, model.stem[0]._weight_quantizer.scale
+    before = torch.round(weight / scale.view(-1, 1, 1, 1)).abs()
+    fold_batch_norms(folded, [("stem.0", "stem.1")])
+    conv = folded.stem[0]
+    after = torch.round(conv.weight / conv._weight_quantizer.scale.view(-1, 1, 1, 1)).abs()
+    assert (before != after).float().mean() < 1e-3  # ties may fall to either side
+    assert isinstance(folded.stem[1], torch.nn.Identity)
+    set_mode(model, Mode.OFF)
+    set_mode(folded, Mode.OFF)
+    assert torch.allclose(model(x), folded(x), atol=1e-5)
+
+
+def test_an_exception_inside_leaves_the_router_usable() -> None:
+    model, x = _quantized()
+    expected = model(x)
+    with pytest.raises(RuntimeError):
+        model(torch.rand(1, 5, 32, 32))
+    assert torch.equal(model(x), expected)
+
+
+def test_bins_are_those_of_the_calibration_package() -> None:
+    x = torch.randn(5000, generator=torch.Generator().manual_seed(0))
+    amax = float(x.abs().max())
+    theirs = empty(amax)
+    add(theirs, x.numpy())
+    assert np.array_equal(bins_of(x, amax).numpy(), theirs.counts)
+    assert bins_of(torch.zeros(7), 0.0)[0] == 7
+
+
+def test_faults_are_one_line() -> None:
+    model, x = _quantized()
+    traced = trace(networks.residual(), x)
+    with pytest.raises(QuantbenchError, match="quantizers already"):
+        insert(model, traced, plan_for(traced, PlacementOptions()))
+    with pytest.raises(QuantbenchError, match="no range for tensor input"):
+        apply_ranges(model, Ranges({"other": TensorRange(1.0)}))
+    with pytest.raises(QuantbenchError, match="no calibration images"):
+        calibrate(model, list, "minmax")
+    with pytest.raises(QuantbenchError, match="overflows"):
+        calibrate(model, lambda: [torch.full((1, 3, 32, 32), float("inf"))], "minmax")
