@@ -74,8 +74,9 @@ def modelopt(model: nn.Module, size: int, head_float: bool) -> nn.Module:
 
 def stepper(model: nn.Module, data: dict[str, Tensor], frozen: bool) -> Callable[[], None]:
     """One training step."""
-    model = model.to(memory_format=torch.channels_last)
-    model.criterion = None  # type: ignore[assignment]
+    loose: Any = model
+    loose.to(memory_format=torch.channels_last)
+    loose.criterion = None
     model.train()
     if frozen:
         hold_batch_norms(model)
@@ -132,7 +133,8 @@ def main() -> None:
     device = torch.device("cuda:0" if cuda else "cpu")
     torch.backends.cudnn.benchmark = True
     base = yolo_model(load_checkpoint(given.weights)).to(device)
-    base.args = DEFAULT_CFG  # type: ignore[assignment]
+    loose: Any = base
+    loose.args = DEFAULT_CFG
     data = targets(given.batch, given.size, device)
     models: dict[str, tuple[nn.Module, bool]] = {"float, norms train": (copy.deepcopy(base), False)}
     models["float, norms frozen"] = (copy.deepcopy(base), True)

@@ -8,6 +8,7 @@ first whole epoch, resumes it, and reports at which epoch it went on.
 """
 
 import argparse
+import importlib
 import json
 import subprocess
 import sys
@@ -15,7 +16,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -105,6 +105,7 @@ def kill_and_resume(given: argparse.Namespace) -> dict[str, Any]:
         time.sleep(0.2)
     time.sleep(given.delay)
     # torchrun gives every worker a session of its own, so each process is killed by its number.
+    psutil: Any = importlib.import_module("psutil")
     launcher = psutil.Process(first.pid)
     for process in (launcher, *launcher.children(recursive=True)):
         process.kill()

@@ -1,6 +1,7 @@
 """Tidy an exported Q/DQ model: no constant or identity noise, one Q/DQ pair a tensor, names that lead to modules."""
 
 import ast
+import contextlib
 
 import numpy as np
 import onnx
@@ -17,10 +18,8 @@ _SCOPES = "pkg.torch.onnx.name_scopes"
 def clean(model: onnx.ModelProto, *, int8_weights: bool = False) -> onnx.ModelProto:
     """A tidy copy of `model` that computes the same. With `int8_weights` weights are stored as INT8 behind a DQ."""
     model = _name_by_scope(model)
-    try:
+    with contextlib.suppress(onnx.shape_inference.InferenceError, RuntimeError):  # shapes only help folding
         model = onnx.shape_inference.infer_shapes(model)
-    except (onnx.shape_inference.InferenceError, RuntimeError):
-        pass  # shapes only help folding
     graph = gs.import_onnx(normalise(model))
     graph.fold_constants(fold_shapes=True, error_ok=True)
     _drop_identities(graph)
@@ -49,8 +48,11 @@ def _name_by_scope(model: onnx.ModelProto) -> onnx.ModelProto:
             module = next((s for s in reversed(scopes[:-1]) if s), "")
             node.name = f"/{module}/{node.op_type}" if module else f"/{node.op_type}"
         del node.metadata_props[:]
-    for value in (*copy.graph.value_info, *copy.graph.initializer, *copy.graph.input, *copy.graph.output):
-        del value.metadata_props[:]
+    for values in (copy.graph.value_info, copy.graph.input, copy.graph.output):
+        for value in values:
+            del value.metadata_props[:]
+    for tensor in copy.graph.initializer:
+        del tensor.metadata_props[:]
     del copy.graph.metadata_props[:]
     return copy
 

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
@@ -67,27 +68,31 @@ def export_onnx(
 
 
 def _export(model: nn.Module, example: Tensor, path: Path, dynamo: bool, opset: int, options: ExportOptions) -> None:
-    names = {"input_names": [options.input_name], "output_names": list(options.output_names) or None}
+    inputs, outputs = [options.input_name], list(options.output_names) or None
     if dynamo:
         _register_shapes()
         # Batch 1 would be taken for a constant of the network.
         if options.dynamic_batch and len(example) == 1:
             example = example.repeat(2, *[1] * (example.dim() - 1))
         shapes = ({0: torch.export.Dim("batch")},) if options.dynamic_batch else None
-        torch.onnx.export(model, (example,), path, dynamo=True, opset_version=opset, dynamic_shapes=shapes,
-                          external_data=False, verbose=False, **names)  # fmt: skip
+        torch.onnx.export(
+            model, (example,), path, dynamo=True, opset_version=opset, dynamic_shapes=shapes, external_data=False,
+            verbose=False, input_names=inputs, output_names=outputs,
+        )  # fmt: skip
         return
-    axes = None
-    if options.dynamic_batch:
-        axes = {name: {0: "batch"} for name in (options.input_name, *options.output_names)}
-    torch.onnx.export(model, (example,), path, dynamo=False, opset_version=opset, dynamic_axes=axes, **names)
+    axes = {name: {0: "batch"} for name in (*inputs, *options.output_names)} if options.dynamic_batch else None
+    torch.onnx.export(
+        model, (example,), path, dynamo=False, opset_version=opset, dynamic_axes=axes, input_names=inputs,
+        output_names=outputs,
+    )  # fmt: skip
 
 
 @functools.cache
 def _register_shapes() -> None:
     """Tell torch.export the output shapes of the fake quantizers: torch has no shape function for them, and without
     one a dynamic batch cannot be traced."""
-    library = torch.library.Library("aten", "IMPL")
+    make: Any = torch.library.Library  # untyped in torch
+    library = make("aten", "IMPL")
     _LIBRARIES.append(library)
     for channel in ("tensor", "channel"):
         name = f"fake_quantize_per_{channel}_affine_cachemask"
@@ -95,7 +100,7 @@ def _register_shapes() -> None:
             library.impl(name, _same_shape, "Meta")
 
 
-_LIBRARIES: list[torch.library.Library] = []
+_LIBRARIES: list[Any] = []
 
 
 def _same_shape(x: Tensor, *arguments: object) -> tuple[Tensor, Tensor]:

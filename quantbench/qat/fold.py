@@ -14,27 +14,35 @@ from quantbench.qat.quantizer import SMALLEST_SCALE, WeightQuantizer
 
 @torch.no_grad()
 def fold_batch_norms(model: nn.Module, folds: Iterable[tuple[str, str]]) -> None:
-    """Fold each (conv, batch norm) of `folds` in place; the batch norm becomes an Identity."""
+    """Fold each (conv, batch norm) of `folds` in place; the batch norm becomes an Identity.
+
+    A batch norm without running statistics normalises by the batch and stays.
+    """
     for conv_name, norm_name in folds:
         conv, norm = model.get_submodule(conv_name), model.get_submodule(norm_name)
-        mean, variance = norm.running_mean, norm.running_var
-        if not isinstance(mean, Tensor) or not isinstance(variance, Tensor):
-            continue  # no running statistics: it normalises by the batch and cannot be folded
-        factor = torch.rsqrt(variance + float(norm.eps))  # type: ignore[arg-type]
-        offset = -mean * factor
-        if isinstance(norm.weight, Tensor) and isinstance(norm.bias, Tensor):
+        if not isinstance(norm, _NORMS) or norm.running_mean is None or norm.running_var is None:
+            continue
+        if not isinstance(conv, (*_CONVS, *_TRANSPOSED, nn.Linear)):
+            continue
+        factor = torch.rsqrt(norm.running_var + norm.eps)
+        offset = -norm.running_mean * factor
+        if norm.affine:
             factor, offset = factor * norm.weight, offset * norm.weight + norm.bias
         _scale(conv, factor, offset)
         parent, _, child = norm_name.rpartition(".")
         setattr(model.get_submodule(parent), child, nn.Identity())
 
 
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
 def _scale(conv: nn.Module, factor: Tensor, offset: Tensor) -> None:
+    assert isinstance(conv, (*_CONVS, *_TRANSPOSED, nn.Linear))
     weight = conv.weight
-    assert isinstance(weight, nn.Parameter)
     shape = [1] * weight.dim()
-    along = factor
-    if isinstance(conv, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
+    if isinstance(conv, _TRANSPOSED):
         shape[1] = -1  # [C, K/g, ...]: with groups the rows of each group have their own channels
         along = factor.view(conv.groups, 1, -1).expand(conv.groups, weight.shape[0] // conv.groups, -1)
         weight.mul_(along.reshape(weight.shape[0], -1, *shape[2:]))
@@ -48,6 +56,5 @@ def _scale(conv: nn.Module, factor: Tensor, offset: Tensor) -> None:
             quantizer.scale.mul_(factor.abs()).masked_fill_(dead, SMALLEST_SCALE)
         else:
             quantizer.follow(weight)
-    bias = conv.bias
-    new = offset if bias is None else bias * factor + offset  # type: ignore[operator]
+    new = offset if conv.bias is None else conv.bias * factor + offset
     conv.bias = nn.Parameter(new.detach().to(weight.dtype))

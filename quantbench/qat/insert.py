@@ -23,26 +23,44 @@ _CHANNEL_AXIS = {"conv": 0, "linear": 0, "deconv": 1, "matmul": -1}
 class QuantConv1d(nn.Conv1d):
     """nn.Conv1d with quantizers on input and weight."""
 
+    _input_quantizer: TensorQuantizer
+    _weight_quantizer: WeightQuantizer
+
     def forward(self, input: Tensor) -> Tensor:
-        return self._conv_forward(self._input_quantizer(input), self._weight_quantizer(self.weight), self.bias)
+        x, weight = self._input_quantizer(input), self._weight_quantizer(self.weight)
+        result: Tensor = self._conv_forward(x, weight, self.bias)
+        return result
 
 
 class QuantConv2d(nn.Conv2d):
     """nn.Conv2d with quantizers on input and weight."""
 
+    _input_quantizer: TensorQuantizer
+    _weight_quantizer: WeightQuantizer
+
     def forward(self, input: Tensor) -> Tensor:
-        return self._conv_forward(self._input_quantizer(input), self._weight_quantizer(self.weight), self.bias)
+        x, weight = self._input_quantizer(input), self._weight_quantizer(self.weight)
+        result: Tensor = self._conv_forward(x, weight, self.bias)
+        return result
 
 
 class QuantConv3d(nn.Conv3d):
     """nn.Conv3d with quantizers on input and weight."""
 
+    _input_quantizer: TensorQuantizer
+    _weight_quantizer: WeightQuantizer
+
     def forward(self, input: Tensor) -> Tensor:
-        return self._conv_forward(self._input_quantizer(input), self._weight_quantizer(self.weight), self.bias)
+        x, weight = self._input_quantizer(input), self._weight_quantizer(self.weight)
+        result: Tensor = self._conv_forward(x, weight, self.bias)
+        return result
 
 
 class QuantLinear(nn.Linear):
     """nn.Linear with quantizers on input and weight."""
+
+    _input_quantizer: TensorQuantizer
+    _weight_quantizer: WeightQuantizer
 
     def forward(self, input: Tensor) -> Tensor:
         return F.linear(self._input_quantizer(input), self._weight_quantizer(self.weight), self.bias)

@@ -4,7 +4,7 @@ Matching and the 101-point average follow pycocotools (all areas, at most 100 bo
 faster-coco-eval. Kept apart from it because an interval needs hundreds of resamples, and matching once is enough.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,7 +85,8 @@ def iou(a: Floats, b: Floats) -> Floats:
     shared = np.prod(np.clip(high - low, 0.0, None), axis=2)
     area_a, area_b = (np.prod(x[:, 2:] - x[:, :2], axis=1) for x in (a, b))
     union = area_a[:, None] + area_b[None] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    found: Floats = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return found
 
 
 def _greedy(boxes: Floats, wanted: Floats) -> NDArray[np.bool_]:
@@ -141,7 +142,7 @@ def mean_ap50(matches: Sequence[ClassMatches]) -> float:
 
 
 def intervals(
-    models: dict[str, Sequence[ClassMatches]], base: str, resamples: int = 300, seed: int = 0
+    models: Mapping[str, Sequence[ClassMatches]], base: str, resamples: int = 300, seed: int = 0
 ) -> dict[str, dict[str, Interval]]:
     """For each model its mAP50-95 and its difference from `base`, over the same resamples of images (paired)."""
     images = len(next(iter(models.values()))[0].truths)

@@ -67,7 +67,8 @@ class SharedRange(nn.Module):
         return self.number * INT8_MAX
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "SharedRange":
-        return _move_only(self, fn)
+        module: SharedRange = _move_only(self, fn)
+        return module
 
 
 def _move_only(module: Any, fn: Callable[[Tensor], Tensor]) -> Any:
@@ -189,7 +190,8 @@ def lsq(x: Tensor, scale: Tensor) -> Tensor:
     damping = (x.numel() * INT8_MAX) ** -0.5
     step = scale.detach() + (scale - scale.detach()) * damping
     ratio = torch.clamp(x.float() / step, INT8_MIN, INT8_MAX)
-    return ((ratio + (torch.round(ratio) - ratio).detach()) * step).to(x.dtype)
+    rounded: Tensor = (ratio + (torch.round(ratio) - ratio).detach()) * step
+    return rounded.to(x.dtype)
 
 
 def activation_quantizers(model: nn.Module) -> dict[str, TensorQuantizer]:

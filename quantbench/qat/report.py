@@ -148,7 +148,8 @@ def _provenance(run: Mapping[str, Any]) -> Section:
     rows = [
         ("Command", run["command"]), ("Time (UTC)", run["time"]),
         ("Model", f"{run['model']['path']}, sha256 {run['model']['sha256'][:16]}…"),
-        ("Calibration", f"{run.get('method', '-')}, {data['what']}, {data['images']} images, sha256 {data['sha256'][:16]}…"),
+        ("Calibration", f"{run.get('method', '-')}, {data['what']}, {data['images']} images"),
+        ("Images", f"sha256 {data['sha256'][:16]}…"),
         ("Preprocessing", f"{data['preprocess_words']} ({data['preprocess_origin']})"), ("Seed", str(run["seed"])),
         ("Versions", ", ".join(f"{name} {version}" for name, version in run["versions"].items())),
         ("Machine", f"{run['machine']['processor']}, {run['machine']['cores']} cores; trained on {run['device']}"),

@@ -50,7 +50,7 @@ class SiteRouter:
 
     def __init__(self) -> None:
         self.table: Table = {}
-        self.active: list[_SiteMode] = []
+        self.active: list[Any] = []  # of _SiteMode; Any because torch leaves its context methods untyped
 
     def attach(self, module: nn.Module) -> None:
         """Put the hooks on `module` and on the children that its forward may call."""
@@ -63,7 +63,7 @@ class SiteRouter:
 
     def enter(self, module: nn.Module, args: Any) -> None:
         """The module starts: catch its calls."""
-        mode = _SiteMode(module, self.table)
+        mode: Any = _SiteMode(module, self.table)
         self.active.append(mode)
         mode.__enter__()
 

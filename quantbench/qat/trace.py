@@ -141,7 +141,8 @@ class _Recorder(TorchFunctionMode):
     def _linear(self, module: str, ordinal: int, inputs: list[str | None], outputs: list[Tensor]) -> None:
         """Gemm for a matrix, MatMul and Add for more dimensions, as the exporters write it."""
         x, weight, bias = inputs[0], inputs[1], inputs[2] if len(inputs) > 2 else None
-        assert x is not None and weight is not None
+        assert x is not None
+        assert weight is not None
         slots = {i: Slot(module, "linear", ordinal, i) for i in (0, 1)}
         if outputs[0].dim() == 2:
             names = [x, weight] + ([bias] if bias else [])

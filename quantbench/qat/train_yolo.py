@@ -58,6 +58,7 @@ def finetune_yolo(
         history.extend(state["history"])
 
     def save(trainer_: Any) -> bool:
+        history.append({k: float(v) for k, v in trainer_.metrics.items()} | {"epoch": float(trainer_.epoch)})
         state = {
             "epoch": trainer_.epoch, "model": _core(trainer_.model).state_dict(),
             "ema": trainer_.ema.ema.state_dict(), "updates": trainer_.ema.updates,
@@ -83,14 +84,11 @@ def finetune_yolo(
         if trainer_.epoch < options.freeze_after * trainer_.epochs:
             follow_weights(trainer_.ema.ema)
 
-    def fitted(trainer_: Any) -> None:
-        history.append({k: float(v) for k, v in trainer_.metrics.items()} | {"epoch": float(trainer_.epoch)})
-
     trainer.model = model
     if dist.is_available() and dist.is_initialized():
         trainer._setup_ddp = _bind_device(trainer)
     trainer.resume_training = _bind(resume, trainer)
-    trainer.save_model = lambda: (fitted(trainer), save(trainer))[1]
+    trainer.save_model = lambda: save(trainer)
     trainer.final_eval = _nothing
     for event, callback in (
         ("on_train_epoch_start", begin_epoch), ("on_train_batch_start", begin_batch),
@@ -107,7 +105,8 @@ def finetune_yolo(
     if best is None:
         raise QuantbenchError(f"training left no checkpoint in {weights}")
     model.load_state_dict({k: v.to(next(model.parameters()).device) for k, v in best["ema"].items()})
-    model.criterion = None  # type: ignore[assignment]
+    loose: Any = model  # ultralytics hangs its loss on the model; it is no part of the result
+    loose.criterion = None
     last = load_state(weights / LAST) or {"history": history}
     return {
         "epochs": options.epochs,
@@ -174,14 +173,14 @@ def _nothing() -> None:
 
 def _distil_from(teacher: nn.Module, weight: float) -> Callable[[Any], None]:
     def install(trainer: Any) -> None:
-        core = _core(trainer.model)
+        core: Any = _core(trainer.model)
         device = next(core.parameters()).device
         # In training mode the head returns what the losses compare; batch norms stay as they are.
         ready = teacher.to(device).train()
         hold_batch_norms(ready)
         for parameter in ready.parameters():
             parameter.requires_grad_(False)
-        core.criterion = _Distilled(core.init_criterion(), ready, weight)  # type: ignore[operator,assignment]
+        core.criterion = _Distilled(core.init_criterion(), ready, weight)
 
     return install
 

@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from quantbench.errors import QuantbenchError
 
 # Heads whose last layers decode boxes, masks or keypoints; a Classify head is an ordinary linear layer.
-_FLOAT_HEADS = ("Detect", "Segment", "Pose", "OBB", "WorldDetect", "v10Detect", "YOLOEDetect", "YOLOESegment", "RTDETRDecoder")  # fmt: skip
+_FLOAT_HEADS = (
+    "Detect", "Segment", "Pose", "OBB", "WorldDetect", "v10Detect", "YOLOEDetect", "YOLOESegment", "RTDETRDecoder",
+)  # fmt: skip
 STRIDE = 32
 
 

@@ -41,7 +41,8 @@ def test_exported_graph_is_clean_and_right(
     assert ops.count("DequantizeLinear") == activations + weights - 1  # conv a and the residual add share one
     assert ops.count("QuantizeLinear") == ops.count("DequantizeLinear") - (weights if int8 else 0)
     both, weighted = quantized_nodes(exported)
-    assert len(both) == 5 and len(weighted) == 6
+    assert len(both) == 5
+    assert len(weighted) == 6
     assert [(i.name, i.type.tensor_type.shape.dim[0].dim_param) for i in exported.graph.input] == [("image", "batch")]
     assert [o.name for o in exported.graph.output] == ["logits"]
     stored = {numpy_helper.to_array(t).dtype for t in exported.graph.initializer if len(t.dims) == 4}

@@ -83,7 +83,7 @@ def test_float_keys_survive_and_off_changes_nothing() -> None:
 
 
 def test_one_quantizer_a_tensor_and_one_scale_a_concat() -> None:
-    model, x = _quantized()
+    model, _ = _quantized()
     assert model.a._input_quantizer is not model.c._input_quantizer
     assert model.add_0_1_input_quantizer is model.a._input_quantizer  # the residual input is what conv a reads
     assert model.c._input_quantizer.range is model.a._input_quantizer.range  # concat of the sum and the same input

@@ -90,7 +90,7 @@ def test_cut_checkpoint_is_one_line(tmp_path: Path, yolo_checkpoint: Path) -> No
 
 def test_getattr_reaches_forward_methods_of_modules_only(tmp_path: Path) -> None:
     torch.save({"model": Evil(getattr, "text", "format")}, tmp_path / "evil.pt")
-    with pytest.raises(QuantbenchError, match="refused.*'format'"):
+    with pytest.raises(QuantbenchError, match=r"refused.*'format'"):
         load_checkpoint(tmp_path / "evil.pt")
     torch.save({"model": Evil(getattr, nn.Linear(1, 1), "__init__")}, tmp_path / "evil.pt")
     with pytest.raises(QuantbenchError, match="refused"):
