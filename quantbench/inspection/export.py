@@ -1,5 +1,6 @@
 """An inspection as plain data: what `inspect.json` holds."""
 
+import math
 from typing import Any
 
 from quantbench.inspection.inspection import Inspection
@@ -56,4 +57,16 @@ def to_json(inspection: Inspection) -> dict[str, Any]:
             "not_understood": log.kinds["unknown"],
             "not_understood_first": [{"line": e.line, "text": e.message} for e in log.unknown],
         }
+    kept: dict[str, Any] = finite(data)
+    return kept
+
+
+def finite(data: Any) -> Any:
+    """`data` with infinities and NaN as text ("inf"), which JSON has no numbers for; calibration logs do hold them."""
+    if isinstance(data, float):
+        return data if math.isfinite(data) else str(data)
+    if isinstance(data, dict):
+        return {key: finite(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [finite(value) for value in data]
     return data

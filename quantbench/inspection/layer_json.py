@@ -1,5 +1,6 @@
 """Layer-info JSON of any version: trtexec's --exportLayerInfo, IEngineInspector, Torch-TensorRT and our layers.json."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -60,7 +61,7 @@ def _own_layer(entry: Mapping[str, Any]) -> Layer:
         constants=_own_tensors(entry.get("constants")),
         nodes=tuple(str(n) for n in entry.get("nodes", ()) or ()),
         tactic=str(entry.get("tactic", "")),
-        time_ms=float(time) if isinstance(time, (int, float)) else None,
+        time_ms=float(time) if isinstance(time, (int, float)) and math.isfinite(time) else None,
         origin=str(entry.get("origin", "")),
         attributes=dict(attributes) if isinstance(attributes, Mapping) else {},
     )

@@ -1,5 +1,6 @@
 """Per-layer times (trtexec's --exportProfile, Torch-TensorRT's latency lists, the log's table) joined with layers."""
 
+import math
 import statistics
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
@@ -59,7 +60,7 @@ def read_latency_lists(data: Mapping[str, Any]) -> Profile:
     rows: list[Row] = []
     runs = 0
     for name, times in data.items():
-        values = [float(t) for t in times if isinstance(t, (int, float))] if isinstance(times, list) else []
+        values = [float(t) for t in times if _number(t) is not None] if isinstance(times, list) else []
         if values:
             runs = max(runs, len(values))
             rows.append(Row(name, statistics.fmean(values), statistics.median(values)))
@@ -74,7 +75,7 @@ def profile_of_table(table: ProfileTable) -> Profile | None:
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, (int, float)) else None
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
 def join(layers: Sequence[Layer], profile: Profile) -> tuple[tuple[Layer, ...], tuple[Row, ...]]:

@@ -1,5 +1,6 @@
 """trtexec's --exportTimes JSON: one entry an inference, in ms."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,7 +49,7 @@ def _value(entry: Mapping[str, Any], key: str) -> float | None:
         start, end = entry.get("startEnqMs"), entry.get("endEnqMs")
         numbers = isinstance(start, (int, float)) and isinstance(end, (int, float))
         value = end - start if numbers and start is not None and end is not None else None
-    return float(value) if isinstance(value, (int, float)) else None
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
 def _statistics(times: list[float]) -> Statistics:

@@ -228,3 +228,20 @@ def test_any_json_under_layers_is_kept(value: object) -> None:
     info = read_layer_info({"Layers": entries})
     assert len(info.layers) == len(entries)
     page(Inspection("t", (), layers=info.layers))
+
+
+def test_infinite_scales_and_broken_numbers_are_kept_not_fatal() -> None:
+    lines = [
+        "[V] [TRT] INT8 Inference Tensor scales and zero-points: a scale and zero-point "
+        "Quantization(scale: {inf,nan,1.0,}, zero-point: {0,})",
+        "[V] [TRT] Layer(NoOp): a, Tactic: 0, x (Float[--1,2]) -> y (Int8[1,64:x,5])",
+        "[V] [TRT] Original: " + "9" * 5000 + " layers",
+        "[I] === Profile (3 iterations ) ===",
+        "[I] a 1.2.3 4..5 6 7",
+        "[V] [TRT] Tactic: 0x1 Time: nan",
+    ]
+    _whole(lines)
+    build = collect(lex(lines)).build
+    data = to_json(Inspection("t", (), log=collect(lex(lines)), build=build))
+    assert data["build"]["scales"] == {"a": ["inf", "nan", 1.0]}
+    assert build.layers[0].inputs[0].dims == (2,)

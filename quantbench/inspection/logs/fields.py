@@ -18,7 +18,7 @@ _COMPLETED = re.compile(
     r"profiling completed in (?P<seconds>[\d.e+-]+) seconds"
 )
 _CHOSE = re.compile(r"Chose Runner Type: (?P<runner>\S+) Tactic: (?P<tactic>0x[0-9a-fA-F]+|-?\d+)")
-_STAGE = re.compile(r"^(?:After )?(?P<stage>.*): (?P<layers>\d+) layers")
+_STAGE = re.compile(r"^(?:After )?(?P<stage>.*): (?P<layers>\d{1,18}) layers")
 _REFORMAT = re.compile(
     r"^Adding reformat layer: (?P<layer>.*) \((?P<tensor>.*)\) from (?P<source>\w+\(.*?\)) to (?P<target>\w+\(.*\))\s*$"
 )
@@ -34,8 +34,8 @@ _SCALE = re.compile(
 _OLD_SCALE = re.compile(r"^INT8 Inference Tensor Scales: (?P<tensor>.*) scale: (?P<scales>[\d.e+-]+)")
 _PLACED = re.compile(r"^\[(?P<device>Dla|Gpu)Layer\] (?:(?P<type>[A-Z][A-Z0-9_]+): )?(?P<layer>.*)$", re.DOTALL)
 _LAYER_MEMORY = re.compile(
-    r"^Layer: (?P<layer>.*) Host ?Persistent: (?P<host>\d+)(?: bytes)? Device ?Persistent: (?P<device>\d+)"
-    r"(?:(?: bytes)? Scratch Memory: (?P<scratch>\d+))?"
+    r"^Layer: (?P<layer>.*) Host ?Persistent: (?P<host>\d{1,18})(?: bytes)? Device ?Persistent: (?P<device>\d{1,18})"
+    r"(?:(?: bytes)? Scratch Memory: (?P<scratch>\d{1,18}))?"
 )
 _FUSION_NAME = re.compile(r"^(?P<pass>[A-Za-z]\w*): (?P<rest>[Ff]using .*)$", re.DOTALL)
 
@@ -77,7 +77,7 @@ def _node_io(message: str) -> Fields:
 
 def _int(text: str) -> int:
     text = text.strip()
-    return int(text) if text.isdecimal() else -1
+    return int(text) if text.isdecimal() and len(text) < 19 else -1
 
 
 def _pass_run(message: str) -> Fields:

@@ -29,6 +29,7 @@ _NEW_TENSOR = re.compile(r" \((?P<dtype>[A-Za-z]\w*)\[(?P<dims>[-\d:,]*)\]\)")
 _OLD_TENSOR = re.compile(r"\[(?P<dtype>[A-Za-z]\w*)\((?P<dims>[-\d:,]*)\)\]")
 _CLASSIC = re.compile(r"^Layer\((?P<type>[\w ]*)\): (?P<body>.*)$", re.DOTALL)
 _TACTIC = re.compile(r", Tactic: (?P<tactic>0x[0-9a-fA-F]+|-?\d+),")
+_INTEGER = re.compile(r"-?[0-9]{1,18}")
 ARROW = " -> "
 
 
@@ -109,7 +110,7 @@ def _tensor_list(message: str, position: int) -> tuple[list[dict[str, Any]], int
             return found, len(message) + 1
         record: dict[str, Any] = {
             "Name": matched["name"],
-            "Dimensions": [int(d) for d in matched["dims"].split(",") if d.strip().lstrip("-").isdigit()],
+            "Dimensions": [int(d) for d in matched["dims"].split(",") if _INTEGER.fullmatch(d.strip())],
         }
         record.update({key: value.strip() for key, value in _REST.findall(matched["rest"])})
         found.append(record)
@@ -218,8 +219,8 @@ def _dims(text: str) -> tuple[tuple[int, ...], int]:
     vector = 1
     for item in text.split(","):
         size, colon, width = item.partition(":")
-        if size.lstrip("-").isdigit():
+        if _INTEGER.fullmatch(size):
             dims.append(int(size))
-        if colon and width.isdigit():
+        if colon and width.isdecimal() and len(width) < 10:
             vector = int(width)
     return tuple(dims), vector

@@ -3,8 +3,8 @@
 import re
 from dataclasses import dataclass, field
 
-_HEADING = re.compile(r"=== Profile \((\d+) iterations? ?\) ===")
-_ROW = re.compile(r"^\s*(?P<name>\S.*?)\s+(?P<numbers>-?\d[\d.]*(?:\s+-?\d[\d.]*){2,3})\s*$")
+_HEADING = re.compile(r"=== Profile \((\d{1,18}) iterations? ?\) ===")
+_ROW = re.compile(r"^\s*(?P<name>\S.*?)\s+(?P<numbers>-?\d+(?:\.\d+)?(?:\s+-?\d+(?:\.\d+)?){2,3})\s*$")
 
 
 @dataclass
@@ -40,7 +40,7 @@ class ProfileTable:
 
     def _numbers_first(self, message: str) -> None:
         parts = message.split(None, 4)
-        if len(parts) == 5 and all(re.fullmatch(r"-?\d[\d.]*", p) for p in parts[:4]):
+        if len(parts) == 5 and all(re.fullmatch(r"-?\d+(?:\.\d+)?", p) for p in parts[:4]):
             self._add(parts[4].strip(), [float(p) for p in parts[:4]])
 
     def _add(self, name: str, numbers: list[float]) -> None:
