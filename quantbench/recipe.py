@@ -46,7 +46,7 @@ class Evaluation(_Section):
 class Calibration(_Section):
     """`calibrator`: a name (`quantbench recipes`, calibrators/) or `path/to/file.py:Class`."""
 
-    calibrator: str = "mse"
+    calibrator: str = "minmax"
     batch_size: int = Field(default=8, ge=1)
     bias_correction: bool = True
 
