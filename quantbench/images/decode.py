@@ -54,7 +54,8 @@ def decode_bytes(data: bytes, name: str) -> Image.Image:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as opened:
             opened.load()
             return _to_8_bit(ImageOps.exif_transpose(opened))
-    except UnidentifiedImageError as error:
+    # ModuleNotFoundError: ultralytics, once imported, makes Pillow ask for a HEIF plugin before it gives up on a file.
+    except (UnidentifiedImageError, ModuleNotFoundError) as error:
         raise BadImageError(name, "not a JPEG, PNG, BMP, WebP or TIFF image, or damaged at the start") from error
     except _DAMAGE as error:
         reason = " ".join(str(error).split()) or type(error).__name__

@@ -59,6 +59,7 @@ def quiet_ultralytics(*, trust: bool) -> None:
         os.environ["ULTRALYTICS_SAFE_LOAD"] = "1"
     os.environ.setdefault("YOLO_CONFIG_DIR", str(Path(tempfile.gettempdir()) / f"quantbench-yolo-{os.getuid()}"))
     os.environ.setdefault("YOLO_VERBOSE", "False")
+    os.environ.setdefault("YOLO_AUTOINSTALL", "False")
 
 
 def wanted_globals(path: Path) -> tuple[str, ...]:
