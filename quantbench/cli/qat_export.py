@@ -1,6 +1,8 @@
 """`quantbench qat-export`: from a torch checkpoint to a Q/DQ ONNX, calibrated and perhaps fine-tuned."""
 
+import contextlib
 import json
+import sys
 from pathlib import Path
 
 import typer
@@ -81,7 +83,9 @@ def qat_export(
         }
     )
     progress = Progress("none" if as_json or not is_first() else None)
-    folder, record = run_qat_export(changed, Flags(trust, resume, overwrite, device), progress)
+    # With --json stdout belongs to run.json; a trainer's and an exporter's own chatter goes to stderr.
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        folder, record = run_qat_export(changed, Flags(trust, resume, overwrite, device), progress)
     if not is_first():
         return
     if as_json:
