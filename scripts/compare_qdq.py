@@ -27,6 +27,7 @@ from quantbench.calibration.ranges import Ranges, TensorRange
 from quantbench.demo import efficientnet_lite0, resnet18
 from quantbench.engines import tensorrt_rtx
 from quantbench.engines.base import BuildOptions
+from quantbench.errors import QuantbenchError
 from quantbench.graph.normalise import normalise
 from quantbench.graph.onnx_view import view_of
 from quantbench.predict.best import best_placement, cost_of
@@ -191,7 +192,7 @@ def compare(network: str, tool: str, source: Path, folder: Path, images: Images,
     prediction = predict_model(model)
     try:
         layers = real_layers(tensorrt_rtx.build(target, BuildOptions(targets=("sm86",))).log)
-    except Exception as error:
+    except QuantbenchError as error:
         return Row(network, tool, prediction, None, f"{tool}, {network}: RTX: {error}")
     return Row(network, tool, prediction, compile_summary(layers, (), weighted))
 
