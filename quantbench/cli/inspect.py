@@ -16,7 +16,7 @@ def inspect(
     ),
     out: Path = typer.Option(None, "--out", "-o", help="Folder for inspect.json and inspect.html."),
     build: int = typer.Option(None, "--build", min=1, help="Which build of a log that holds several (1 is the first)."),
-    alone: bool = typer.Option(False, "--alone", help="Do not read companion files beside x.graph.json."),
+    alone: bool = typer.Option(False, "--alone", help="Read only the files named, not those beside them."),
     json_output: bool = typer.Option(False, "--json", help="Print the result as JSON and write nothing."),
     all_layers: bool = typer.Option(False, "--all", help="Print every layer, not only the costly ones."),
 ) -> None:

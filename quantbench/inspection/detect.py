@@ -10,6 +10,8 @@ from typing import Any
 
 from quantbench.errors import QuantbenchError
 from quantbench.inspection.logs.prefix import split_prefix
+from quantbench.inspection.open_file import bare_name, read_bytes
+from quantbench.inspection.open_file import head as read_head
 
 # kind -> what the user is told.
 KINDS: dict[str, str] = {
@@ -53,11 +55,7 @@ def detect(path: Path) -> Found:
         if any((path / name).exists() for name in ("run.json", "layers.json", "build.log", "model.qdq.onnx")):
             return Found(path, "run-folder")
         raise QuantbenchError(f"{path} is a folder without run.json, layers.json or build.log; name a run or a file")
-    try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD)
-    except OSError as error:
-        raise QuantbenchError(f"cannot read {path}: {error.strerror or error}; name an existing file") from error
+    head = read_head(path, _HEAD)
     if not head.strip():
         raise QuantbenchError(f"{path} is empty; nothing to inspect")
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -65,9 +63,10 @@ def detect(path: Path) -> Found:
     stripped = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     if stripped[:1] in (b"{", b"[") and not _is_log(stripped):
         return _json(path)
-    if head.startswith(_ENGINE_MAGIC) or path.suffix.lower() in (".engine", ".plan", ".trt", ".rtx"):
+    suffix = Path(bare_name(path)).suffix.lower()
+    if head.startswith(_ENGINE_MAGIC) or suffix in (".engine", ".plan", ".trt", ".rtx"):
         return Found(path, "engine")
-    if path.suffix.lower() == ".onnx" or _is_onnx(head):
+    if suffix == ".onnx" or _is_onnx(head):
         return Found(path, "onnx")
     if b"\0" in head:
         raise QuantbenchError(
@@ -99,7 +98,7 @@ def _is_onnx(head: bytes) -> bool:
 
 def _json(path: Path) -> Found:
     try:
-        data = json.loads(path.read_bytes())
+        data = json.loads(read_bytes(path))
     except (ValueError, UnicodeDecodeError, RecursionError) as error:
         raise QuantbenchError(f"{path} begins like JSON but is not ({error}); export it again") from error
     return Found(path, _json_kind(data, path), data)

@@ -1,21 +1,22 @@
 """From paths to inspections: tell what each file is, find its companions, join what belongs to one engine."""
 
 import itertools
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from quantbench.errors import QuantbenchError
+from quantbench.inspection.companions import RUN_FILES, companions, in_run
 from quantbench.inspection.detect import Found, detect
 from quantbench.inspection.fate import trace
 from quantbench.inspection.inspection import Inspection, Source
 from quantbench.inspection.layer import Layer
-from quantbench.inspection.layer_json import read_layer_info, read_own_layers
+from quantbench.inspection.layer_json import built_by, read_layer_info, read_own_layers
 from quantbench.inspection.logs.build_log import BuildLog, read_build_log
 from quantbench.inspection.metadata import read_metadata
 from quantbench.inspection.names import strip_profile
+from quantbench.inspection.open_file import bare_name, read_bytes
 from quantbench.inspection.profile import Profile, Row, join, profile_of_table, read_latency_lists, read_profile
 from quantbench.inspection.qdq_onnx import QdqModel, read_qdq_onnx
 from quantbench.inspection.story import tell
@@ -25,8 +26,8 @@ from quantbench.inspection.timing import Statistics, read_timing
 EngineReader = Callable[[Path], Sequence[Layer]]
 
 _LAYER_SOURCES = ("layer-info", "own-layers", "engine", "log", "onnx")
-_ENGINE_SUFFIXES = ("graph", "profile", "timing", "metadata", "build.metadata", "profile.metadata")
-_RUN_FILES = ("layers.json", "build.log", "model.qdq.onnx", "run.json")
+_SUFFIXES = (".graph.json", ".profile.json", ".layers.json", ".build.log", ".json", ".log", ".txt", ".md", ".cache",
+             ".engine", ".plan", ".trt", ".onnx")  # fmt: skip
 
 
 @dataclass
@@ -46,6 +47,7 @@ class _Group:
     notes: list[str] = field(default_factory=list)
     # A prediction (`quantbench predict --json`) stands beside the engine that it predicts, never in one with it.
     predicted: bool = False
+    version: str = ""
 
     @property
     def names(self) -> set[str]:
@@ -61,17 +63,28 @@ def gather(
     """Inspections of `paths`, one an engine, in the order given.
 
     Files join by what they hold: a profile with the layers whose names it shares, a log with a layer-info JSON of
-    the same layers; two files of one kind never join. With `siblings`, companions that trtexec users keep beside a
-    `x.graph.json` (profile, timing, metadata) are read too. `build` picks one of several builds in a log (1 is the
-    first). Raises QuantbenchError where a path cannot be read or is of no known kind.
+    the same layers; two files of one kind never join. With `siblings`, companions are read too: what trtexec users
+    keep beside a `x.graph.json` (profile, timing, metadata), what `quantbench build` leaves beside an engine (layers,
+    log). `build` picks one of several builds in a log (1 is the first). `look` reads engines that have no layers
+    beside them. Raises QuantbenchError where a path cannot be read or is of no known kind.
     """
     found = [f for path in paths for f in _expand(path)]
-    if siblings and all(f.kind in _LAYER_SOURCES for f in found):
-        found = [companion for f in found for companion in (f, *_companions(f, {x.path for x in found}))]
+    owners: dict[Path, Path] = {}
+    if siblings:
+        for item in tuple(found):
+            if item.kind not in _LAYER_SOURCES or item.path in owners:
+                continue
+            for path in companions(item):
+                owners.setdefault(path, item.path)
+                if all(path != other.path for other in found):
+                    found.append(detect(path))
+    described = {owners[f.path] for f in found if f.path in owners and f.kind in ("own-layers", "log")}
     groups: list[_Group] = []
-    for item in sorted(found, key=lambda f: f.kind not in _LAYER_SOURCES):
-        read = _read(item, look)
-        home = _home(groups, item, read)
+    for item in sorted(found, key=lambda f: (f.path in owners, f.kind not in _LAYER_SOURCES)):
+        read = _read(item, look if item.path not in described else _no_layers)
+        owner = owners.get(item.path)
+        home = next((g for g in groups if any(s.path == owner for s in g.sources)), None) if owner else None
+        home = home or _home(groups, item, read)
         if home is None:
             groups.append(read)
         else:
@@ -83,22 +96,20 @@ def _expand(path: Path) -> list[Found]:
     found = detect(path)
     if found.kind != "run-folder":
         return [found]
-    return [detect(path / name) for name in _RUN_FILES if (path / name).exists()]
+    return [detect(path / name) for name in RUN_FILES if (path / name).exists()]
 
 
-def _companions(found: Found, given: set[Path]) -> list[Found]:
-    """Files beside `x.graph.json` that tell of the same engine."""
-    name = found.path.name
-    if found.kind != "layer-info" or not name.endswith(".graph.json"):
-        return []
-    stem = name.removesuffix(".graph.json")
-    paths = [found.path.with_name(f"{stem}.{suffix}.json") for suffix in _ENGINE_SUFFIXES[1:]]
-    return [detect(path) for path in paths if path.exists() and path not in given]
+def _no_layers(path: Path) -> Sequence[Layer]:
+    """Stands in for a reader where files beside the engine at `path` hold its layers."""
+    return ()
 
 
 def _read(found: Found, look: EngineReader | None) -> _Group:
     """One file as a group of its own."""
-    group = _Group(sources=[Source(found.path, found.kind, found.text)], kinds={found.kind})
+    text = found.text
+    if found.kind == "engine":
+        text += f", {found.path.stat().st_size / 1e6:.1f} MB"
+    group = _Group(sources=[Source(found.path, found.kind, text)], kinds={found.kind})
     kind, data = found.kind, found.data
     if kind == "log":
         group.log = read_build_log(found.path)
@@ -108,6 +119,7 @@ def _read(found: Found, look: EngineReader | None) -> _Group:
     elif kind == "own-layers":
         group.layers = read_own_layers(data)
         group.predicted = isinstance(data, dict) and "for" in data
+        group.version = built_by(data)
     elif kind == "profile":
         group.profiles.append(read_profile(data))
     elif kind == "latency-lists":
@@ -123,9 +135,12 @@ def _read(found: Found, look: EngineReader | None) -> _Group:
             raise QuantbenchError(f"{found.path} is an engine, and no reader of engines is at hand; export its layers")
         group.layers = tuple(look(found.path))
     elif kind == "calibration-cache":
-        text = found.path.read_text(encoding="utf-8", errors="replace")
+        text = read_bytes(found.path).decode("utf-8", "replace")
         count = sum(1 for line in text.split("\n")[1:] if ": " in line)
-        group.notes.append(f"{found.path.name} is a calibration cache with {count} tensors; it holds no layers")
+        group.notes.append(
+            f"{found.path.name} is a calibration cache with {count} tensors and holds no layers; "
+            f"`quantbench cache show {found.path}` judges it"
+        )
     elif kind in ("ranges", "inspection"):
         group.notes.append(f"{found.path.name} is {found.text}; it holds no layers of an engine")
     return group
@@ -133,7 +148,13 @@ def _read(found: Found, look: EngineReader | None) -> _Group:
 
 def _home(groups: list[_Group], item: Found, read: _Group) -> _Group | None:
     """The group that the file belongs to, None for a new one."""
-    candidates = [g for g in groups if not g.predicted and (item.kind not in g.kinds or item.kind == "metadata")]
+    candidates = [
+        g
+        for g in groups
+        # An engine without layers waits for the files beside it, which name it as their owner.
+        if not g.predicted and (g.names or "engine" not in g.kinds)
+        if item.kind not in g.kinds or item.kind == "metadata"
+    ]
     if not candidates or read.predicted:
         return None
     names = read.names or {strip_profile(row.name) for profile in read.profiles for row in profile.rows}
@@ -170,6 +191,7 @@ def _merge(home: _Group, read: _Group) -> None:
     for section, values in read.metadata.items():
         home.metadata.setdefault(section, {}).update(values)
     home.log = home.log or read.log
+    home.version = home.version or read.version
     home.model = home.model or read.model
     home.notes.extend(read.notes)
 
@@ -204,7 +226,7 @@ def _finish(group: _Group, number: int | None) -> Inspection:
     return Inspection(
         title=_title(group),
         sources=tuple(group.sources),
-        version=log.version if log is not None else "",
+        version=(log.version if log is not None else "") or group.version,
         layers=layers,
         names_only=group.names_only,
         bindings=group.bindings,
@@ -223,17 +245,9 @@ def _finish(group: _Group, number: int | None) -> Inspection:
 
 def _title(group: _Group) -> str:
     path = group.sources[0].path
-    if path.name in _RUN_FILES:
-        return path.parent.name or path.name
-    name = path.name
-    for suffix in (".graph.json", ".profile.json", ".json", ".log", ".engine", ".onnx"):
+    if path.name in RUN_FILES or in_run(path):
+        return path.resolve().parent.name or path.name
+    name = bare_name(path)
+    for suffix in _SUFFIXES:
         name = name.removesuffix(suffix)
-    return name
-
-
-def load_json(path: Path) -> Any:
-    """JSON of `path`. Raises QuantbenchError where it is none."""
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise QuantbenchError(f"cannot read {path} as JSON ({error}); name another file") from error
+    return name or path.name

@@ -50,6 +50,14 @@ def read_own_layers(data: Any) -> tuple[Layer, ...]:
     return tuple(_own_layer(e) for e in entries if isinstance(e, Mapping)) if isinstance(entries, list) else ()
 
 
+def built_by(data: Any) -> str:
+    """Version of the compiler as a log would tell it ("8.6.1", "RTX 1.7.1.116"), "" where the file does not say."""
+    if not isinstance(data, Mapping) or not isinstance(data.get("version"), str):
+        return ""
+    version: str = data["version"]
+    return f"RTX {version}" if data.get("backend") == "tensorrt-rtx" else version
+
+
 def _own_layer(entry: Mapping[str, Any]) -> Layer:
     time = entry.get("time_ms")
     attributes = entry.get("attributes")

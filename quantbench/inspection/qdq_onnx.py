@@ -8,6 +8,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from quantbench.errors import QuantbenchError
+from quantbench.inspection.open_file import read_bytes
 
 WEIGHTED_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
@@ -57,8 +58,8 @@ def read_qdq_onnx(path: Path) -> QdqModel:
     Raises QuantbenchError where the file is no ONNX model.
     """
     try:
-        model = onnx.load(str(path), load_external_data=False)
-    except (DecodeError, OSError, ValueError) as error:
+        model = onnx.load_model_from_string(read_bytes(path))
+    except (DecodeError, ValueError) as error:
         raise QuantbenchError(f"{path} is no readable ONNX model ({error}); export it again") from error
     graph = model.graph
     constants = {i.name for i in graph.initializer} | {

@@ -1,15 +1,16 @@
 """The streaming lexer: any TensorRT log, whole or cut off, to events of (line number, kind, message, fields)."""
 
 import codecs
+import io
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from quantbench.errors import QuantbenchError
 from quantbench.inspection.logs.fields import parse_fields
 from quantbench.inspection.logs.prefix import split_prefix
 from quantbench.inspection.logs.rules import BY_FIRST_WORD, BY_LETTERS, PHRASES
+from quantbench.inspection.open_file import bare_name, head, open_binary
 
 _OPTION = re.compile(r"^\s*[A-Za-z][\w()/ .,'&+-]{0,60}: ?")
 _LAYER_TYPES = (
@@ -42,30 +43,34 @@ class Event(NamedTuple):
 
 
 def read_events(path: Path) -> Iterator[Event]:
-    """Events of the file at `path`, streamed. Raises QuantbenchError where it cannot be read."""
-    try:
-        markdown = path.suffix.lower() == ".md" or has_fences(path)
+    """Events of the file at `path` (plain, .gz or .xz), streamed. Raises QuantbenchError where it cannot be read."""
+    start = head(path, 65536)
+    encoding = encoding_of(start)
+    markdown = bare_name(path).lower().endswith(".md") or has_fences(start.decode(encoding, "replace"))
+    with open_binary(path) as file:
         # newline="\n": U+001E, U+0085 and lone \r inside a message do not end a line.
-        with path.open(encoding=encoding_of(path), errors="replace", newline="\n") as lines:
-            yield from lex(lines, markdown=markdown)
-    except OSError as error:
-        raise QuantbenchError(f"cannot read {path}: {error.strerror or error}; name a readable log") from error
+        lines = io.TextIOWrapper(file, encoding=encoding, errors="replace", newline="\n")
+        yield from lex(_until_cut(lines), markdown=markdown)
 
 
-def has_fences(path: Path) -> bool:
-    """Whether the head of the file holds Markdown code fences."""
-    with path.open(encoding=encoding_of(path), errors="replace") as lines:
-        head = lines.read(65536)
-    return re.search(r"^\s*```", head, re.MULTILINE) is not None
+def _until_cut(lines: Iterable[str]) -> Iterator[str]:
+    """`lines` up to where a compressed file is cut off: a log that stops early is still a log."""
+    try:
+        yield from lines
+    except EOFError:
+        return
 
 
-def encoding_of(path: Path) -> str:
+def has_fences(text: str) -> bool:
+    """Whether the head of a file holds Markdown code fences."""
+    return re.search(r"^\s*```", text, re.MULTILINE) is not None
+
+
+def encoding_of(start: bytes) -> str:
     """UTF-16 where a byte-order mark says so (PowerShell's `>` writes it), else UTF-8."""
-    with path.open("rb") as file:
-        start = file.read(3)
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
-    return "utf-8-sig" if start == codecs.BOM_UTF8 else "utf-8"
+    return "utf-8-sig" if start.startswith(codecs.BOM_UTF8) else "utf-8"
 
 
 def lex(lines: Iterable[str], markdown: bool = False) -> Iterator[Event]:

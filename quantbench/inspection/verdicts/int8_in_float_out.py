@@ -27,7 +27,10 @@ def judge(inspection: Inspection) -> list[Verdict]:
     )
     if 2 * in_place > len(items):
         # Myelin, which is all of TensorRT-RTX, splits the epilogue off even where the Q/DQ are placed well.
-        advice = f"For {in_place} of them there is nothing to do: the Q is in place, the compiler put it apart."
+        advice = (
+            f"The Q/DQ of {in_place} of them are in place, so moving them changes nothing: this compiler splits the "
+            "epilogue off. TensorRT 8 to 10 put it into the conv; here FP16 may move fewer bytes."
+        )
     return [
         Verdict(
             "int8_in_float_out", "cost" if in_place == len(items) else "problem",
@@ -54,21 +57,26 @@ def reason(inspection: Inspection, layer: Layer) -> str:
     after = inspection.flow.after(layer)
     if not after:
         return "it is an output of the engine, which is float"
-    weights = {n.name for n in inspection.model.nodes if n.weight} if inspection.model is not None else set()
-    reasons = [_because(layer, reader, weights) for reader in after]
+    # Myelin lists the conv behind a kernel, and the Q of its weights, among the kernel's nodes too.
+    elsewhere = frozenset(n for other in inspection.layers if is_weighted(other) for n in other.nodes)
+    reasons = [_because(inspection, layer, reader, elsewhere) for reader in after]
     return "; ".join(dict.fromkeys(reasons))
 
 
-def _because(layer: Layer, reader: Layer, weights: set[str]) -> str:
-    quantizers = [n for n in reader.nodes if op_of_name(n) == "Q" and n not in weights]
+def _because(inspection: Inspection, layer: Layer, reader: Layer, elsewhere: frozenset[str]) -> str:
+    quantizers = [n for n in reader.nodes if op_of_name(n) == "Q" and n not in elsewhere]
     if is_leftover_qdq(reader):
         return f"its Q was not fused and runs as a copy of its own ({reader.name})"
     if category(reader) in ("reformat", "noop"):
         return f"a reformat to {_dtype(reader)} follows ({reader.name})"
     if category(reader) == "pointwise" and quantizers:
-        others = [n for n in reader.nodes if not op_of_name(n) and n not in layer.nodes]
+        others = [n for n in reader.nodes if not op_of_name(n) and n not in elsewhere]
         work = f" together with {', '.join(others)}" if others else ""
-        return f"its Q ({', '.join(quantizers)}) was {IN_KERNEL}{work}, not into it"
+        undone = ""
+        if output_dtype(reader) in FLOAT:
+            behind = ", ".join(short(x) for x in inspection.flow.after(reader)) or "the engine's output"
+            undone = f", which gives {output_dtype(reader)} to {behind}"
+        return f"its Q ({', '.join(quantizers)}) was {IN_KERNEL}{work}{undone}, not into it"
     names = {t.name for t in layer.outputs}
     position = next((i for i, t in enumerate(reader.inputs) if t.name in names), 0)
     if is_weighted(reader) and position > 0:

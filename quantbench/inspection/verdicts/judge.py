@@ -3,6 +3,7 @@
 from quantbench.inspection.inspection import Inspection
 from quantbench.inspection.verdicts import (
     channels,
+    depthwise,
     detail,
     float_layers,
     int8_in_float_out,
@@ -18,8 +19,8 @@ from quantbench.inspection.verdicts import (
 from quantbench.inspection.verdicts.verdict import Verdict
 
 _RULES = (
-    int8_in_float_out, leftover_qdq, float_layers, reformats, channels, tensor_cores, placement, messages, qdq_model,
-    runner_up, memory, detail,
+    int8_in_float_out, leftover_qdq, float_layers, reformats, channels, depthwise, tensor_cores, placement, messages,
+    qdq_model, runner_up, memory, detail,
 )  # fmt: skip
 _ORDER = {"problem": 0, "cost": 1, "note": 2}
 
