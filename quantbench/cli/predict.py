@@ -1,21 +1,16 @@
 """`quantbench predict`: what TensorRT will make of a Q/DQ model, without a GPU."""
 
 import json
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from quantbench.inspection.layer import Layer
     from quantbench.predict.prediction import Prediction
     from quantbench.predict.score import Score
 
 _FAMILY = "tensorrt"
-_SHOWN_STATEMENTS = 12
 
 
 def register(app: typer.Typer) -> None:
@@ -27,6 +22,9 @@ def predict(
     model: Path = typer.Argument(..., help="Q/DQ ONNX file, or a verbose TensorRT log with its parser section."),
     for_: str = typer.Option(_FAMILY, "--for", help="tensorrt (10), or tensorrt-8.4, tensorrt-8.5, tensorrt-10."),
     against: Path = typer.Option(None, help="Verbose log of a real build of this model: score the prediction by it."),
+    fp16: bool = typer.Option(
+        None, "--fp16/--no-fp16", help="May the build use FP16 kernels? [default: yes; for a log: as it was built]"
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print plain data on stdout and nothing else."),
 ) -> None:
     """Predict the engine: fused layers, precisions, the fate of each Q/DQ, what stays float and how to mend it.
@@ -37,9 +35,12 @@ def predict(
     from quantbench.predict.score import score_log
 
     version = _version(for_)
-    prediction = _of_model(model, version) if model.suffix == ".onnx" else _of_log(model, version)
     source = against or (model if model.suffix != ".onnx" else None)
-    scores = score_log(prediction, read_build_log(source).build) if source is not None else ()
+    log = read_build_log(source) if source is not None else None
+    if fp16 is None:
+        fp16 = log is None or "FP16" in log.options.get("Precision", "FP16")
+    prediction = _of_model(model, version, fp16) if model.suffix == ".onnx" else _of_log(model, version, fp16)
+    scores = score_log(prediction, log.build) if log is not None else ()
     if as_json:
         data = {"model": str(model), **prediction.to_json()}
         if scores:
@@ -61,7 +62,7 @@ def _version(text: str) -> str:
     return version or "10"
 
 
-def _of_model(path: Path, version: str) -> "Prediction":
+def _of_model(path: Path, version: str, fp16: bool) -> "Prediction":
     from quantbench.errors import QuantbenchError
     from quantbench.graph.load import load_model
     from quantbench.graph.normalise import normalise
@@ -70,10 +71,10 @@ def _of_model(path: Path, version: str) -> "Prediction":
     model = normalise(load_model(path))
     if not any(node.op_type == "QuantizeLinear" or node.op_type == "DequantizeLinear" for node in model.graph.node):
         raise QuantbenchError(f"{path} holds no Q/DQ to predict; make a Q/DQ model with 'quantbench ptq {path} ...'")
-    return predict_model(model, version=version)
+    return predict_model(model, version=version, fp16=fp16)
 
 
-def _of_log(path: Path, version: str) -> "Prediction":
+def _of_log(path: Path, version: str, fp16: bool) -> "Prediction":
     from quantbench.errors import QuantbenchError
     from quantbench.inspection.logs.build_log import read_build_log
     from quantbench.predict.simulate import predict as simulate
@@ -83,82 +84,26 @@ def _of_log(path: Path, version: str) -> "Prediction":
     view = view_from_log(log.build)
     if not any(node.op == "QuantizeLinear" for node in view.nodes):
         raise QuantbenchError(f"{path} logs no parsed Q/DQ nodes; give a verbose log from before parsing, or the ONNX")
-    return simulate(view, version=log.version if version == "10" and log.version else version)
+    return simulate(view, version=log.version if version == "10" and log.version else version, fp16=fp16)
 
 
 def _print(prediction: "Prediction", scores: "tuple[Score, ...]") -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
+    from quantbench.predict.words import COLUMNS, lines, rows, score_lines
+
     console = Console(soft_wrap=not Console().is_terminal, highlight=False)
-    table = Table(title=f"Predicted engine, TensorRT {prediction.version}", box=None, pad_edge=False)
-    for column in ("layer", "type", "in", "out", "nodes", "note"):
-        table.add_column(column, overflow="fold")
-    for layer in prediction.layers:
-        table.add_row(*_row(layer))
     if console.is_terminal:
+        table = Table(title=f"Predicted engine, TensorRT {prediction.version}", box=None, pad_edge=False)
+        for column in COLUMNS:
+            table.add_column(column, overflow="fold")
+        for row in rows(prediction):
+            table.add_row(*(escape(cell) for cell in row))
         console.print(table)
     else:
-        for layer in prediction.layers:
-            console.print("\t".join(_row(layer)), markup=False)
-    _print_fates(console, prediction)
-    _print_in_place(console, prediction)
-    _print_mends(console, prediction)
-    if prediction.guesses:
-        console.print("Guesses (no log at hand shows them):", markup=False)
-        for why, count in Counter(prediction.guesses.values()).items():
-            console.print(f"  {why}: {count} layers", markup=False)
-    for score in scores:
-        console.print(
-            f"{score.kind}: {score.hits} right, precision {score.precision:.1%}, recall {score.recall:.1%}",
-            markup=False,
-        )
-
-
-def _row(layer: "Layer") -> tuple[str, str, str, str, str, str]:
-    notes = []
-    if "residual" in layer.attributes:
-        notes.append(f"+ {layer.attributes['residual']}")
-    if "guess" in layer.attributes:
-        notes.append("guess")
-    name = layer.nodes[0] if layer.nodes and layer.origin != "QDQ" else layer.name
-    return (
-        name, layer.type, ",".join(t.dtype for t in layer.inputs), ",".join(sorted({t.dtype for t in layer.outputs})),
-        str(len(layer.nodes)), "; ".join(notes),
-    )  # fmt: skip
-
-
-def _print_fates(console: "Console", prediction: "Prediction") -> None:
-    counts = Counter((fate.op, fate.status) for fate in prediction.fates)
-    text = ", ".join(f"{count} {op} {status}" for (op, status), count in sorted(counts.items()))
-    console.print(f"Q/DQ: {text}", markup=False)
-    for fate in prediction.leftover:
-        console.print(f"  left over: {fate.name}", markup=False)
-    console.print(
-        f"{len(prediction.layers)} layers, {prediction.int8_layers} weighted in INT8, {len(prediction.reformats)} "
-        f"reformats, {prediction.float_bytes / 1e6:.1f} MB moved in float between INT8 layers",
-        markup=False,
-    )
-
-
-def _print_in_place(console: "Console", prediction: "Prediction") -> None:
-    counts = prediction.in_place
-    if any(counts.values()):
-        text = f"In place: {counts['concats']} concats ({counts['copies']} copies), {counts['slices']} slices"
-        console.print(text, markup=False)
-    for step in prediction.steps:
-        if step.name == "Merging layers":
-            console.print(f"Merged: {' || '.join((step.target, *step.others))}", markup=False)
-
-
-def _print_mends(console: "Console", prediction: "Prediction") -> None:
-    for title, found in (
-        ("Weighted layers in float:", prediction.float_weighted),
-        ("INT8 layers that write float:", prediction.float_outputs),
-    ):
-        if found:
-            console.print(title, markup=False)
-        for item in found[:_SHOWN_STATEMENTS]:
-            console.print(f"  {item.node}: {item.reason}; {item.mend}", markup=False)
-        if len(found) > _SHOWN_STATEMENTS:
-            console.print(f"  and {len(found) - _SHOWN_STATEMENTS} more (--json tells all)", markup=False)
+        for row in rows(prediction):
+            console.print("\t".join(row), markup=False)
+    for line in (*lines(prediction), *score_lines(scores)):
+        console.print(line, markup=False)

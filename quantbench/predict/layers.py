@@ -8,12 +8,13 @@ from quantbench.predict.net import AVERAGES, SHUFFLES, Net, Op
 _DTYPES = {"float32": "FP32", "float16": "FP16", "bfloat16": "BF16", "int8": "INT8", "int32": "INT32",
            "int64": "INT64", "bool": "BOOL", "uint8": "UINT8", "float64": "FP64"}  # fmt: skip
 _TYPES = {"Conv": "CaskConvolution", "ConvTranspose": "CaskDeconvolution", "MaxPool": "CaskPooling",
-          "QuantizeLinear": "Reformat", "DequantizeLinear": "Reformat", "Copy": "Reformat", "Pointwise": "PointWiseV2",
+          "QuantizeLinear": "Reformat", "DequantizeLinear": "Reformat", "Copy": "Reformat",
+          "FormatReformat": "Reformat", "Pointwise": "PointWiseV2",
           "Resize": "Resize", "Myelin": "Myelin", "NonMaxSuppression": "NMS", "Softmax": "SoftMax",
           "Gemm": "CaskGemm", "MatMul": "CaskGemm", "Slice": "Slice", "BatchNormalization": "Scale"}  # fmt: skip
 _GONE = frozenset({"InPlace", "View"})
-_KEEP_DTYPE = frozenset({"MaxPool", "Resize", "Slice", "InPlace", "View", "Copy", "Concat", "Pad", "Expand", "Tile",
-                         "DepthToSpace", "SpaceToDepth", *SHUFFLES})  # fmt: skip
+_KEEP_DTYPE = frozenset({"MaxPool", "Resize", "Slice", "InPlace", "View", "Copy", "FormatReformat", "Concat", "Pad",
+                         "Expand", "Tile", "DepthToSpace", "SpaceToDepth", *SHUFFLES})  # fmt: skip
 
 
 def layers_of(net: Net) -> tuple[Layer, ...]:
@@ -39,7 +40,7 @@ def layers_of(net: Net) -> tuple[Layer, ...]:
                     _constant(net, t, op.int8_in and i == 0) for i, t in enumerate(op.constants)
                 ),
                 nodes=tuple(dict.fromkeys(op.nodes)),
-                origin="QDQ" if op.is_q or op.is_dq else "",
+                origin="QDQ" if op.is_q or op.is_dq else ("REFORMAT" if op.kind == "FormatReformat" else ""),
                 attributes=_attributes(op),
             )
         )  # fmt: skip

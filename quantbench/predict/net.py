@@ -13,6 +13,9 @@ MOVERS = frozenset(
     {"MaxPool", "Reshape", "Transpose", "Slice", "Flatten", "Squeeze", "Unsqueeze", "Expand", "DepthToSpace",
      "SpaceToDepth", "Tile"}
 )  # fmt: skip
+# Those that a log or an engine at hand shows (Pad, Resize and Concat: see `is_mover` and the passes); Transpose and
+# Reshape with a DQ before them: TREx's RTX-3090 TensorFlow resnet-qat engine.
+SHOWN_MOVERS = frozenset({"MaxPool", "Slice", "Flatten", "Resize", "Pad", "Reshape", "Transpose"})
 SHUFFLES = frozenset({"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze"})
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 AVERAGES = frozenset({"AveragePool", "GlobalAveragePool", "ReduceMean"})
@@ -59,6 +62,11 @@ class Op:
         return self.kind == DEQUANTIZE
 
     @property
+    def short(self) -> str:
+        """Q, DQ or the kind."""
+        return {QUANTIZE: "Q", DEQUANTIZE: "DQ"}.get(self.kind, self.kind)
+
+    @property
     def weighted(self) -> bool:
         return self.kind in WEIGHTED
 
@@ -84,6 +92,7 @@ class Net:
         self.constants: set[str] = set()
         self.weights: dict[str, Op] = {}  # tensor of INT8 weights to the op that made it (for names)
         self.steps: list[Step] = []
+        self.guesses: dict[str, str] = {}  # Q or DQ to what no log at hand shows of its fate
         self._ops: dict[Op, None] = {}
         self._producer: dict[str, Op] = {}
         self._readers: dict[str, list[Op]] = {}
@@ -167,6 +176,10 @@ class Net:
     def step(self, name: str, what: str, target: str, *others: str) -> None:
         """Record what a pass did."""
         self.steps.append(Step(name, what, target, others))
+
+    def guess(self, name: str, why: str) -> None:
+        """Mark the fate of a Q or DQ as a guess; the first reason stays."""
+        self.guesses.setdefault(name, why)
 
     def shape(self, tensor: str) -> tuple[int | str | None, ...] | None:
         """Shape of `tensor` as far as it is known."""

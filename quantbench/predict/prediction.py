@@ -31,7 +31,9 @@ class Prediction:
 
     `fates` of all Q and DQ; `float_weighted`: weighted layers that stay float; `float_outputs`: INT8 layers that write
     float where a Q follows; `float_bytes`: bytes moved by float tensors between INT8 layers (each tensor written once
-    and read once a reader); `guesses`: layer to what the logs at hand do not prove; `steps`: the optimizer's passes.
+    and read once a reader); `guesses`, `fate_guesses`: layer, or Q or DQ, to what no log or engine at hand shows of it;
+    `version_guesses`: what is carried over from another version; `steps`: the optimizer's passes; `fp16`: whether the
+    build may use FP16 kernels.
     """
 
     version: str
@@ -42,6 +44,9 @@ class Prediction:
     float_bytes: int
     steps: tuple[Step, ...]
     guesses: Mapping[str, str] = field(default_factory=dict)
+    fate_guesses: Mapping[str, str] = field(default_factory=dict)
+    version_guesses: tuple[str, ...] = ()
+    fp16: bool = True
 
     @property
     def reformats(self) -> tuple[Layer, ...]:
@@ -72,14 +77,18 @@ class Prediction:
     def to_json(self) -> dict[str, Any]:
         """Plain data for `predict --json`."""
         return {
-            "for": f"TensorRT {self.version}",
+            "for": f"TensorRT {self.version}", "fp16": self.fp16,
             "layers": [layer.to_json() for layer in self.layers],
-            "fates": [fate.to_json() for fate in self.fates],
+            "fates": [self._fate(fate) for fate in self.fates],
             "reformats": len(self.reformats), "left_over": len(self.leftover), "int8_layers": self.int8_layers,
             "float_weighted": [f.to_json() for f in self.float_weighted],
             "float_outputs": [f.to_json() for f in self.float_outputs],
             "float_bytes": self.float_bytes, "in_place": self.in_place,
-            "guesses": dict(self.guesses),
+            "guesses": dict(self.guesses), "version_guesses": list(self.version_guesses),
             "steps": [{"pass": s.name, "what": s.what, "target": s.target, "others": list(s.others)}
                       for s in self.steps],
         }  # fmt: skip
+
+    def _fate(self, fate: Fate) -> dict[str, Any]:
+        guess = self.fate_guesses.get(fate.name)
+        return fate.to_json() | ({"guess": guess} if guess else {})

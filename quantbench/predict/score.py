@@ -14,6 +14,7 @@ TOOK_DQS, TOOK_Q, MERGED, MOVED, LEFT_OVER = (
     "Q left over as a copy",
 )  # fmt: skip
 LAYERS, LAYERS_AND_DTYPES = "final layers (nodes fused)", "final layers with INT8 or float outputs"
+LAYERS_AND_REFORMATS = "final layers and reformats between formats"
 
 # Layers of the engine that compute nothing of the network, or that TensorRT adds once formats are timed.
 _PLUMBING = frozenset({"TrainStation", "Constant", "DeviceToShapeHost", "NoOp", "ShapeHostToDevice", "Signal", "Wait"})
@@ -123,11 +124,32 @@ def _class(dtype: str) -> str:
     return "INT8" if dtype == "INT8" else ("float" if dtype in ("FP32", "FP16", "BF16") else dtype)
 
 
-def score_layers(prediction: Prediction, layers: Sequence[Layer], known: Set[str]) -> tuple[Score, Score]:
-    """Scores of the predicted layers against `layers`, without and with precisions. `known`: nodes of the network."""
+def format_reformats(layers: Sequence[Layer], known: Set[str]) -> set[Hashable]:
+    """Reformats between formats: which side of which layer (its nodes) they serve. Those that cost nothing (NoOp) are
+    none."""
+    found: set[Hashable] = set()
+    for layer in layers:
+        if reformat_target(layer.name) is not None and layer.type not in _PLUMBING:
+            side = " ".join(re.findall(r"(?:Input|Output) Tensor \d+", layer.name)[:1])
+            parts = frozenset(name for part in split_parts(layer.name) if (name := _known(part, known)))
+            found.add(("reformat", side, parts))
+    return found
+
+
+def score_layers(prediction: Prediction, layers: Sequence[Layer], known: Set[str]) -> tuple[Score, Score, Score]:
+    """Scores of the predicted layers against `layers`: as they are, with precisions, with all reformats counted as
+    layers. `known`: nodes of the network."""
     mine, mine_precise = layer_statements(prediction.layers, known)
     true, true_precise = layer_statements(layers, known)
-    return compare(LAYERS, mine, true), compare(LAYERS_AND_DTYPES, mine_precise, true_precise)
+    return (
+        compare(LAYERS, mine, true),
+        compare(LAYERS_AND_DTYPES, mine_precise, true_precise),
+        compare(
+            LAYERS_AND_REFORMATS,
+            mine | format_reformats(prediction.layers, known),
+            true | format_reformats(layers, known),
+        ),
+    )
 
 
 def score_log(prediction: Prediction, build: Build) -> tuple[Score, ...]:

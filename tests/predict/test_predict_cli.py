@@ -15,6 +15,7 @@ from quantbench.demo.resnet18 import build
 from quantbench.errors import QuantbenchError
 from quantbench.graph.normalise import normalise
 from quantbench.graph.onnx_view import view_of
+from quantbench.predict.score import LAYERS_AND_REFORMATS
 from quantbench.predict.simulate import predict, predict_model
 from quantbench.predict.versions import DIFFERENCES, VERSIONS
 from quantbench.qdq.insert import insert_qdq
@@ -61,8 +62,13 @@ def test_a_log_is_predicted_and_scored(artefacts: Path) -> None:
     log = artefacts / "logs" / "trt852_qdq_yolo_verbose.log"
     data = json.loads(CliRunner().invoke(app, ["predict", str(log), "--json"]).stdout)
     assert data["for"] == "TensorRT 8.5"
-    assert len(data["scores"]) == 7
-    assert all(s["precision"] >= 0.95 and s["recall"] >= 0.95 for s in data["scores"])
+    scores = {s.pop("kind"): s for s in data["scores"]}
+    counted = scores.pop(LAYERS_AND_REFORMATS)
+    assert len(scores) == 7
+    assert all(s["precision"] >= 0.95 and s["recall"] >= 0.95 for s in scores.values())
+    # Four reformats that only timing explains are missed (docs/prediction.md).
+    assert (counted["precision"], counted["recall"]) == (1.0, 69 / 73)
+    assert data["fp16"] is False  # as the log's `Precision:` tells
 
 
 @pytest.mark.parametrize(

@@ -23,14 +23,35 @@ def test_layers_dtypes_and_reformats_agree_with_the_engine(name: str, artefacts:
     layers = read_layer_info(json.loads((artefacts / "json" / name).read_text())).layers
     prediction = predict(view, version="8.4", scales=scales)
     known = frozenset(node.name for node in view.nodes)
-    plain, precise = score_layers(prediction, layers, known)
+    plain, precise, counted = score_layers(prediction, layers, known)
     left_over = compare(
         "reformats of Q/DQ",
         (layer.name for layer in prediction.layers if layer.origin == "QDQ"),
         (layer.name for layer in layers if layer.origin == "QDQ"),
     )
-    for score in (plain, precise, left_over):
+    for score in (plain, precise, counted, left_over):
         print(f"{name[:40]:40} {score.kind:45} {score.hits:3} {score.precision:.3f} {score.recall:.3f}")
         assert score.precision >= 0.95, score.wrong
         assert score.recall >= 0.95, score.missed
     assert plain.hits > 20
+    assert counted.hits == sum(1 for x in layers if x.type != "NoOp")
+
+
+def test_builds_without_fp16_keep_float_linear_and_need_no_reformat() -> None:
+    view, scales = mobilenet_v2()
+    with_fp16, without = (predict(view, version="8.4", scales=scales, fp16=fp16) for fp16 in (True, False))
+    added = [layer for layer in with_fp16.layers if layer.origin == "REFORMAT"]
+    assert [layer.name for layer in added] == ["Reformatting CopyNode for Input Tensor 0 to GlobalAveragePool_843"]
+    assert len(without.layers) == len(with_fp16.layers) - 1
+    assert with_fp16.float_bytes == without.float_bytes
+    assert not any(layer.origin == "REFORMAT" for layer in without.layers)
+
+
+def test_reformats_are_marked_as_guesses_where_no_engine_shows_them() -> None:
+    view, scales = resnet18(residual=False)
+    seen, carried = (predict(view, version=version, scales=scales).guesses for version in ("8.4", "10"))
+    pool, gap = (f"Reformatting CopyNode for {x}" for x in ("Output Tensor 0 to MaxPool_12",
+                                                            "Input Tensor 0 to GlobalAveragePool_246"))  # fmt: skip
+    assert pool in seen
+    assert gap not in seen
+    assert {pool, gap} <= set(carried)

@@ -70,6 +70,8 @@ class _Model:
 def yolov8_custom() -> tuple[GraphView, dict[str, str]]:
     """The view and a scale key for each Q and DQ."""
     m = _Model()
+    m.scale_of["/model/backbone5/conv/_input_quantizer"] = "/model/head14/Concat"
+    m.scale_of["/model/head15/cv1/conv/_input_quantizer"] = "/model/head14/Concat"
     m.scale_of["/model/backbone7/conv/_input_quantizer"] = "/model/head11/Concat"
     m.scale_of["/model/head12/cv1/conv/_input_quantizer"] = "/model/head11/Concat"
     x = m.d.tensor("images", (1, 3, 640, 960))

@@ -3,21 +3,30 @@
 from quantbench.predict.net import Net, Op
 
 # trt852 log: "Generating copy for ... because input does not support striding" (the inputs come from Resize).
-_NO_STRIDES = frozenset({"Resize", "MaxPool", "Concat", "InPlace"})
+# A slice is part of another tensor already: YOLO engines show `/model.2/Split_output_0 copy` where a C2f block joins
+# its halves, and no Slice layer before its convs (nor does the yolov8 log's list of layers).
+_NO_STRIDES = frozenset({"Resize", "MaxPool", "Concat", "InPlace", "View"})
 
 _WITH_STEPS = 5  # inputs of an ONNX Slice that states steps: data, starts, ends, axes, steps
 
 
 def run(net: Net) -> None:
-    """Remove concats (inputs are written in place, with a copy where the writer cannot) and slices read elsewhere."""
-    for op in reversed(net.of_kind("Concat")):
-        _concat(net, op)
+    """Slices become views of what they slice, unless they have steps; then concats go: their inputs are written in
+    place, with a copy where the writer cannot. In the logs too slice removal stands before concat removal."""
     for op in net.of_kind("Slice"):
-        # A slice that feeds a concat is the copy into it; one with steps is no view.
-        copying = any(r.kind in ("Copy", "InPlace") for r in net.readers(op.out))
-        if op.out not in net.outputs and not copying and len(op.inputs) < _WITH_STEPS:
+        if op.out not in net.outputs and _contiguous(net, op):
             net.step("Eliminating slice", "remove", op.name)
             op.kind = "View"
+    for op in reversed(net.of_kind("Concat")):
+        _concat(net, op)
+
+
+def _contiguous(net: Net, op: Op) -> bool:
+    """Without steps; torch states them always, so a slice of channels counts too (one of rows or columns may skip)."""
+    before, after = net.shape(op.inputs[0]), net.shape(op.out)
+    if len(op.inputs) < _WITH_STEPS:
+        return True
+    return before is not None and after is not None and (before[:1], before[2:]) == (after[:1], after[2:])
 
 
 def _concat(net: Net, concat: Op) -> None:

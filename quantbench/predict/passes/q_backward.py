@@ -1,6 +1,7 @@
 """VanillaSwapWithFollowingQ: a Q moves before a layer that only moves data (Slice, Resize, MaxPool, Flatten ...)."""
 
 from quantbench.predict.net import QUANTIZE, Net, Op
+from quantbench.predict.passes.exchange import exchange, note_swap
 
 NAME = "VanillaSwapWithFollowingQ"
 
@@ -10,7 +11,9 @@ def run(net: Net) -> bool:
     moved = False
     for q in reversed(net.of_kind(QUANTIZE)):
         while (mover := net.producer(q.inputs[0])) is not None and _may_swap(net, mover, q):
-            swap(net, mover, q)
+            note_swap(net, NAME, mover, q)
+            exchange(net, mover, q, like=mover.inputs[0])
+            q.order = mover.order - 0.25
             moved = True
     return moved
 
@@ -22,15 +25,3 @@ def _may_swap(net: Net, mover: Op, q: Op) -> bool:
         and bool(mover.inputs)
         and mover.inputs[0] not in net.constants
     )
-
-
-def swap(net: Net, mover: Op, q: Op) -> None:
-    """`a -mover-> b -Q-> c` becomes `a -Q-> b -mover-> c`: tensor b keeps its name, as in the logs."""
-    net.step(NAME, "swap", mover.name, q.name)
-    source, between, result = mover.inputs[0], mover.out, q.out
-    net.like(between, source)
-    net.set_output(mover, result)
-    net.set_input(q, 0, source)
-    net.set_output(q, between)
-    net.set_input(mover, 0, between)
-    q.order = mover.order - 0.25

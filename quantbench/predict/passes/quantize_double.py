@@ -4,6 +4,7 @@ from quantbench.predict.net import Net, Op
 
 NAME = "QuantizeDoubleInputNodes"
 _ELEMENTWISE = frozenset({"Add", "Mul"})
+_IMAGE = 4  # dimensions
 
 
 def run(net: Net) -> None:
@@ -20,17 +21,33 @@ def _quantize(net: Net, op: Op) -> None:
     if first is None or second is None or not (first.is_dq and second.is_dq):
         return
     q = net.only_reader(op.out)
-    if q is not None and q.is_q and q.out not in net.outputs:
-        if op.kind == "ConvTranspose":
-            op.guess = "a ConvTranspose does not take the Q behind it (NVIDIA/TensorRT issue 2597, on 8.5)"
-        else:
-            take_q(net, op, q)
+    if q is not None and q.is_q and q.out not in net.outputs and op.kind != "ConvTranspose":
+        take_q(net, op, q)
     net.step(NAME, "take-dq", op.name, first.name, second.name)
     for index, dq in ((0, first), (1, second)):
         take_dq(net, op, index, dq)
     op.int8_in = True
+    op.guess = op.guess or _guess(net, op)
+
+
+def _guess(net: Net, op: Op) -> str:
+    """What of an INT8 layer of this kind no log or engine at hand shows; "" for what they show.
+
+    They show convs on images, Gemms and MatMuls of weights behind a pooling.
+    """
     if not op.weighted:
-        op.guess = "an INT8 elementwise layer: no log at hand shows its DQs being taken"
+        return "an INT8 elementwise layer: no log at hand shows its DQs being taken"
+    shape = net.shape(op.inputs[0])
+    rank = len(shape) if shape is not None else None
+    if op.kind == "ConvTranspose":
+        return "an INT8 ConvTranspose leaves the Q behind it (NVIDIA/TensorRT issue 2597, on 8.5)"
+    if op.kind == "Conv" and rank not in (None, _IMAGE):
+        return f"an INT8 conv on a tensor of {rank} dimensions: no log at hand shows one"
+    if op.kind in ("MatMul", "Gemm") and op.inputs[1] not in net.constants:
+        return "an INT8 MatMul of two activations: no log at hand shows one"
+    if op.kind == "MatMul" and rank not in (None, 2):
+        return f"an INT8 MatMul of a tensor of {rank} dimensions with weights: no log at hand shows one"
+    return ""
 
 
 def take_q(net: Net, op: Op, q: Op, name: str = NAME) -> None:
