@@ -1,73 +1,55 @@
-"""Layers that fell back to float in a network that wants INT8, and why."""
+"""Layers that stay in float in a network that wants INT8, and why."""
 
 from collections import Counter
 
-from quantbench.inspection.categories import FLOAT, QUANTIZED, is_weighted, precision, weight_dtype
+from quantbench.inspection.categories import FLOAT, QUANTIZED, is_leftover_qdq, is_weighted, precision, weight_dtype
 from quantbench.inspection.inspection import Inspection
 from quantbench.inspection.layer import Layer
 from quantbench.inspection.names import split_parts
-from quantbench.inspection.verdicts.verdict import Item, Verdict, count, short
+from quantbench.inspection.verdicts.scales import missing_tensors, rejected
+from quantbench.inspection.verdicts.verdict import Item, Verdict, runs, short
 
 
 def judge(inspection: Inspection) -> list[Verdict]:
-    """Weighted layers in float; tensors without scale; rejected INT8 implementations."""
-    found: list[Verdict] = []
+    """One verdict over the weighted layers that read float."""
     build = inspection.build
-    missing = build.missing_scales if build is not None else []
-    rejected = _rejected(inspection)
-    wants = inspection.quantized or bool(missing or rejected)
-    floats = [x for x in inspection.layers if is_weighted(x) and precision(x) in FLOAT] if wants else []
-    if floats:
-        items = [Item(short(x), f"runs in {precision(x)}: {_why(x, inspection, rejected)}", x.time_ms) for x in floats]
-        found.append(
-            Verdict(
-                "float_layers", "cost", f"{count(len(floats), 'weighted layer')} run in float",
-                "They carry no Q/DQ, have no scale, or no INT8 kernel was faster.",
-                "Quantize their inputs and weights, unless accuracy wants them in float.", tuple(items),
-            )
-        )  # fmt: skip
-    if missing:
-        found.append(
-            Verdict(
-                "missing_scales", "problem", f"{count(len(missing), 'tensor')} without a scale",
-                "Without a scale the layers that make or read such a tensor run in float.",
-                "Calibrate again with data that reaches these tensors, or set their ranges.",
-                tuple(Item(tensor, f"line {line}") for line, tensor in missing),
-            )
-        )  # fmt: skip
-    if rejected:
-        found.append(
-            Verdict(
-                "rejected_int8", "problem", f"INT8 implementations of {count(len(rejected), 'layer')} rejected",
-                "The tensors named have no INT8 scale.", "Give these tensors a range.",
-                tuple(Item(layer, f"no scale for {', '.join(tensors)}") for layer, tensors in rejected.items()),
-            )
-        )  # fmt: skip
-    return found
+    missing, refused = missing_tensors(inspection), rejected(inspection)
+    if not (inspection.quantized or missing or refused or (build is not None and build.scales)):
+        return []
+    floats = [x for x in inspection.layers if is_weighted(x) and precision(x) in FLOAT]
+    if not floats:
+        return []
+    items = [
+        Item(short(x), f"runs in {precision(x)}: {_why(x, inspection, missing, refused)}", x.time_ms) for x in floats
+    ]
+    return [
+        Verdict(
+            "float_layers", "cost", f"{runs(len(floats), 'weighted layer')} in float",
+            "They carry no Q/DQ, have no scale, or no INT8 kernel was faster.",
+            "Quantize their inputs and weights, unless accuracy wants them in float.", tuple(items),
+        )
+    ]  # fmt: skip
 
 
-def _rejected(inspection: Inspection) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for event in inspection.build.rejected if inspection.build is not None else ():
-        fields = event.fields
-        if "layer" in fields:
-            tensors = found.setdefault(str(fields["layer"]), [])
-            tensor = str(fields["missing"])
-            if tensor not in tensors:
-                tensors.append(tensor)
-    return found
-
-
-def _why(layer: Layer, inspection: Inspection, rejected: dict[str, list[str]]) -> str:
+def _why(layer: Layer, inspection: Inspection, missing: dict[str, int], refused: dict[str, list[str]]) -> str:
     for part in (layer.name, *split_parts(layer.name), *layer.nodes):
-        if part in rejected:
-            return f"INT8 was rejected, no scale for {', '.join(rejected[part])}"
+        if part in refused:
+            return f"INT8 was rejected, no scale for {', '.join(refused[part])}"
+    without = [t.name for t in (*layer.inputs, *layer.outputs) if t.name in missing]
+    if without:
+        return f"no scale for tensor {', '.join(without)} (line {missing[without[0]]})"
     if weight_dtype(layer) in QUANTIZED:
         return "its weights are INT8, its input is not: no DQ feeds it"
+    scales = inspection.build.scales if inspection.build is not None else {}
+    if layer.inputs and layer.inputs[0].name in scales:
+        return "its input has a scale, so INT8 was allowed: no INT8 kernel was faster"
     makers = inspection.flow.before(layer)
+    leftover = [m.name for m in makers if is_leftover_qdq(m) and m.inputs and m.inputs[0].dtype in QUANTIZED]
+    if leftover:
+        return f"its DQ ({', '.join(leftover)}) runs as a layer of its own before it"
     given = Counter(t.dtype for m in makers for t in m.outputs)
     if any(dtype in QUANTIZED for dtype in given):
         return "its input is converted from INT8 before it"
     if any("DequantizeLinear" in node for node in layer.nodes):
         return "its Q/DQ are inside the layer, yet the kernel chosen computes in float"
-    return "no Q/DQ feeds it"
+    return "no Q/DQ feeds it" if not scales else "its input has no scale in the log"

@@ -14,13 +14,14 @@ from quantbench.inspection.verdicts import (
     qdq_model,
     reformats,
     runner_up,
+    scales,
     tensor_cores,
 )
 from quantbench.inspection.verdicts.verdict import Verdict
 
 _RULES = (
-    int8_in_float_out, leftover_qdq, float_layers, reformats, channels, depthwise, tensor_cores, placement, messages,
-    qdq_model, runner_up, memory, detail,
+    int8_in_float_out, leftover_qdq, scales, float_layers, reformats, channels, depthwise, tensor_cores, placement,
+    messages, qdq_model, runner_up, memory, detail,
 )  # fmt: skip
 _ORDER = {"problem": 0, "cost": 1, "note": 2}
 

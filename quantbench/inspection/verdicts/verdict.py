@@ -51,6 +51,11 @@ def count(number: int, one: str, many: str = "") -> str:
     return f"{number} {one if number == 1 else many or one + 's'}"
 
 
+def runs(number: int, one: str) -> str:
+    """ "1 layer runs", "3 layers run"."""
+    return f"{count(number, one)} {'runs' if number == 1 else 'run'}"
+
+
 def short(layer: Layer) -> str:
     """The ONNX nodes of a layer that a reader knows it by: its weighted node first, Q and DQ left out."""
     nodes = [n for n in layer.nodes if "QuantizeLinear" not in n and "DequantizeLinear" not in n]

@@ -1,0 +1,106 @@
+"""Implicit INT8: which tensors have a scale, which have none, and which layers run in float for want of one."""
+
+import math
+from collections.abc import Iterable
+
+from quantbench.inspection.categories import output_dtype
+from quantbench.inspection.inspection import Inspection
+from quantbench.inspection.verdicts.verdict import Item, Verdict, count, short
+
+STEPS = 127  # INT8 is symmetric: amax = 127 * scale
+
+
+def judge(inspection: Inspection) -> list[Verdict]:
+    """Scales that the builder printed; tensors without; INT8 kernels that it rejected for that."""
+    build = inspection.build
+    if build is None:
+        return []
+    found: list[Verdict] = []
+    missing = missing_tensors(inspection)
+    if missing:
+        items = tuple(Item(tensor, f"line {line}{_around(inspection, tensor)}") for tensor, line in missing.items())
+        found.append(
+            Verdict(
+                "missing_scales", "problem", f"{count(len(missing), 'tensor')} without a scale",
+                "Under implicit INT8, all layers that make or read such a tensor run in float.",
+                "Calibrate with data that reaches these tensors, give them a range (tensor.dynamic_range, quantbench "
+                "build --ranges), or leave them: an output of the network needs none.", items,
+            )
+        )  # fmt: skip
+    refused = rejected(inspection)
+    if refused:
+        found.append(
+            Verdict(
+                "rejected_int8", "problem", f"INT8 implementations of {count(len(refused), 'layer')} rejected",
+                "The builder had INT8 kernels for them and could not use them: a tensor has no scale.",
+                "Give the tensors named a range (tensor.dynamic_range, quantbench build --ranges).",
+                tuple(Item(layer, f"no scale for {', '.join(tensors)}") for layer, tensors in refused.items()),
+            )
+        )  # fmt: skip
+    if build.scales:
+        odd = [t for t, values in build.scales.items() if not _sane(values)]
+        order = [*odd, *sorted(set(build.scales) - set(odd), key=lambda t: (-max(build.scales[t]), t))]
+        found.append(
+            Verdict(
+                "scales", "problem" if odd else "note",
+                f"{count(len(build.scales), 'tensor')} with an INT8 scale (implicit quantization)"
+                + (f", {len(odd)} of no use" if odd else ""),
+                "The builder picks INT8 for a layer where its tensors have scales and an INT8 kernel is the fastest. "
+                "Widest ranges first.",
+                "Calibrate again: the data never reached the tensors with infinite or zero scales." if odd else "",
+                tuple(Item(tensor, _range(build.scales[tensor])) for tensor in order),
+            )
+        )  # fmt: skip
+    return found
+
+
+def missing_tensors(inspection: Inspection) -> dict[str, int]:
+    """Tensors that the builder found no scale for, with the first line that says so."""
+    found: dict[str, int] = {}
+    for line, tensor in inspection.build.missing_scales if inspection.build is not None else ():
+        found.setdefault(tensor, line)
+    return found
+
+
+def rejected(inspection: Inspection) -> dict[str, list[str]]:
+    """Layer to the tensors for whose lack of a scale its INT8 implementations were rejected."""
+    found: dict[str, list[str]] = {}
+    for event in inspection.build.rejected if inspection.build is not None else ():
+        fields = event.fields
+        if "layer" in fields:
+            tensors = found.setdefault(str(fields["layer"]), [])
+            tensor = str(fields["missing"])
+            if tensor not in tensors:
+                tensors.append(tensor)
+    return found
+
+
+def _around(inspection: Inspection, tensor: str) -> str:
+    """Who makes and who reads a tensor: the engine's layers where they name it, else the parsed ONNX nodes."""
+    maker = inspection.flow.maker(tensor)
+    readers = inspection.flow.readers.get(tensor, [])
+    if maker is not None or readers:
+        made = [f"made by {short(maker)} in {output_dtype(maker)}"] if maker is not None else []
+        return "; " + ", ".join([*made, *_listed("read by", (short(r) for r in readers))])
+    nodes = inspection.build.nodes.values() if inspection.build is not None else ()
+    makers = (n.name for n in nodes if any(t[0] == tensor for t in n.outputs))
+    users = (n.name for n in nodes if any(t[0] == tensor for t in n.inputs))
+    words = [*_listed("made by", makers), *_listed("read by", users)]
+    return "; " + ", ".join(words) if words else ""
+
+
+def _listed(word: str, names: Iterable[str]) -> list[str]:
+    kept = list(dict.fromkeys(names))
+    return [f"{word} {', '.join(kept)}"] if kept else []
+
+
+def _sane(values: tuple[float, ...]) -> bool:
+    return bool(values) and all(math.isfinite(v) and v > 0 for v in values)
+
+
+def _range(values: tuple[float, ...]) -> str:
+    if not values:
+        return "no number"
+    if len(values) > 1:
+        return f"{len(values)} scales, {min(values):.6g} to {max(values):.6g}"
+    return f"scale {values[0]:.6g}, range ±{STEPS * values[0]:.5g}"
