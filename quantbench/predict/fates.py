@@ -3,6 +3,7 @@
 from quantbench.graph.view import GraphView
 from quantbench.inspection.fate import Fate
 from quantbench.predict.net import DEQUANTIZE, QUANTIZE, Net
+from quantbench.predict.passes import const_fold_dangling
 
 
 def fates_of(net: Net, view: GraphView) -> tuple[Fate, ...]:
@@ -24,6 +25,8 @@ def fates_of(net: Net, view: GraphView) -> tuple[Fate, ...]:
             moves.setdefault(step.others[0], []).append(step.target)
         elif step.what == "copy" and step.name == "QDQToCopy":
             state[step.target] = ("left over", "", "")
+        elif step.name == const_fold_dangling.NAME:
+            state[step.others[0]] = ("folded", "", "")
         elif step.name == "ConstWeightsQuantizeFusion":
             state[step.others[0]] = ("folded", step.target, "")
         elif step.name == "QDQCancel":

@@ -11,7 +11,8 @@ _TYPES = {"Conv": "CaskConvolution", "ConvTranspose": "CaskDeconvolution", "MaxP
           "QuantizeLinear": "Reformat", "DequantizeLinear": "Reformat", "Copy": "Reformat",
           "FormatReformat": "Reformat", "Pointwise": "PointWiseV2",
           "Resize": "Resize", "Myelin": "Myelin", "NonMaxSuppression": "NMS", "Softmax": "SoftMax",
-          "Gemm": "CaskGemm", "MatMul": "CaskGemm", "Slice": "Slice", "BatchNormalization": "Scale"}  # fmt: skip
+          "Gemm": "CaskGemm", "MatMul": "CaskGemm", "Slice": "Slice", "Relu": "PointWiseV2",
+          "BatchNormalization": "Scale"}  # fmt: skip
 _GONE = frozenset({"InPlace", "View"})
 _KEEP_DTYPE = frozenset({"MaxPool", "Resize", "Slice", "InPlace", "View", "Copy", "FormatReformat", "Concat", "Pad",
                          "Expand", "Tile", "DepthToSpace", "SpaceToDepth", *SHUFFLES})  # fmt: skip

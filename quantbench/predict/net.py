@@ -91,6 +91,7 @@ class Net:
         self.outputs = tuple(outputs)
         self.constants: set[str] = set()
         self.weights: dict[str, Op] = {}  # tensor of INT8 weights to the op that made it (for names)
+        self.folded: set[str] = set()  # float constants that were DQ of constants
         self.steps: list[Step] = []
         self.guesses: dict[str, str] = {}  # Q or DQ to what no log at hand shows of its fate
         self._ops: dict[Op, None] = {}

@@ -4,6 +4,7 @@ from quantbench.predict.net import Net
 from quantbench.predict.passes import (
     activations,
     clean,
+    const_fold_dangling,
     const_qdq,
     const_weights,
     const_weights_quantize,
@@ -23,6 +24,7 @@ from quantbench.predict.passes import (
     quantize_double,
     quantize_single,
     residual_add,
+    shapes,
     split_q,
 )  # fmt: skip
 from quantbench.predict.versions import Version
@@ -31,6 +33,7 @@ from quantbench.predict.versions import Version
 def optimize(net: Net, version: Version) -> None:
     """Rewrite `net` in place as TensorRT's optimizer would; `net.steps` tells what was done."""
     clean.run(net)
+    shapes.run(net)
     const_qdq.run(net)
     foreign.run(net)
     activations.run(net)
@@ -49,6 +52,7 @@ def optimize(net: Net, version: Version) -> None:
     conv_sum.run(net)
     conv_pool.run(net)
     clean.remove_dead(net)
+    const_fold_dangling.run(net)
     qdq_to_copy.run(net)
     fc_to_conv.run(net)
     merge_layers.run(net)

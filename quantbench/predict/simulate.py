@@ -51,6 +51,7 @@ def predict(
 def predict_model(model: "onnx.ModelProto", *, version: str = "10", fp16: bool = True) -> Prediction:
     """`predict` of an ONNX model with the scales that it holds."""
     from quantbench.graph.onnx_view import view_of
+    from quantbench.predict.captures import with_captures
     from quantbench.predict.scales import scales_of
 
-    return predict(view_of(model), version=version, scales=scales_of(model), fp16=fp16)
+    return predict(with_captures(view_of(model), model), version=version, scales=scales_of(model), fp16=fp16)

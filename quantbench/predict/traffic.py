@@ -28,7 +28,13 @@ def float_outputs(net: Net) -> tuple[FloatWeighted, ...]:
         others = [r for r in readers if not r.is_q]
         if not qs:
             continue
-        if op.residual:
+        if op.kind == "ConvTranspose":
+            reason = "a ConvTranspose does not take the Q behind it (NVIDIA/TensorRT issue 2597)"
+            mend = f"leave {qs[0].name} out where what follows can stay float, or put a Resize and a Conv in its place"
+        elif op.out in net.outputs or qs[0].out in net.outputs:
+            reason = f"{op.out if op.out in net.outputs else qs[0].out} is an output of the network"
+            mend = "return what a DQ behind it writes"
+        elif op.residual:
             reason = f"its residual input {op.residual} is float, so {qs[0].name} cannot go into it"
             mend = f"quantize {op.residual} at the Add"
         elif others:
@@ -77,7 +83,7 @@ def _why_float(net: Net, op: Op) -> tuple[str, str]:
     activation = net.producer(op.inputs[0])
     weight = net.producer(op.inputs[1]) if len(op.inputs) > 1 else None
     has_a = activation is not None and activation.is_dq
-    has_w = weight is not None and weight.is_dq
+    has_w = (weight is not None and weight.is_dq) or any(t in net.folded for t in op.inputs[1:2])
     weights = op.constants[0] if op.constants else (op.inputs[1] if len(op.inputs) > 1 else "its weights")
     if has_a and not has_w:
         return "its weights have no Q/DQ", f"quantize {weights} per output channel"

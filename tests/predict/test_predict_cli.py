@@ -44,7 +44,10 @@ def test_resnet18_takes_less_than_half_a_second(resnet: onnx.ModelProto) -> None
     started = time.perf_counter()
     prediction = predict_model(resnet)
     assert time.perf_counter() - started < 0.5
-    assert prediction.int8_layers == 20
+    # Every conv and the Gemm that has Q/DQ at its weights.
+    weights = {t.name for t in resnet.graph.initializer if len(t.dims) > 1}
+    assert prediction.int8_layers == sum(n.op_type == "QuantizeLinear" and n.input[0] in weights
+                                         for n in resnet.graph.node) >= 20  # fmt: skip
 
 
 def test_table_and_json_tell_the_same(path: Path) -> None:
@@ -106,5 +109,5 @@ def test_inspect_sets_a_prediction_beside_a_real_engine(artefacts: Path, tmp_pat
     result = CliRunner().invoke(app, ["inspect", str(file), str(engine), "--out", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("predicted against trex_pt_qat-residual_resnet-qat-residual")
-    left_over = next(line for line in result.stdout.splitlines() if line.startswith("Q/DQ left over as copies"))
-    assert left_over.split("copies")[1].split() == ["3", "→", "3"]
+    left_over = next(line for line in result.stdout.splitlines() if "Q/DQ left over as copies" in line)
+    assert [word for word in left_over.split() if word.isdigit()] == ["3", "3"]

@@ -8,5 +8,4 @@ NAME = "QDQToCopy"
 def run(net: Net) -> None:
     """Record every Q and DQ that is left; they stay in the Net and become Reformat layers."""
     for op in net.of_kind(QUANTIZE, DEQUANTIZE):
-        if op.is_q or op.inputs[0] not in net.constants:
-            net.step(NAME, "copy", op.name)
+        net.step(NAME, "copy", op.name)
