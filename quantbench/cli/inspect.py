@@ -18,7 +18,9 @@ def inspect(
     build: int = typer.Option(None, "--build", min=1, help="Which build of a log that holds several (1 is the first)."),
     alone: bool = typer.Option(False, "--alone", help="Read only the files named, not those beside them."),
     json_output: bool = typer.Option(False, "--json", help="Print the result as JSON and write nothing."),
-    all_layers: bool = typer.Option(False, "--all", help="Print every layer, not only the costly ones."),
+    all_layers: bool = typer.Option(
+        False, "--all", help="Print every layer with its kernel, and every entry of the verdicts."
+    ),
 ) -> None:
     """Show what a compiler made of a model: fusions, precisions, kernels, times, and what to do about them.
 
@@ -55,7 +57,7 @@ def inspect(
         if json_output:
             typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
             return
-        print_inspection(found[0], all_layers=all_layers)
+        print_inspection(found[0], everything=all_layers)
         text = page(found[0])
         run = files[0] if len(files) == 1 and files[0].is_dir() else None
         folder = out or run or Path(f"inspect-{found[0].title}")

@@ -1,57 +1,52 @@
 """What `inspect` prints: a summary, the verdicts, the costly layers; or two engines side by side."""
 
-import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
-from quantbench.inspection.compare import Comparison
+from quantbench.cli.inspect_table import Column, make_console, print_table, print_text
+from quantbench.inspection.compare import PAIRED_BY, Comparison
 from quantbench.inspection.fate import STATUS
 from quantbench.inspection.inspection import Inspection
 from quantbench.inspection.logs.kinds import NOT_LOG_LINES
 from quantbench.inspection.passes.entry import PHASES
+from quantbench.inspection.story import stage_changes
 from quantbench.inspection.table import LayerRow, rows
 from quantbench.inspection.verdicts.judge import judge
-from quantbench.inspection.verdicts.verdict import Verdict, short
+from quantbench.inspection.verdicts.verdict import Verdict, count, label
 
 _COLOURS = {"problem": "red", "cost": "yellow", "note": "green"}
 _ITEMS = 4
 _TOP = 20
 
 
-def _console() -> Console:
-    """Lines are not wrapped where stdout is no terminal, so that grep and diff see whole ones."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=200, soft_wrap=True)
-
-
-def print_inspection(inspection: Inspection, all_layers: bool = False) -> None:
-    """Print one inspection to stdout."""
-    console = _console()
+def print_inspection(inspection: Inspection, everything: bool = False) -> None:
+    """Print one inspection to stdout; `everything` prints all layers with their kernels and all entries."""
+    console = make_console()
     console.print(f"[bold]{escape(inspection.title)}[/bold]  {escape(_summary(inspection))}")
     for source in inspection.sources:
-        console.print(f"  {escape(source.path.name)}: {source.text}", style="dim")
+        print_text(console, f"{source.path.name}: {source.text}", 2, style="dim")
     for note in inspection.notes:
-        console.print(f"  {escape(note)}", style="dim")
+        print_text(console, note, 2, style="dim")
     _log_line(console, inspection)
     _story(console, inspection)
+    _fates(console, inspection)
     table = rows(inspection)
     if table:
         console.print()
-        console.print(_layers(table if all_layers else _costly(table), inspection))
-        if not all_layers and len(table) > _TOP:
-            console.print(f"  {_TOP} of {len(table)} layers; --all prints every one", style="dim")
+        print_table(console, _layers(table if everything else _costly(table), everything))
+        if not everything and len(table) > _TOP:
+            print_text(console, f"{_TOP} of {len(table)} layers; --all prints every one", 2, style="dim")
     for verdict in judge(inspection):
-        _verdict(console, verdict)
+        _verdict(console, verdict, everything)
 
 
 def _summary(inspection: Inspection) -> str:
-    parts = [f"TensorRT {inspection.version}"] if inspection.version else []
+    parts = [inspection.compiler] if inspection.compiler else []
     if inspection.layers:
         counts = ", ".join(f"{n} {dtype}" for dtype, n in inspection.precisions.most_common() if dtype != "?")
-        parts.append(f"{len(inspection.layers)} layers" + (f" ({counts})" if counts else ""))
+        parts.append(count(len(inspection.layers), "layer") + (f" ({counts})" if counts else ""))
     if inspection.total_ms is not None:
         parts.append(f"{inspection.total_ms:.4f} ms in layers")
     for name, statistics in inspection.timing.items():
@@ -67,27 +62,39 @@ def _log_line(console: Console, inspection: Inspection) -> None:
     lines = sum(n for kind, n in log.kinds.items() if kind not in NOT_LOG_LINES)
     missed = log.kinds["unknown"]
     if lines:
-        console.print(f"  {lines} log lines, {100 * (1 - missed / lines):.2f} % understood", style="dim")
+        print_text(
+            console, f"{count(lines, 'log line')}, {100 * (1 - missed / lines):.2f} % understood", 2, style="dim"
+        )
     for event in log.unknown[:5]:
-        console.print(f"    line {event.line}: {escape(event.message[:160])}", style="dim")
+        print_text(console, f"line {event.line}: {event.message[:160]}", 4, style="dim")
 
 
 def _story(console: Console, inspection: Inspection) -> None:
     story = inspection.story
-    if story is not None and story.stages:
-        first, last = story.stages[0], story.stages[-1]
-        console.print(f"\n{first[2]} layers became {last[2]} ({last[1]})")
-    if story is not None:
-        for number in (*PHASES, 0):
-            steps = [s for s in story.of_phase(number) if s.kind != "remove"]
-            counts: dict[str, int] = {}
-            for step in steps:
-                acted = step.kind != "pass-run"
-                if acted or not any(s.name == step.name and s.kind not in ("pass-run", "remove") for s in steps):
-                    counts[step.name] = counts.get(step.name, 0) + 1
-            if counts:
-                title = f"phase {number}" if number else "other passes"
-                console.print(f"  {title}: " + ", ".join(f"{n} {escape(name)}" for name, n in counts.items()))
+    if story is None:
+        return
+    changes = stage_changes(story.stages)
+    if changes:
+        path = [f"{changes[0][2]} layers"] + [f"{n} after {stage}" for _, stage, n, change in changes[1:] if change]
+        kernels = len(inspection.layers)
+        if kernels > changes[-1][2]:
+            path.append(f"{kernels} kernels in the engine")
+        console.print()
+        print_text(console, " → ".join(path))
+    for number in (*PHASES, 0):
+        acted = {s.name for s in story.of_phase(number) if s.kind not in ("pass-run", "remove")}
+        counts: dict[str, int] = {}
+        for step in story.of_phase(number):
+            if step.kind != "remove" and (step.kind != "pass-run" or step.name not in acted):
+                counts[step.name] = counts.get(step.name, 0) + 1
+        if counts:
+            title = f"phase {number}" if number else "other passes"
+            print_text(console, f"{title}: " + ", ".join(f"{n} {name}" for name, n in counts.items()), 2)
+    if story.unknown_passes:
+        print_text(console, f"passes that quantbench does not know: {', '.join(story.unknown_passes)}", 2, style="dim")
+
+
+def _fates(console: Console, inspection: Inspection) -> None:
     statuses = [f.status for f in inspection.fates]
     if statuses:
         console.print(f"\n{len(statuses)} Q and DQ:")
@@ -103,67 +110,84 @@ def _costly(table: Iterable[LayerRow]) -> list[LayerRow]:
     return listed[:_TOP]
 
 
-def _layers(table: Iterable[LayerRow], inspection: Inspection) -> Table:
-    timed = inspection.total_ms is not None
-    view = Table(box=None, pad_edge=False, header_style="dim")
-    view.add_column("#", justify="right")
-    if timed:
-        view.add_column("ms", justify="right")
-        view.add_column("share", justify="right")
-    for name in ("type", "in", "out", "weights", "format"):
-        view.add_column(name)
-    whole = not sys.stdout.isatty()
-    view.add_column("ONNX nodes", overflow="ignore" if whole else "fold", no_wrap=whole)
-    for row in table:
-        time = [f"{row.time_ms:.4f}" if row.time_ms is not None else "",
-                f"{100 * row.share:.1f} %" if row.share is not None else ""]  # fmt: skip
-        form = row.format_in if row.format_in == row.format_out else f"{row.format_in}→{row.format_out}".strip("→")
-        view.add_row(
-            str(row.index), *(time if timed else []), escape(row.layer.type), row.dtype_in, row.dtype_out,
-            row.dtype_weights, form, escape(short(row.layer)),
-        )  # fmt: skip
-    return view
+def _layers(table: Sequence[LayerRow], kernels: bool) -> list[Column]:
+    def column(header: str, cells: Iterable[str], right: bool = False, drop: int = 0) -> Column:
+        return Column(header, tuple("" if cell == "?" else cell for cell in cells), right, drop)
+
+    def form(row: LayerRow) -> str:
+        same = row.format_in == row.format_out
+        return row.format_in if same else f"{row.format_in}→{row.format_out}".strip("→")
+
+    found = [
+        column("#", (str(r.index) for r in table), True),
+        column("ms", ("" if r.time_ms is None else f"{r.time_ms:.4f}" for r in table), True),
+        column("share", ("" if r.share is None else f"{100 * r.share:.1f} %" for r in table), True, 3),
+        column("type", (r.layer.type for r in table), drop=2),
+        column("in", (r.dtype_in for r in table)),
+        column("out", (r.dtype_out for r in table)),
+        column("weights", (r.dtype_weights for r in table), drop=4),
+        column("format", (form(r) for r in table), drop=5),
+        column("output", ("×".join(map(str, r.dims_out)) for r in table), drop=6),
+        column("MiB", (f"{r.nbytes / 2**20:.2f}" if r.nbytes else "" for r in table), True, 7),
+    ]
+    if kernels:
+        found.append(column("kernel", (r.kernel if r.kernel.strip("0x") else "" for r in table), drop=9))
+        margins = (f"+{100 * r.margin:.1f} %" if r.margin is not None else "" for r in table)
+        found.append(column("next kernel", margins, True, 8))
+    return [*found, column("ONNX nodes", (label(r.layer) for r in table))]
 
 
-def _verdict(console: Console, verdict: Verdict) -> None:
+def _verdict(console: Console, verdict: Verdict, everything: bool) -> None:
     colour = _COLOURS[verdict.severity]
     time = f" ({verdict.time_ms:.4f} ms)" if verdict.time_ms is not None else ""
     console.print(f"\n[{colour}]{verdict.severity}[/{colour}] [bold]{escape(verdict.title)}[/bold]{time}")
-    console.print(f"  {escape(verdict.why)}")
-    for item in verdict.items[:_ITEMS]:
-        console.print(f"  - {escape(item.name)}: {escape(item.detail)}")
-    if len(verdict.items) > _ITEMS:
-        console.print(f"  - and {len(verdict.items) - _ITEMS} more, in the page", style="dim")
+    print_text(console, verdict.why, 2)
+    shown = verdict.items if everything else verdict.items[:_ITEMS]
+    for item in shown:
+        print_text(console, f"{item.name}: {item.detail}", 2, "- ")
+    if len(verdict.items) > len(shown):
+        print_text(console, f"and {len(verdict.items) - len(shown)} more, in the page or with --all", 2, "- ", "dim")
     if verdict.advice:
-        console.print(f"  {escape(verdict.advice)}", style="italic")
+        print_text(console, verdict.advice, 2, "→ ", "italic")
 
 
 def print_comparison(comparison: Comparison) -> None:
     """Print two engines side by side to stdout."""
-    console = _console()
-    console.print(
-        f"[bold]{escape(comparison.first.title)}[/bold] against [bold]{escape(comparison.second.title)}[/bold]"
-    )
+    console = make_console()
+    first, second = comparison.first, comparison.second
+    console.print(f"[bold]{escape(first.title)}[/bold] against [bold]{escape(second.title)}[/bold]")
+    print_text(console, f"paired by {PAIRED_BY[comparison.paired_by]}", 2, style="dim")
     for reason in comparison.reasons:
-        console.print(f"  - {escape(reason)}")
-    view = Table(box=None, pad_edge=False, header_style="dim")
-    for name, justify in (("work", "left"), ("layers", "right"), ("ms", "right"), ("difference", "right")):
-        view.add_column(name, justify="left" if justify == "left" else "right")
-    for share in comparison.shares:
-        times = (
-            "" if share.first_ms is None or share.second_ms is None else f"{share.first_ms:.4f} → {share.second_ms:.4f}"
-        )
-        delta = "" if share.delta_ms is None else f"{share.delta_ms:+.4f}"
-        view.add_row(share.name, f"{share.first_count} → {share.second_count}", times, delta)
+        print_text(console, reason, 2, "- ")
+    shares = comparison.shares
     console.print()
-    console.print(view)
-    rows_view = Table(box=None, pad_edge=False, header_style="dim")
-    rows_view.add_column("ms", justify="right")
-    rows_view.add_column("ONNX nodes", overflow="fold")
-    rows_view.add_column("what changed", overflow="fold")
-    for row in comparison.rows:
-        if row.changes or row.delta_ms:
-            delta = "" if row.delta_ms is None else f"{row.delta_ms:+.4f}"
-            rows_view.add_row(delta, escape(row.label), escape("; ".join(row.changes)))
+    print_table(
+        console,
+        [
+            Column("layers", tuple(f"{s.first_count} → {s.second_count}" for s in shares), True),
+            Column("ms", tuple(_both(s.first_ms, s.second_ms) for s in shares), True, 1),
+            Column("difference", tuple(_signed(s.delta_ms) for s in shares), True),
+            Column("work", tuple(s.name for s in shares)),
+        ],
+    )
+    changed = [row for row in comparison.rows if row.changes or row.delta_ms]
     console.print()
-    console.print(rows_view)
+    print_table(
+        console,
+        [
+            Column("difference", tuple(_signed(row.delta_ms) for row in changed), True),
+            Column("ONNX nodes and what changed", tuple(_change(row.label, row.changes) for row in changed)),
+        ],
+    )
+
+
+def _change(name: str, changes: Sequence[str]) -> str:
+    return f"{name}: {'; '.join(changes)}" if changes else name
+
+
+def _both(first: float | None, second: float | None) -> str:
+    return "" if first is None or second is None else f"{first:.4f} → {second:.4f}"
+
+
+def _signed(delta: float | None) -> str:
+    return "" if delta is None else f"{delta:+.4f}"

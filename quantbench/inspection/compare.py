@@ -20,6 +20,8 @@ from quantbench.inspection.verdicts.int8_in_float_out import is_mixed
 from quantbench.inspection.verdicts.verdict import count, short
 
 COPIES = "Q/DQ left over as copies"
+# How layers were matched, in the words that the user sees.
+PAIRED_BY = {"weights": "the names of their weights", "nodes": "their ONNX nodes", "order": "their shapes and order"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from quantbench.inspection.layer import Layer
-from quantbench.inspection.names import strip_profile
 
 
 @dataclass(frozen=True)
 class Flow:
-    """Edges between layers, by tensor name."""
+    """Edges between layers, by tensor name, which holds the profile in a multi-profile engine."""
 
     makers: dict[str, Layer] = field(default_factory=dict)
     readers: dict[str, list[Layer]] = field(default_factory=dict)
@@ -20,18 +19,18 @@ class Flow:
         flow = Flow()
         for layer in layers:
             for tensor in layer.outputs:
-                flow.makers[strip_profile(tensor.name)] = layer
+                flow.makers[tensor.name] = layer
             for tensor in layer.inputs:
-                flow.readers.setdefault(strip_profile(tensor.name), []).append(layer)
+                flow.readers.setdefault(tensor.name, []).append(layer)
         return flow
 
     def maker(self, tensor: str) -> Layer | None:
         """The layer that writes `tensor`, None for an engine input."""
-        return self.makers.get(strip_profile(tensor))
+        return self.makers.get(tensor)
 
     def after(self, layer: Layer) -> tuple[Layer, ...]:
         """Layers that read an output of `layer`, each once, in order."""
-        found = [r for t in layer.outputs for r in self.readers.get(strip_profile(t.name), ())]
+        found = [r for t in layer.outputs for r in self.readers.get(t.name, ())]
         return tuple({id(r): r for r in found}.values())
 
     def before(self, layer: Layer) -> tuple[Layer, ...]:

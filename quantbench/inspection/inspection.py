@@ -58,6 +58,13 @@ class Inspection:
         return Counter(precision(layer) for layer in self.layers)
 
     @property
+    def compiler(self) -> str:
+        """Name and version of the compiler, "" where no file tells."""
+        name, _, number = self.version.rpartition(" ")
+        rtx = "RTX" in (name, number)
+        return f"TensorRT{'-RTX' if rtx else ''} {number if number != 'RTX' else ''}".strip() if self.version else ""
+
+    @property
     def total_ms(self) -> float | None:
         """Sum of the layers' mean times, None without a profile."""
         times = [layer.time_ms for layer in self.layers if layer.time_ms is not None]

@@ -6,8 +6,8 @@ _REFORMATTED = re.compile(r"^Reformatt(?:ing|ed) .*?(?:for|to) (?:Input|Output) 
                           r"^Reformatted (?:Input|Output) Tensor \d+ to ")  # fmt: skip
 _PROFILE = re.compile(r" \[profile \d+\]$")
 _FOREIGN = re.compile(r"^\{ForeignNode\[(.*)\]\}$", re.DOTALL)
-_MADE_BY_TENSORRT = re.compile(r"^\(Unnamed Layer\* \d+\) \[.*\]$|^\[?trainStation\d+\]?$|^unsqueeze_node_after_|"
-                               r"^ONNXTRT_|^__my[el]|^\d+-layer MLP")  # fmt: skip
+_MADE_BY_TENSORRT = re.compile(r"^\(Unnamed Layer\* \d+\) \[.*\](?:_output)?$|^\[?trainStation\d+\]?$|"
+                               r"^unsqueeze_node_after_|^ONNXTRT_|^__my[el]|^\d+-layer MLP")  # fmt: skip
 _TORCH_TRT = re.compile(r"^\[[A-Z_0-9]+\]-\[(?:aten_ops|acc_ops|[\w.]+)\S*\]-\[(.*)\]$")
 _METADATA_NODE = re.compile(r"\[ONNX Layer: ")
 _JOINTS = re.compile(r" \|\| | \+ ")

@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 import quantbench
-from quantbench.inspection.compare import Comparison
+from quantbench.inspection.compare import PAIRED_BY, Comparison
 from quantbench.inspection.fate import STATUS, Fate
 from quantbench.inspection.inspection import Inspection
 from quantbench.inspection.layer import Layer
@@ -55,6 +55,7 @@ def comparison_page(comparison: Comparison) -> str:
     return _template("compare.html.j2").render(
         title=f"{comparison.first.title} against {comparison.second.title}",
         comparison=comparison,
+        paired_by=PAIRED_BY[comparison.paired_by],
         largest=max(deltas, default=0.0),
         version=quantbench.__version__,
     )

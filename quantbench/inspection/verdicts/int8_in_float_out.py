@@ -7,6 +7,7 @@ from quantbench.inspection.layer import Layer
 from quantbench.inspection.verdicts.verdict import Item, Verdict, count, short
 
 IN_KERNEL = "compiled into the pointwise kernel behind it"
+OUTPUT = "an output of the engine, which is float"
 
 
 def judge(inspection: Inspection) -> list[Verdict]:
@@ -21,11 +22,14 @@ def judge(inspection: Inspection) -> list[Verdict]:
         return []
     total = sum(1 for layer in inspection.layers if is_weighted(layer) and layer.inputs)
     in_place = sum(1 for item in items if IN_KERNEL in item.detail)
+    mistaken = [item for item in items if IN_KERNEL not in item.detail and OUTPUT not in item.detail]
     advice = (
         "Put a Q where the layer's result is read, with one scale, right behind what the layer can take in "
         "(BN, activation, residual Add with an INT8 residual)."
     )
-    if 2 * in_place > len(items):
+    if not mistaken and not in_place:
+        advice = "Nothing to do: only the results leave the engine in float."
+    elif 2 * in_place > len(items):
         # Myelin, which is all of TensorRT-RTX, splits the epilogue off even where the Q/DQ are placed well.
         advice = (
             f"The Q/DQ of {in_place} of them are in place, so moving them changes nothing: this compiler splits the "
@@ -33,7 +37,7 @@ def judge(inspection: Inspection) -> list[Verdict]:
         )
     return [
         Verdict(
-            "int8_in_float_out", "cost" if in_place == len(items) else "problem",
+            "int8_in_float_out", "problem" if mistaken else "cost",
             f"{len(items)} of {count(total, 'weighted layer')} take INT8 and give float",
             "The sums of an INT8 layer leave it as INT8 only where the Q behind it was fused into it. Else they are "
             "written in float (2 or 4 times the bytes) and another layer converts them.",
@@ -56,7 +60,7 @@ def reason(inspection: Inspection, layer: Layer) -> str:
     """Why its output is float, told by who reads it."""
     after = inspection.flow.after(layer)
     if not after:
-        return "it is an output of the engine, which is float"
+        return f"it is {OUTPUT}"
     # Myelin lists the conv behind a kernel, and the Q of its weights, among the kernel's nodes too.
     elsewhere = frozenset(n for other in inspection.layers if is_weighted(other) for n in other.nodes)
     reasons = [_because(inspection, layer, reader, elsewhere) for reader in after]
@@ -77,6 +81,8 @@ def _because(inspection: Inspection, layer: Layer, reader: Layer, elsewhere: fro
             behind = ", ".join(short(x) for x in inspection.flow.after(reader)) or "the engine's output"
             undone = f", which gives {output_dtype(reader)} to {behind}"
         return f"its Q ({', '.join(quantizers)}) was {IN_KERNEL}{work}{undone}, not into it"
+    if category(reader) == "pointwise" and not inspection.flow.after(reader):
+        return f"{short(reader)} makes it {OUTPUT}"
     names = {t.name for t in layer.outputs}
     position = next((i for i, t in enumerate(reader.inputs) if t.name in names), 0)
     if is_weighted(reader) and position > 0:

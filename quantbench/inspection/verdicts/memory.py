@@ -19,13 +19,17 @@ def judge(inspection: Inspection) -> list[Verdict]:
     totals = totals_of(build.memory)
     if not totals:
         return []
-    items = [Item(name, f"{size / _MIB:.2f} MiB") for name, size in totals.items()]
+    items = [Item(name, _size(size)) for name, size in totals.items() if size]
     scratch = sorted(((s.get("scratch", 0), n) for n, s in build.layer_memory.items()), reverse=True)
-    items += [Item(name, f"{size / _MIB:.2f} MiB of scratch memory") for size, name in scratch[:5] if size > _MIB]
-    parts = [f"{word} {totals[name] / _MIB:.1f} MiB" for name, word in _TITLE.items() if name in totals]
+    items += [Item(name, f"{_size(size)} of scratch memory") for size, name in scratch[:5] if size > _MIB]
+    parts = [f"{word} {_size(totals[name])}" for name, word in _TITLE.items() if name in totals]
     title = "Memory: " + (", ".join(parts) if parts else f"{len(totals)} figures")
     # Not summed: newer versions count scratch memory inside the activations.
     return [Verdict("memory", "note", title, "As the builder states it.", "", tuple(items))]
+
+
+def _size(nbytes: int) -> str:
+    return f"{nbytes / _MIB:.1f} MiB" if nbytes >= _MIB / 10 else f"{nbytes / 1024:.1f} KiB"
 
 
 def totals_of(lines: list[str]) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 from quantbench.inspection.inspection import Inspection
 from quantbench.inspection.table import rows
-from quantbench.inspection.verdicts.verdict import Item, Verdict, short
+from quantbench.inspection.verdicts.verdict import Item, Verdict, label
 
 CLOSE = 0.03
 
@@ -15,7 +15,7 @@ def judge(inspection: Inspection) -> list[Verdict]:
     near.sort(key=lambda r: -(r.kernel_ms or 0))
     timed = sum(1 for r in rows(inspection) if r.margin is not None)
     items = tuple(
-        Item(short(r.layer), f"{r.kernel} {r.kernel_ms:.4g} ms, next {r.runner_up} {r.runner_up_ms:.4g} ms "
+        Item(label(r.layer), f"{r.kernel} {r.kernel_ms:.4g} ms, next {r.runner_up} {r.runner_up_ms:.4g} ms "
              f"(+{100 * (r.margin or 0):.1f} %)", r.kernel_ms)
         for r in near
     )  # fmt: skip

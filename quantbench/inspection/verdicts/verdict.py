@@ -1,10 +1,13 @@
 """Verdict: one finding about an engine, what causes it, what it costs, what to do."""
 
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from quantbench.inspection.layer import Layer
+from quantbench.inspection.names import reformat_target
 
+_PROFILE = re.compile(r" \[profile \d+\]")
 Severity = Literal["problem", "cost", "note"]
 
 
@@ -60,3 +63,13 @@ def short(layer: Layer) -> str:
     """The ONNX nodes of a layer that a reader knows it by: its weighted node first, Q and DQ left out."""
     nodes = [n for n in layer.nodes if "QuantizeLinear" not in n and "DequantizeLinear" not in n]
     return " + ".join(nodes) or layer.name
+
+
+def label(layer: Layer) -> str:
+    """As `short`; a reformat, which carries the name of the layer that it serves, says that it is a copy for it, and
+    layers of a multi-profile engine say for which profile they are."""
+    profile = _PROFILE.search(layer.name)
+    name = short(layer)
+    if reformat_target(layer.name) is not None:
+        name = f"copy {'behind' if ' Output Tensor ' in layer.name else 'before'} {name}"
+    return name + (profile.group() if profile and not name.endswith("]") else "")
