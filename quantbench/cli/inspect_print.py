@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from quantbench.cli.inspect_table import Column, make_console, print_table, print_text
+from quantbench.inspection.circumstances import one_line
 from quantbench.inspection.compare import PAIRED_BY, Comparison
 from quantbench.inspection.fate import STATUS
 from quantbench.inspection.inspection import Inspection
@@ -27,6 +28,8 @@ def print_inspection(inspection: Inspection, everything: bool = False) -> None:
     console.print(f"[bold]{escape(inspection.title)}[/bold]  {escape(_summary(inspection))}")
     for source in inspection.sources:
         print_text(console, f"{source.path.name}: {source.text}", 2, style="dim")
+    if place := one_line(inspection):
+        print_text(console, place, 2, style="dim")
     for note in inspection.notes:
         print_text(console, note, 2, style="dim")
     _log_line(console, inspection)
@@ -76,6 +79,8 @@ def _story(console: Console, inspection: Inspection) -> None:
     changes = stage_changes(story.stages)
     if changes:
         path = [f"{changes[0][2]} layers"] + [f"{n} after {stage}" for _, stage, n, change in changes[1:] if change]
+        if len(path) == 1:
+            path[0] += " before and after optimizing"
         kernels = len(inspection.layers)
         if kernels > changes[-1][2]:
             path.append(f"{kernels} kernels in the engine")

@@ -220,7 +220,19 @@ def _reasons(first: Inspection, second: Inspection, rows: Sequence[PairRow], sha
         found.append(
             (0.0, f"layers that take INT8 and give float: {mixed[0]} of {total[0]} → {mixed[1]} of {total[1]}")
         )
-    return head + [text for _, text in found]
+    return head + [text for _, text in found] + _against(rows, b is not None and a is not None and b < a)
+
+
+def _against(rows: Sequence[PairRow], faster: bool) -> list[str]:
+    """The weighted layer that goes most against the whole, where it does so by a tenth of the largest change."""
+    deltas = [(row.delta_ms if faster else -row.delta_ms, row) for row in rows if row.delta_ms is not None]
+    if not deltas:
+        return []
+    most, row = max(deltas, key=lambda pair: pair[0])
+    if most <= 0.1 * max(abs(delta) for delta, _ in deltas):
+        return []
+    word = "slower" if faster else "faster"
+    return [f"but {row.label} is {word}{_ms(row.delta_ms)}" + (f": {'; '.join(row.changes)}" if row.changes else "")]
 
 
 def _residual(layer: Layer) -> str:

@@ -242,6 +242,8 @@ def _by_layers(item: _Trace, where: _Where, output: str, status: str, into: str)
     if weighted:
         folded = item.op == "Q" and _follows_weights(item.name, weighted[0].name)
         return ("folded" if folded else "fused"), weighted[0].name, weighted[0].name
+    if item.op == "Q" and holders and _follows_weights(item.name, holders[0].name):
+        return "folded", holders[0].name, holders[0].name
     if holders:
         alone = all(op_of_name(node) for node in holders[0].nodes)
         return ("left over" if alone else "kernel"), holders[0].name, holders[0].name

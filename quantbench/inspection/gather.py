@@ -15,7 +15,7 @@ from quantbench.inspection.layer import Layer
 from quantbench.inspection.layer_json import built_by, read_layer_info, read_own_layers
 from quantbench.inspection.logs.build_log import BuildLog, read_build_log
 from quantbench.inspection.metadata import read_metadata
-from quantbench.inspection.names import strip_profile
+from quantbench.inspection.names import nodes_of, strip_profile
 from quantbench.inspection.open_file import bare_name, read_bytes
 from quantbench.inspection.profile import Profile, Row, join, profile_of_table, read_latency_lists, read_profile
 from quantbench.inspection.qdq_onnx import QdqModel, read_qdq_onnx
@@ -221,7 +221,9 @@ def _finish(group: _Group, number: int | None) -> Inspection:
         if layers:
             layers, unjoined = join(layers, profiles[0])
         else:
-            layers = tuple(Layer(name=row.name, type="", time_ms=row.mean_ms) for row in profiles[0].rows)
+            layers = tuple(
+                Layer(name=row.name, type="", nodes=nodes_of(row.name), time_ms=row.mean_ms) for row in profiles[0].rows
+            )
             group.names_only = True
     return Inspection(
         title=_title(group),

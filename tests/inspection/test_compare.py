@@ -40,6 +40,13 @@ def test_why_the_second_is_faster(a100: Comparison) -> None:
     assert "13 of 21 → 2 of 21" in text
 
 
+def test_what_goes_against_the_whole_is_told_last(a100: Comparison) -> None:
+    """The last residual Add has no Q/DQ in the second network: its conv reads and writes FP32."""
+    last = a100.reasons[-1]
+    assert last.startswith("but Conv_242 + Add_244 + Relu_245 / Conv_284 + Add_292 + Relu_293 is slower (+0.0389 ms)")
+    assert "residual FP16 → FP32" in last
+
+
 def test_figures_against_few_lines_over_the_json(a100: Comparison) -> None:
     """Origin QDQ counts and times straight from the files."""
     for path, number, time in ((QAT, "first_count", "first_ms"), (RESIDUAL, "second_count", "second_ms")):

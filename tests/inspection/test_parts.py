@@ -2,6 +2,7 @@
 
 import string
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quantbench.inspection.categories import category, is_leftover_qdq, weight_dtype
+from quantbench.inspection.circumstances import circumstances, one_line
 from quantbench.inspection.formats import normalise_dtype, parse_format, vector_format
 from quantbench.inspection.gather import gather
 from quantbench.inspection.layer import BYTES_PER_ELEMENT, Layer
@@ -27,6 +29,7 @@ from quantbench.inspection.names import (
 from quantbench.inspection.passes.registry import OF_KIND, PASSES, lookup, similar
 
 ARTEFACTS = Path(__file__).parents[1] / "data" / "artefacts"
+JSON, LOGS = ARTEFACTS / "json", ARTEFACTS / "logs"
 
 
 @pytest.mark.parametrize(
@@ -243,3 +246,22 @@ def test_20_mb_are_read_at_10_mb_a_second_of_processor_time(tmp_path: Path) -> N
     assert inspection.log is not None
     assert len(inspection.log.builds) == 10
     assert big.stat().st_size / 1e6 / seconds >= 10
+
+
+def test_circumstances_are_those_that_the_files_state() -> None:
+    (from_json,) = gather([JSON / "trex_pt_qat_resnet-qat.onnx.engine.graph.json"])
+    found = circumstances(from_json)
+    assert found["device"]["Selected Device"] == "NVIDIA A100 80GB PCIe"
+    assert found["build"]["Precision"] == "FP32+FP16+INT8"
+    assert found["measured"]["Input inference shape"] == "input.1=32x3x224x224"
+    assert found["measured"]["Latency"].startswith("min 0.878601, max 0.889893, mean ")
+    (from_log,) = gather([LOGS / "trt852_qdq_yolo_verbose.log"])
+    found = circumstances(from_log)
+    assert found["build"]["command"].startswith("/usr/src/tensorrt/bin/trtexec --int8")
+    assert one_line(from_log) == "Orin (compute capability 8.7), precision FP32+INT8"
+    assert "Sparsity" not in found["build"]  # "Disabled"
+
+
+def test_the_weights_of_a_names_only_engine_are_folded_not_in_a_kernel() -> None:
+    (found,) = gather([JSON / "trex_poetry_notebooks_layer_info.json"])
+    assert Counter(f.status for f in found.fates) == {"folded": 43, "left over": 12}

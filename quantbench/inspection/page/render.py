@@ -9,18 +9,17 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 import quantbench
+from quantbench.inspection.circumstances import circumstances
 from quantbench.inspection.compare import PAIRED_BY, Comparison
 from quantbench.inspection.fate import STATUS, Fate
 from quantbench.inspection.inspection import Inspection
-from quantbench.inspection.layer import Layer
 from quantbench.inspection.logs.kinds import NOT_LOG_LINES
-from quantbench.inspection.names import reformat_target
 from quantbench.inspection.passes.entry import PHASES
 from quantbench.inspection.passes.registry import PASSES
 from quantbench.inspection.story import stage_changes
 from quantbench.inspection.table import LayerRow, rows
 from quantbench.inspection.verdicts.judge import judge
-from quantbench.inspection.verdicts.verdict import short
+from quantbench.inspection.verdicts.verdict import label
 
 # Long names may break behind these, numbers may not.
 _BREAK = re.compile(r"([/_+|]|\.(?=[A-Za-z]))")
@@ -32,16 +31,20 @@ _STEPS_SHOWN = 400
 def page(inspection: Inspection) -> str:
     """The HTML page of one inspection."""
     table = rows(inspection)
+    verdicts = judge(inspection)
     return _template("inspect.html.j2").render(
         title=inspection.title,
         inspection=inspection,
         rows=table,
         strip=_strip(table),
-        verdicts=judge(inspection),
+        verdicts=verdicts,
         fates=_fates(inspection.fates),
         statuses=STATUS,
         phases=_phases(inspection),
         stages=_stages(inspection),
+        all_stages=inspection.story.stages if inspection.story is not None else (),
+        circumstances=circumstances(inspection),
+        causes={i.name: i.detail for v in verdicts if v.rule == "leftover_qdq" for i in v.items},
         passes=PASSES,
         unknown=inspection.log.unknown if inspection.log is not None else [],
         understood=_understood(inspection),
@@ -72,15 +75,10 @@ def _template(name: str) -> Template:
     environment.filters["percent"] = lambda value: "" if value is None else f"{100 * value:.1f} %"
     environment.filters["mib"] = lambda value: f"{value / 1048576:.2f}" if value else ""
     environment.filters["dims"] = lambda dims: "×".join(map(str, dims))
-    environment.filters["short"] = _named
+    environment.filters["label"] = label
     environment.filters["tone"] = tone
     environment.filters["breaks"] = lambda text: _BREAK.sub("\\1\u200b", str(text))
     return environment.get_template(name)
-
-
-def _named(layer: Layer) -> str:
-    """ONNX nodes of a layer; reformats keep their own name, which says whom they serve."""
-    return layer.name if reformat_target(layer.name) else short(layer)
 
 
 def tone(dtype: str) -> str:

@@ -14,7 +14,7 @@ def judge(inspection: Inspection) -> list[Verdict]:
         items = [Item(layer.name, _cause(inspection, layer), layer.time_ms) for layer in found]
     else:
         items = [
-            Item(f.node, f"QDQToCopy turned it into a copy (line {', '.join(map(str, f.lines))})")
+            Item(f.node, f"QDQToCopy turned it into a copy ({_lines(f.lines)})")
             for f in inspection.fates
             if f.status == "left over"
         ]
@@ -29,6 +29,10 @@ def judge(inspection: Inspection) -> list[Verdict]:
             tuple(items),
         )
     ]  # fmt: skip
+
+
+def _lines(lines: tuple[int, ...]) -> str:
+    return f"line{'s' if len(lines) > 1 else ''} {', '.join(map(str, lines))}"
 
 
 def _cause(inspection: Inspection, layer: Layer) -> str:

@@ -1,0 +1,69 @@
+"""Where and how an engine was built and measured: device, options, figures that trtexec stated."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from quantbench.inspection.inspection import Inspection
+
+_DEVICE = ("Selected Device", "Compute Capability", "SMs", "Device Global Memory")
+# Metadata section -> heading. Sections of other files (run.json) have their own report.
+_SECTIONS = {"device_information": "device", "model_options": "build", "build_options": "build",
+             "inference_options": "measured", "performance_summary": "measured"}  # fmt: skip
+_SILENT = ("", "Disabled", "model", "None")
+_MEASURED = ("Input inference shape", "Input inference shapes", "Batch", "Iterations", "Duration", "Streams",
+             "CUDA Graph", "Data transfers")  # fmt: skip
+# trtexec's lists hold these; 8.4 and older have no more than five.
+_FIGURES = ("min", "max", "mean", "median", "p99")
+
+Group = dict[str, str]
+
+
+def circumstances(inspection: Inspection) -> dict[str, Group]:
+    """Heading ("device", "build", "measured") to what is known; options that were left off are left out."""
+    found: dict[str, Group] = {"device": {}, "build": {}, "measured": {}}
+    if inspection.log is not None:
+        if inspection.log.command:
+            found["build"]["command"] = inspection.log.command
+        _sort(inspection.log.options.items(), found)
+    for section, values in inspection.metadata.items():
+        if section in _SECTIONS:
+            _take(values, found[_SECTIONS[section]])
+    if inspection.build is not None:
+        _take(inspection.build.summary, found["measured"])
+    return {heading: values for heading, values in found.items() if values}
+
+
+def one_line(inspection: Inspection) -> str:
+    """Device and precision in a few words, "" where nothing is known."""
+    found = circumstances(inspection)
+    device, build = found.get("device", {}), found.get("build", {})
+    name, capability = device.get("Selected Device", ""), device.get("Compute Capability", "")
+    parts = [f"{name}{f' (compute capability {capability})' if capability else ''}"] if name else []
+    if "Precision" in build:
+        parts.append(f"precision {build['Precision']}")
+    if "Throughput" in found.get("measured", {}):
+        parts.append(f"throughput {found['measured']['Throughput'].removesuffix(' qps')} a second")
+    return ", ".join(parts)
+
+
+def _sort(options: Iterable[tuple[str, str]], found: dict[str, Group]) -> None:
+    """trtexec's report mixes the sections; their keys tell them apart."""
+    for key, value in options:
+        heading = "device" if key in _DEVICE else "measured" if key in _MEASURED else "build"
+        if key in _DEVICE or key in _MEASURED or key in ("Model", "Precision", "Memory Pools", "Sparsity", "DLACore"):
+            _take({key: value}, found[heading])
+
+
+def _take(values: Mapping[str, Any], into: Group) -> None:
+    for key, value in values.items():
+        text = _text(value)
+        if text not in _SILENT:
+            into.setdefault(str(key), text)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list) and len(value) == len(_FIGURES):
+        return ", ".join(f"{name} {_text(item)}" for name, item in zip(_FIGURES, value, strict=True))
+    if isinstance(value, list):
+        return ".".join(_text(item) for item in value)
+    return f"{value:g}" if isinstance(value, float) else str(value).strip()
