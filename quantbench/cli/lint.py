@@ -14,20 +14,23 @@ def register(app: typer.Typer) -> None:
 def lint(
     model: Path = typer.Argument(..., help="Q/DQ ONNX file."),
     fix: bool = typer.Option(False, "--fix", help="Write a mended copy: all that needs no new ranges."),
-    out: Path = typer.Option(None, help="Where --fix writes. [default: MODEL.fixed.onnx]"),
+    out: Path = typer.Option(None, help="Where --fix writes. (default: MODEL.fixed.onnx)"),
     as_json: bool = typer.Option(False, "--json", help="Print plain data on stdout and nothing else."),
 ) -> None:
     """Tell what will cost time in TensorRT: node, bytes, mend. Exit code 1 where there are findings left."""
     from quantbench.atomic import write_bytes
     from quantbench.errors import QuantbenchError
     from quantbench.graph.load import load_model
-    from quantbench.graph.normalise import normalise
     from quantbench.lint import run
+    from quantbench.predict.captures import inner_qdq
 
-    loaded = normalise(load_model(model))
+    if out is not None and not fix:
+        raise QuantbenchError("--out says where --fix writes; give --fix too")
+    loaded = load_model(model)
     if not run.has_qdq(loaded):
+        where = " outside of bodies of If, Loop and Scan" if inner_qdq(loaded) else ""
         raise QuantbenchError(
-            f"{model} holds no Q/DQ to advise on; make a Q/DQ model with 'quantbench ptq {model} ...'"
+            f"{model} holds no Q/DQ{where} to advise on; make a Q/DQ model with 'quantbench ptq {model} ...'"
         )
     findings = run.lint(loaded)
     counts: dict[str, int] = {}
@@ -38,12 +41,15 @@ def lint(
         findings = run.lint(mended)
         write_bytes(target, mended.SerializeToString())
     if as_json:
-        typer.echo(json.dumps({"findings": [f.to_json() for f in findings], "fixed": counts}, indent=2))
+        data = {"findings": [f.to_json() for f in findings], "fixed": counts, "written": str(target) if fix else None}
+        typer.echo(json.dumps(data, indent=2))
     else:
         for finding in findings:
             typer.echo(finding.line())
         if fix:
             done = ", ".join(f"{count} {rule}" for rule, count in counts.items() if count) or "nothing to mend"
             typer.echo(f"{target}: {done}; {before} findings before, {len(findings)} after", err=True)
+        elif not findings:
+            typer.echo(f"{model}: no findings", err=True)
     if findings:
         raise typer.Exit(1)

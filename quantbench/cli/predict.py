@@ -23,7 +23,7 @@ def predict(
     for_: str = typer.Option(_FAMILY, "--for", help="tensorrt (10), or tensorrt-8.4, tensorrt-8.5, tensorrt-10."),
     against: Path = typer.Option(None, help="Verbose log of a real build of this model: score the prediction by it."),
     fp16: bool = typer.Option(
-        None, "--fp16/--no-fp16", help="May the build use FP16 kernels? [default: yes; for a log: as it was built]"
+        None, "--fp16/--no-fp16", help="May the build use FP16 kernels? (default: yes; for a log: as it was built)"
     ),
     as_json: bool = typer.Option(False, "--json", help="Print plain data on stdout and nothing else."),
 ) -> None:
@@ -39,16 +39,20 @@ def predict(
     log = read_build_log(source) if source is not None else None
     if fp16 is None:
         fp16 = log is None or "FP16" in log.options.get("Precision", "FP16")
-    prediction = _of_model(model, version, fp16) if model.suffix == ".onnx" else _of_log(model, version, fp16)
+    notes: tuple[str, ...] = ()
+    if model.suffix == ".onnx":
+        prediction, notes = _of_model(model, version, fp16)
+    else:
+        prediction = _of_log(model, version, fp16)
     scores = score_log(prediction, log.build) if log is not None else ()
     if as_json:
-        data = {"model": str(model), **prediction.to_json()}
+        data = {"model": str(model), "notes": list(notes), **prediction.to_json()}
         if scores:
             data["scores"] = [{"kind": s.kind, "hits": s.hits, "precision": s.precision, "recall": s.recall}
                               for s in scores]  # fmt: skip
         typer.echo(json.dumps(data, indent=2))
         return
-    _print(prediction, scores)
+    _print(prediction, scores, notes)
 
 
 def _version(text: str) -> str:
@@ -62,16 +66,24 @@ def _version(text: str) -> str:
     return version or "10"
 
 
-def _of_model(path: Path, version: str, fp16: bool) -> "Prediction":
+def _of_model(path: Path, version: str, fp16: bool) -> "tuple[Prediction, tuple[str, ...]]":
+    """The prediction, and what to know before believing it."""
     from quantbench.errors import QuantbenchError
     from quantbench.graph.load import load_model
-    from quantbench.graph.normalise import normalise
+    from quantbench.lint.run import has_qdq, refused
+    from quantbench.predict.captures import inner_qdq
     from quantbench.predict.simulate import predict_model
+    from quantbench.predict.words import model_notes
 
-    model = normalise(load_model(path))
-    if not any(node.op_type == "QuantizeLinear" or node.op_type == "DequantizeLinear" for node in model.graph.node):
-        raise QuantbenchError(f"{path} holds no Q/DQ to predict; make a Q/DQ model with 'quantbench ptq {path} ...'")
-    return predict_model(model, version=version, fp16=fp16)
+    model = load_model(path)
+    inner = inner_qdq(model)
+    if not has_qdq(model):
+        where = " outside of bodies of If, Loop and Scan" if inner else ""
+        raise QuantbenchError(
+            f"{path} holds no Q/DQ{where} to predict; make a Q/DQ model with 'quantbench ptq {path} ...'"
+        )
+    notes = model_notes([f"{f.node}: {f.message}" for f in refused(model)], inner)
+    return predict_model(model, version=version, fp16=fp16), notes
 
 
 def _of_log(path: Path, version: str, fp16: bool) -> "Prediction":
@@ -87,7 +99,7 @@ def _of_log(path: Path, version: str, fp16: bool) -> "Prediction":
     return simulate(view, version=log.version if version == "10" and log.version else version, fp16=fp16)
 
 
-def _print(prediction: "Prediction", scores: "tuple[Score, ...]") -> None:
+def _print(prediction: "Prediction", scores: "tuple[Score, ...]", notes: tuple[str, ...]) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -105,5 +117,5 @@ def _print(prediction: "Prediction", scores: "tuple[Score, ...]") -> None:
     else:
         for row in rows(prediction):
             console.print("\t".join(row), markup=False)
-    for line in (*lines(prediction), *score_lines(scores)):
+    for line in (*notes, *lines(prediction), *score_lines(scores)):
         console.print(line, markup=False)

@@ -3,6 +3,15 @@
 from dataclasses import dataclass
 from typing import Any
 
+_KILO, _MEGA = 10**3, 10**6
+
+
+def size(count: int) -> str:
+    """Bytes as people read them: 512 B, 12.3 kB, 4.56 MB."""
+    if count < _KILO:
+        return f"{count} B"
+    return f"{count / 1e3:.1f} kB" if count < _MEGA else f"{count / 1e6:.2f} MB"
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -18,7 +27,7 @@ class Finding:
 
     def line(self) -> str:
         """The finding on one line."""
-        cost = f" ({self.cost / 1e6:.2f} MB)" if self.cost else ""
+        cost = f" ({size(self.cost)})" if self.cost else ""
         tail = " [--fix]" if self.fixable else ""
         return f"{self.node}: {self.rule}{cost}: {self.message}; {self.mend}{tail}"
 

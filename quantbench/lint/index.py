@@ -9,6 +9,7 @@ from onnx import NodeProto, numpy_helper
 
 from quantbench.graph.onnx_view import view_of
 from quantbench.graph.view import GraphView
+from quantbench.predict.captures import captures
 
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 
@@ -27,7 +28,8 @@ class Index:
         self.makers: dict[str, NodeProto] = {out: node for node in graph.node for out in node.output if out}
         self.readers: dict[str, list[NodeProto]] = {}
         for node in graph.node:
-            for name in dict.fromkeys(node.input):
+            # What bodies of If and Loop read counts as read by their node; no edit reaches in there.
+            for name in dict.fromkeys((*node.input, *captures(node))):
                 if name:
                     self.readers.setdefault(name, []).append(node)
         self.initializers = {tensor.name: tensor for tensor in graph.initializer}
@@ -76,27 +78,32 @@ class Index:
         old = self.constant(node.input[1])
         assert old is not None
         name = f"{node.name}_scale_by_lint"
+        tensor = numpy_helper.from_array(scale.astype(old.dtype), name)
         if name in self.initializers:
-            self.model.graph.initializer.remove(self.initializers[name])
-        self.model.graph.initializer.append(numpy_helper.from_array(scale.astype(old.dtype), name))
+            self.initializers[name].CopyFrom(tensor)
+        else:
+            self.model.graph.initializer.append(tensor)
+            self.initializers[name] = self.model.graph.initializer[-1]
         node.input[1] = name
-        self.refresh()
+        self.readers.setdefault(name, []).append(node)
 
     def drop_unread(self) -> None:
         """Remove nodes whose outputs nobody reads, and initializers likewise; keep the order."""
         graph = self.model.graph
         while True:
             self.refresh()
-            dead = [
-                n for n in graph.node if not any(o in self.readers or o in self.outputs for o in n.output)
-            ]  # fmt: skip
+            dead = [i for i, n in enumerate(graph.node) if not any(map(self._needed, n.output))]
             if not dead:
                 break
-            for node in dead:
-                graph.node.remove(node)
-        for tensor in [t for t in graph.initializer if t.name not in self.readers and t.name not in self.outputs]:
-            graph.initializer.remove(tensor)
+            # By index: `remove` compares messages field by field.
+            for index in reversed(dead):
+                del graph.node[index]
+        for index in [i for i, t in enumerate(graph.initializer) if not self._needed(t.name)][::-1]:
+            del graph.initializer[index]
         self.refresh()
+
+    def _needed(self, tensor: str) -> bool:
+        return tensor in self.readers or tensor in self.outputs
 
     def place_before(self, node: NodeProto, reader: NodeProto) -> None:
         """Move `node` right before `reader`."""

@@ -2,6 +2,7 @@
 
 import onnx
 
+from quantbench.graph.onnx_view import infer_shapes
 from quantbench.lint.finding import Finding
 from quantbench.lint.index import DEQUANTIZE, QUANTIZE, Index
 from quantbench.lint.rules import (
@@ -31,10 +32,21 @@ def fix(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, int]]:
     copy.CopyFrom(model)
     index = Index(copy)
     counts = {rule.RULE: rule.fix(index) for rule in _FIXERS}
-    onnx.checker.check_model(copy)
+    _check(copy)
     return copy, counts
+
+
+def refused(model: onnx.ModelProto) -> tuple[Finding, ...]:
+    """Findings of what TensorRT does not take at all, or what no prediction speaks of."""
+    index = Index(model)
+    return tuple(f for rule in (zero_point, int32_bias) for f in rule.find(index))
 
 
 def has_qdq(model: onnx.ModelProto) -> bool:
     """Whether `model` holds Q/DQ at all."""
     return any(node.op_type in (QUANTIZE, DEQUANTIZE) for node in model.graph.node)
+
+
+def _check(model: onnx.ModelProto) -> None:
+    """The checker's word on the mended graph, in a copy without large weights: it takes no model over 2 GB."""
+    onnx.checker.check_model(infer_shapes(model))

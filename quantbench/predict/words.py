@@ -27,12 +27,16 @@ def lines(prediction: Prediction) -> Iterator[str]:
         why = prediction.fate_guesses.get(fate.name)
         yield f"  left over: {fate.name}" + (f" (guess {numbers[why]})" if why else "")
     yield (
-        f"{len(prediction.layers)} layers, {prediction.int8_layers} weighted in INT8, {len(prediction.reformats)} "
-        f"reformats, {prediction.float_bytes / 1e6:.1f} MB moved in float between INT8 layers"
+        f"{_many(len(prediction.layers), 'layer', 'layers')}, {prediction.int8_layers} weighted in INT8, "
+        f"{_many(len(prediction.reformats), 'reformat', 'reformats')}, {prediction.float_bytes / 1e6:.1f} MB moved in "
+        f"float between INT8 layers"
     )
     places = prediction.in_place
     if any(places.values()):
-        yield f"In place: {places['concats']} concats ({places['copies']} copies), {places['slices']} slices"
+        yield (
+            f"In place: {_many(places['concats'], 'concat', 'concats')} ({_many(places['copies'], 'copy', 'copies')}), "
+            f"{_many(places['slices'], 'slice', 'slices')}"
+        )
     for step in prediction.steps:
         if step.name == "Merging layers":
             yield f"Merged: {' || '.join((step.target, *step.others))}"
@@ -41,10 +45,29 @@ def lines(prediction: Prediction) -> Iterator[str]:
     yield from _guesses(prediction, numbers)
 
 
+def model_notes(refused: Sequence[str], inner_qdq: int) -> tuple[str, ...]:
+    """What to know before believing the prediction of a model: `refused` are nodes that TensorRT does not take as
+    INT8, with the reason; `inner_qdq` is how many Q and DQ stand in bodies of If, Loop and Scan."""
+    notes = []
+    if refused:
+        more = f", and {len(refused) - 1} more" if len(refused) > 1 else ""
+        notes.append(
+            f"Not all here is the symmetric INT8 that TensorRT takes ({refused[0]}{more}: 'quantbench lint' names "
+            f"all); predicted as if it were"
+        )
+    if inner_qdq:
+        notes.append(f"Not predicted: {_many(inner_qdq, 'Q or DQ', 'Q and DQ')} in bodies of If, Loop and Scan")
+    return tuple(notes)
+
+
 def score_lines(scores: Sequence[Score]) -> Iterator[str]:
     """One line a kind of statement."""
     for score in scores:
         yield f"{score.kind}: {score.hits} right, precision {score.precision:.1%}, recall {score.recall:.1%}"
+
+
+def _many(count: int, one: str, several: str) -> str:
+    return f"{count} {one if count == 1 else several}"
 
 
 def _row(layer: Layer, numbers: Mapping[str, int]) -> tuple[str, ...]:
@@ -82,7 +105,8 @@ def _guesses(prediction: Prediction, numbers: Mapping[str, int]) -> Iterator[str
     for why, number in numbers.items():
         layers = [name for name, reason in prediction.guesses.items() if reason == why]
         fates = [name for name, reason in prediction.fate_guesses.items() if reason == why]
-        counts = [f"{len(found)} {what}" for found, what in ((layers, "layers"), (fates, "Q/DQ")) if found]
+        counts = [_many(len(layers), "layer", "layers")] if layers else []
+        counts += [f"{len(fates)} Q/DQ"] if fates else []
         names = [*layers, *fates]
         more = " ..." if len(names) > _EXAMPLES else ""
         yield f"  {number}: {why}: {', '.join(counts)} ({', '.join(names[:_EXAMPLES])}{more})"

@@ -17,6 +17,7 @@ from quantbench.cli.main import app, register_commands
 from quantbench.demo.resnet18 import build
 from quantbench.graph.normalise import normalise
 from quantbench.graph.onnx_view import view_of
+from quantbench.lint.finding import size
 from quantbench.lint.run import fix, lint
 from quantbench.predict.simulate import predict_model
 from quantbench.qdq.insert import insert_qdq
@@ -209,3 +210,80 @@ def test_cli_prints_one_line_a_finding_and_fixes(resnet: onnx.ModelProto, tmp_pa
     assert sum("residual-float" in line and "[--fix]" in line for line in lines) == 5
     CliRunner().invoke(app, ["lint", str(path), "--fix", "--out", str(tmp_path / "fixed.onnx")])
     assert not [f for f in lint(onnx.load(tmp_path / "fixed.onnx")) if f.fixable]
+
+
+def _branching() -> onnx.ModelProto:
+    """A quantized conv whose output only the bodies of an If read, one of them through a Q of its own."""
+    weights: dict[str, NDArray[Any]] = {}
+    before, d = _pair("x", "before", 0.05, weights)
+    inside, e = _pair("p", "inside", 0.1, weights)
+    conv = _conv(d, "a", "p", 8, weights)
+    value = helper.make_tensor_value_info
+    then = helper.make_graph(inside, "then", [], [value(e, TensorProto.FLOAT, [1, 8, 16, 16])])
+    other = helper.make_graph([helper.make_node("Relu", ["p"], ["r"], name="relu")], "other", [],
+                              [value("r", TensorProto.FLOAT, [1, 8, 16, 16])])  # fmt: skip
+    choose = helper.make_node("If", ["which"], ["y"], name="choose", then_branch=then, else_branch=other)
+    weights["which"] = np.asarray(True)
+    return _small([*before, conv, choose], {k: np.asarray(v) for k, v in weights.items()}, "y")
+
+
+def test_what_bodies_of_an_if_read_stays_in_the_network() -> None:
+    model = _branching()
+    prediction = predict_model(model)
+    assert [layer.nodes for layer in prediction.layers][-2:] == [("a",), ("choose",)]
+    mended, counts = fix(model)
+    assert not any(counts.values())
+    np.testing.assert_array_equal(_run(model, X), _run(mended, X))
+
+
+@pytest.mark.parametrize(
+    ("zero", "said"),
+    [(np.uint8(128), "UINT8 levels"), (np.int8(3), "a zero point that is not zero"), (None, "the network computes")],
+)
+def test_what_is_not_symmetric_int8_is_named_by_lint_and_predict(
+    zero: np.generic | None, said: str, tmp_path: Path
+) -> None:
+    weights: dict[str, NDArray[Any]] = {}
+    nodes, d = _pair("x", "q", 0.05, weights)
+    conv = _conv(d, "a", "y", 8, weights)
+    values = {k: np.asarray(v) for k, v in weights.items()}
+    if zero is None:
+        values["q_raw"] = values.pop("q_s")
+        nodes = [helper.make_node("Abs", ["q_raw"], ["q_s"], name="scale"), *nodes]
+    else:
+        values["q_z"] = np.asarray(zero)
+    model = _small([*nodes, conv], values, "y")
+    assert said in next(f for f in lint(model) if f.rule == "not-symmetric-int8").message
+    file = tmp_path / "m.onnx"
+    onnx.save(model, file)
+    if not app.registered_commands:
+        register_commands()
+    assert said in CliRunner().invoke(app, ["predict", str(file)]).stdout
+
+
+def test_twin_qs_with_different_zero_points_are_left_alone() -> None:
+    weights: dict[str, NDArray[Any]] = {}
+    one, a = _pair("p", "one", 0.04, weights)
+    two, b = _pair("p", "two", 0.05, weights)
+    values = {k: np.asarray(v) for k, v in weights.items()} | {"two_z": np.asarray(np.int8(-90))}
+    nodes = [_conv("x", "a", "p", 8, values), *one, *two, helper.make_node("Add", [a, b], ["y"], name="add")]
+    model = _small(nodes, values, "y")
+    assert not [f for f in lint(model) if f.rule == "duplicate-q"]
+    np.testing.assert_array_equal(_run(model, X), _run(fix(model)[0], X))
+
+
+def test_mends_name_the_change_that_helps() -> None:
+    """Q and DQ between conv and Relu: the left-over DQ and the left-over Q behind the Relu have one cause."""
+    weights: dict[str, NDArray[Any]] = {}
+    between, d = _pair("p", "between", 0.02, weights)
+    behind, e = _pair("q", "behind", 0.02, weights)
+    model = _small(
+        [_conv("x", "a", "p", 8, weights), *between, helper.make_node("Relu", [d], ["q"], name="relu"), *behind,
+         _conv(e, "b", "y", 8, weights)], {k: np.asarray(v) for k, v in weights.items()}, "y")  # fmt: skip
+    mends = {f.node: f.mend for f in lint(model) if f.rule == "left-over"}
+    assert mends["between_DQ"] == "move Q and DQ behind relu"
+    assert mends["behind_Q"] == "take out the Q and DQ before relu"
+
+
+def test_costs_read_well_at_every_size() -> None:
+    assert [size(n) for n in (512, 12_345, 4_560_000)] == ["512 B", "12.3 kB", "4.56 MB"]

@@ -1,4 +1,7 @@
-"""Several Qs of one tensor: of one scale they are work done twice, of different scales no layer can write INT8."""
+"""Several Qs of one tensor: of one scale they are work done twice, of different scales no layer can write INT8.
+
+Qs with different zero points are left alone: a larger scale would not hold the values of both.
+"""
 
 from collections.abc import Iterator
 
@@ -28,20 +31,22 @@ def fix(index: Index) -> int:
     for _, qs in list(_groups(index)):
         largest = max(float(s) for q in qs if (s := index.scale(q)) is not None)
         stays = qs[0]
+        readers = list(index.readers.get(stays.output[0], ()))
         for q in qs[1:]:
             for reader in index.readers.get(q.output[0], ()):
+                readers.append(reader)
                 for slot, name in enumerate(reader.input):
                     if name == q.output[0]:
                         index.replace_input(reader, slot, stays.output[0])
             count += 1
-        index.drop_unread()
-        for node in [stays, *(r for r in index.readers.get(stays.output[0], ()) if r.op_type == DEQUANTIZE)]:
+        for node in [stays, *(r for r in readers if r.op_type == DEQUANTIZE)]:
             index.set_scale(node, np.asarray(largest))
+    index.drop_unread()
     return count
 
 
 def _groups(index: Index) -> Iterator[tuple[str, list[NodeProto]]]:
-    groups: dict[str, list[NodeProto]] = {}
+    groups: dict[tuple[str, bytes], list[NodeProto]] = {}
     for q in index.nodes(QUANTIZE):
         scale = index.scale(q)
         if (
@@ -50,7 +55,8 @@ def _groups(index: Index) -> Iterator[tuple[str, list[NodeProto]]]:
             and scale.ndim == 0
             and q.output[0] not in index.outputs
         ):
-            groups.setdefault(q.input[0], []).append(q)
-    for tensor, qs in groups.items():
+            zero = index.zero_point(q)
+            groups.setdefault((q.input[0], zero.tobytes() if zero is not None else b""), []).append(q)
+    for (tensor, _), qs in groups.items():
         if len(qs) > 1:
             yield tensor, qs

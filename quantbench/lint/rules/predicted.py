@@ -2,11 +2,17 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 from onnx import NodeProto
 
 from quantbench.lint.finding import Finding
 from quantbench.lint.index import DEQUANTIZE, QUANTIZE, Index
+from quantbench.predict.net import AVERAGES, MOVERS, WEIGHTED
 from quantbench.predict.simulate import predict_model
+
+_ACTIVATIONS = frozenset({"Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSigmoid", "HardSwish", "PRelu", "Elu"})
+# What TensorRT computes in INT8, given Q/DQ around it, or moves Q and DQ past.
+_QUANTIZABLE = WEIGHTED | AVERAGES | MOVERS | frozenset({"Add", "Mul", "Concat", "Resize", "Pad", "BatchNormalization"})
 
 
 def find(index: Index) -> Iterator[Finding]:
@@ -31,23 +37,50 @@ def find(index: Index) -> Iterator[Finding]:
 
 
 def _mend(index: Index, node: NodeProto) -> str:
-    """The nearest change: what stands beside a DQ in float, or who reads in float what a Q reads."""
-    if node.op_type == DEQUANTIZE:
-        for reader in index.readers.get(node.output[0], ()):
-            for tensor in reader.input if reader.op_type in ("Add", "Mul") else ():
-                if tensor != node.output[0] and not index.is_weight(tensor) and not _is_dq(index, tensor):
-                    return f"quantize {tensor}, the other input of {reader.name}, or leave both in float"
-            if reader.op_type != QUANTIZE:
-                return f"quantize what {reader.name} writes, or leave its input in float"
-        return "leave it out"
-    for reader in index.readers.get(node.input[0], ()):
+    """The nearest change of placement that spares the copy."""
+    return _mend_dq(index, node) if node.op_type == DEQUANTIZE else _mend_q(index, node)
+
+
+def _mend_dq(index: Index, node: NodeProto) -> str:
+    """What stands beside it in float, else what its reader would need."""
+    readers = index.readers.get(node.output[0], ())
+    for reader in readers:
+        for tensor in reader.input if reader.op_type in ("Add", "Mul") else ():
+            if tensor != node.output[0] and not index.is_weight(tensor) and not _is_dq(index, tensor):
+                return f"quantize {tensor}, the other input of {reader.name}, or leave both in float"
+    for reader in readers:
+        if reader.op_type in _ACTIVATIONS:
+            return f"move Q and DQ behind {reader.name}"
+        if reader.op_type in _QUANTIZABLE and not _goes_to_q(index, reader):
+            return f"quantize what {reader.name} writes, or leave its input in float"
         if reader.op_type != QUANTIZE:
-            return f"quantize {node.input[0]} at {reader.name} with the same scale"
-    others = [r.name for r in index.readers.get(node.input[0], ()) if r.name != node.name]
-    if others:
-        return f"give it and {others[0]} one scale"
-    maker = index.makers.get(node.input[0])
-    return f"quantize the inputs of {maker.name}, or leave its output in float" if maker is not None else "leave it out"
+            return f"leave the input of {reader.name} in float: {reader.op_type} computes in float"
+    return "leave it out"
+
+
+def _mend_q(index: Index, node: NodeProto) -> str:
+    """Who reads in float, or with another scale, what it reads; else what makes that."""
+    tensor = node.input[0]
+    for reader in index.readers.get(tensor, ()):
+        if reader.op_type != QUANTIZE:
+            return f"quantize {tensor} at {reader.name} with the same scale"
+    scale = index.scale(node)
+    for reader in index.readers.get(tensor, ()):
+        other = index.scale(reader)
+        if reader.name != node.name and scale is not None and other is not None and not np.array_equal(scale, other):
+            return f"give it and {reader.name} one scale"
+    maker = index.makers.get(tensor)
+    if maker is None:
+        return "leave it out"
+    if maker.op_type in _ACTIVATIONS and _is_dq(index, maker.input[0]):
+        return f"take out the Q and DQ before {maker.name}"
+    if maker.op_type in _QUANTIZABLE | _ACTIVATIONS:
+        return f"quantize the inputs of {maker.name}, or leave its output in float"
+    return f"leave the output of {maker.name} in float where that suffices: {maker.op_type} computes in float"
+
+
+def _goes_to_q(index: Index, node: NodeProto) -> bool:
+    return any(r.op_type == QUANTIZE for out in node.output for r in index.readers.get(out, ()))
 
 
 def _is_dq(index: Index, tensor: str) -> bool:

@@ -1,28 +1,49 @@
-"""Zero points and scales that TensorRT does not take: it knows symmetric INT8 with positive, finite scales only."""
+"""What TensorRT refuses of a Q or DQ: it takes symmetric INT8 with constant, positive, finite scales only."""
 
 from collections.abc import Iterator
 
 import numpy as np
+from onnx import NodeProto
 
 from quantbench.lint.finding import Finding
 from quantbench.lint.index import DEQUANTIZE, QUANTIZE, Index
 
 RULE = "not-symmetric-int8"
+_PTQ = "quantize symmetrically to INT8 ('quantbench ptq')"
 
 
 def find(index: Index) -> Iterator[Finding]:
-    """One finding for each Q (or DQ of constants) with a zero point, UINT8 levels, or a scale that is no scale."""
+    """One finding for each Q (or DQ of constants) with a zero point, levels of another type, or a scale that is none.
+
+    INT32 constants are another rule's.
+    """
     for node in index.nodes(QUANTIZE, DEQUANTIZE):
         if node.op_type == DEQUANTIZE and node.input[0] not in index.initializers:
             continue
-        zero, scale = index.zero_point(node), index.scale(node)
-        if scale is not None and (not np.isfinite(scale).all() or (scale <= 0).any()):
-            yield Finding(RULE, node.name, 0, "a scale that is zero, negative or not finite", "calibrate again")
-        elif scale is not None and scale.ndim == 1 and scale.size > 1 and not index.is_weight(node.input[0]):
-            yield Finding(RULE, node.name, 0, "one scale a channel on an activation", "calibrate per tensor")
-        elif zero is not None and zero.dtype == np.uint8:
-            yield Finding(RULE, node.name, 0, "UINT8 levels, which TensorRT refuses",
-                          "quantize symmetrically to INT8 ('quantbench ptq')")  # fmt: skip
-        elif zero is not None and zero.any() and zero.dtype == np.int8:
-            yield Finding(RULE, node.name, 0, "a zero point that is not zero, which TensorRT refuses",
-                          "quantize symmetrically ('quantbench ptq')")  # fmt: skip
+        found = _trouble(index, node)
+        if found is not None:
+            yield Finding(RULE, node.name, 0, *found)
+
+
+def _trouble(index: Index, node: NodeProto) -> tuple[str, str] | None:
+    zero, scale, levels = index.zero_point(node), index.scale(node), _levels(index, node)
+    if scale is None:
+        if index.view.is_constant(node.input[1]):
+            return "a scale that the network computes from constants", "fold constants before (onnxsim, polygraphy)"
+        return "a scale that the network computes, which TensorRT refuses", "calibrate ('quantbench ptq')"
+    if not np.isfinite(scale).all() or (scale <= 0).any():
+        return "a scale that is zero, negative or not finite", "calibrate again"
+    if scale.ndim == 1 and scale.size > 1 and not index.is_weight(node.input[0]):
+        return "one scale a channel on an activation", "calibrate per tensor"
+    if levels not in ("INT8", "INT32"):
+        what = "which TensorRT refuses" if levels == "UINT8" else "of which neither prediction nor advice speaks"
+        return f"{levels} levels, {what}", _PTQ
+    if zero is not None and levels == "INT8" and zero.any():
+        return "a zero point that is not zero, which TensorRT refuses", "quantize symmetrically ('quantbench ptq')"
+    return None
+
+
+def _levels(index: Index, node: NodeProto) -> str:
+    """Type of the quantized values. Without a zero point ONNX means UINT8 and TensorRT takes INT8."""
+    stored = index.constant(node.input[0]) if node.op_type == DEQUANTIZE else index.zero_point(node)
+    return str(stored.dtype).upper() if stored is not None else "INT8"
