@@ -69,12 +69,33 @@ class Placement(_Section):
 
 
 class Compile(_Section):
-    """The compiler check. `precision`: of what stays float. `batch`: for a dynamic batch."""
+    """The engine: the options of `quantbench build`, in its words (docs/engines.md says which version has which).
 
-    backend: Literal["auto", "tensorrt-rtx", "none"] = "auto"
-    target: str = "sm86"
-    precision: Literal["fp16", "fp32"] = "fp16"
+    `precision`: of what stays float, several with commas; none is fp16 on a GPU. `quantization`: Q/DQ in the model
+    (explicit), or ranges handed to TensorRT 10 and older (implicit). `batch`: of a dynamic batch that `shapes` does not
+    name. `timing_cache`: a folder.
+    """
+
+    backend: Literal["auto", "tensorrt", "tensorrt-rtx", "onnxruntime", "none"] = "auto"
+    quantization: Literal["explicit", "implicit"] = "explicit"
+    target: str = ""
+    precision: str = ""
     batch: int = Field(default=1, ge=1)
+    shapes: tuple[str, ...] = ()
+    pool: tuple[str, ...] = ()
+    timing_cache: Path | None = None
+    tactic_sources: str = ""
+    optimization_level: int | None = Field(default=None, ge=0, le=5)
+    refittable: bool = False
+    version_compatible: bool = False
+    hardware_compatible: str = ""
+    sparsity: bool = False
+    dla_core: int | None = Field(default=None, ge=0)
+    gpu_fallback: bool = False
+    layer_precision: tuple[str, ...] = ()
+    precision_constraints: Literal["none", "prefer", "obey"] = "none"
+    strongly_typed: bool | None = None
+    log: Path | None = None
 
 
 class Training(_Section):

@@ -30,7 +30,8 @@ from quantbench.engines.base import BuildOptions
 from quantbench.errors import QuantbenchError
 from quantbench.graph.normalise import normalise
 from quantbench.graph.onnx_view import view_of
-from quantbench.predict.best import best_placement, cost_of
+from quantbench.predict.best import best_placement
+from quantbench.predict.cost import moved_bytes
 from quantbench.predict.prediction import Prediction
 from quantbench.predict.simulate import predict_model
 from quantbench.ptq.compile_check import real_layers
@@ -171,7 +172,7 @@ class Row:
         p, c = self.predicted, self.compiled
         left, right = ["–"] * 5, ["–"] * 4
         if p is not None:
-            numbers = (p.float_bytes / 1e6, cost_of(p) / 1e6)
+            numbers = (p.float_bytes / 1e6, moved_bytes(p) / 1e6)
             left = [str(p.int8_layers), str(len(p.leftover)), str(len(p.reformats)), *(f"{n:.2f}" for n in numbers)]
         if c is not None:
             right = [f"{c['weighted_int8']} of {c['weighted']}", str(len(c["conversions"])),
@@ -191,7 +192,7 @@ def compare(network: str, tool: str, source: Path, folder: Path, images: Images,
     weighted = [n.name for n in model.graph.node if n.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")]
     prediction = predict_model(model)
     try:
-        layers = real_layers(tensorrt_rtx.build(target, BuildOptions(targets=("sm86",))).log)
+        layers = real_layers(tensorrt_rtx.build(target, BuildOptions(targets=("sm86",))))
     except QuantbenchError as error:
         return Row(network, tool, prediction, None, f"{tool}, {network}: RTX: {error}")
     return Row(network, tool, prediction, compile_summary(layers, (), weighted))

@@ -12,10 +12,13 @@ def register(app: typer.Typer) -> None:
 
 def bench(
     model: Path = typer.Argument(..., help="Engine (GPU) or ONNX file (onnxruntime on the CPU)."),
-    shapes: str = typer.Option("", help="Input shapes, e.g. x=8x3x224x224. [default: the model's, batch 1 / opt]"),
+    shapes: str = typer.Option("", help="Input shapes, e.g. x=8x3x224x224. (default: the model's, batch 1 / opt)"),
     seconds: float = typer.Option(3.0, min=0, help="Measure at least this long."),
     calls: int = typer.Option(10, min=1, help="Measure at least this many calls."),
     warm_up: float = typer.Option(0.2, min=0, help="Seconds before the measurement."),
+    backend: str = typer.Option(
+        "auto", help="auto: by the file. onnxruntime wants an ONNX file, tensorrt and tensorrt-rtx an engine."
+    ),
     threads: int = typer.Option(0, min=0, help="onnxruntime threads; 0 lets it choose."),
     streams: int = typer.Option(1, min=1, help="GPU streams, one context each."),
     cuda_graph: bool = typer.Option(False, "--cuda-graph", help="Launch each call as one CUDA graph."),
@@ -26,9 +29,10 @@ def bench(
     """Time an engine or an ONNX file on random inputs: throughput, latency and its parts."""
     import json
 
-    from quantbench.engines.bench_model import BenchRequest, bench_model
+    from quantbench.engines.bench_model import BenchRequest, bench_model, check_backend
     from quantbench.engines.shapes import parse_profile
 
+    check_backend(model, backend)
     given = {name: triple[1] for name, triple in parse_profile(shapes).shapes.items()} if shapes else {}
     request = BenchRequest(given, seconds, calls, warm_up, threads, streams, cuda_graph, not no_transfers, profile)
     summary = bench_model(model, request)
@@ -44,3 +48,5 @@ def bench(
     for part in ("latency", "enqueue", "h2d", "compute", "d2h"):
         if part in summary:
             typer.echo(f"{part:8}" + "".join(f"{summary[part][name]:10.3f}" for name in columns))
+    for note in summary["notes"]:
+        typer.echo(f"note: {note}")

@@ -2,8 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import typer
+
+from quantbench.cli.build_options import with_build_options
 
 _DEMO = "demo"
 
@@ -13,11 +16,12 @@ def register(app: typer.Typer) -> None:
     app.command("ptq")(ptq)
 
 
+@with_build_options
 def ptq(
     model: str = typer.Argument(None, help="ONNX file, or a torch checkpoint whose architecture the recipe names."),
     calib_dir: Path = typer.Option(None, help="Folder of calibration images, or .npy/.npz batches."),
     recipe: str = typer.Option(None, help="Recipe: a name (see 'quantbench recipes') or a YAML file."),
-    out: Path = typer.Option(None, help="Run folder. [default: runs/MODEL-CALIBRATOR]"),
+    out: Path = typer.Option(None, help="Run folder. (default: runs/MODEL-CALIBRATOR)"),
     calibrator: str = typer.Option(
         None, help="minmax, entropy, percentile[:99.9], mse, legacy, a name from calibrators/, or file.py:Class."
     ),
@@ -30,10 +34,10 @@ def ptq(
     keep_float: list[str] = typer.Option(None, help="Node name pattern to keep in float; may be repeated."),
     bias_correction: bool = typer.Option(None, help="Take the mean error of each channel out of the biases."),
     placement: str = typer.Option(None, help="rules, or best: try variants against the TensorRT predictor."),
-    target: str = typer.Option(None, help="GPU family for the compiler check: sm80, sm86, sm89, sm120."),
-    precision: str = typer.Option(None, help="Of what stays float in the compiler check: fp16, fp32."),
-    compile_batch: int = typer.Option(None, help="Batch size of the compiler check."),
-    no_compile: bool = typer.Option(False, "--no-compile", help="Leave the compiler check out."),
+    implicit: bool = typer.Option(
+        False, "--implicit", help="Hand the ranges to TensorRT 10 or older instead of Q/DQ; later versions get Q/DQ."
+    ),
+    no_compile: bool = typer.Option(False, "--no-compile", help="Build no engine."),
     for_onnxruntime: bool = typer.Option(
         False, "--for-onnxruntime", help="Quantize both inputs of residual Adds: faster on a CPU, slower in TensorRT."
     ),
@@ -42,6 +46,8 @@ def ptq(
     refresh: bool = typer.Option(False, "--refresh", help="Calibrate anew, whatever the run folder holds."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the run that the folder holds."),
     as_json: bool = typer.Option(False, "--json", help="Print run.json on stdout and nothing else."),
+    *,
+    build: dict[str, Any],
 ) -> None:
     """Calibrate, insert Q/DQ, check, compile, measure and report.
 
@@ -76,10 +82,9 @@ def ptq(
             "placement.method": placement,
             "placement.keep_float": tuple(keep_float) if keep_float else None,
             "placement.add_both": True if for_onnxruntime else None,
-            "compile.backend": "none" if no_compile else None,
-            "compile.target": target,
-            "compile.precision": precision,
-            "compile.batch": compile_batch,
+            "compile.quantization": "implicit" if implicit else None,
+            **build,
+            **({"compile.backend": "none"} if no_compile else {}),
         }
     )
     policy: Policy = "reuse" if reuse_cache else "refresh" if refresh else "check"

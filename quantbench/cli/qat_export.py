@@ -4,8 +4,11 @@ import contextlib
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import typer
+
+from quantbench.cli.build_options import with_build_options
 
 
 def register(app: typer.Typer) -> None:
@@ -13,12 +16,13 @@ def register(app: typer.Typer) -> None:
     app.command("qat-export")(qat_export)
 
 
+@with_build_options
 def qat_export(
     model: str = typer.Argument(None, help="Checkpoint (yolov8.pt), or a torchvision classifier with --weights."),
     weights: Path = typer.Option(None, help="State dict of a torchvision classifier or of the recipe's architecture."),
     recipe: str = typer.Option(None, help="Recipe: a name (see 'quantbench recipes') or a YAML file."),
-    out: Path = typer.Option(None, help="Run folder. [default: runs/MODEL-qat]"),
-    calib_dir: Path = typer.Option(None, help="Folder of calibration images. [default: photos of installed packages]"),
+    out: Path = typer.Option(None, help="Run folder. (default: runs/MODEL-qat)"),
+    calib_dir: Path = typer.Option(None, help="Folder of calibration images. (default: photos of installed packages)"),
     max_images: int = typer.Option(None, help="Most calibration images."),
     calibrator: str = typer.Option(None, help="minmax, entropy, percentile[:99.9], mse, legacy."),
     preprocess: str = typer.Option(None, help="Preset: yolo, imagenet, efficientnet-lite."),
@@ -29,18 +33,19 @@ def qat_export(
     distill: float = typer.Option(None, help="Weight of the loss against the float model."),
     learned_scales: bool = typer.Option(None, "--learned-scales", help="Train activation scales too (LSQ)."),
     resume: bool = typer.Option(False, "--resume", help="Go on after the last whole epoch in the run folder."),
-    size: int = typer.Option(None, help="Side of the square input. [default: 640 for YOLO, 224 for classifiers]"),
+    size: int = typer.Option(None, help="Side of the square input. (default: 640 for YOLO, 224 for classifiers)"),
     exporter: str = typer.Option(None, help="torch's exporter: dynamo or legacy."),
     opset: int = typer.Option(None, help="ONNX opset, 17 or newer."),
     dynamic: bool = typer.Option(None, "--dynamic", help="Leave the batch size open."),
     int8_weights: bool = typer.Option(None, "--int8-weights", help="Store weights as INT8: a quarter of the size."),
     keep_float: list[str] = typer.Option(None, help="Node name pattern to keep in float; may be repeated."),
-    target: str = typer.Option(None, help="GPU family for the compiler check: sm80, sm86, sm89, sm120."),
-    no_compile: bool = typer.Option(False, "--no-compile", help="Leave the compiler check out."),
-    device: str = typer.Option("", help="cpu or cuda. [default: cuda where there is one]"),
+    no_compile: bool = typer.Option(False, "--no-compile", help="Build no engine."),
+    device: str = typer.Option("", help="cpu or cuda. (default: cuda where there is one)"),
     trust: bool = typer.Option(False, "--trust", help="Unpickle the checkpoint in full: it may run any code."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the run that the folder holds."),
     as_json: bool = typer.Option(False, "--json", help="Print run.json on stdout and nothing else."),
+    *,
+    build: dict[str, Any],
 ) -> None:
     """Insert Q/DQ into a torch model, calibrate, fine-tune, export, compile and report."""
     from quantbench.errors import QuantbenchError
@@ -78,8 +83,8 @@ def qat_export(
             "export.dynamic_batch": dynamic,
             "export.int8_weights": int8_weights,
             "placement.keep_float": tuple(keep_float) if keep_float else None,
-            "compile.target": target,
-            "compile.backend": "none" if no_compile else None,
+            **build,
+            **({"compile.backend": "none"} if no_compile else {}),
         }
     )
     progress = Progress("none" if as_json or not is_first() else None)

@@ -1,6 +1,6 @@
 """Build an engine with whatever backend was asked for: the one entrance that the commands use."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +15,50 @@ from quantbench.errors import QuantbenchError
 BACKENDS = ("auto", "tensorrt", "tensorrt-rtx", "onnxruntime")
 
 
-def build_engine(model: Path, options: BuildOptions, backend: str = "auto") -> BuildResult:
-    """Build the ONNX file `model` with `backend` (one of BACKENDS).
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The backend that a request comes to. `family` is a key of FACTS, `bindings` the imported TensorRT or None."""
+
+    family: str
+    version: str
+    bindings: Any
+
+    @property
+    def title(self) -> str:
+        """Name and version for people."""
+        return f"{FACTS[self.family].title} {self.version}"
+
+
+def choose_backend(options: BuildOptions, backend: str = "auto") -> Chosen:
+    """What will build for these options; builds nothing, so that a wrong request is refused before hours of work.
 
     auto takes TensorRT where it is installed beside a GPU and no target is named, else TensorRT-RTX, else
-    onnxruntime. `options.timing_cache` is a folder. Raises QuantbenchError where the backend is missing, lacks an
-    option or cannot build the model.
+    onnxruntime. Raises QuantbenchError where the backend is missing, lacks an option or does not know a target.
     """
-    if not model.is_file():
-        raise QuantbenchError(f"model {model} does not exist")
     family, trt = resolve(backend, options)
     version = _version(family, trt)
     refuse_lacking(options, family, version, gpu=gpu_present())
+    if family == TENSORRT_RTX:
+        from quantbench.engines import tensorrt_rtx
+
+        tensorrt_rtx.check_targets(trt, options.targets)
+    return Chosen(family, version, trt)
+
+
+def build_engine(model: Path, options: BuildOptions, backend: str = "auto") -> BuildResult:
+    """Build the ONNX file `model` with `backend` (one of BACKENDS), as `choose_backend` understands it.
+
+    `options.timing_cache` is a folder. Raises QuantbenchError where the backend is missing, lacks an option or cannot
+    build the model.
+    """
+    if not model.is_file():
+        raise QuantbenchError(f"model {model} does not exist")
+    chosen = choose_backend(options, backend)
+    family, trt = chosen.family, chosen.bindings
     if options.timing_cache is not None:
         from quantbench.engines.device import open_device
 
-        file = timing_cache.cache_file(options.timing_cache, family, version, open_device().name)
+        file = timing_cache.cache_file(options.timing_cache, family, chosen.version, open_device().name)
         options = replace(options, timing_cache=file)
     if not FACTS[family].typed_by_model and not options.strongly_typed:
         return _run(family, trt, model, with_own_thresholds(model, options))

@@ -1,4 +1,4 @@
-"""What `quantbench build` is given as text, as the values that BuildOptions wants."""
+"""What a user gives as text, on the command line or under `compile:` of a recipe, as the values of BuildOptions."""
 
 import json
 import os
@@ -7,16 +7,44 @@ from pathlib import Path
 
 from quantbench.calibration.ranges import Ranges
 from quantbench.calibrator import Calibrator, load_calibrator
-from quantbench.engines.base import PRECISIONS
+from quantbench.engines.base import PRECISIONS, BuildOptions
 from quantbench.engines.discover import gpu_present, tensorrt_version
+from quantbench.engines.shapes import parse_profile
 from quantbench.errors import QuantbenchError
+from quantbench.recipe import Compile
 
 _UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
-def precisions(given: Sequence[str]) -> frozenset[str]:
-    """`["fp16,int8"]` as a set; raises QuantbenchError for a word that is no precision."""
-    words = [word.strip().lower() for text in given for word in text.split(",") if word.strip()]
+def options_of(wanted: Compile) -> BuildOptions:
+    """Build options of a recipe's `compile` section; ranges, calibrator and log file are the caller's to add.
+
+    Raises QuantbenchError, naming the option, for text that is not of its form.
+    """
+    return BuildOptions(
+        precisions=precisions(wanted.precision),
+        strongly_typed=wanted.strongly_typed,
+        profiles=tuple(parse_profile(text) for text in wanted.shapes),
+        default_batch=wanted.batch,
+        targets=tuple(name.lower() for name in _words(wanted.target)),
+        pools=pools(wanted.pool),
+        timing_cache=wanted.timing_cache or default_timing_cache(wanted.backend, wanted.target),
+        tactic_sources=_words(wanted.tactic_sources),
+        optimization_level=wanted.optimization_level,
+        refittable=wanted.refittable,
+        version_compatible=wanted.version_compatible,
+        hardware_compatible=wanted.hardware_compatible.lower(),
+        sparsity=wanted.sparsity,
+        dla_core=wanted.dla_core,
+        gpu_fallback=wanted.gpu_fallback,
+        layer_precisions=layer_precisions(wanted.layer_precision),
+        precision_constraints=wanted.precision_constraints,
+    )
+
+
+def precisions(given: str) -> frozenset[str]:
+    """`"fp16,int8"` as a set; raises QuantbenchError for a word that is no precision."""
+    words = [word.lower() for word in _words(given)]
     for word in words:
         if word not in PRECISIONS:
             raise QuantbenchError(f"--precision {word} is none of {', '.join(PRECISIONS)}")
@@ -88,12 +116,16 @@ def calibrator_for(
     return found(lambda: feeds(source, image.name, batch), batch)
 
 
-def default_timing_cache(backend: str) -> Path | None:
+def default_timing_cache(backend: str, target: str = "") -> Path | None:
     """~/.cache/quantbench/timing (or under $XDG_CACHE_HOME) where the build will be TensorRT's, else None."""
-    if backend not in ("auto", "tensorrt") or not tensorrt_version() or not gpu_present():
+    if backend not in ("auto", "tensorrt") or target or not tensorrt_version() or not gpu_present():
         return None
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "quantbench" / "timing"
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, (word.strip() for word in text.split(","))))
 
 
 def engine_path(model: Path, out: Path | None, backend: str) -> Path:

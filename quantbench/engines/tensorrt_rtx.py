@@ -1,6 +1,7 @@
 """TensorRT-RTX: ahead-of-time builds for a list of GPU architectures, with no GPU in the machine."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +70,19 @@ def known_targets(trt: Any) -> tuple[str, ...]:
     return tuple(sorted((name.lower() for name in names), key=lambda name: int(name[2:])))
 
 
-def _set_targets(trt: Any, config: Any, targets: tuple[str, ...]) -> None:
+def check_targets(trt: Any, targets: Sequence[str]) -> None:
+    """Raise QuantbenchError for a target that this wheel does not compile for."""
+    known = known_targets(trt)
+    for target in targets:
+        if target not in known:
+            raise QuantbenchError(
+                f"tensorrt-rtx {trt.__version__} has no target {target!r}; it knows {', '.join(known)}"
+            )
+
+
+def _set_targets(trt: Any, config: Any, targets: Sequence[str]) -> None:
+    check_targets(trt, targets)
     config.num_compute_capabilities = len(targets)
     for index, target in enumerate(targets):
-        capability = trt.ComputeCapability.__members__.get(target.upper())
-        if target not in known_targets(trt) or not config.set_compute_capability(capability, index):
-            known = ", ".join(known_targets(trt))
-            raise QuantbenchError(f"tensorrt-rtx {trt.__version__} has no target {target!r}; it knows {known}")
+        if not config.set_compute_capability(trt.ComputeCapability.__members__[target.upper()], index):
+            raise QuantbenchError(f"tensorrt-rtx {trt.__version__} refuses to build for {target}")

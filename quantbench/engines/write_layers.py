@@ -1,21 +1,40 @@
-"""Leave the layers of a build beside its engine, where `quantbench inspect` finds them."""
+"""The layers of a fresh engine, and a file of them beside it, where `quantbench inspect` finds them."""
 
+import json
 from pathlib import Path
 
 from quantbench.atomic import write_json
 from quantbench.engines.base import BuildResult
+from quantbench.engines.facts import ONNXRUNTIME, TENSORRT_RTX
+from quantbench.inspection.layer import Layer
+from quantbench.inspection.layer_json import read_layer_info
 from quantbench.inspection.logs.layer_line import read_rtx_layers
 
 
+def layers_of(result: BuildResult) -> tuple[Layer, ...]:
+    """What the engine consists of: TensorRT-RTX lists it in the build log, TensorRT tells it through its
+    EngineInspector on the GPU that the engine was just built on; () for onnxruntime, which tells nothing.
+
+    Raises QuantbenchError where the engine cannot be loaded, OSError where the log file is gone.
+    """
+    if result.backend == ONNXRUNTIME:
+        return ()
+    if result.backend == TENSORRT_RTX:
+        return read_rtx_layers(result.log_lines())
+    from quantbench.engines import tensorrt_load
+    from quantbench.engines.device import open_device
+    from quantbench.engines.tensorrt_layers import layer_information
+    from quantbench.engines.tensorrt_session import LoadedEngine
+
+    loaded = LoadedEngine(tensorrt_load.load(), result.engine, open_device())
+    return read_layer_info(json.loads(layer_information(loaded))).layers
+
+
 def write_layers(result: BuildResult, path: Path) -> str | None:
-    """Write the layers that the verbose log lists as JSON; returns the path, None where the log lists none."""
-    layers = read_rtx_layers(result.log_lines()) if result.log or _has_log(result) else ()
+    """Write the layers of the engine as JSON; returns the path, None where the backend tells of none."""
+    layers = layers_of(result)
     if not layers:
         return None
     facts = {"backend": result.backend, "version": result.version, "targets": list(result.targets)}
     write_json(path, {**facts, "layers": [layer.to_json() for layer in layers]})
     return str(path)
-
-
-def _has_log(result: BuildResult) -> bool:
-    return result.log_file is not None and result.log_file.is_file()

@@ -1,70 +1,185 @@
-"""The compiler stage: what TensorRT-RTX makes of the Q/DQ model, layer by layer, and of the float model beside it."""
+"""The compiler stage: what a backend makes of the INT8 model, layer by layer, and of the float model beside it."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import onnx
 
 from quantbench.atomic import write_bytes, write_json, write_text
-from quantbench.engines import tensorrt_rtx
-from quantbench.engines.base import BuildOptions
-from quantbench.engines.shapes import Profile
-from quantbench.graph.to_fp16 import to_fp16
-from quantbench.inspection.layer import Layer
-from quantbench.inspection.logs.layer_line import read_rtx_layers
-from quantbench.ptq.quantize import QDQ_MODEL, save
+from quantbench.calibration.ort_outputs import static_batch
+from quantbench.calibration.ranges import Ranges
+from quantbench.engines.base import BuildOptions, BuildResult
+from quantbench.engines.bench_model import BenchRequest, bench_model
+from quantbench.engines.build import Chosen, build_engine, choose_backend
+from quantbench.engines.build_arguments import options_of
+from quantbench.engines.facts import FACTS, ONNXRUNTIME
+from quantbench.engines.shapes import InputShapes, Profile, complete_profiles
+from quantbench.engines.write_layers import layers_of
+from quantbench.inspection.layer import Layer, LayerTensor
+from quantbench.progress import Progress
+from quantbench.ptq.quantize import for_onnxruntime, save
 from quantbench.ptq.traffic import compile_summary
+from quantbench.recipe import Compile
 
 LAYERS = "layers.json"
 LOG = "build.log"
 ENGINE = "model.engine"
+_SYNC = ("signal", "wait")
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is compiled: the model with Q/DQ and the same without (None: no comparison), names of its quantized and of
+    all its weighted nodes, its image input (`shape` without the batch axis), and the ranges, for a compiler that takes
+    them as such."""
+
+    quantized: onnx.ModelProto
+    plain: onnx.ModelProto | None
+    quantized_nodes: tuple[str, ...]
+    weighted_nodes: tuple[str, ...]
+    input_name: str
+    shape: tuple[int, ...]
+    ranges: Ranges | None = None
+
+
+def check_request(wanted: Compile) -> Chosen | None:
+    """The backend that `wanted` comes to, before any image runs; None where there is none to ask.
+
+    `auto` never comes to onnxruntime, which runs the model anyway. Raises QuantbenchError for an option that the
+    backend lacks, a target that it does not know, and a backend that was named and is missing.
+    """
+    if wanted.backend == "none":
+        return None
+    options = options_of(wanted)
+    if wanted.backend == "auto" and choose_backend(BuildOptions(targets=options.targets)).family == ONNXRUNTIME:
+        return None
+    return choose_backend(options, wanted.backend)
+
+
+def check_shapes(wanted: Compile, inputs: InputShapes) -> None:
+    """Raise QuantbenchError where the profiles of `wanted` do not fit the model's inputs (-1: dynamic)."""
+    complete_profiles(inputs, options_of(wanted).profiles, wanted.batch)
+
+
+def missing(wanted: Compile) -> str:
+    """Why no compiler is asked, "" where none was wanted."""
+    if wanted.backend == "none":
+        return ""
+    return f"No compiler check: no TensorRT on this machine; {FACTS['tensorrt-rtx'].install}, or see quantbench doctor"
 
 
 def compile_check(
-    model: onnx.ModelProto,
-    quantized: tuple[str, ...],
-    weighted: tuple[str, ...],
-    folder: Path,
-    *,
-    target: str,
-    precision: str,
-    batch: int,
-    input_name: str,
-    input_shape: tuple[int, ...],
+    subject: Subject, folder: Path, wanted: Compile, chosen: Chosen, progress: Progress
 ) -> dict[str, Any]:
-    """Build model.qdq.onnx and, for comparison, the float `model`; write layers.json and build.log into `folder`.
+    """Build the INT8 model and, for comparison, the float one; write engine, layers.json and build.log into `folder`.
 
-    `quantized` and `weighted` are node names; `input_shape` without the batch axis. `precision`: "fp16" casts what
-    stays float (and the whole float model) to FP16. Raises QuantbenchError where the compiler refuses the model.
+    What stays float is built in `wanted.precision`. Where `chosen` builds for a GPU of this machine, the engines are
+    timed on it. Raises QuantbenchError where the compiler refuses the model.
     """
-    shape = (batch, *input_shape)
-    options = BuildOptions(targets=(target,), profiles=(Profile({input_name: (shape, shape, shape)}),))
-    cast: Callable[[onnx.ModelProto], onnx.ModelProto] = to_fp16 if precision == "fp16" else lambda given: given
-    scratch = folder / ".quantbench" / "compile.onnx"
-    save(cast(onnx.load(str(folder / QDQ_MODEL))), scratch)
-    built = tensorrt_rtx.build(scratch, options)
-    layers = real_layers(built.log)
-    save(cast(model), scratch)
-    float_build = tensorrt_rtx.build(scratch, options)
-    scratch.unlink()
-    float_layers = real_layers(float_build.log)
-
-    write_text(folder / LOG, built.log)
-    write_bytes(folder / ENGINE, built.engine)
-    result = {
+    given = options_of(wanted)
+    halves = given.precisions - {"int8"} or frozenset(() if chosen.family == ONNXRUNTIME else ("fp16",))
+    batch = static_batch(subject.quantized) or _opt_batch(given, subject.input_name) or wanted.batch
+    options = replace(given, precisions=halves, profiles=_profiles(given, chosen, subject, batch))
+    model, int8_options, note = _int8_request(subject, options, wanted, chosen)
+    scratch = folder / ".quantbench" / "float.engine"
+    with progress.task(f"{chosen.title}{_for(options)}", 2 if subject.plain else 1, "builds") as advance:
+        built = _build(model, int8_options, wanted, folder / ENGINE)
+        advance(1)
+        plain = _build(subject.plain, options, wanted, scratch) if subject.plain else None
+        advance(1 if subject.plain else 0)
+    layers = at_batch(real_layers(built), batch)
+    log = "\n".join(built.log_lines())
+    for path in filter(None, (folder / LOG, wanted.log)):
+        write_text(path, log)
+    facts: dict[str, Any] = {
         "backend": built.backend,
         "version": built.version,
-        "target": target,
-        "precision": precision,
-        "shape": list(shape),
-        "int8": compile_summary(layers, quantized, weighted) | {"engine_bytes": len(built.engine)},
-        "float": compile_summary(float_layers, (), weighted) | {"engine_bytes": len(float_build.engine)},
+        "target": ",".join(built.targets),
+        "precision": "+".join(sorted(halves)) or "fp32",
+        "quantization": "explicit" if int8_options.ranges is None else "implicit",
+        "shape": [batch, *subject.shape],
+        "seconds": round(built.seconds, 1),
+        "notes": [*note, *built.notes],
+        "int8": _summary(layers, built, subject.quantized_nodes, subject.weighted_nodes),
     }
-    write_json(folder / LAYERS, {**result, "layers": [layer.to_json() for layer in layers]})
-    return result
+    timed = not FACTS[chosen.family].builds_without_gpu
+    latency = {"int8": bench_model(folder / ENGINE, BenchRequest({}))} if timed else {}
+    if plain is not None:
+        facts["float"] = _summary(at_batch(real_layers(plain), batch), plain, (), subject.weighted_nodes)
+        if timed:
+            latency["float"] = bench_model(scratch, BenchRequest({}))
+        scratch.unlink()
+    if latency:
+        facts["latency"] = latency
+    write_json(folder / LAYERS, {**facts, "layers": [layer.to_json() for layer in layers]})
+    return facts
 
 
-def real_layers(log: str) -> tuple[Layer, ...]:
-    """Layers of a build log that do work: without signal and wait."""
-    return tuple(layer for layer in read_rtx_layers(log.split("\n")) if layer.type not in ("signal", "wait"))
+def _int8_request(
+    subject: Subject, options: BuildOptions, wanted: Compile, chosen: Chosen
+) -> tuple[onnx.ModelProto, BuildOptions, tuple[str, ...]]:
+    """Model and options that make the INT8 engine, and what the user should know of it."""
+    int8 = replace(options, precisions=options.precisions | {"int8"})
+    if chosen.family == ONNXRUNTIME:
+        return for_onnxruntime(subject.quantized), int8, ()
+    if wanted.quantization != "implicit" or subject.plain is None or subject.ranges is None:
+        return subject.quantized, int8, ()
+    if not FACTS[chosen.family].has_calibrators:
+        return (
+            subject.quantized, int8, (f"{chosen.title} has no implicit quantization: the same ranges went in as Q/DQ",)
+        )  # fmt: skip
+    return subject.plain, replace(int8, ranges=subject.ranges), ()
+
+
+def real_layers(built: BuildResult) -> tuple[Layer, ...]:
+    """Layers of an engine that do work: without signal and wait."""
+    return tuple(layer for layer in layers_of(built) if layer.type not in _SYNC)
+
+
+def at_batch(layers: Sequence[Layer], batch: int) -> tuple[Layer, ...]:
+    """`layers` of an engine with a dynamic batch, a leading unknown dimension taken as `batch`, so that bytes count."""
+
+    def known(tensor: LayerTensor) -> LayerTensor:
+        return replace(tensor, dims=(batch, *tensor.dims[1:])) if tensor.dims[:1] == (-1,) else tensor
+
+    return tuple(
+        replace(layer, inputs=tuple(map(known, layer.inputs)), outputs=tuple(map(known, layer.outputs)))
+        for layer in layers
+    )
+
+
+def _build(model: onnx.ModelProto, options: BuildOptions, wanted: Compile, engine: Path) -> BuildResult:
+    source = engine.parent / "compile.onnx"
+    save(model, source)
+    try:
+        built = build_engine(source, options, wanted.backend)
+    finally:
+        source.unlink()
+    write_bytes(engine, built.engine)
+    return built
+
+
+def _profiles(given: BuildOptions, chosen: Chosen, subject: Subject, batch: int) -> tuple[Profile, ...]:
+    """The user's profiles, else one of the fixed `batch` for a model with a dynamic one."""
+    if given.profiles or chosen.family == ONNXRUNTIME or static_batch(subject.quantized):
+        return given.profiles
+    shape = (batch, *subject.shape)
+    return (Profile({subject.input_name: (shape, shape, shape)}),)
+
+
+def _opt_batch(given: BuildOptions, name: str) -> int:
+    triple = given.profiles[0].shapes.get(name) if given.profiles else None
+    return triple[1][0] if triple and triple[1] else 0
+
+
+def _for(options: BuildOptions) -> str:
+    return f" for {', '.join(options.targets)}" if options.targets else ""
+
+
+def _summary(
+    layers: Sequence[Layer], built: BuildResult, quantized: Sequence[str], weighted: Sequence[str]
+) -> dict[str, Any]:
+    size = {"engine_bytes": len(built.engine)}
+    return compile_summary(layers, quantized, weighted) | size if layers else size

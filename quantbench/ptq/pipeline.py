@@ -13,7 +13,7 @@ from quantbench.calibration.find_ranges import find_ranges
 from quantbench.calibration.ort_outputs import static_batch
 from quantbench.calibration.ranges import Ranges
 from quantbench.calibrator import feeds as calibrator_feeds
-from quantbench.engines import tensorrt_rtx
+from quantbench.engines.build import Chosen
 from quantbench.errors import QuantbenchError
 from quantbench.graph.load import load_model, model_sha256
 from quantbench.graph.onnx_view import view_of
@@ -25,14 +25,23 @@ from quantbench.provenance import provenance
 from quantbench.ptq.cache_policy import CACHE, Policy, cached_ranges, write_cache
 from quantbench.ptq.calibrate import calibrate
 from quantbench.ptq.calibrator_choice import Choice, choose
-from quantbench.ptq.compile_check import ENGINE, LAYERS, LOG, compile_check
+from quantbench.ptq.compile_check import (
+    ENGINE,
+    LAYERS,
+    LOG,
+    Subject,
+    check_request,
+    check_shapes,
+    compile_check,
+    missing,
+)
 from quantbench.ptq.measure import measure
 from quantbench.ptq.model_input import ImageInput, fitting_preprocess, image_input
 from quantbench.ptq.prediction_facts import prediction_facts
 from quantbench.ptq.quantize import BIAS_IMAGES, ORT_MODEL, QDQ_MODEL, quantize, refuse_quantized
 from quantbench.ptq.range_warnings import range_warnings
 from quantbench.ptq.resolve import display_name, model_path
-from quantbench.ptq.sources import at_most, dataset_source, feeds, folder_source
+from quantbench.ptq.sources import at_most, dataset_source, feeds, folder_source, image_shape
 from quantbench.ptq.tensors import calibrated_tensors
 from quantbench.qdq.ops import WEIGHTED
 from quantbench.qdq.options import PlacementOptions
@@ -61,6 +70,8 @@ class Prepared:
     calibration: Source
     evaluation: Source
     facts: dict[str, Any]
+    compiler: Chosen | None
+    shape: tuple[int, ...]
 
 
 def run_ptq(
@@ -100,7 +111,7 @@ def _stages(
     folder.stage(
         "quantize", quantize_key, [QDQ_MODEL, ORT_MODEL], lambda: _quantize(run, ranges, folder.path, progress)
     )
-    _compile(run, folder, quantize_key, progress)
+    _compile(run, ranges, folder, quantize_key, progress)
     evaluate_key = [quantize_key, facts["evaluation"]["sha256"], recipe.evaluation.latency, recipe.threads]
     folder.stage("evaluate", evaluate_key, [EVALUATION], lambda: _measure(run, folder.path, progress))
     record = {
@@ -120,7 +131,7 @@ def _stages(
 def prepare(recipe: Recipe) -> Prepared:
     """Load and check model, data and plan. Raises QuantbenchError for whatever is wrong with them."""
     choice = choose(recipe.calibration.calibrator)
-    _check_target(recipe)
+    chosen = check_request(recipe.compile)
     path = model_path(recipe)
     model = load_model(path)
     refuse_quantized(model, str(path))
@@ -128,6 +139,8 @@ def prepare(recipe: Recipe) -> Prepared:
     preprocess, origin = fitting_preprocess(recipe.data.preprocess, image)
     calibration = _calibration_source(recipe, preprocess)
     evaluation, what = _evaluation_source(recipe, preprocess, calibration)
+    shape = image_shape(calibration)
+    check_shapes(recipe.compile, {image.name: (image.batch or -1, *shape)})
     view = view_of(model)
     options = PlacementOptions(**recipe.placement.model_dump(exclude={"method"}))
     plan = best_placement(view, options).plan if recipe.placement.method == "best" else place(view, options)
@@ -146,19 +159,7 @@ def prepare(recipe: Recipe) -> Prepared:
             "rules": dict(Counter(site.rule for site in plan.activations)),
         },
     }  # fmt: skip
-    return Prepared(recipe, path, model, view, image, plan, choice, calibration, evaluation, facts)
-
-
-def _check_target(recipe: Recipe) -> None:
-    """Refuse a target that the compiler does not know before any image runs."""
-    if recipe.compile.backend == "none":
-        return
-    try:
-        known = tensorrt_rtx.known_targets(tensorrt_rtx.load())
-    except QuantbenchError:
-        return  # told, or raised, when it is its turn
-    if recipe.compile.target not in known:
-        raise QuantbenchError(f"tensorrt-rtx has no target {recipe.compile.target!r}; it knows {', '.join(known)}")
+    return Prepared(recipe, path, model, view, image, plan, choice, calibration, evaluation, facts, chosen, shape)
 
 
 def _calibration_source(recipe: Recipe, preprocess: Any) -> Source:
@@ -229,35 +230,26 @@ def _quantize(run: Prepared, ranges: Ranges, folder: Path, progress: Progress) -
     )
 
 
-def _compile(run: Prepared, folder: RunFolder, key: list[Any], progress: Progress) -> None:
-    wanted = run.recipe.compile
-    if wanted.backend == "none":
+def _compile(run: Prepared, ranges: Ranges, folder: RunFolder, key: list[Any], progress: Progress) -> None:
+    wanted, chosen = run.recipe.compile, run.compiler
+    if chosen is None:
+        if why := missing(wanted):
+            progress.note(why)
         return
-    try:
-        version = tensorrt_rtx.load().__version__
-    except QuantbenchError as error:
-        if wanted.backend != "auto":
-            raise
-        progress.note(f"No compiler check: {error}")
-        return
-    shape = tuple(d for d in run.calibration.load(0).shape)
 
     def work() -> None:
-        with progress.task(f"TensorRT-RTX for {wanted.target}", 2, "builds") as advance:
-            compile_check(
-                run.model,
-                tuple(run.facts["placement"]["quantized"]),
-                tuple(run.facts["placement"]["weighted"]),
-                folder.path,
-                target=wanted.target,
-                precision=wanted.precision,
-                batch=run.image.batch or wanted.batch,
-                input_name=run.image.name,
-                input_shape=shape,
-            )
-            advance(2)
+        subject = Subject(
+            onnx.load(str(folder.path / QDQ_MODEL)),
+            run.model,
+            tuple(run.facts["placement"]["quantized"]),
+            tuple(run.facts["placement"]["weighted"]),
+            run.image.name,
+            run.shape,
+            ranges,
+        )
+        compile_check(subject, folder.path, wanted, chosen, progress)
 
-    folder.stage("compile", [key, wanted.model_dump(), version], [LAYERS, LOG, ENGINE], work)
+    folder.stage("compile", [key, wanted.model_dump(mode="json"), chosen.title], [LAYERS, LOG, ENGINE], work)
 
 
 def _measure(run: Prepared, folder: Path, progress: Progress) -> None:

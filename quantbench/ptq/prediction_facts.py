@@ -8,17 +8,20 @@ import onnx
 
 from quantbench.graph.onnx_view import view_of
 from quantbench.predict.simulate import predict
+from quantbench.qdq.ops import WEIGHTED
 
 _VERSION = "10"
 
 
 def prediction_facts(path: Path) -> dict[str, Any]:
     """Summary of the engine that TensorRT 10 is predicted to build from the Q/DQ model at `path`."""
-    found = predict(view_of(onnx.load(str(path))), version=_VERSION)
+    view = view_of(onnx.load(str(path)))
+    found = predict(view, version=_VERSION)
     return {
         "for": f"TensorRT {_VERSION}",
         "layers": len(found.layers),
         "int8_layers": found.int8_layers,
+        "weighted": sum(node.op in WEIGHTED for node in view.nodes),
         "fates": dict(Counter(fate.status for fate in found.fates)),
         "left_over": [fate.to_json() for fate in found.leftover],
         "reformats": len(found.reformats),

@@ -8,6 +8,8 @@ from urllib.parse import parse_qsl
 import numpy as np
 from numpy.typing import NDArray
 
+from quantbench.errors import QuantbenchError
+from quantbench.images.decode import BadImageError
 from quantbench.images.folder import ImageFolder
 from quantbench.images.labels import class_folders, from_file_name, from_folder
 from quantbench.images.open import open_dataset, open_folder
@@ -42,6 +44,17 @@ def at_most(source: Source, count: int) -> Source:
     if len(source) <= count:
         return source
     return Subset(source, tuple(int(i) for i in np.linspace(0, len(source) - 1, count)))
+
+
+def image_shape(source: Source) -> tuple[int, ...]:
+    """Shape of one image as the model gets it, by the first that can be read. Raises QuantbenchError where none can."""
+    faults = []
+    for index in range(len(source)):
+        try:
+            return tuple(source.load(index).shape)
+        except BadImageError as error:
+            faults.append(str(error))
+    raise QuantbenchError(f"not one of {len(source)} images can be used; the first: {faults[0]}")
 
 
 def feeds(source: Source, input_name: str, batch_size: int, *, max_bad: int = 0) -> Iterator[dict[str, NDArray[Any]]]:

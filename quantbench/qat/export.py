@@ -42,7 +42,7 @@ def export_onnx(
     """ONNX of `model` in evaluation mode on inputs like `example` (float32). The model itself is left unchanged.
 
     `folds` are the (conv, batch norm) pairs of the trace. Raises QuantbenchError where the exporter refuses the
-    model, or for an opset below 17.
+    model or a dynamic batch, or for an opset below 17.
     """
     if options.exporter not in EXPORTERS:
         raise QuantbenchError(f"unknown exporter {options.exporter!r}; there are {', '.join(EXPORTERS)}")
@@ -64,6 +64,11 @@ def export_onnx(
                 f"the {options.exporter} exporter of torch {torch.__version__} cannot export the model: "
                 f"{_first_line(error)}; try --exporter {'legacy' if dynamo else 'dynamo'}"
             ) from error
+    if options.dynamic_batch and not exported.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
+        raise QuantbenchError(
+            f"the {options.exporter} exporter fixed the batch size, as the model asks; export without --dynamic, or "
+            f"try --exporter {'legacy' if dynamo else 'dynamo'}"
+        )
     return clean(exported, int8_weights=options.int8_weights)
 
 

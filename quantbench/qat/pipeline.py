@@ -12,17 +12,19 @@ import torch
 from torch import nn
 
 from quantbench.atomic import write_json
+from quantbench.cache.strip import strip_qdq
 from quantbench.calibration.ranges import Ranges
 from quantbench.errors import QuantbenchError
 from quantbench.graph.load import model_sha256
 from quantbench.images.source import Source
 from quantbench.progress import Progress
 from quantbench.provenance import provenance
+from quantbench.ptq.compile_check import Subject, check_request, check_shapes, compile_check, missing
+from quantbench.ptq.prediction_facts import prediction_facts
 from quantbench.ptq.quantize import save
 from quantbench.qat import distributed, yolo
 from quantbench.qat.calibrate import apply_ranges, collect, ranges_of
 from quantbench.qat.checks import compare, concat_scales, quantized_nodes, run_onnx, run_torch
-from quantbench.qat.compiled import compile_model
 from quantbench.qat.export import ExportOptions, export_onnx
 from quantbench.qat.finetune import finetune
 from quantbench.qat.foreign import foreign_quantizers
@@ -54,12 +56,17 @@ def run_qat_export(recipe: Recipe, flags: Flags, progress: Progress) -> tuple[Ru
     started = time.perf_counter()
     if not recipe.model:
         raise QuantbenchError("no model: name a checkpoint (yolov8.pt) or a torchvision classifier")
+    if recipe.compile.quantization == "implicit":
+        raise QuantbenchError("qat-export trains and exports Q/DQ; take 'quantization: implicit' out of the recipe")
+    check_request(recipe.compile)  # a wrong option is refused before hours of training
     if recipe.training.epochs and recipe.training.data is None:
         raise QuantbenchError("--epochs needs training data: --data data.yaml (YOLO) or a folder with train/ and val/")
     model = load_model(
         recipe.model, weights=recipe.weights, architecture=recipe.architecture, size=recipe.export.size,
         preprocess=recipe.data.preprocess, trust=flags.trust,
     )  # fmt: skip
+    batch = -1 if recipe.export.dynamic_batch else model.example.shape[0]
+    check_shapes(recipe.compile, {model.input_name: (batch, *model.example.shape[1:])})
     with distributed.process_group():
         return _run(recipe, flags, progress, model, started)
 
@@ -146,7 +153,7 @@ def _deliver(
         wanted.exporter, wanted.opset, wanted.dynamic_batch, wanted.int8_weights, model.input_name, model.output_names
     )
     progress.note(f"Exporting through torch's {wanted.exporter} exporter")
-    exporting = yolo.exporting(module) if model.kind == "yolo" else nullcontext()
+    exporting = yolo.exporting(module, dynamic=wanted.dynamic_batch) if model.kind == "yolo" else nullcontext()
     with exporting:
         exported = export_onnx(module, model.example, folds, options)
         images = first_images(source, _COMPARED)
@@ -165,11 +172,23 @@ def _deliver(
     }  # fmt: skip
     record["against_torch"] = dict(compare(reference, answers, model.kind))
     record["against_float"] = dict(compare(unquantized, answers, model.kind))
-    if recipe.compile.backend != "none":
-        record["compiler"] = compile_model(
-            exported, quantized, weighted, folder.path, recipe.compile, model, progress,
-            required=recipe.compile.backend != "auto",
-        )  # fmt: skip
+    record["prediction"] = prediction_facts(path)
+    chosen = check_request(recipe.compile)
+    if chosen is not None:
+        subject = Subject(
+            exported, _without_qdq(exported), quantized, weighted, model.input_name, tuple(model.example.shape[1:])
+        )
+        record["compiler"] = compile_check(subject, folder.path, recipe.compile, chosen, progress)
+    elif why := missing(recipe.compile):
+        progress.note(why)
+
+
+def _without_qdq(model: onnx.ModelProto) -> onnx.ModelProto | None:
+    """The float model to compare with; None where another tool's Q/DQ cannot be taken out."""
+    try:
+        return strip_qdq(model).model
+    except QuantbenchError:
+        return None
 
 
 def _float_outputs(module: nn.Module, images: torch.Tensor) -> Any:

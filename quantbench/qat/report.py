@@ -7,13 +7,14 @@ from typing import Any
 from quantbench.atomic import write_text
 from quantbench.report import html, markdown
 from quantbench.report.blocks import Block, Cards, Section, Table, Text
+from quantbench.report.sections import compiler, prediction
 from quantbench.report.words import decibel, percent, size
 
 
 def write_reports(folder: Path, run: Mapping[str, Any]) -> None:
     """Write both reports; `run` is what run.json holds."""
-    sections = [s for s in (_headline(run), _agreement(run), _training(run), _compiler(run), _graph(run),
-                            _ranges(run), _provenance(run)) if s is not None]  # fmt: skip
+    sections = [s for s in (_headline(run), _agreement(run), _training(run), prediction.section(run),
+                            _compiler(run), _graph(run), _ranges(run), _provenance(run)) if s is not None]  # fmt: skip
     title = f"{run['model']['name']} with Q/DQ"
     subtitle = f"quantbench qat-export, {run['time']}"
     write_text(folder / "report.md", markdown.render(title, subtitle, sections))
@@ -32,11 +33,7 @@ def summary_lines(folder: Path, run: Mapping[str, Any]) -> list[str]:
     if run.get("training"):
         lines.append(f"fine-tuned: best epoch {run['training']['best_epoch'] + 1} of {run['training']['epochs']}")
     if run.get("compiler"):
-        facts = run["compiler"]
-        lines.append(
-            f"{facts['backend']} {facts['version']} for {facts['target']}: {facts['int8']['weighted_int8']} of "
-            f"{facts['int8']['weighted']} weighted layers in INT8"
-        )
+        lines.append(compiler.summary(run["compiler"]))
     return [*lines, f"{run['seconds']:.0f} s; report: {folder / 'report.html'}"]
 
 
@@ -98,29 +95,14 @@ def _training(run: Mapping[str, Any]) -> Section | None:
     return Section("Fine-tuning", (Table(("", ""), tuple(rows)),))
 
 
-def _compiler(run: Mapping[str, Any]) -> Section | None:
-    facts = run.get("compiler")
-    if not facts:
-        return None
-    int8 = facts["int8"]
+def _compiler(run: Mapping[str, Any]) -> Section:
     kept = run.get("placement", {}).get("kept_float", {})
-    rows = [("Layers", str(int8["layers"])),
-            ("Weighted layers with INT8 inputs", f"{int8['weighted_int8']} of {int8['weighted']}"),
-            ("Quantized, but run in float", ", ".join(int8["quantized_but_float"]) or "none"),
-            ("Bytes moved", size(int8["traffic_bytes"])), ("Engine", size(facts["engine_bytes"]))]  # fmt: skip
-    float_rows = tuple((name, _reason(name, kept)) for name in int8["not_int8"])
-    text = Text(
-        f"TensorRT-RTX {facts['version']} for {facts['target']}, what is not INT8 in {facts['precision'].upper()}."
-    )
-    blocks: list[Block] = [text, Table(("", ""), tuple(rows))]
-    if float_rows:
-        blocks.append(Table(("Weighted layer in float", "Why"), float_rows))
-    return Section("Compiler check", tuple(blocks))
+    return compiler.section(run, lambda node: _reason(node, kept))
 
 
 def _reason(node: str, kept: Mapping[str, str]) -> str:
     name = node.strip("/")
-    return next((why for known, why in kept.items() if known == name or name.startswith(f"{known}_")), "-")
+    return next((why for known, why in kept.items() if known == name or name.startswith(f"{known}_")), "")
 
 
 def _graph(run: Mapping[str, Any]) -> Section:

@@ -78,14 +78,18 @@ def output_names(model: nn.Module) -> tuple[str, ...]:
 
 
 class exporting:
-    """While it lasts, the head returns what ultralytics exports: decoded boxes alone, no training outputs."""
+    """While it lasts, the head returns what ultralytics exports: decoded boxes alone, no training outputs.
 
-    def __init__(self, model: nn.Module) -> None:
+    With `dynamic` it never compares its input's shape with the last one, which would fix the batch size.
+    """
+
+    def __init__(self, model: nn.Module, *, dynamic: bool = False) -> None:
         self.head = head(model)
+        self.dynamic = dynamic
         self.saved: dict[str, Any] = {}
 
     def __enter__(self) -> None:
-        wanted = {"export": True, "format": "onnx", "dynamic": False}
+        wanted = {"export": True, "format": "onnx", "dynamic": self.dynamic}
         self.saved = {name: self.head.__dict__.get(name) for name in wanted}
         self.head.__dict__.update(wanted)
 

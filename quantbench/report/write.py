@@ -8,7 +8,7 @@ from quantbench.atomic import write_text
 from quantbench.report import html, markdown
 from quantbench.report.blocks import Section
 from quantbench.report.sections import accuracy, compiler, headline, latency, layers, prediction, provenance
-from quantbench.report.words import decibel, percent, size
+from quantbench.report.words import decibel, percent
 
 _SECTIONS = (headline, accuracy, prediction, compiler, latency, layers, provenance)
 
@@ -40,10 +40,5 @@ def summary_lines(folder: Path, run: Mapping[str, Any]) -> list[str]:
         a, b = (result["latency"][key]["median_ms"] for key in ("float", "int8"))
         lines.append(f"onnxruntime on this CPU: {a:.1f} ms in FP32, {b:.1f} ms in INT8 ({a / b:.2f} x)")
     if run.get("compiler"):
-        facts = run["compiler"]
-        lines.append(
-            f"{facts['backend']} {facts['version']} for {facts['target']}: {facts['int8']['weighted_int8']} of "
-            f"{facts['int8']['weighted']} weighted layers in INT8, {size(facts['int8']['traffic_bytes'])} moved; "
-            + compiler.verdict(facts["int8"], facts["float"], facts["precision"].upper())
-        )
+        lines.append(compiler.summary(run["compiler"]))
     return [*lines, f"report: {folder / 'report.html'}"]

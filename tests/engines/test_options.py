@@ -117,12 +117,14 @@ def test_options_that_go_in_pairs() -> None:
 
 
 def test_text_options() -> None:
-    assert precisions(["fp16,INT8", "tf32"]) == {"fp16", "int8", "tf32"}
+    assert precisions("fp16,INT8, tf32") == {"fp16", "int8", "tf32"}
     assert pools(["workspace=4G", "tactic_dram=1.5M", "dla_local_dram=7", "a=2KB"]) == {
         "workspace": 4 << 30, "tactic_dram": 3 << 19, "dla_local_dram": 7, "a": 2048,
     }  # fmt: skip
     assert layer_precisions(["a=b/*=fp16"]) == (("a=b/*", "fp16"),)
-    for call, text in ((precisions, "fp15"), (pools, "workspace"), (pools, "w=4T"), (layer_precisions, "x=fp8")):
+    with pytest.raises(QuantbenchError, match="fp15"):
+        precisions("fp15")
+    for call, text in ((pools, "workspace"), (pools, "w=4T"), (layer_precisions, "x=fp8")):
         with pytest.raises(QuantbenchError, match=text):
             call([text])
 

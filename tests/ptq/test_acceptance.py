@@ -68,7 +68,7 @@ def compiled(model: onnx.ModelProto, weighted: list[str], path: Path) -> dict:
     shape = (8, 3, 224, 224)
     profile = Profile({resnet18.INPUT: (shape, shape, shape)})
     built = tensorrt_rtx.build(path, BuildOptions(targets=("sm86",), profiles=(profile,)))
-    return compile_summary(real_layers(built.log), (), weighted)
+    return compile_summary(real_layers(built), (), weighted)
 
 
 def test_resnet18_compiled_for_sm86(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_resnet18_compiled_for_sm86(tmp_path: Path) -> None:
 def test_report_says_that_int8_does_not_pay(cli, tmp_path: Path, pictures: Path) -> None:
     model = tmp_path / "r18.onnx"
     onnx.save(resnet18.build(width=32, size=128, classes=10), model)
-    code, printed, _ = cli("ptq", model, "--calib-dir", pictures, "--out", tmp_path / "run", "--compile-batch", 8)
+    code, printed, _ = cli("ptq", model, "--calib-dir", pictures, "--out", tmp_path / "run", "--batch", 8)
     assert code == 0
     assert "INT8 does not pay on TensorRT-RTX for this model" in printed
     assert "INT8 does not pay on TensorRT-RTX for this model" in (tmp_path / "run" / "report.html").read_text()

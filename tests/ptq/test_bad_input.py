@@ -130,7 +130,7 @@ def test_recipe_with_a_typo(cli, out: Path, tmp_path: Path) -> None:
     recipe.write_text("calibration: [\n")
     refused(cli("ptq", "--recipe", recipe, "--out", out), out, "not valid YAML")
     recipe.write_text("compile:\n  precision: int4\n")
-    refused(cli("ptq", "--recipe", recipe, "--out", out), out, "compile.precision", "int4")
+    refused(cli("ptq", "--recipe", recipe, "--out", out), out, "--precision int4", "int4")
     refused(cli("ptq", "--recipe", "dmo", "--out", out), out, "did you mean demo?")
 
 

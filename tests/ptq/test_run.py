@@ -57,7 +57,7 @@ def test_a_run_leaves_everything_with_its_provenance(cli, small_model: Path, pic
 
 def test_layers_are_int8_and_traffic_is_counted(cli, small_model: Path, pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    cli("ptq", small_model, "--calib-dir", pictures, "--out", out, "--precision", "fp32", "--compile-batch", 2)
+    cli("ptq", small_model, "--calib-dir", pictures, "--out", out, "--precision", "fp32", "--batch", 2)
     data = json.loads((out / "layers.json").read_text())
     assert data["shape"] == [2, 3, 64, 64]
     convs = [node.name for node in onnx.load(str(small_model)).graph.node if node.op_type == "Conv"]

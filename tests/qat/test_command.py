@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from datasets.scenes import SceneOptions, draw_crops, write_scenes
 from quantbench.cli.main import app, register_commands
 from quantbench.errors import QuantbenchError
+from quantbench.qat.export import ExportOptions, export_onnx
 from tests.qat import networks
 
 if not any(command.name == "qat-export" for command in app.registered_commands):
@@ -38,6 +39,11 @@ def test_random_yolov8n_as_typed(yolo_checkpoint: Path, tmp_path: Path, monkeypa
     assert len(run["onnx"]["quantized"]) == 45
     assert all("model.22" in name for name in set(run["onnx"]["weighted"]) - set(run["onnx"]["quantized"]))
     assert all("model.22" in name for name in run["compiler"]["int8"]["not_int8"])
+    assert 0 < run["compiler"]["float"]["traffic_bytes"] != run["compiler"]["int8"]["traffic_bytes"]
+    assert run["prediction"]["int8_layers"] == 45
+    report = (folder / "report.md").read_text()
+    assert "TensorRT, predicted" in report
+    assert "on TensorRT-RTX" in report
     assert run["compiler"]["int8"]["weighted_int8"] == 45
     assert len(run["onnx"]["concats"]) == 13
     assert all(len(scales) == 1 for scales in run["onnx"]["concats"].values())
@@ -122,3 +128,36 @@ def test_faults_are_one_line(
     with pytest.raises(QuantbenchError, match=line) as caught:
         _run(*arguments)
     assert "\n" not in str(caught.value)
+
+
+def test_options_of_the_build_are_checked_first_and_reach_it(
+    yolo_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(QuantbenchError, match="--dla-core"):
+        _run(str(yolo_checkpoint), "--dla-core", "0")
+    with pytest.raises(QuantbenchError, match="images as 1x3x64x64"):
+        _run(str(yolo_checkpoint), "--shapes", "images=1x3x64x64", "--size", "96")
+    assert not (tmp_path / "runs").exists()
+    shapes = "images=1x3x96x96:2x3x96x96:4x3x96x96"
+    run = _run(str(yolo_checkpoint), "--size", "96", "--dynamic", "--shapes", shapes, "--target", "sm89,sm120",
+               "--precision", "fp32", "--max-images", "2")  # fmt: skip
+    facts = run["compiler"]
+    assert (facts["target"], facts["precision"], facts["shape"]) == ("sm89,sm120", "fp32", [2, 3, 96, 96])
+    session = onnxruntime.InferenceSession("runs/yolov8-qat/yolov8.qdq.onnx", providers=["CPUExecutionProvider"])
+    images = np.random.default_rng(0).random((3, 3, 96, 96), np.float32)
+    whole = session.run(None, {"images": images})[0]
+    assert np.array_equal(whole[1:2], session.run(None, {"images": images[1:2]})[0])
+
+
+def test_a_batch_that_the_model_fixes_is_told(tmp_path: Path) -> None:
+    class Fixed(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = torch.nn.Linear(8, 8)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.linear(x).reshape(2, 8) if x.shape[0] == 2 else self.linear(x)
+
+    with pytest.raises(QuantbenchError, match="--exporter legacy"):
+        export_onnx(Fixed(), torch.rand(1, 8), (), ExportOptions(dynamic_batch=True))

@@ -13,7 +13,7 @@ def section(run: Mapping[str, Any]) -> Section:
     fates = ", ".join(f"{count} {fate}" for fate, count in sorted(facts["fates"].items(), key=lambda kv: -kv[1]))
     rows = (
         ("Layers", str(facts["layers"])),
-        ("Weighted layers in INT8", f"{facts['int8_layers']} of {len(run['placement']['weighted'])}"),
+        ("Weighted layers in INT8", f"{facts['int8_layers']} of {facts['weighted']}"),
         ("Fate of the Q and DQ", fates),
         ("Left over as a kernel of their own", str(len(facts["left_over"]))),
         ("Reformats and copies", str(facts["reformats"])),
