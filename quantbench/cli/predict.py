@@ -1,16 +1,19 @@
 """`quantbench predict`: what TensorRT will make of a Q/DQ model, without a GPU."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 if TYPE_CHECKING:
+    from quantbench.inspection.logs.build_log import Build, BuildLog
     from quantbench.predict.prediction import Prediction
     from quantbench.predict.score import Score
 
 _FAMILY = "tensorrt"
+_RTX = "RTX"
 
 
 def register(app: typer.Typer) -> None:
@@ -40,11 +43,16 @@ def predict(
     if fp16 is None:
         fp16 = log is None or "FP16" in log.options.get("Precision", "FP16")
     notes: tuple[str, ...] = ()
+    scores: tuple[Score, ...] = ()
     if model.suffix == ".onnx":
         prediction, notes = _of_model(model, version, fp16)
     else:
         prediction = _of_log(model, version, fp16)
-    scores = score_log(prediction, log.build) if log is not None else ()
+    if log is not None and log.version == _RTX:
+        notes = (*notes, "Not scored: the log is of TensorRT-RTX, another compiler")
+    elif log is not None:
+        _check(log, source or model)
+        scores = score_log(prediction, log.build)
     if as_json:
         data = {"model": str(model), "notes": list(notes), **prediction.to_json()}
         if scores:
@@ -95,8 +103,36 @@ def _of_log(path: Path, version: str, fp16: bool) -> "Prediction":
     log = read_build_log(path)
     view = view_from_log(log.build)
     if not any(node.op == "QuantizeLinear" for node in view.nodes):
-        raise QuantbenchError(f"{path} logs no parsed Q/DQ nodes; give a verbose log from before parsing, or the ONNX")
+        raise QuantbenchError(
+            f"{path} is neither an .onnx file nor a verbose log with parsed Q/DQ nodes; give the model, or a log that "
+            f"begins before its parsing"
+        )
+    lost = next((layer for layer in _fused(log.build) if layer not in log.build.nodes), "")
+    if lost:
+        raise QuantbenchError(f"{path} logs only part of its parsing ({lost} is not in it); give the whole log, or the "
+                              f"ONNX file and --against {path}")  # fmt: skip
     return simulate(view, version=log.version if version == "10" and log.version else version, fp16=fp16)
+
+
+def _fused(build: "Build") -> Iterator[str]:
+    """Layers that took their DQs, by the names that the parser gave them."""
+    from quantbench.inspection.names import split_parts
+    from quantbench.predict.score import TOOK_DQS, statements_of_log
+
+    return (split_parts(str(found[0]))[0] for found in statements_of_log(build)[TOOK_DQS] if isinstance(found, tuple))
+
+
+def _check(log: "BuildLog", path: Path) -> None:
+    """Raise QuantbenchError where there is nothing to score by, as in any other file."""
+    from quantbench.errors import QuantbenchError
+    from quantbench.predict.score import statements_of_log
+
+    said = statements_of_log(log.build)
+    if not any(said.values()) and not log.build.layers:
+        raise QuantbenchError(
+            f"{path} tells neither the optimizer's Q/DQ passes nor the layers of a build; give the log of a verbose "
+            f"build"
+        )
 
 
 def _print(prediction: "Prediction", scores: "tuple[Score, ...]", notes: tuple[str, ...]) -> None:

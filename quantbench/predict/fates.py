@@ -31,6 +31,9 @@ def fates_of(net: Net, view: GraphView) -> tuple[Fate, ...]:
             state[step.others[0]] = ("folded", step.target, "")
         elif step.name == "QDQCancel":
             state[step.target] = state[step.others[0]] = ("removed", "", "")
+    for node in view.nodes:
+        if node.op == DEQUANTIZE and node.name not in state and view.is_constant(node.inputs[0]):
+            state[node.name] = ("folded", "", "")
     for name in [*state, *moves]:
         roots[name] = name.partition("_clone_")[0]
     home = {node: op.name for op in net.ops for node in op.nodes}

@@ -111,3 +111,23 @@ def test_inspect_sets_a_prediction_beside_a_real_engine(artefacts: Path, tmp_pat
     assert result.stdout.startswith("predicted against trex_pt_qat-residual_resnet-qat-residual")
     left_over = next(line for line in result.stdout.splitlines() if "Q/DQ left over as copies" in line)
     assert [word for word in left_over.split() if word.isdigit()] == ["3", "3"]
+
+
+def test_scores_are_only_taken_from_what_can_tell_them(path: Path, artefacts: Path, tmp_path: Path) -> None:
+    nothing = tmp_path / "notes.txt"
+    nothing.write_text("bread\nmilk\n")
+    result = CliRunner().invoke(app, ["predict", str(path), "--against", str(nothing)])
+    assert "neither the optimizer's Q/DQ passes nor the layers" in str(result.exception)
+    rtx = artefacts / "logs" / "trtrtx17_resnet18_fp32_then_qdq.log"
+    data = json.loads(CliRunner().invoke(app, ["predict", str(rtx), "--json"]).stdout)
+    assert "scores" not in data
+    assert "TensorRT-RTX, another compiler" in data["notes"][0]
+
+
+def test_a_log_that_holds_only_part_of_its_parsing_is_refused(artefacts: Path, tmp_path: Path) -> None:
+    whole = (artefacts / "logs" / "trt852_qdq_yolo_verbose.log").read_text().splitlines(keepends=True)
+    cut = tmp_path / "cut.log"
+    cut.write_text("".join(whole[:1000] + whole[4600:]))
+    result = CliRunner().invoke(app, ["predict", str(cut)])
+    assert isinstance(result.exception, QuantbenchError)
+    assert "only part of its parsing" in str(result.exception)
