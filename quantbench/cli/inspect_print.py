@@ -132,7 +132,7 @@ def _layers(table: Sequence[LayerRow], kernels: bool) -> list[Column]:
         column("out", (r.dtype_out for r in table)),
         column("weights", (r.dtype_weights for r in table), drop=4),
         column("format", (form(r) for r in table), drop=5),
-        column("output", ("×".join(map(str, r.dims_out)) for r in table), drop=6),
+        column("output", ("" if r.dims_out == (-1,) else "×".join(map(str, r.dims_out)) for r in table), drop=6),
         column("MiB", (f"{r.nbytes / 2**20:.2f}" if r.nbytes else "" for r in table), True, 7),
     ]
     if kernels:

@@ -16,6 +16,12 @@ _EXACT = {
     "fusedconvactdirect": "convolution", "gemm": "gemm", "fc": "gemm", "runtime_fusion": "gemm",
     "cudafusedblocklocalmlp": "gemm", "matrixmultiply": "gemm", "shuffle": "shuffle", "slice": "shuffle",
     "concat": "shuffle", "resize": "resize", "softmax": "softmax", "reduce": "reduce", "shape_call": "host",
+    "qlinearconv": "convolution", "fusedconv": "convolution", "convtranspose": "convolution", "qlinearmatmul": "gemm",
+    "qgemm": "gemm", "fusedgemm": "gemm", "fusedmatmul": "gemm", "matmul": "gemm", "matmulintegertofloat": "gemm",
+    "dynamicquantizematmul": "gemm", "add": "pointwise", "clip": "pointwise", "relu": "pointwise", "mul": "pointwise",
+    "sigmoid": "pointwise", "reducemean": "reduce", "transpose": "shuffle", "reshape": "shuffle", "split": "shuffle",
+    "qlinearadd": "pointwise", "qlinearmul": "pointwise", "qlinearsigmoid": "pointwise", "qlinearconcat": "shuffle",
+    "quantizelinear": "pointwise", "dequantizelinear": "pointwise",
     "maxpool": "pooling", "avgpool": "pooling", "nms": "nms", "devicetoshapehostcopy": "host", "cast": "reformat",
 }  # fmt: skip
 _PARTS = (("convolution", "convolution"), ("deconv", "convolution"), ("fullyconnected", "gemm"), ("gemm", "gemm"),

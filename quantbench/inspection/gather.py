@@ -129,7 +129,11 @@ def _read(found: Found, look: EngineReader | None) -> _Group:
     elif kind in ("metadata", "run-record"):
         group.metadata = read_metadata(data)
     elif kind == "onnx":
-        group.model = read_qdq_onnx(found.path)
+        model = read_qdq_onnx(found.path)
+        if model.layers:
+            group.layers = model.layers
+            group.notes.append("onnxruntime saved this model after optimizing it: its nodes are the engine's layers")
+        group.model = model
     elif kind == "engine":
         if look is None:
             raise QuantbenchError(f"{found.path} is an engine, and no reader of engines is at hand; export its layers")
@@ -158,7 +162,7 @@ def _home(groups: list[_Group], item: Found, read: _Group) -> _Group | None:
     if not candidates or read.predicted:
         return None
     names = read.names or {strip_profile(row.name) for profile in read.profiles for row in profile.rows}
-    if names and item.kind != "onnx":
+    if names and (item.kind != "onnx" or read.layers):
         overlap = [(len(names & g.names) / len(names), _common(g, item.path), i) for i, g in enumerate(candidates)]
         share, _, index = max(overlap)
         if share >= 0.5 or (item.kind != "log" and not candidates[index].names):

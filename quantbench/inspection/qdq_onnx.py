@@ -8,7 +8,9 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from quantbench.errors import QuantbenchError
+from quantbench.inspection.layer import Layer
 from quantbench.inspection.open_file import read_bytes
+from quantbench.inspection.ort_graph import is_optimized, layers_of
 
 WEIGHTED_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
@@ -43,13 +45,15 @@ class WeightedNode:
 
 @dataclass(frozen=True, slots=True)
 class QdqModel:
-    """What inspect shows of an ONNX file. `ops` maps each node to its op."""
+    """What inspect shows of an ONNX file. `ops` maps each node to its op; `layers` only where onnxruntime saved it
+    after optimizing: then `nodes` are the Q and DQ that it left over, and `weighted` is empty."""
 
     nodes: tuple[QdqNode, ...]
     weighted: tuple[WeightedNode, ...]
     ops: Mapping[str, str]
     opset: int
     producer: str
+    layers: tuple[Layer, ...] = ()
 
 
 def read_qdq_onnx(path: Path) -> QdqModel:
@@ -95,9 +99,12 @@ def read_qdq_onnx(path: Path) -> QdqModel:
             weighted.append(_weighted(node, name, producers, readers))
     opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
     ops = {names[id(node)]: node.op_type for node in graph.node}
-    return QdqModel(
-        tuple(found), tuple(weighted), ops, opset, f"{model.producer_name} {model.producer_version}".strip()
-    )
+    layers = layers_of(model) if is_optimized(model) else ()
+    if layers:
+        left = {layer.name for layer in layers}
+        found, weighted = [node for node in found if node.name in left], []
+    producer = f"{model.producer_name} {model.producer_version}".strip()
+    return QdqModel(tuple(found), tuple(weighted), ops, opset, producer, layers)
 
 
 def _weighted(

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from quantbench.cli.main import app
 from quantbench.errors import QuantbenchError
+from quantbench.inspection.compare import compare
 from quantbench.inspection.gather import gather
 from quantbench.inspection.inspection import Inspection
 from quantbench.inspection.page.render import page
@@ -195,3 +196,45 @@ def test_compressed_json_and_other_archives(demo_run: Path, tmp_path: Path) -> N
     layers.write_bytes(b"\x1f\x8b" + b"not really gzip at all")
     with pytest.raises(QuantbenchError, match="damaged"):
         gather([layers])
+
+
+@pytest.fixture(scope="session")
+def cpu_engines(quantbench_cli: CliRunner, demo_run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """`quantbench build --backend onnxruntime` of the model for TensorRT and of the one for onnxruntime."""
+    folder = tmp_path_factory.mktemp("cpu")
+    found = {}
+    for name in ("model.qdq.onnx", "model.ort.onnx"):
+        found[name] = folder / f"{name.split('.')[1]}.ort.onnx"
+        words = ["build", demo_run / name, "--backend", "onnxruntime", "--out", found[name]]
+        done = quantbench_cli.invoke(app, [str(word) for word in words])
+        assert done.exit_code == 0, (done.output, done.exception)
+    return found
+
+
+@pytest.mark.parametrize("name", ["model.qdq.onnx", "model.ort.onnx"])
+def test_an_onnxruntime_engine_tells_which_layers_it_computes_in_float(cpu_engines: dict[str, Path], name: str) -> None:
+    graph = onnx.load(cpu_engines[name]).graph
+    ops = Counter(node.op_type for node in graph.node)
+    in_float = ops["FusedConv"] + ops["Conv"] + ops["Gemm"]
+    assert ops["QLinearConv"] + ops["QLinearMatMul"] + ops["QGemm"] + in_float == 50
+    (found,) = gather([cpu_engines[name]])
+    verdict = verdict_of(found, "float_layers")
+    assert len(verdict.items) == in_float
+    assert ("model.ort.onnx" if in_float > 25 else "--for-onnxruntime") in verdict.advice
+    constants = {i.name for i in graph.initializer}
+    for node in graph.node:
+        if all(tensor in constants for tensor in node.input):
+            constants |= set(node.output)
+    alone = [
+        node.name
+        for node in graph.node
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear") and node.input[0] not in constants
+    ]
+    assert sorted(i.name for i in verdict_of(found, "leftover_qdq").items) == sorted(alone)
+    assert {f.status for f in found.fates} == {"left over"}
+    assert len(found.fates) == len(alone)
+
+
+def test_the_two_onnxruntime_engines_side_by_side(cpu_engines: dict[str, Path]) -> None:
+    comparison = compare(*gather(list(cpu_engines.values())))
+    assert "compute in INT8 instead of float" in "\n".join(comparison.reasons)

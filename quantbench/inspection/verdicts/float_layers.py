@@ -26,9 +26,21 @@ def judge(inspection: Inspection) -> list[Verdict]:
         Verdict(
             "float_layers", "cost", f"{runs(len(floats), 'weighted layer')} in float",
             "They carry no Q/DQ, have no scale, or no INT8 kernel was faster.",
-            "Quantize their inputs and weights, unless accuracy wants them in float.", tuple(items),
+            _advice(inspection, len(floats)), tuple(items),
         )
     ]  # fmt: skip
+
+
+def _advice(inspection: Inspection, floats: int) -> str:
+    weighted = [layer.type for layer in inspection.layers if is_weighted(layer)]
+    if "FusedConv" in weighted and 2 * floats > len(weighted):
+        return (
+            "onnxruntime fuses little of the Q/DQ that TensorRT wants: build from the model.ort.onnx that quantbench "
+            "ptq writes (U8 activations, integer ReLU)."
+        )
+    if "QLinearConv" in weighted:
+        return "quantbench ptq --for-onnxruntime quantizes both inputs of residual Adds: more layers become integer."
+    return "Quantize their inputs and weights, unless accuracy wants them in float."
 
 
 def _why(layer: Layer, inspection: Inspection, missing: dict[str, int], refused: dict[str, list[str]]) -> str:
