@@ -27,11 +27,11 @@ def load_object(spec: str, *, kind: str = "") -> Any:
 
 def _module(source: str, kind: str) -> ModuleType:
     if source.endswith(".py"):
-        return _from_file(Path(source))
+        return load_file(Path(source))
     if kind:
         shipped = shipped_names(kind, ".py")
         if source in shipped:
-            return _from_file(shipped[source])
+            return load_file(shipped[source])
         raise QuantbenchError(
             f"no {kind.removesuffix('s')} {source!r}; there are {', '.join(shipped)}, or file.py:Name"
         )
@@ -41,7 +41,8 @@ def _module(source: str, kind: str) -> ModuleType:
         raise QuantbenchError(f"cannot import {source}: {error}") from error
 
 
-def _from_file(path: Path) -> ModuleType:
+def load_file(path: Path) -> ModuleType:
+    """Run the Python file at `path` as a module of its own. Raises QuantbenchError where it is missing or broken."""
     if not path.is_file():
         raise QuantbenchError(f"{path} does not exist")
     name = f"quantbench_user_{path.stem}"
@@ -49,6 +50,7 @@ def _from_file(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise QuantbenchError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
+    # Dataclasses of the file look their module up here.
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)

@@ -1,9 +1,7 @@
 """Opening a source: a folder or array file by its path, a data set by its name or its adapter's path."""
 
-import importlib.util
 import inspect
 import re
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +12,7 @@ from quantbench.images.arrays import SUFFIXES, ArrayFiles
 from quantbench.images.folder import ImageFolder, LabelOf
 from quantbench.images.preprocess import Preprocess
 from quantbench.images.source import Pictures, Prepared, Source
+from quantbench.load_object import load_file
 from quantbench.shipped import shipped_names
 
 
@@ -86,24 +85,10 @@ def _adapters() -> dict[str, Path]:
 
 def _load(name: str) -> ModuleType:
     if name.endswith(".py"):
-        file = Path(name)
-        if not file.is_file():
-            raise QuantbenchError(f"data set adapter {name} does not exist")
-    else:
-        shipped = _adapters()
-        if name not in shipped:
-            raise QuantbenchError(
-                f"no data set {name!r}; there are {', '.join(shipped)}, or give the path of an adapter (.py)"
-            )
-        file = shipped[name]
-    spec = importlib.util.spec_from_file_location(f"quantbench_dataset_{file.stem}", file)
-    if spec is None or spec.loader is None:
-        raise QuantbenchError(f"{file} cannot be loaded as Python")
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses of the adapter look their module up here.
-    sys.modules[spec.name] = module
-    try:
-        spec.loader.exec_module(module)
-    except (SyntaxError, ImportError) as error:
-        raise QuantbenchError(f"data set adapter {file} cannot be loaded: {error}") from error
-    return module
+        return load_file(Path(name))
+    shipped = _adapters()
+    if name not in shipped:
+        raise QuantbenchError(
+            f"no data set {name!r}; there are {', '.join(shipped)}, or give the path of an adapter (.py)"
+        )
+    return load_file(shipped[name])
