@@ -156,7 +156,7 @@ def test_broken_adapters_are_named(tmp_path: Path, text: str, reason: str) -> No
 def test_unknown_names() -> None:
     with pytest.raises(QuantbenchError, match="no data set 'imagenet'; there are animal-mnist, foolbox-imagenet"):
         open_dataset("imagenet", RAW)
-    with pytest.raises(QuantbenchError, match=r"adapter nowhere\.py does not exist"):
+    with pytest.raises(QuantbenchError, match=r"nowhere\.py does not exist"):
         open_dataset("nowhere.py", RAW)
     with pytest.raises(QuantbenchError, match="photos: no split 'test'; there are calibration, heldout, all"):
         open_dataset("photos", RAW, {"split": "test"})
