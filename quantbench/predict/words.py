@@ -45,6 +45,20 @@ def lines(prediction: Prediction) -> Iterator[str]:
     yield from _guesses(prediction, numbers)
 
 
+def guesses(prediction: Prediction) -> tuple[tuple[str, str], ...]:
+    """Each reason for a guess, and what it concerns: "everything", or how many layers and Q/DQ, with examples."""
+    found = [(why, "everything") for why in prediction.version_guesses]
+    for why in _numbers(prediction):
+        layers = [_short(layer) for layer in prediction.layers if prediction.guesses.get(layer.name) == why]
+        fates = [name for name, reason in prediction.fate_guesses.items() if reason == why]
+        counts = [_many(len(layers), "layer", "layers")] if layers else []
+        counts += [f"{len(fates)} Q/DQ"] if fates else []
+        names = [*layers, *fates]
+        more = " ..." if len(names) > _EXAMPLES else ""
+        found.append((why, f"{', '.join(counts)} ({', '.join(names[:_EXAMPLES])}{more})"))
+    return tuple(found)
+
+
 def model_notes(refused: Sequence[str], inner_qdq: int) -> tuple[str, ...]:
     """What to know before believing the prediction of a model: `refused` are nodes that TensorRT does not take as
     INT8, with the reason; `inner_qdq` is how many Q and DQ stand in bodies of If, Loop and Scan."""
@@ -73,13 +87,17 @@ def _many(count: int, one: str, several: str) -> str:
 def _row(layer: Layer, numbers: Mapping[str, int]) -> tuple[str, ...]:
     notes = []
     if "residual" in layer.attributes:
-        notes.append(f"+ {layer.attributes['residual']}")
+        notes.append("+ residual")
     if "guess" in layer.attributes:
         notes.append(f"guess {numbers[str(layer.attributes['guess'])]}")
-    name = layer.nodes[0] if layer.nodes and layer.origin != "QDQ" else layer.name
     inputs = ",".join(t.dtype for t in layer.inputs)
     outputs = ",".join(sorted({t.dtype for t in layer.outputs}))
-    return (name, layer.type, inputs, outputs, str(len(layer.nodes)), "; ".join(notes))
+    return (_short(layer), layer.type, inputs, outputs, str(len(layer.nodes)), "; ".join(notes))
+
+
+def _short(layer: Layer) -> str:
+    """The first ONNX node stands for a layer; names of fused layers are too long for a table."""
+    return layer.nodes[0] if layer.nodes and layer.origin != "QDQ" else layer.name
 
 
 def _mends(title: str, found: Sequence[FloatWeighted]) -> Iterator[str]:
@@ -97,16 +115,8 @@ def _numbers(prediction: Prediction) -> dict[str, int]:
 
 
 def _guesses(prediction: Prediction, numbers: Mapping[str, int]) -> Iterator[str]:
-    if not numbers and not prediction.version_guesses:
-        return
-    yield "Guesses, which no log or engine at hand shows:"
-    for why in prediction.version_guesses:
-        yield f"  all: {why}"
-    for why, number in numbers.items():
-        layers = [name for name, reason in prediction.guesses.items() if reason == why]
-        fates = [name for name, reason in prediction.fate_guesses.items() if reason == why]
-        counts = [_many(len(layers), "layer", "layers")] if layers else []
-        counts += [f"{len(fates)} Q/DQ"] if fates else []
-        names = [*layers, *fates]
-        more = " ..." if len(names) > _EXAMPLES else ""
-        yield f"  {number}: {why}: {', '.join(counts)} ({', '.join(names[:_EXAMPLES])}{more})"
+    found = guesses(prediction)
+    if found:
+        yield "Guesses, which no log or engine at hand shows:"
+    for why, what in found:
+        yield f"  {numbers.get(why, 'all')}: {why}" + (f": {what}" if why in numbers else "")

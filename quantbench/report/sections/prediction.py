@@ -34,4 +34,7 @@ def section(run: Mapping[str, Any]) -> Section:
                 tuple((item["node"], item["reason"], item["mend"]) for item in floats),
             )
         )
+    if facts["guesses"]:
+        guesses = tuple((guess["why"], guess["what"]) for guess in facts["guesses"])
+        blocks.append(Table(("Guessed: no build log or engine at hand shows it", "What it concerns"), guesses))
     return Section("TensorRT, predicted", tuple(blocks))
