@@ -19,8 +19,9 @@ from quantbench.graph.normalise import normalise
 from quantbench.graph.onnx_view import infer_shapes
 
 _QDQ = ("QuantizeLinear", "DequantizeLinear")
-_QDQ_HALF_OPSET = 19  # the first whose Q and DQ take FP16 and BF16 scales
-_IR_OF_OPSET_19 = 9
+_QDQ_HALF_OPSET = 19  # the first whose Q and DQ take FP16 scales
+_BF16_OPSET = 22  # the first whose Conv, pooling and the like take BF16: below, each would stay float between casts
+_IR_OF_OPSET = {19: 9, 22: 10}
 _SUFFIX: dict[int, str] = {TensorProto.FLOAT: "fp32", TensorProto.FLOAT16: "fp16", TensorProto.BFLOAT16: "bf16"}
 _SPELLED: dict[int, str] = {TensorProto.FLOAT16: "tensor(float16)", TensorProto.BFLOAT16: "tensor(bfloat16)"}
 _LARGEST: dict[int, float] = {TensorProto.FLOAT16: 65504.0, TensorProto.BFLOAT16: 3.3895313892515355e38}
@@ -45,7 +46,7 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def to_bf16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """As `to_fp16`, with bfloat16."""
+    """As `to_fp16`, with bfloat16; a model older than opset 22 is raised to it."""
     return _cast_model(model, TensorProto.BFLOAT16)
 
 
@@ -54,24 +55,26 @@ def _cast_model(model: onnx.ModelProto, half: int) -> onnx.ModelProto:
     copy.CopyFrom(model)
     if copy.functions:
         copy = inline_local_functions(copy)
-    copy = normalise(_raise_opset(copy))
+    copy = normalise(_raise_opset(copy, half))
     _Caster(copy, half).run()
     onnx.checker.check_model(copy)
     return copy
 
 
-def _raise_opset(model: onnx.ModelProto) -> onnx.ModelProto:
-    if default_opset(model) >= _QDQ_HALF_OPSET or not any(node.op_type in _QDQ for node in model.graph.node):
+def _raise_opset(model: onnx.ModelProto, half: int) -> onnx.ModelProto:
+    wanted = _BF16_OPSET if half == TensorProto.BFLOAT16 else _QDQ_HALF_OPSET
+    needed = half == TensorProto.BFLOAT16 or any(node.op_type in _QDQ for node in model.graph.node)
+    if default_opset(model) >= wanted or not needed:
         return model
     try:
-        model = onnx.version_converter.convert_version(model, _QDQ_HALF_OPSET)
+        model = onnx.version_converter.convert_version(model, wanted)
     except (RuntimeError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
         raise QuantbenchError(
-            f"FP16 beside Q/DQ needs opset {_QDQ_HALF_OPSET}, and this model cannot be raised to it ({reason}); "
-            f"export it with opset {_QDQ_HALF_OPSET} or build with FP32 float parts"
+            f"{_SUFFIX[half].upper()} here needs opset {wanted}, and this model cannot be raised to it ({reason}); "
+            f"export it with opset {wanted} or build with FP32 float parts"
         ) from error
-    model.ir_version = max(model.ir_version, _IR_OF_OPSET_19)
+    model.ir_version = max(model.ir_version, _IR_OF_OPSET[wanted])
     return model
 
 

@@ -178,3 +178,16 @@ def test_an_opset_that_cannot_be_raised_is_one_line() -> None:
     with pytest.raises(QuantbenchError, match="needs opset 19") as caught:
         to_fp16(model)
     assert "\n" not in str(caught.value)
+
+
+def test_bf16_has_casts_at_the_edges_alone() -> None:
+    half = to_bf16(qdq_conv_net(opset=17))
+    onnx.checker.check_model(half, full_check=True)
+    casts = {name for node in half.graph.node if node.op_type == "Cast" for name in (*node.input, *node.output)}
+    edges = {value.name for value in (*half.graph.input, *half.graph.output)}
+    assert len([node for node in half.graph.node if node.op_type == "Cast"]) == len(edges)
+    assert edges <= casts
+    types = _elem_types(half)
+    convs = [node for node in half.graph.node if node.op_type == "Conv"]
+    assert convs
+    assert all(types[name] == TensorProto.BFLOAT16 for node in convs for name in (*node.input[:2], *node.output))
