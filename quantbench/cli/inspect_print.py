@@ -15,7 +15,7 @@ from quantbench.inspection.passes.entry import PHASES
 from quantbench.inspection.story import stage_changes
 from quantbench.inspection.table import LayerRow, rows
 from quantbench.inspection.verdicts.judge import judge
-from quantbench.inspection.verdicts.verdict import Verdict, count, label
+from quantbench.inspection.verdicts.verdict import Verdict, count
 
 _COLOURS = {"problem": "red", "cost": "yellow", "note": "green"}
 _ITEMS = 4
@@ -139,7 +139,7 @@ def _layers(table: Sequence[LayerRow], kernels: bool) -> list[Column]:
         found.append(column("kernel", (r.kernel if r.kernel.strip("0x") else "" for r in table), drop=9))
         margins = (f"+{100 * r.margin:.1f} %" if r.margin is not None else "" for r in table)
         found.append(column("next kernel", margins, True, 8))
-    return [*found, column("ONNX nodes", (label(r.layer) for r in table))]
+    return [*found, column("ONNX nodes", (r.label for r in table))]
 
 
 def _verdict(console: Console, verdict: Verdict, everything: bool) -> None:

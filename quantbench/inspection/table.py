@@ -3,23 +3,27 @@
 from dataclasses import dataclass
 from typing import Any
 
-from quantbench.inspection.categories import category, output_dtype, precision, weight_dtype
+from quantbench.inspection.categories import category, is_weighted, output_dtype, weight_dtype
+from quantbench.inspection.fate import op_of_name
 from quantbench.inspection.inspection import Inspection
 from quantbench.inspection.layer import Layer, LayerTensor
 from quantbench.inspection.logs.tactics import Choice, choices_for
 from quantbench.inspection.names import strip_profile
 from quantbench.inspection.profile import shares
+from quantbench.inspection.verdicts.verdict import label
 
 
 @dataclass(frozen=True, slots=True)
 class LayerRow:
     """A layer as the table shows it. Times in ms, `share` a fraction, `nbytes` of inputs, outputs and weights.
 
-    `runner_up_ms` is the next fastest kernel for the same formats, `margin` how much slower it is (0.03 = 3 %).
+    `label` are the ONNX nodes computed in the layer, `runner_up_ms` is the next fastest kernel for the same formats,
+    `margin` how much slower it is (0.03 = 3 %).
     """
 
     index: int
     layer: Layer
+    label: str
     category: str
     dtype_in: str
     dtype_out: str
@@ -41,7 +45,8 @@ class LayerRow:
         """Plain data for `inspect.json`: the layer and what was joined to it."""
         data = self.layer.to_json()
         data |= {
-            "index": self.index, "category": self.category, "precision": self.dtype_in, "share": self.share,
+            "index": self.index, "label": self.label, "category": self.category, "precision": self.dtype_in,
+            "share": self.share,
             "kernel": self.kernel, "kernel_ms": self.kernel_ms, "runner_up": self.runner_up,
             "runner_up_ms": self.runner_up_ms, "margin": self.margin, "device": self.device,
         }  # fmt: skip
@@ -52,12 +57,13 @@ def rows(inspection: Inspection) -> tuple[LayerRow, ...]:
     """Rows in execution order."""
     timed = shares(inspection.layers)
     devices = _devices(inspection)
+    elsewhere = frozenset(n for layer in inspection.layers if is_weighted(layer) for n in layer.nodes)
     by_layer: dict[str, list[Choice]] = {}
     if inspection.build is not None:
         for choice in inspection.build.tactics.choices:
             by_layer.setdefault(choice.layer, []).append(choice)
     return tuple(
-        _row(index, layer, timed[index], by_layer.get(strip_profile(layer.name), []), devices)
+        _row(index, layer, _label(layer, elsewhere), timed[index], by_layer.get(strip_profile(layer.name), []), devices)
         for index, layer in enumerate(inspection.layers)
     )
 
@@ -68,7 +74,20 @@ def _devices(inspection: Inspection) -> dict[str, str]:
     return {name: device for device, _, name in inspection.build.placements}
 
 
-def _row(index: int, layer: Layer, share: float | None, choices: list[Choice], devices: dict[str, str]) -> LayerRow:
+def _label(layer: Layer, elsewhere: frozenset[str]) -> str:
+    """Myelin lists the convs before and behind a pointwise kernel among its nodes: they are not computed there."""
+    if layer.type != "kgen":
+        return label(layer)
+    own = [node for node in layer.nodes if node not in elsewhere and not op_of_name(node)]
+    if own:
+        return " + ".join(own)
+    convs = [node for node in layer.nodes if node in elsewhere and not op_of_name(node)]
+    return f"epilogue of {convs[0]}" if convs else label(layer)
+
+
+def _row(
+    index: int, layer: Layer, name: str, share: float | None, choices: list[Choice], devices: dict[str, str]
+) -> LayerRow:
     tactic = str(layer.attributes.get("TacticValue", layer.tactic))
     choice = next(choices_for(choices, strip_profile(layer.name), tactic), None)
     best, next_best = (choice.best, choice.runner_up) if choice is not None else (None, None)
@@ -76,8 +95,9 @@ def _row(index: int, layer: Layer, share: float | None, choices: list[Choice], d
     return LayerRow(
         index=index,
         layer=layer,
+        label=name,
         category=category(layer),
-        dtype_in="+".join(dict.fromkeys(t.dtype for t in layer.inputs)) or precision(layer),
+        dtype_in="+".join(dict.fromkeys(t.dtype for t in layer.inputs)),
         dtype_out=output_dtype(layer),
         dtype_weights=weight_dtype(layer),
         format_in=_formats(layer.inputs),

@@ -17,6 +17,7 @@ from quantbench.inspection.compare import compare
 from quantbench.inspection.gather import gather
 from quantbench.inspection.inspection import Inspection
 from quantbench.inspection.page.render import page
+from quantbench.inspection.table import rows
 from quantbench.inspection.verdicts.judge import judge
 from quantbench.inspection.verdicts.verdict import Verdict
 
@@ -113,6 +114,16 @@ def test_the_float_layer_and_every_q_are_told(inspection: Inspection, demo_run: 
     assert {f.name for f in inspection.fates} == named
     assert {f.status for f in inspection.fates} == {"fused", "kernel"}
     assert verdict_of(inspection, "int8_in_float_out").title in page(inspection)
+
+
+def test_kernels_are_named_after_what_they_compute(inspection: Inspection) -> None:
+    """Myelin lists the convs around a kernel as its nodes too; the table leaves them out."""
+    table = rows(inspection)
+    weighted = [r.label for r in table if r.category == "convolution"]
+    assert len(weighted) == len(set(weighted)) == 49
+    labels = {r.label for r in table if r.layer.type == "kgen"}
+    assert {"_conv_stem/Clip", "epilogue of _blocks.0._project_conv", "_blocks.2._project_conv/Add"} <= labels
+    assert not labels & set(weighted)
 
 
 def inspect(cli: CliRunner, *words: object) -> Result:

@@ -19,7 +19,6 @@ from quantbench.inspection.passes.registry import PASSES
 from quantbench.inspection.story import stage_changes
 from quantbench.inspection.table import LayerRow, rows
 from quantbench.inspection.verdicts.judge import judge
-from quantbench.inspection.verdicts.verdict import label
 
 # Long names may break behind these, numbers may not.
 _BREAK = re.compile(r"([/_+|]|\.(?=[A-Za-z]))")
@@ -43,13 +42,19 @@ def page(inspection: Inspection) -> str:
         phases=_phases(inspection),
         stages=_stages(inspection),
         all_stages=inspection.story.stages if inspection.story is not None else (),
+        story=inspection.story is not None,
+        has={
+            "weights": any(r.dtype_weights for r in table), "format": any(r.format_in for r in table),
+            "time": any(r.time_ms is not None for r in table), "kernel": any(r.kernel.strip("0x") for r in table),
+            "margin": any(r.margin is not None for r in table),
+        },
         circumstances=circumstances(inspection),
         causes={i.name: i.detail for v in verdicts if v.rule == "leftover_qdq" for i in v.items},
         passes=PASSES,
         unknown=inspection.log.unknown if inspection.log is not None else [],
         understood=_understood(inspection),
         version=quantbench.__version__,
-    )
+    )  # fmt: skip
 
 
 def comparison_page(comparison: Comparison) -> str:
@@ -75,7 +80,6 @@ def _template(name: str) -> Template:
     environment.filters["percent"] = lambda value: "" if value is None else f"{100 * value:.1f} %"
     environment.filters["mib"] = lambda value: f"{value / 1048576:.2f}" if value else ""
     environment.filters["dims"] = lambda dims: "×".join(map(str, dims))
-    environment.filters["label"] = label
     environment.filters["tone"] = tone
     environment.filters["breaks"] = lambda text: _BREAK.sub("\\1\u200b", str(text))
     return environment.get_template(name)

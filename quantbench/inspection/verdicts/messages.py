@@ -28,11 +28,13 @@ def judge(inspection: Inspection) -> list[Verdict]:
             lines.setdefault(text, event.line)
             times[text] += 1
         items = tuple(
-            Item(text[:300], f"line {line}" + (f", {times[text]} times" if times[text] > 1 else ""))
+            Item(text[:600], f"line {line}" + (f", {times[text]} times" if times[text] > 1 else ""))
             for text, line in lines.items()
         )
         found.append(
             Verdict(f"{one}s", "problem" if severity == "problem" else "note", count(len(events), one),
-                    "The builder said so.", "", items)
+                    "In TensorRT's own words.",
+                    "The first error is the one to mend: later ones often follow from it." if len(lines) > 1
+                    and severity == "problem" else "", items)
         )  # fmt: skip
     return found
