@@ -1,5 +1,6 @@
 """Index: an ONNX graph with its makers and readers, scales as arrays, and the few edits that fixes need."""
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -60,14 +61,11 @@ class Index:
         return tensor in self.initializers
 
     def nbytes(self, tensor: str) -> int:
-        """Bytes of `tensor` in FP32; an unknown dimension (the batch) counts as 1, an unknown rank as nothing."""
+        """Bytes of `tensor` in FP32; an unknown first dimension (the batch) counts as 1. 0 where others are unknown."""
         known = self.view.tensors.get(tensor)
-        if known is None or known.shape is None:
+        if known is None or known.shape is None or not all(isinstance(dim, int) for dim in known.shape[1:]):
             return 0
-        count = 4
-        for dim in known.shape:
-            count *= dim if isinstance(dim, int) else 1
-        return count
+        return 4 * math.prod(dim for dim in known.shape if isinstance(dim, int))
 
     def replace_input(self, node: NodeProto, index: int, tensor: str) -> None:
         """Let input `index` of `node` read `tensor`."""

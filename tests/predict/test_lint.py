@@ -287,3 +287,26 @@ def test_mends_name_the_change_that_helps() -> None:
 
 def test_costs_read_well_at_every_size() -> None:
     assert [size(n) for n in (512, 12_345, 4_560_000)] == ["512 B", "12.3 kB", "4.56 MB"]
+
+
+def test_a_pooling_between_two_scales_is_told_as_such() -> None:
+    """DQ, MaxPool, Q with another scale: neither can move past the pooling and meet its twin."""
+    weights: dict[str, NDArray[Any]] = {}
+    before, d = _pair("p", "before", 0.02, weights)
+    behind, e = _pair("q", "behind", 0.03, weights)
+    pool = helper.make_node("MaxPool", [d], ["q"], name="pool", kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+    model = _small([_conv("x", "a", "p", 8, weights), *before, pool, *behind, _conv(e, "b", "y", 8, weights)],
+                   {k: np.asarray(v) for k, v in weights.items()}, "y")  # fmt: skip
+    mends = {f.node: f.mend for f in lint(model) if f.rule == "left-over"}
+    assert mends["before_DQ"] == "give it and behind_Q one scale"
+    assert mends["behind_Q"] == "give it and the inputs of pool one scale"
+
+
+def test_a_q_of_an_output_that_nothing_computes_on_is_to_be_left_out() -> None:
+    weights: dict[str, NDArray[Any]] = {}
+    conv = _conv("x", "a", "p", 8, weights)
+    pair, d = _pair("p", "last", 0.05, weights)
+    pair[1].output[0] = "y"
+    model = _small([conv, *pair], {k: np.asarray(v) for k, v in weights.items()}, "y")
+    mends = {f.node: f.mend for f in lint(model) if f.rule == "left-over"}
+    assert mends["last_Q"] == "leave it out: nothing computes on it"

@@ -11,8 +11,9 @@ from quantbench.predict.net import AVERAGES, MOVERS, WEIGHTED
 from quantbench.predict.simulate import predict_model
 
 _ACTIVATIONS = frozenset({"Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSigmoid", "HardSwish", "PRelu", "Elu"})
+_MOVING = MOVERS | {"Concat", "Resize", "Pad"}
 # What TensorRT computes in INT8, given Q/DQ around it, or moves Q and DQ past.
-_QUANTIZABLE = WEIGHTED | AVERAGES | MOVERS | frozenset({"Add", "Mul", "Concat", "Resize", "Pad", "BatchNormalization"})
+_QUANTIZABLE = WEIGHTED | AVERAGES | _MOVING | {"Add", "Mul", "BatchNormalization"}
 
 
 def find(index: Index) -> Iterator[Finding]:
@@ -21,13 +22,16 @@ def find(index: Index) -> Iterator[Finding]:
     layers = {layer.name: layer for layer in prediction.layers}
     nodes = {node.name: node for node in index.model.graph.node}
     inputs = set(index.view.inputs)
+    copies: dict[str, list[int]] = {}  # node to the bytes of each copy: clones of one Q are one finding
     for fate in prediction.leftover:
         layer = layers.get(fate.name)
-        if layer is None or layer.inputs[0].name in inputs or fate.node not in nodes:
-            continue
-        cost = index.nbytes(layer.inputs[0].name) * 5 // 4
-        message = f"this {fate.op} fuses into nothing and becomes a copy"
-        yield Finding("left-over", fate.node, cost, message, _mend(index, nodes[fate.node]))
+        if layer is not None and layer.inputs[0].name not in inputs and fate.node in nodes:
+            copies.setdefault(fate.node, []).append(index.nbytes(layer.inputs[0].name) * 5 // 4)
+    for name, costs in copies.items():
+        node = nodes[name]
+        what = "a copy" if len(costs) == 1 else f"{len(costs)} copies"
+        message = f"this {'Q' if node.op_type == QUANTIZE else 'DQ'} fuses into nothing and becomes {what}"
+        yield Finding("left-over", name, sum(costs), message, _mend(index, node))
     for item in prediction.float_weighted:
         node = nodes[item.node]
         cost = index.nbytes(node.input[0]) + index.nbytes(node.output[0])
@@ -51,8 +55,12 @@ def _mend_dq(index: Index, node: NodeProto) -> str:
     for reader in readers:
         if reader.op_type in _ACTIVATIONS:
             return f"move Q and DQ behind {reader.name}"
-        if reader.op_type in _QUANTIZABLE and not _goes_to_q(index, reader):
-            return f"quantize what {reader.name} writes, or leave its input in float"
+        behind = [r for out in reader.output for r in index.readers.get(out, ()) if r.op_type == QUANTIZE]
+        if reader.op_type in _MOVING and behind:
+            return f"give it and {behind[0].name} one scale"
+        if reader.op_type in _QUANTIZABLE:
+            what = "all that it reads" if behind else "what it writes"
+            return f"quantize {what} at {reader.name}, or leave its input in float"
         if reader.op_type != QUANTIZE:
             return f"leave the input of {reader.name} in float: {reader.op_type} computes in float"
     return "leave it out"
@@ -70,17 +78,18 @@ def _mend_q(index: Index, node: NodeProto) -> str:
         if reader.name != node.name and scale is not None and other is not None and not np.array_equal(scale, other):
             return f"give it and {reader.name} one scale"
     maker = index.makers.get(tensor)
-    if maker is None:
-        return "leave it out"
+    dqs = [r for r in index.readers.get(node.output[0], ()) if r.op_type == DEQUANTIZE]
+    if maker is None or (dqs and all(dq.output[0] in index.outputs for dq in dqs)):
+        return "leave it out: nothing computes on it"
+    if maker.op_type == "ConvTranspose":
+        return f"none here: see the float-output of {maker.name}"
+    if maker.op_type in _MOVING and all(_is_dq(index, t) for t in maker.input if not index.is_weight(t)):
+        return f"give it and the inputs of {maker.name} one scale"
     if maker.op_type in _ACTIVATIONS and _is_dq(index, maker.input[0]):
         return f"take out the Q and DQ before {maker.name}"
     if maker.op_type in _QUANTIZABLE | _ACTIVATIONS:
         return f"quantize the inputs of {maker.name}, or leave its output in float"
     return f"leave the output of {maker.name} in float where that suffices: {maker.op_type} computes in float"
-
-
-def _goes_to_q(index: Index, node: NodeProto) -> bool:
-    return any(r.op_type == QUANTIZE for out in node.output for r in index.readers.get(out, ()))
 
 
 def _is_dq(index: Index, tensor: str) -> bool:
