@@ -305,7 +305,7 @@ def test_a_pooling_between_two_scales_is_told_as_such() -> None:
 def test_a_q_of_an_output_that_nothing_computes_on_is_to_be_left_out() -> None:
     weights: dict[str, NDArray[Any]] = {}
     conv = _conv("x", "a", "p", 8, weights)
-    pair, d = _pair("p", "last", 0.05, weights)
+    pair, _ = _pair("p", "last", 0.05, weights)
     pair[1].output[0] = "y"
     model = _small([conv, *pair], {k: np.asarray(v) for k, v in weights.items()}, "y")
     mends = {f.node: f.mend for f in lint(model) if f.rule == "left-over"}
