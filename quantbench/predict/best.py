@@ -1,9 +1,10 @@
 """Placement by search: the variants of a Plan, tried against the predictor."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from quantbench.graph.view import GraphView, NodeView
+from quantbench.predict.cost import cost_of, moved_bytes
 from quantbench.predict.prediction import Prediction
 from quantbench.predict.simulate import predict
 from quantbench.predict.with_qdq import with_qdq
@@ -14,11 +15,16 @@ from quantbench.qdq.plan import ActivationSite, Plan
 
 _FLOATS = ("FP32", "FP16", "BF16")
 RULE = "best"
+_SWITCHES: dict[str, Callable[[PlacementOptions], PlacementOptions]] = {
+    "residual": lambda options: replace(options, residual=not options.residual),
+    "pooling": lambda options: replace(options, pooling=not options.pooling),
+    "add_both": lambda options: replace(options, add_both=not options.add_both),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One variant: what was changed, and its cost in bytes. `taken` where the search went on from it."""
+    """One variant: what was changed, and its cost (`cost_of`). `taken` where the search went on from it."""
 
     change: str
     cost: int
@@ -36,23 +42,22 @@ class BestPlacement:
 
 
 def best_placement(view: GraphView, options: PlacementOptions | None = None, *, version: str = "10") -> BestPlacement:
-    """Try variants of the placement of `view` and return the one that moves the fewest bytes in float.
+    """Try variants of the placement of `view` and return the one that costs least in float tensors and kernels.
 
     Where a rule has a choice: pooling or not and residual inputs or not everywhere; then each Add on its own (the one
-    input, the other, both, none), each average pooling (float, or its output quantized too), and each weighted layer
-    whose Q is left over and whose output is float anyway, which may stay float altogether. One change is kept at a
-    time, if it is cheaper. What `options` keeps float stays so. Cost: `cost_of`. Deterministic; the first of equal
-    variants wins. The plan may hold tensors that the rules' plan does not: search before calibrating.
+    input, the other, both, none), each average pooling (float, its input quantized, its output too), and each weighted
+    layer whose Q is left over and whose output is float anyway, which may stay float altogether if that moves fewer
+    bytes too (its arithmetic gets slower). One change is kept at a time, if it is cheaper. What `options` keeps float
+    stays so. Cost: `quantbench.predict.cost`. Deterministic; the first of equal variants wins. The plan may hold
+    tensors that the rules' plan does not: search before calibrating.
     """
     options = options or PlacementOptions()
     search = _Search(view, version)
     search.offer("the rules as they are", place(view, options))
-    for change, changed in (
-        ("residual turned over", replace(options, residual=not options.residual)),
-        ("add_both turned over", replace(options, add_both=not options.add_both)),
-        ("pooling turned over", replace(options, pooling=not options.pooling)),
-    ):
-        search.offer(change, place(view, changed))
+    for switch, turn in _SWITCHES.items():
+        changed = turn(options)
+        if search.offer(f"{switch} turned over", place(view, changed)):
+            options = changed
     for node in view.nodes:
         if node.op == "Add" and len(node.inputs) == 2 and not any(view.is_constant(t) for t in node.inputs):
             for what, plan in _add_variants(search.plan, node.name, node.inputs):
@@ -63,20 +68,9 @@ def best_placement(view: GraphView, options: PlacementOptions | None = None, *, 
         for what, plan in _pool_variants(search.plan, view, pool):
             search.offer(f"{pool.name}: {what}", plan)
     for node_name in _lonely(search):
-        search.offer(f"{node_name}: float", _without(search.plan, node_name))
+        search.offer(f"{node_name}: float", _without(search.plan, node_name), fewer_bytes=True)
     assert search.best is not None
     return BestPlacement(search.plan, search.best, search.cost, tuple(search.trials))
-
-
-def cost_of(prediction: Prediction) -> int:
-    """Bytes that float activations and stand-alone reformats move; an unknown dimension (the batch) counts as 1."""
-    total = 0
-    for layer in prediction.layers:
-        for tensor in (*layer.inputs, *layer.outputs):
-            if tensor.dtype in _FLOATS or layer.type == "Reformat":
-                known = tuple(max(d, 1) for d in tensor.dims)
-                total += replace(tensor, dims=known).nbytes or 0
-    return total
 
 
 class _Search:
@@ -89,16 +83,20 @@ class _Search:
         self.cost = 0
         self.trials: list[Trial] = []
 
-    def offer(self, change: str, plan: Plan) -> None:
+    def offer(self, change: str, plan: Plan, *, fewer_bytes: bool = False) -> bool:
+        """Whether `plan` is the best so far; with `fewer_bytes` it must be so in bytes alone, too."""
         if self.best is not None and plan == self.plan:
-            return
+            return False
         quantized, scales = with_qdq(self.view, plan)
         prediction = predict(quantized, version=self.version, scales=scales)
         cost = cost_of(prediction)
         taken = self.best is None or cost < self.cost
+        if taken and fewer_bytes and self.best is not None:
+            taken = moved_bytes(prediction) <= moved_bytes(self.best)
         self.trials.append(Trial(change, cost, taken))
         if taken:
             self.plan, self.best, self.cost = plan, prediction, cost
+        return taken
 
 
 def _add_variants(plan: Plan, node: str, inputs: tuple[str, ...]) -> Iterator[tuple[str, Plan]]:
@@ -107,8 +105,9 @@ def _add_variants(plan: Plan, node: str, inputs: tuple[str, ...]) -> Iterator[tu
 
 
 def _pool_variants(plan: Plan, view: GraphView, pool: NodeView) -> Iterator[tuple[str, Plan]]:
-    """Float; INT8 in and, so that the pooling itself computes in INT8, out."""
+    """Float; INT8 in; and, so that the pooling itself computes in INT8 although nothing behind it does, INT8 out."""
     yield "float", _without(plan, pool.name)
+    yield "input", _with_sites(plan, pool.name, {0: pool.inputs[0]})
     both = _with_sites(plan, pool.name, {0: pool.inputs[0]})
     for reader, index in view.readers(pool.outputs[0]):
         others = {s.index: s.tensor for s in both.activations if s.node == reader.name}

@@ -8,9 +8,11 @@ class PlacementOptions:
     """Which rules run. The defaults are what TensorRT fuses best at no cost in accuracy that we could measure.
 
     `tiny_channels`: a conv with fewer output channels stays float. `keep_float`: patterns (fnmatch) of node names.
-    `pooling`: quantize the input of average pooling that a quantized producer could write as INT8.
+    `residual`: quantize the residual input of an Add that a conv can take in, both inputs of one that none can.
+    `pooling`: quantize the input of average pooling between quantized layers.
     `add_both`: quantize the conv branch of a residual Add too: for onnxruntime, whose fast convs only write INT8;
     TensorRT fuses the Add better without.
+    `head_float`: keep the last layers in float, but for a classifier's Gemm behind a global average pooling.
     `matmul`: quantize both inputs of a MatMul of two activations (attention).
     """
 

@@ -6,8 +6,9 @@ from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.plan import Plan
 from quantbench.qdq.rules import head, keep_named, pooling, residual, share, tiny, weighted
 
-# What stays float is decided first, then who is quantized, then who shares a scale with whom.
-RULES = (keep_named, tiny, head, weighted, residual, pooling, share)
+# What stays float is decided first, then who is quantized, then who shares a scale with whom. Pooling before residual:
+# an Add that a pooling reads looks for its site.
+RULES = (keep_named, tiny, head, weighted, pooling, residual, share)
 
 
 def place(view: GraphView, options: PlacementOptions | None = None) -> Plan:

@@ -1,6 +1,9 @@
 """Placement by search on the demo ResNet-18, whose best plan is known from the A100 engines."""
 
+from pathlib import Path
+
 import onnx
+import onnx_graphsurgeon as gs
 import pytest
 
 from quantbench.calibration.ranges import Ranges, TensorRange
@@ -8,7 +11,8 @@ from quantbench.demo.resnet18 import build
 from quantbench.graph.normalise import normalise
 from quantbench.graph.onnx_view import view_of
 from quantbench.graph.view import GraphView
-from quantbench.predict.best import best_placement, cost_of
+from quantbench.predict.best import best_placement
+from quantbench.predict.cost import cost_of, moved_bytes
 from quantbench.predict.simulate import predict, predict_model
 from quantbench.predict.with_qdq import with_qdq
 from quantbench.qdq.insert import insert_qdq
@@ -40,10 +44,12 @@ def test_prediction_of_a_plan_is_that_of_the_inserted_model(model: onnx.ModelPro
 def test_search_finds_the_residual_rule_where_it_is_switched_off(view: GraphView) -> None:
     poor = PlacementOptions(residual=False, pooling=False)
     quantized, scales = with_qdq(view, place(view, poor))
-    before = cost_of(predict(quantized, scales=scales))
+    before = predict(quantized, scales=scales)
     best = best_placement(view, poor)
-    assert best.cost < before / 2
-    assert best.trials[0].cost == before
+    assert moved_bytes(best.prediction) < moved_bytes(before) / 2
+    assert len(best.prediction.layers) < len(before.layers)
+    assert best.trials[0].cost == cost_of(before)
+    assert best.plan == place(view)
     adds = {n.name for n in view.nodes if n.op == "Add"}
     assert len({s.node for s in best.plan.activations if s.node in adds}) == len(adds) == 8
     assert all(layer.outputs[0].dtype == "INT8" for layer in best.prediction.layers
@@ -61,3 +67,20 @@ def test_search_never_does_worse_than_the_rules_and_keeps_what_stays_float(view:
 
 def test_search_is_deterministic(view: GraphView) -> None:
     assert best_placement(view).plan == best_placement(view).plan
+
+
+MODELS = Path(__file__).parents[1] / "data" / "models"
+
+
+@pytest.mark.parametrize("name", ["animals_resnet18", "animals_mobilenetv2", "mobilenetv2-digits", "yolov8n-scenes"])
+def test_rules_leave_over_nothing_but_the_q_of_the_image(name: str) -> None:
+    """And the search finds nothing better: residual Adds behind convs and behind SiLU, pooling, classifiers."""
+    graph = gs.import_onnx(onnx.load(MODELS / f"{name}.onnx"))
+    graph.fold_constants().cleanup()  # YOLO's weights are stored as FP16
+    view = view_of(normalise(gs.export_onnx(graph)))
+    best = best_placement(view)
+    assert [trial.change for trial in best.trials if trial.taken] == ["the rules as they are"]
+    left = [fate.name for fate in best.prediction.leftover]
+    assert len(left) == 1
+    assert left[0].startswith(view.inputs[0])
+    assert best.prediction.float_bytes == 0

@@ -41,15 +41,55 @@ def conv(name: str, source: str, target: str, **attributes: object) -> onnx.Node
     return helper.make_node("Conv", [source, f"{name}.w"], [target], name=name, **attributes)
 
 
-def test_every_conv_of_a_resnet_is_quantized_and_the_head_is_not(resnet: GraphView) -> None:
+def test_every_conv_of_a_resnet_and_its_classifier_are_quantized(resnet: GraphView) -> None:
     plan = place(resnet)
-    convs = [node.name for node in resnet.nodes if node.op == "Conv"]
-    assert {site.node for site in plan.weights} == set(convs)
+    weighted = [node.name for node in resnet.nodes if node.op in ("Conv", "Gemm")]
+    assert len(weighted) == 21
+    assert {site.node for site in plan.weights} == set(weighted)
     assert {site.axis for site in plan.weights} == {0}
-    gemm = next(node.name for node in resnet.nodes if node.op == "Gemm")
-    assert plan.kept_float == {gemm: "head: last weighted op before an output"}
-    quantized_head = place(resnet, PlacementOptions(head_float=False))
-    assert gemm in {site.node for site in quantized_head.weights}
+    assert plan.kept_float == {}
+
+
+HEAD = "head: last weighted op before an output"
+
+
+@pytest.mark.parametrize(
+    ("nodes", "shape", "kept"),
+    [
+        (["GlobalAveragePool", "Flatten", "Gemm"], (16, 10), False),
+        (["GlobalAveragePool", "Flatten", "Dropout", "Gemm"], (16, 10), False),
+        (["GlobalAveragePool", "Flatten", "MatMul"], (16, 10), False),
+        (["GlobalAveragePool", "Flatten", "Gemm"], (16, 4), True),  # a box, a pose, a depth
+        (["GlobalAveragePool", "Flatten", "Sigmoid", "Gemm"], (16, 10), True),
+        (["GlobalMaxPool", "Flatten", "Gemm"], (16, 10), True),
+        (["Flatten", "Gemm"], (1024, 10), True),
+    ],
+)
+def test_only_a_classifier_behind_a_global_average_is_no_float_head(
+    nodes: list[str], shape: tuple[int, int], kept: bool
+) -> None:
+    chain = [conv("a", "x", "a_out")]
+    for op in nodes:
+        inputs = [chain[-1].output[0], *(["w"] if op in ("Gemm", "MatMul") else [])]
+        chain.append(helper.make_node(op, inputs, [f"{op}_out"], name=op))
+    view = network(chain, {"a.w": (16, 16, 1, 1), "w": shape}, [chain[-1].output[0]])
+    assert place(view).kept_float == ({nodes[-1]: HEAD} if kept else {})
+    pooled = {site.node for site in place(view).activations if site.rule == "pooling"}
+    assert pooled == (set() if kept else {"GlobalAveragePool"})
+
+
+def test_convs_before_an_output_stay_float() -> None:
+    nodes = [conv("a", "x", "p"), conv("boxes", "p", "y"), conv("classes", "p", "z")]
+    view = network(nodes, {f"{n}.w": (16, 16, 1, 1) for n in ("a", "boxes", "classes")}, ["y", "z"])
+    assert place(view).kept_float == {"boxes": HEAD, "classes": HEAD}
+    assert place(view, PlacementOptions(head_float=False)).kept_float == {}
+    # A head that the user names is the head: the convs before it are quantized.
+    named = place(view, PlacementOptions(keep_float=("boxes", "classes")))
+    assert named.kept_float == {n: f"keep_named: matches {n!r}" for n in ("boxes", "classes")}
+    # A tiny conv behind it (a DFL) is no head of its own.
+    nodes = [conv("a", "x", "p"), conv("boxes", "p", "q"), conv("dfl", "q", "y")]
+    view = network(nodes, {"a.w": (16, 16, 1, 1), "boxes.w": (16, 16, 1, 1), "dfl.w": (1, 16, 1, 1)}, ["y"])
+    assert place(view).kept_float == {"dfl": "tiny: 1 output channels", "boxes": HEAD}
 
 
 def test_residual_inputs_are_the_short_branches(resnet: GraphView) -> None:
@@ -81,6 +121,87 @@ def test_both_inputs_of_adds_for_onnxruntime(resnet: GraphView) -> None:
     assert sorted((s.node, s.index) for s in plan.activations if s.rule == "residual") == sorted(
         (name, index) for name in adds for index in (0, 1)
     )
+
+
+def skip(activation: list[onnx.NodeProto], end: str, behind: list[onnx.NodeProto]) -> GraphView:
+    """conv a, Relu r; conv b on it, `activation` from b_out to `end`; Add of both; `behind` from s; conv last to y."""
+    nodes = [
+        conv("a", "x", "a_out"),
+        helper.make_node("Relu", ["a_out"], ["r"], name="relu"),
+        conv("b", "r", "b_out"),
+        *activation,
+        helper.make_node("Add", ["r", end], ["s"], name="add"),
+        *behind,
+        conv("last", "d", "y"),
+    ]
+    weights = {f"{n}.w": (16, 16, 1, 1) for n in ("a", "b", "c", "last")}
+    weights.update(dict.fromkeys(("bn.scale", "bn.bias", "bn.mean", "bn.var"), (16,)))
+    return network(nodes, weights, ["y"])
+
+
+SILU = [
+    helper.make_node("Sigmoid", ["b_out"], ["b_sig"], name="sigmoid"),
+    helper.make_node("Mul", ["b_out", "b_sig"], ["b_act"], name="mul"),
+]
+LEAKY = [helper.make_node("LeakyRelu", ["b_out"], ["b_act"], name="leaky")]
+NORM = [helper.make_node("BatchNormalization", ["b_out", "bn.scale", "bn.bias", "bn.mean", "bn.var"], ["b_act"])]
+CONV = [conv("c", "s", "d")]
+SPLIT = [helper.make_node("Concat", ["s", "r"], ["cat"], name="cat", axis=0), conv("c", "cat", "d")]
+FLOAT = [helper.make_node("Softmax", ["s"], ["d"], name="softmax", axis=1)]
+
+
+@pytest.mark.parametrize(
+    ("activation", "end", "behind", "inputs"),
+    [
+        ([], "b_out", CONV, {0}),  # the conv takes the Add in
+        (NORM, "b_act", CONV, {0}),  # and its batch norm
+        ([], "b_out", FLOAT, {0}),
+        (SILU, "b_act", CONV, {0, 1}),  # no conv takes it in: an INT8 elementwise layer
+        (LEAKY, "b_act", CONV, {0, 1}),
+        (SILU, "b_act", SPLIT, {0, 1}),
+        (SILU, "b_act", FLOAT, set()),  # INT8 in wants INT8 out
+    ],
+)
+def test_inputs_of_an_add_that_are_quantized(
+    activation: list[onnx.NodeProto], end: str, behind: list[onnx.NodeProto], inputs: set[int]
+) -> None:
+    plan = place(skip(activation, end, behind))
+    assert {site.index for site in plan.activations if site.node == "add"} == inputs
+
+
+def test_the_branch_that_ends_in_a_conv_takes_the_add_whichever_is_longer() -> None:
+    nodes = [
+        conv("a", "x", "p"),
+        conv("short", "p", "s"),
+        conv("b", "p", "b_out"),
+        *SILU,
+        conv("c", "b_act", "c_out"),
+        helper.make_node("LeakyRelu", ["c_out"], ["long"], name="leaky"),
+        helper.make_node("Add", ["s", "long"], ["t"], name="add"),
+        conv("d", "t", "d_out"),
+        conv("last", "d_out", "y"),
+    ]
+    view = network(nodes, {f"{n}.w": (16, 16, 1, 1) for n in ("a", "short", "b", "c", "d", "last")}, ["y"])
+    assert [site.tensor for site in place(view).activations if site.node == "add"] == ["long"]
+
+
+def test_a_pooling_stays_float_where_something_reads_it_or_its_input_in_float() -> None:
+    pool = helper.make_node("GlobalAveragePool", ["p"], ["g"], name="pool")
+    squeeze = [
+        conv("a", "x", "p"),
+        pool,
+        conv("s", "g", "s_out"),
+        helper.make_node("Sigmoid", ["s_out"], ["e"], name="sigmoid"),
+        helper.make_node("Mul", ["p", "e"], ["m"], name="mul"),
+        conv("b", "m", "q"),
+        conv("last", "q", "y"),
+    ]
+    weights = {f"{n}.w": (16, 16, 1, 1) for n in ("a", "s", "b", "last")}
+    assert not [s for s in place(network(squeeze, weights, ["y"])).activations if s.node == "pool"]
+    alone = [conv("a", "x", "p"), pool, conv("s", "g", "s_out"), conv("last", "s_out", "y")]
+    assert [s.tensor for s in place(network(alone, weights, ["y"])).activations if s.node == "pool"] == ["p"]
+    kept = PlacementOptions(keep_float=("s",))
+    assert not [s for s in place(network(alone, weights, ["y"]), kept).activations if s.node == "pool"]
 
 
 def test_concat_and_movers_share_one_scale() -> None:

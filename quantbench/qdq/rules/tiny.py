@@ -3,7 +3,7 @@
 Source: NVIDIA, TensorRT Developer Guide, "Optimizing for Tensor Cores" (INT8 wants multiples of 16 channels).
 """
 
-from quantbench.graph.view import GraphView
+from quantbench.graph.view import GraphView, NodeView
 from quantbench.qdq.draft import Draft
 from quantbench.qdq.ops import CONVS, out_channels
 from quantbench.qdq.options import PlacementOptions
@@ -12,7 +12,11 @@ from quantbench.qdq.options import PlacementOptions
 def apply(view: GraphView, draft: Draft, options: PlacementOptions) -> None:
     """Keep convs with fewer than `tiny_channels` output channels in float."""
     for node in view.nodes:
-        if node.op in CONVS:
-            channels = out_channels(view, node)
-            if channels is not None and channels < options.tiny_channels:
-                draft.kept_float.setdefault(node.name, f"tiny: {channels} output channels")
+        if is_tiny(view, node, options):
+            draft.kept_float.setdefault(node.name, f"tiny: {out_channels(view, node)} output channels")
+
+
+def is_tiny(view: GraphView, node: NodeView, options: PlacementOptions) -> bool:
+    """Whether `node` is a conv known to have fewer than `tiny_channels` output channels."""
+    channels = out_channels(view, node) if node.op in CONVS else None
+    return channels is not None and channels < options.tiny_channels
