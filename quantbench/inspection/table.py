@@ -5,6 +5,7 @@ from typing import Any
 
 from quantbench.inspection.categories import category, is_weighted, output_dtype, weight_dtype
 from quantbench.inspection.fate import op_of_name
+from quantbench.inspection.flow import Flow
 from quantbench.inspection.inspection import Inspection
 from quantbench.inspection.layer import Layer, LayerTensor
 from quantbench.inspection.logs.tactics import Choice, choices_for
@@ -63,7 +64,14 @@ def rows(inspection: Inspection) -> tuple[LayerRow, ...]:
         for choice in inspection.build.tactics.choices:
             by_layer.setdefault(choice.layer, []).append(choice)
     return tuple(
-        _row(index, layer, _label(layer, elsewhere), timed[index], by_layer.get(strip_profile(layer.name), []), devices)
+        _row(
+            index,
+            layer,
+            _label(layer, elsewhere, inspection.flow),
+            timed[index],
+            by_layer.get(strip_profile(layer.name), []),
+            devices,
+        )
         for index, layer in enumerate(inspection.layers)
     )
 
@@ -74,15 +82,18 @@ def _devices(inspection: Inspection) -> dict[str, str]:
     return {name: device for device, _, name in inspection.build.placements}
 
 
-def _label(layer: Layer, elsewhere: frozenset[str]) -> str:
+def _label(layer: Layer, elsewhere: frozenset[str], flow: Flow) -> str:
     """Myelin lists the convs before and behind a pointwise kernel among its nodes: they are not computed there."""
     if layer.type != "kgen":
         return label(layer)
     own = [node for node in layer.nodes if node not in elsewhere and not op_of_name(node)]
     if own:
         return " + ".join(own)
-    convs = [node for node in layer.nodes if node in elsewhere and not op_of_name(node)]
-    return f"epilogue of {convs[0]}" if convs else label(layer)
+    before = [x for x in flow.before(layer) if is_weighted(x)]
+    after = [x for x in flow.after(layer) if is_weighted(x)]
+    if before:
+        return f"epilogue of {label(before[0])}"
+    return f"input of {label(after[0])}" if after else label(layer)
 
 
 def _row(

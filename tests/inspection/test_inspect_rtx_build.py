@@ -16,6 +16,7 @@ from quantbench.inspection.gather import gather
 from quantbench.inspection.inspection import Inspection
 from quantbench.inspection.logs.layer_line import read_rtx_layers
 from quantbench.inspection.page.render import page
+from quantbench.inspection.table import rows
 from quantbench.inspection.verdicts.judge import judge
 from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.place import place
@@ -70,6 +71,13 @@ def test_every_q_and_dq_is_traced(inspection: Inspection) -> None:
     assert inspection.model is not None
     assert {f.name for f in inspection.fates} == {n.name for n in inspection.model.nodes}
     assert all(f.status != "not traced" for f in inspection.fates)
+
+
+def test_kernels_before_and_behind_a_conv_say_so(inspection: Inspection) -> None:
+    labels = [row.label for row in rows(inspection)]
+    first = next(i for i, name in enumerate(labels) if name == "/conv1/Conv")
+    assert labels[first - 1] == "input of /conv1/Conv"
+    assert "/relu/Relu" in labels[first + 1]
 
 
 def test_page_and_engine(inspection: Inspection, run: Path) -> None:
