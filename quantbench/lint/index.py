@@ -103,12 +103,21 @@ class Index:
     def _needed(self, tensor: str) -> bool:
         return tensor in self.readers or tensor in self.outputs
 
-    def place_before(self, node: NodeProto, reader: NodeProto) -> None:
-        """Move `node` right before `reader`."""
-        nodes = list(self.model.graph.node)
-        nodes.remove(node)
-        nodes.insert(nodes.index(reader), node)
-        copies = [onnx.NodeProto.FromString(n.SerializeToString()) for n in nodes]
+    def sort(self) -> None:
+        """Bring the nodes into an order in which each stands behind what it reads, changing as little as can be."""
+        nodes = [onnx.NodeProto.FromString(n.SerializeToString()) for n in self.model.graph.node]
+        makers = {out: position for position, node in enumerate(nodes) for out in node.output if out}
+        ordered: dict[int, None] = {}
+        for start in range(len(nodes)):
+            waiting = [start]
+            while waiting:
+                position = waiting[-1]
+                read = (*nodes[position].input, *captures(nodes[position]))
+                missing = [makers[t] for t in read if t in makers and makers[t] not in ordered]
+                if position in ordered or not missing:
+                    ordered[waiting.pop()] = None
+                else:
+                    waiting.extend(missing)
         del self.model.graph.node[:]
-        self.model.graph.node.extend(copies)
+        self.model.graph.node.extend(nodes[position] for position in ordered)
         self.refresh()

@@ -310,3 +310,23 @@ def test_a_q_of_an_output_that_nothing_computes_on_is_to_be_left_out() -> None:
     model = _small([conv, *pair], {k: np.asarray(v) for k, v in weights.items()}, "y")
     mends = {f.node: f.mend for f in lint(model) if f.rule == "left-over"}
     assert mends["last_Q"] == "leave it out: nothing computes on it"
+
+
+def test_fixes_keep_the_order_of_nodes_whatever_it_was() -> None:
+    """The Add stands before the Q of its skip input in the file: reading the DQ, it must move behind it."""
+    weights: dict[str, NDArray[Any]] = {}
+    first, d = _pair("x", "first", 0.05, weights)
+    w, v = _pair("a.w", "weights", 0.005, weights)
+    skip, s = _pair("p", "skip", 0.05, weights)
+    conv = _conv(d, "a", "q", 8, weights)
+    conv.input[1] = v
+    relu = helper.make_node("Relu", ["x"], ["p"], name="relu")
+    nodes = [relu, *first, *w, conv, helper.make_node("Add", ["q", "p"], ["y"], name="add"), *skip,
+             _conv(s, "b", "z", 8, weights)]  # fmt: skip
+    model = _small(nodes, {k: np.asarray(v) for k, v in weights.items()}, "y")
+    model.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, [1, 8, 16, 16]))
+    mended, counts = fix(model)
+    assert counts["residual-float"] == 1
+    order = [n.name for n in mended.graph.node]
+    assert order.index("skip_Q") < order.index("skip_DQ") < order.index("add")
+    assert _sqnr(_run(model, X), _run(mended, X)) > 25

@@ -81,6 +81,8 @@ def _mend_q(index: Index, node: NodeProto) -> str:
     dqs = [r for r in index.readers.get(node.output[0], ()) if r.op_type == DEQUANTIZE]
     if maker is None or (dqs and all(dq.output[0] in index.outputs for dq in dqs)):
         return "leave it out: nothing computes on it"
+    if maker.op_type == DEQUANTIZE:
+        return f"give it the scale of {maker.name}, which stands right before it"
     if maker.op_type == "ConvTranspose":
         return f"none here: see the float-output of {maker.name}"
     if maker.op_type in _MOVING and all(_is_dq(index, t) for t in maker.input if not index.is_weight(t)):

@@ -24,19 +24,12 @@ def find(index: Index) -> Iterator[Finding]:
 def fix(index: Index) -> int:
     """Let each such Add read the DQ that is there. Returns how many."""
     count = 0
-    for add, slot, dq in _sites(index):
+    while (site := next(_sites(index), None)) is not None:
+        add, slot, dq = site
         index.replace_input(add, slot, dq.output[0])
-        index.place_before(dq, _first_reader(index, dq))
+        index.sort()
         count += 1
-        if count:
-            # Nodes were copied on moving: look for the next one anew.
-            return 1 + fix(index)
     return count
-
-
-def _first_reader(index: Index, dq: NodeProto) -> NodeProto:
-    readers = {id(n) for n in index.model.graph.node if dq.output[0] in n.input}
-    return next(n for n in index.model.graph.node if id(n) in readers)
 
 
 def _sites(index: Index) -> Iterator[tuple[NodeProto, int, NodeProto]]:
