@@ -1,21 +1,24 @@
 """A Prediction in words: rows of its table and the lines below it, as plain text."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 
 from quantbench.inspection.layer import Layer
 from quantbench.predict.prediction import FloatWeighted, Prediction
 from quantbench.predict.score import Score
 
-COLUMNS = ("layer", "type", "in", "out", "nodes", "note")
+COLUMNS = ("layer", "type", "in", "out", "with", "note")
 _SHOWN = 12
 _EXAMPLES = 2
+_NODES = 4
 
 
 def rows(prediction: Prediction) -> list[tuple[str, ...]]:
-    """One row a layer, under `COLUMNS`. `guess 1` refers to the numbered list that `lines` ends with."""
+    """One row a layer, under `COLUMNS`: its first ONNX node, and under "with" the last part of the names of the others
+    that it fuses, Q/DQ left out. `guess 1` refers to the numbered list that `lines` ends with."""
     numbers = _numbers(prediction)
-    return [_row(layer, numbers) for layer in prediction.layers]
+    qdq = {fate.node for fate in prediction.fates}
+    return [_row(layer, numbers, qdq) for layer in prediction.layers]
 
 
 def lines(prediction: Prediction) -> Iterator[str]:
@@ -84,7 +87,7 @@ def _many(count: int, one: str, several: str) -> str:
     return f"{count} {one if count == 1 else several}"
 
 
-def _row(layer: Layer, numbers: Mapping[str, int]) -> tuple[str, ...]:
+def _row(layer: Layer, numbers: Mapping[str, int], qdq: Set[str]) -> tuple[str, ...]:
     notes = []
     if "residual" in layer.attributes:
         notes.append("+ residual")
@@ -92,7 +95,9 @@ def _row(layer: Layer, numbers: Mapping[str, int]) -> tuple[str, ...]:
         notes.append(f"guess {numbers[str(layer.attributes['guess'])]}")
     inputs = ",".join(t.dtype for t in layer.inputs)
     outputs = ",".join(sorted({t.dtype for t in layer.outputs}))
-    return (_short(layer), layer.type, inputs, outputs, str(len(layer.nodes)), "; ".join(notes))
+    others = [node.rpartition("/")[2] for node in layer.nodes[1:] if node not in qdq]
+    fused = " + ".join(others[:_NODES]) + (f" + {len(others) - _NODES} more" if len(others) > _NODES else "")
+    return (_short(layer), layer.type, inputs, outputs, fused, "; ".join(notes))
 
 
 def _short(layer: Layer) -> str:
