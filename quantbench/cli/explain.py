@@ -16,6 +16,7 @@ def explain(
     import json
     from dataclasses import asdict
 
+    from quantbench.cli.inspect_table import make_console, print_text
     from quantbench.errors import QuantbenchError
     from quantbench.inspection.passes.entry import PHASES
     from quantbench.inspection.passes.registry import PASSES, lookup, similar
@@ -24,12 +25,14 @@ def explain(
         if json_output:
             typer.echo(json.dumps([asdict(entry) for entry in PASSES.values()], indent=2))
             return
+        console = make_console()
         for number in (*PHASES, 0):
             entries = [entry for entry in PASSES.values() if entry.phase == number]
-            if entries:
-                typer.echo(f"\nPhase {number}: {PHASES[number][0]}" if number else "\nOutside the Q/DQ phases")
+            typer.echo(f"\nPhase {number}: {PHASES[number][0]}" if number else "\nOutside the Q/DQ phases")
+            if not entries:
+                typer.echo("  no log that quantbench was made from shows a pass of it")
             for entry in entries:
-                typer.echo(f"  {entry.name:32} {entry.does}")
+                print_text(console, entry.does, 2, f"{entry.name:28} ")
         return
     found = lookup(name)
     if found is None:
@@ -39,7 +42,12 @@ def explain(
     if json_output:
         typer.echo(json.dumps(asdict(found), indent=2))
         return
+    console = make_console()
     phase = f"phase {found.phase}, {PHASES[found.phase][0]}" if found.phase else "outside the Q/DQ phases"
-    typer.echo(f"{found.name} ({phase})\n\n{found.does}\n\nFor INT8: {found.int8}\n")
+    typer.echo(f"{found.name} ({phase})\n")
+    print_text(console, found.does)
+    typer.echo()
+    print_text(console, f"For INT8: {found.int8}")
+    typer.echo()
     typer.echo("".join(f"    {line}\n" for line in found.drawing.split("\n")))
     typer.echo("--> float, ==> INT8")

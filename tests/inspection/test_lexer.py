@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quantbench.inspection.logs.build_log import collect
 from quantbench.inspection.logs.fields import parse_fields
 from quantbench.inspection.logs.kinds import KINDS, NOT_LOG_LINES
 from quantbench.inspection.logs.lexer import Event, classify, lex, read_events
@@ -197,3 +198,36 @@ def test_encodings_and_line_ends_of_windows(tmp_path: Path, encoding: str, endin
     path.write_bytes(ending.join(["[V] [TRT] Removing ä", "[V] [TRT] Original: 3 layers", ""]).encode(encoding))
     events = list(read_events(path))
     assert [(e.kind, e.message) for e in events] == [("remove", "Removing ä"), ("stage", "Original: 3 layers")]
+
+
+POLYGRAPHY = """\
+[I] RUNNING | Command: /usr/bin/polygraphy convert model.onnx -o model.engine -vv
+[V] Loaded Module: tensorrt | Version: 8.6.0 | Path: ['/usr/lib/python3/dist-packages/tensorrt']
+[V] [MemUsageChange] Init CUDA: CPU +14, GPU +0, now: CPU 32, GPU 848 (MiB)
+[V] ----------------------------------------------------------------
+[V] Input filename:   model.onnx
+[V]     Setting TensorRT Optimization Profiles
+[V]     Input tensor: x (dtype=DataType.FLOAT, shape=(-1, 3, 64, 64)) | Setting input tensor shapes to: (min=[1, 3])
+[I] Building engine with configuration:
+    Flags                  | [INT8]
+    Profiling Verbosity    | ProfilingVerbosity.DETAILED
+[X] Original: 7 layers
+[X] QuantizeDoubleInputNodes: fusing (xDQ and wDQ) into Conv_1
+[X] Engine Layer Information:
+Layer(CaskConvolution): Conv_1, Tactic: 0x0000000000000001, x (Int8[1,3,8,8]) -> y (Int8[1,32:32,8,8])
+[V] Total Activation Memory: 512
+[I] Finished engine building in 0.321 seconds
+[!] Invalid Engine. Please ensure the engine was built correctly
+"""
+
+
+def test_polygraphy_logs_tensorrts_verbose_lines_with_its_own_letter() -> None:
+    events = list(lex(POLYGRAPHY.splitlines()))
+    assert [e.kind for e in events] == [
+        "program", "library", "memory", "onnx-header", "onnx-header", "program", "program", "program", "program",
+        "program", "stage", "quantize-fuse", "layer-dump", "layer", "memory", "program", "error",
+    ]  # fmt: skip
+    log = collect(events)
+    assert log.version == "8.6.0"
+    assert [layer.name for layer in log.build.layers] == ["Conv_1"]
+    assert log.kinds["unknown"] == 0

@@ -4,7 +4,7 @@ import re
 
 _TREX = re.compile(r"\[TensorRT v(\d+)\]")
 _LIBRARY = re.compile(r"lib(?:nvinfer|tensorrt)[\w.-]*?\.so\.(\d+\.\d+(?:\.\d+)*)")
-_OPTION = re.compile(r"TensorRT version: (\d+(?:\.\d+)+)")
+_OPTION = re.compile(r"(?:TensorRT version: |Loaded Module: tensorrt \| Version: )(\d+(?:\.\d+)+)")
 _RTX = re.compile(r"(?:TensorRT-RTX|tensorrt_rtx)(?: v(\d+(?:\.\d+)+))?", re.IGNORECASE)
 
 

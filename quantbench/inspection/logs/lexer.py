@@ -24,6 +24,12 @@ _LAYER_TYPES = (
 _GRAPH_ROW = re.compile(rf"^(?:    (?:Input|Output) \d+\s*$|        \S|(?:{'|'.join(_LAYER_TYPES.split())}) \S)")
 _PROFILE_ROW = re.compile(r"^\s*\S.*?\s+-?[\d.]+(?:\s+-?[\d.]+){1,4}\s*$|^\s*(?:Layer|Time \(ms\)) .*Time")
 _TRANSLATED = re.compile(r"[\u3000-\u9fff]")
+# Polygraphy's own lines: it logs with TensorRT's letters, without naming TensorRT.
+_POLYGRAPHY = re.compile(
+    r"^\s*(?:.* \| |Loaded (?:Module|extension)|Building engine with configuration|Finished engine building|Saving "
+    r"|Loading |Generating |Will generate |Successfully ran|Comparing Output|Configuring with profiles|Setting TensorRT"
+    r"|(?:trt|onnxrt)-runner|---- |Error Metrics|Creating ONNX-Runtime|Will |Using )"
+)
 _METADATA_ROW = re.compile(r"^\s*[A-Z][\w -]*: \S")
 
 
@@ -164,6 +170,8 @@ def _by_level(message: str, level: str, trt: bool) -> str:
         return "error"
     if level == "verbose" and _GRAPH_ROW.match(message):
         return "graph-dump"
+    if not trt and _POLYGRAPHY.match(message):
+        return "program"
     if level == "info" and not trt:
         if _PROFILE_ROW.match(message):
             return "profile"

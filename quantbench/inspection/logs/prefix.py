@@ -4,6 +4,8 @@ import re
 from typing import NamedTuple
 
 _LEVELS = {
+    # Polygraphy writes TensorRT's verbose lines as [X], its own finer ones as [S] and [U], critical ones as [!].
+    "X": "verbose", "S": "verbose", "U": "verbose", "!": "fatal",
     "V": "verbose", "I": "info", "W": "warning", "E": "error", "F": "fatal",
     "VERBOSE": "verbose", "INFO": "info", "WARNING": "warning", "ERROR": "error", "INTERNAL_ERROR": "fatal",
 }  # fmt: skip
@@ -11,7 +13,7 @@ _LEVELS = {
 # In order: [date] then [V] / [TRT] in either order; [TensorRT] VERBOSE: and TensorRT VERBOSE / Severity.VERBOSE.
 _TRTEXEC = re.compile(
     r"\s*\[?(?:\[(?P<time>\d\d/\d\d/\d{4}-\d\d:\d\d:\d\d)\] )*"
-    r"(?:\[(?P<level>[VIWEF])\](?: \[(?P<source>TRT(?:-RTX)?)\])?"
+    r"(?:\[(?P<level>[VIWEFXSU!])\](?: \[(?P<source>TRT(?:-RTX)?)\])?"
     r"|\[(?P<source2>TRT(?:-RTX)?)\] \[(?P<level2>[VIWEF])\])(?: |$)"
 )
 _PYTHON = re.compile(
