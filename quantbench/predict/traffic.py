@@ -6,6 +6,9 @@ from quantbench.predict.prediction import FloatWeighted
 
 _SIZES = {"FP32": 4, "FP16": 2, "BF16": 2, "FP64": 8}
 
+# Why a layer that was never quantized is float.
+NO_QDQ = "neither its input nor its weights have Q/DQ"
+
 
 def float_weighted(net: Net) -> tuple[FloatWeighted, ...]:
     """Weighted layers that compute in float."""
@@ -89,4 +92,4 @@ def _why_float(net: Net, op: Op) -> tuple[str, str]:
         return "its weights have no Q/DQ", f"quantize {weights} per output channel"
     if has_w and not has_a:
         return f"its input {op.inputs[0]} has no DQ", f"quantize {op.inputs[0]}"
-    return "neither its input nor its weights have Q/DQ", f"quantize {op.inputs[0]} and {weights}"
+    return NO_QDQ, f"quantize {op.inputs[0]} and {weights}"

@@ -14,8 +14,9 @@ from quantbench.engines.base import BuildOptions, BuildResult
 from quantbench.engines.bench_model import BenchRequest, bench_model
 from quantbench.engines.build import Chosen, build_engine, choose_backend
 from quantbench.engines.build_arguments import options_of
-from quantbench.engines.facts import FACTS, ONNXRUNTIME
+from quantbench.engines.facts import FACTS, ONNXRUNTIME, TENSORRT_RTX
 from quantbench.engines.shapes import InputShapes, Profile, complete_profiles
+from quantbench.engines.tensorrt_rtx import DEFAULT_TARGETS
 from quantbench.engines.write_layers import layers_of
 from quantbench.inspection.layer import Layer, LayerTensor
 from quantbench.progress import Progress
@@ -81,7 +82,8 @@ def compile_check(
     given = options_of(wanted)
     halves = given.precisions - {"int8"} or frozenset(() if chosen.family == ONNXRUNTIME else ("fp16",))
     batch = static_batch(subject.quantized) or _opt_batch(given, subject.input_name) or wanted.batch
-    options = replace(given, precisions=halves, profiles=_profiles(given, chosen, subject, batch))
+    targets = given.targets or (DEFAULT_TARGETS if chosen.family == TENSORRT_RTX else ())
+    options = replace(given, precisions=halves, targets=targets, profiles=_profiles(given, chosen, subject, batch))
     model, int8_options, note = _int8_request(subject, options, wanted, chosen)
     scratch = folder / ".quantbench" / "float.engine"
     with progress.task(f"{chosen.title}{_for(options)}", 2 if subject.plain else 1, "builds") as advance:

@@ -26,9 +26,15 @@ def _template() -> Template:
     kinds = {"text": Text, "cards": Cards, "table": Table, "bars": Bars}
     for name, kind in kinds.items():
         environment.tests[name] = lambda value, kind=kind: isinstance(value, kind)
-    environment.filters["numeric"] = lambda cell: bool(_NUMBER.match(cell))
+    environment.filters["number_columns"] = _number_columns
     environment.filters["share"] = _share
     return environment.get_template("template.html.j2")
+
+
+def _number_columns(table: Table) -> set[int]:
+    """Columns from the second on that hold figures alone."""
+    columns = list(zip(*table.rows, strict=True))
+    return {i for i, cells in enumerate(columns) if i and all(_NUMBER.match(cell) for cell in cells)}
 
 
 def _share(value: float, bars: Bars) -> float:

@@ -1,6 +1,6 @@
 """Figures in words: bytes, shares, intervals."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
@@ -10,6 +10,20 @@ def size(count: float) -> str:
         if abs(count) >= factor:
             return f"{count / factor:.1f} {unit}"
     return f"{count:.0f} B"
+
+
+def by_reason(reasons: Iterable[tuple[str, str]], *, most: int = 6) -> tuple[tuple[str, str], ...]:
+    """(name, reason) pairs as (names, reason): names of one reason together, at most `most` of them written out."""
+    groups: dict[str, list[str]] = {}
+    for name, reason in reasons:
+        groups.setdefault(reason, []).append(name)
+    return tuple((listed(names, most=most), reason) for reason, names in groups.items())
+
+
+def listed(names: Sequence[str], *, most: int) -> str:
+    """Names with commas, at most `most` of them written out."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def percent(measured: Mapping[str, Any]) -> str:

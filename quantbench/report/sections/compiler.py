@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from quantbench.report.blocks import Block, Section, Table, Text
-from quantbench.report.words import size
+from quantbench.report.words import by_reason, size
 
 _TITLE = "Compiler check"
 _NAMES = {"tensorrt-rtx": "TensorRT-RTX", "tensorrt10": "TensorRT", "tensorrt11": "TensorRT"}
@@ -101,8 +101,8 @@ def _blocks(facts: Mapping[str, Any], reason: Callable[[str], str]) -> Sequence[
         rows.append((f"Latency on this GPU, {key}", *(f"{t['latency'][key]:.3f} ms" if t else "-" for t in sides)))
     blocks.append(Table(("", "INT8", f"{precision} only"), tuple(rows)))
     if int8.get("not_int8"):
-        why = tuple((n, reason(n) or "has Q/DQ, but the compiler runs it in float") for n in int8["not_int8"])
-        blocks.append(Table(("Weighted layer in float", "Why"), why))
+        why = ((n, reason(n) or "has Q/DQ, but the compiler runs it in float") for n in int8["not_int8"])
+        blocks.append(Table(("Weighted layers in float", "Why"), by_reason(why)))
     return blocks
 
 

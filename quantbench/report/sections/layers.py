@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from quantbench.report.blocks import Bars, Block, Section, Table, Text
+from quantbench.report.words import by_reason
 
 _SHOWN = 10
 
@@ -31,5 +32,5 @@ def section(run: Mapping[str, Any]) -> Section:
         blocks.append(Text("Ranges to look at: " + "; ".join(warnings[:_SHOWN]) + ".", "warning"))
     kept = run["placement"]["kept_float"]
     if kept:
-        blocks.append(Table(("Kept in float", "Rule and reason"), tuple(kept.items())))
+        blocks.append(Table(("Kept in float", "Rule and reason"), by_reason(kept.items())))
     return Section("Layers", tuple(blocks))

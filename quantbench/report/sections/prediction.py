@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from quantbench.predict.traffic import NO_QDQ
 from quantbench.report.blocks import Block, Section, Table, Text
-from quantbench.report.words import size
+from quantbench.report.words import listed, size
 
 
 def section(run: Mapping[str, Any]) -> Section:
@@ -26,7 +27,11 @@ def section(run: Mapping[str, Any]) -> Section:
         ),
         Table(("", "INT8"), rows),
     ]
-    floats = [*facts["float_weighted"], *facts["float_outputs"]]
+    kept = [item["node"] for item in facts["float_weighted"] if item["reason"] == NO_QDQ]
+    if kept:
+        names = listed(kept, most=4)
+        blocks.append(Text(f"Float, because they carry no Q/DQ ({len(kept)} weighted layers): {names}."))
+    floats = [item for item in (*facts["float_weighted"], *facts["float_outputs"]) if item["reason"] != NO_QDQ]
     if floats:
         blocks.append(
             Table(
