@@ -1,0 +1,129 @@
+"""Sections and renderers on plain data: grouping, alignment, escaping, and the words about each compiler."""
+
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from quantbench.report import html, markdown
+from quantbench.report.blocks import Bars, Cards, Section, Table, Text
+from quantbench.report.sections import compiler
+from quantbench.report.words import by_reason, listed, size
+
+
+def engine(traffic: int, int8: int, weighted: int = 20) -> dict[str, Any]:
+    return {"layers": 40, "traffic_bytes": traffic, "weighted": weighted, "weighted_int8": int8,
+            "not_int8": [f"conv{i}" for i in range(weighted - int8)], "quantized_but_float": [], "float_between": [],
+            "float_between_bytes": 0, "conversions": [], "conversion_bytes": 0, "engine_bytes": 1_500_000}  # fmt: skip
+
+
+def facts(**more: Any) -> dict[str, Any]:
+    return {"backend": "tensorrt10", "version": "10.16.1", "target": "", "precision": "fp16", "shape": [1, 3, 8, 8],
+            "notes": [], "int8": engine(60_000_000, 20), "float": engine(100_000_000, 0), **more}  # fmt: skip
+
+
+def timed(int8: float, plain: float) -> dict[str, Any]:
+    return {k: {"latency": {"median": v, "p99": v * 1.5}} for k, v in (("int8", int8), ("float", plain))}
+
+
+@pytest.mark.parametrize(
+    ("given", "words", "pays"),
+    [
+        (facts(), "INT8 moves 40 % fewer bytes than plain FP16 on TensorRT", True),
+        (facts(float=engine(50_000_000, 0)), "moves 1.20 times the bytes of plain FP16 (60.0 MB against 50.0 MB)", False),
+        # Where both ran, time decides, whatever the bytes.
+        (facts(latency=timed(2.0, 1.0)), "2.00 times the time of plain FP16 (2.000 ms against 1.000 ms)", False),
+        (facts(latency=timed(0.5, 1.0)), "INT8 is 2.00 times as fast as plain FP16 on this GPU", True),
+        (facts(latency={"int8": timed(2, 1)["int8"]}), "INT8 moves 40 % fewer bytes", True),
+    ],
+)  # fmt: skip
+def test_whether_int8_pays_in_words(given: dict[str, Any], words: str, pays: bool) -> None:
+    assert words in compiler.verdict(given)
+    assert compiler.pays_not(given) is not pays
+    section = compiler.section({"compiler": given})
+    kinds = {block.text: block.kind for block in section.blocks if isinstance(block, Text)}
+    assert kinds[compiler.verdict(given)] == ("note" if pays else "warning")
+
+
+def test_only_rtx_is_said_to_requantize_apart() -> None:
+    rtx = facts(backend="tensorrt-rtx", target="sm86", float=engine(1_000, 0))
+    assert "its INT8 convs write float" in markdown.render("", "", [compiler.section({"compiler": rtx})])
+    assert "use TensorRT 10 or 11" in compiler.summary(rtx)
+    assert "its INT8 convs" not in markdown.render("", "", [compiler.section({"compiler": facts()})])
+
+
+def test_engine_times_stand_in_the_table() -> None:
+    text = markdown.render("", "", [compiler.section({"compiler": facts(latency=timed(0.5, 1.0))})])
+    assert "| Latency on this GPU, p99 | 0.750 ms | 1.500 ms |" in text
+
+
+def test_an_engine_without_layers_or_without_a_float_twin() -> None:
+    bare = facts(backend="onnxruntime", int8={"engine_bytes": 5}, float={"engine_bytes": 7})
+    assert compiler.summary(bare) == "onnxruntime 10.16.1: engine of 5 B"
+    assert "| Engine | 5 B | 7 B |" in markdown.render("", "", [compiler.section({"compiler": bare})])
+    alone = facts()
+    del alone["float"]
+    text = markdown.render("", "", [compiler.section({"compiler": alone})])
+    assert "| Bytes moved (all inputs, outputs, constants) | 60.0 MB | - |" in text
+    assert "fewer bytes" not in text
+
+
+def test_float_layers_are_grouped_by_reason() -> None:
+    given = facts(int8=engine(1, 11))
+    kept = {"conv0": "head", "conv3": "head", "conv4": "tiny"}
+    table = compiler.section({"compiler": given, "placement": {"kept_float": kept}}).blocks[-1]
+    assert isinstance(table, Table)
+    assert table.rows == (
+        ("conv0, conv3", "head"),
+        ("conv1, conv2, conv5, conv6, conv7, conv8", "has Q/DQ, but the compiler runs it in float"),
+        ("conv4", "tiny"),
+    )
+
+
+def test_no_compiler_is_one_remark() -> None:
+    section = compiler.section({"compiler": None})
+    assert "pip install tensorrt-rtx" in section.blocks[0].text
+
+
+def test_words() -> None:
+    assert listed(["a", "b", "c"], most=2) == "a, b and 1 more"
+    assert by_reason([]) == ()
+    assert [size(n) for n in (0, 999, 1_000, 1_250_000, 3_100_000_000)] == [
+        "0 B",
+        "999 B",
+        "1.0 kB",
+        "1.2 MB",
+        "3.1 GB",
+    ]
+
+
+class Cells(HTMLParser):
+    """Class of each cell, row by row, and all text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append(dict(attributes).get("class") or "")
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_columns_of_figures_are_aligned_and_names_are_escaped() -> None:
+    evil = '<script>alert("x")</script> a|b'
+    table = Table(("", "INT8", "FP16"), ((evil, "5 MB", "160 fused"), ("b", "12 of 20", "3")))
+    blocks = (table, Cards((("1", evil, ""),)), Bars((("a", 0.0, "0"),), "none"), Text(evil, "warning"))
+    page = html.render("title", "sub", [Section("S", blocks)])
+    assert "<script" not in page
+    cells = Cells()
+    cells.feed(page)
+    assert cells.text.count(evil) >= 3
+    # The second column holds figures alone, the third does not; the first is a label.
+    assert cells.rows == [["", "n", ""], ["k", "n", ""], ["k", "n", ""]]
+    assert "a\\|b | 5 MB" in markdown.render("t", "s", [Section("S", blocks)])
