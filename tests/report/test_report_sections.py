@@ -30,7 +30,7 @@ def timed(int8: float, plain: float) -> dict[str, Any]:
     ("given", "words", "pays"),
     [
         (facts(), "INT8 moves 40 % fewer bytes than plain FP16 on TensorRT", True),
-        (facts(float=engine(50_000_000, 0)), "moves 1.20 times the bytes of plain FP16 (60.0 MB against 50.0 MB)", False),
+        (facts(float=engine(50_000_000, 0)), "1.20 times the bytes of plain FP16 (60.0 MB against 50.0 MB)", False),
         # Where both ran, time decides, whatever the bytes.
         (facts(latency=timed(2.0, 1.0)), "2.00 times the time of plain FP16 (2.000 ms against 1.000 ms)", False),
         (facts(latency=timed(0.5, 1.0)), "INT8 is 2.00 times as fast as plain FP16 on this GPU", True),
