@@ -16,7 +16,8 @@ from quantbench.inspection.verdicts.verdict import label
 
 @dataclass(frozen=True, slots=True)
 class LayerRow:
-    """A layer as the table shows it. Times in ms, `share` a fraction, `nbytes` of inputs, outputs and weights.
+    """A layer as the table shows it. Times in ms, `share` a fraction, `nbytes` of inputs, outputs and
+    weights, None where a shape or type is unknown.
 
     `label` are the ONNX nodes computed in the layer, `runner_up_ms` is the next fastest kernel for the same formats,
     `margin` how much slower it is (0.03 = 3 %).
@@ -32,7 +33,7 @@ class LayerRow:
     format_in: str
     format_out: str
     dims_out: tuple[int, ...]
-    nbytes: int
+    nbytes: int | None
     time_ms: float | None
     share: float | None
     kernel: str
@@ -47,7 +48,7 @@ class LayerRow:
         data = self.layer.to_json()
         data |= {
             "index": self.index, "label": self.label, "category": self.category, "precision": self.dtype_in,
-            "share": self.share,
+            "share": self.share, "bytes": self.nbytes,
             "kernel": self.kernel, "kernel_ms": self.kernel_ms, "runner_up": self.runner_up,
             "runner_up_ms": self.runner_up_ms, "margin": self.margin, "device": self.device,
         }  # fmt: skip
@@ -114,7 +115,7 @@ def _row(
         format_in=_formats(layer.inputs),
         format_out=_formats(layer.outputs),
         dims_out=layer.outputs[0].dims if layer.outputs else (),
-        nbytes=layer.traffic_bytes,
+        nbytes=None if any(t.nbytes is None for t in (*layer.inputs, *layer.outputs)) else layer.traffic_bytes,
         time_ms=layer.time_ms,
         share=share,
         kernel=named or (best.kernel if best is not None else "") or layer.tactic,
