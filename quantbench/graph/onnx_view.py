@@ -6,10 +6,13 @@ from typing import Any
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from quantbench.graph.shape_values import fold_known
 from quantbench.graph.view import GraphView, NodeView, TensorView
 
 # Initializers larger than this take no part in shape inference; leaving their data out keeps it fast.
 _SMALL = 1024
+# Each round of inference may let shape arithmetic be computed that the next one needs: a C2f block of YOLO takes one.
+_ROUNDS = 64
 
 
 def view_of(model: onnx.ModelProto) -> GraphView:
@@ -37,11 +40,23 @@ def view_of(model: onnx.ModelProto) -> GraphView:
 def infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
     """Copy of `model` with inferred value_info and without the data of large initializers (they only cost time)."""
     bare = onnx.ModelProto()
-    bare.CopyFrom(model) if model.ByteSize() < (1 << 20) else _copy_bare(model, bare)
+    _copy_bare(model, bare)
+    known = {value.name: value for value in bare.graph.value_info}
     try:
-        return onnx.shape_inference.infer_shapes(bare, data_prop=True)
+        inferred = onnx.shape_inference.infer_shapes(bare, data_prop=True)
+        for _ in range(_ROUNDS):
+            known |= {value.name: value for value in (*inferred.graph.value_info, *inferred.graph.output)}
+            if not fold_known(inferred.graph):
+                break
+            del inferred.graph.value_info[:]
+            inferred = onnx.shape_inference.infer_shapes(inferred, data_prop=True)
     except (onnx.shape_inference.InferenceError, RuntimeError):
-        return bare
+        pass  # what is known by then stays
+    outputs = [known.pop(value.name, value) for value in bare.graph.output]
+    del bare.graph.value_info[:], bare.graph.output[:]
+    bare.graph.value_info.extend(known.values())
+    bare.graph.output.extend(outputs)
+    return bare
 
 
 def _copy_bare(model: onnx.ModelProto, bare: onnx.ModelProto) -> None:
