@@ -1,0 +1,137 @@
+"""What lint finds beyond the plain cases, and which mend it names."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from lint_models import X, conv, pair, run, small, sqnr
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+from typer.testing import CliRunner
+
+from quantbench.cli.main import app, register_commands
+from quantbench.lint.finding import size
+from quantbench.lint.run import fix, lint
+from quantbench.predict.simulate import predict_model
+
+
+def _branching() -> onnx.ModelProto:
+    """A quantized conv whose output only the bodies of an If read, one of them through a Q of its own."""
+    weights: dict[str, NDArray[Any]] = {}
+    before, d = pair("x", "before", 0.05, weights)
+    inside, e = pair("p", "inside", 0.1, weights)
+    layer = conv(d, "a", "p", 8, weights)
+    value = helper.make_tensor_value_info
+    then = helper.make_graph(inside, "then", [], [value(e, TensorProto.FLOAT, [1, 8, 16, 16])])
+    other = helper.make_graph([helper.make_node("Relu", ["p"], ["r"], name="relu")], "other", [],
+                              [value("r", TensorProto.FLOAT, [1, 8, 16, 16])])  # fmt: skip
+    choose = helper.make_node("If", ["which"], ["y"], name="choose", then_branch=then, else_branch=other)
+    weights["which"] = np.asarray(True)
+    return small([*before, layer, choose], {k: np.asarray(v) for k, v in weights.items()}, "y")
+
+
+def test_what_bodies_of_an_if_read_stays_in_the_network() -> None:
+    model = _branching()
+    prediction = predict_model(model)
+    assert [layer.nodes for layer in prediction.layers][-2:] == [("a",), ("choose",)]
+    mended, counts = fix(model)
+    assert not any(counts.values())
+    np.testing.assert_array_equal(run(model, X), run(mended, X))
+
+
+@pytest.mark.parametrize(
+    ("zero", "said"),
+    [(np.uint8(128), "UINT8 levels"), (np.int8(3), "a zero point that is not zero"), (None, "the network computes")],
+)
+def test_what_is_not_symmetric_int8_is_named_by_lint_and_predict(
+    zero: np.generic | None, said: str, tmp_path: Path
+) -> None:
+    weights: dict[str, NDArray[Any]] = {}
+    nodes, d = pair("x", "q", 0.05, weights)
+    layer = conv(d, "a", "y", 8, weights)
+    values = {k: np.asarray(v) for k, v in weights.items()}
+    if zero is None:
+        values["q_raw"] = values.pop("q_s")
+        nodes = [helper.make_node("Abs", ["q_raw"], ["q_s"], name="scale"), *nodes]
+    else:
+        values["q_z"] = np.asarray(zero)
+    model = small([*nodes, layer], values, "y")
+    assert said in next(f for f in lint(model) if f.rule == "not-symmetric-int8").message
+    file = tmp_path / "m.onnx"
+    onnx.save(model, file)
+    if not app.registered_commands:
+        register_commands()
+    assert said in CliRunner().invoke(app, ["predict", str(file)]).stdout
+
+
+def test_twin_qs_with_different_zero_points_are_left_alone() -> None:
+    weights: dict[str, NDArray[Any]] = {}
+    one, a = pair("p", "one", 0.04, weights)
+    two, b = pair("p", "two", 0.05, weights)
+    values = {k: np.asarray(v) for k, v in weights.items()} | {"two_z": np.asarray(np.int8(-90))}
+    nodes = [conv("x", "a", "p", 8, values), *one, *two, helper.make_node("Add", [a, b], ["y"], name="add")]
+    model = small(nodes, values, "y")
+    assert not [f for f in lint(model) if f.rule == "duplicate-q"]
+    np.testing.assert_array_equal(run(model, X), run(fix(model)[0], X))
+
+
+def test_mends_name_the_change_that_helps() -> None:
+    """Q and DQ between conv and Relu: the left-over DQ and the left-over Q behind the Relu have one cause."""
+    weights: dict[str, NDArray[Any]] = {}
+    between, d = pair("p", "between", 0.02, weights)
+    behind, e = pair("q", "behind", 0.02, weights)
+    model = small(
+        [conv("x", "a", "p", 8, weights), *between, helper.make_node("Relu", [d], ["q"], name="relu"), *behind,
+         conv(e, "b", "y", 8, weights)], {k: np.asarray(v) for k, v in weights.items()}, "y")  # fmt: skip
+    mends = {f.node: f.mend for f in lint(model) if f.rule == "left-over"}
+    assert mends["between_DQ"] == "move Q and DQ behind relu"
+    assert mends["behind_Q"] == "take out the Q and DQ before relu"
+
+
+def test_costs_read_well_at_every_size() -> None:
+    assert [size(n) for n in (512, 12_345, 4_560_000)] == ["512 B", "12.3 kB", "4.56 MB"]
+
+
+def test_a_pooling_between_two_scales_is_told_as_such() -> None:
+    """DQ, MaxPool, Q with another scale: neither can move past the pooling and meet its twin."""
+    weights: dict[str, NDArray[Any]] = {}
+    before, d = pair("p", "before", 0.02, weights)
+    behind, e = pair("q", "behind", 0.03, weights)
+    pool = helper.make_node("MaxPool", [d], ["q"], name="pool", kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+    model = small([conv("x", "a", "p", 8, weights), *before, pool, *behind, conv(e, "b", "y", 8, weights)],
+                   {k: np.asarray(v) for k, v in weights.items()}, "y")  # fmt: skip
+    mends = {f.node: f.mend for f in lint(model) if f.rule == "left-over"}
+    assert mends["before_DQ"] == "give it and behind_Q one scale"
+    assert mends["behind_Q"] == "give it and the inputs of pool one scale"
+
+
+def test_a_q_of_an_output_that_nothing_computes_on_is_to_be_left_out() -> None:
+    weights: dict[str, NDArray[Any]] = {}
+    layer = conv("x", "a", "p", 8, weights)
+    last, _ = pair("p", "last", 0.05, weights)
+    last[1].output[0] = "y"
+    model = small([layer, *last], {k: np.asarray(v) for k, v in weights.items()}, "y")
+    mends = {f.node: f.mend for f in lint(model) if f.rule == "left-over"}
+    assert mends["last_Q"] == "leave it out: nothing computes on it"
+
+
+def test_fixes_keep_the_order_of_nodes_whatever_it_was() -> None:
+    """The Add stands before the Q of its skip input in the file: reading the DQ, it must move behind it."""
+    weights: dict[str, NDArray[Any]] = {}
+    first, d = pair("x", "first", 0.05, weights)
+    w, v = pair("a.w", "weights", 0.005, weights)
+    skip, s = pair("p", "skip", 0.05, weights)
+    layer = conv(d, "a", "q", 8, weights)
+    layer.input[1] = v
+    relu = helper.make_node("Relu", ["x"], ["p"], name="relu")
+    nodes = [relu, *first, *w, layer, helper.make_node("Add", ["q", "p"], ["y"], name="add"), *skip,
+             conv(s, "b", "z", 8, weights)]  # fmt: skip
+    model = small(nodes, {k: np.asarray(v) for k, v in weights.items()}, "y")
+    model.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, [1, 8, 16, 16]))
+    mended, counts = fix(model)
+    assert counts["residual-float"] == 1
+    order = [n.name for n in mended.graph.node]
+    assert order.index("skip_Q") < order.index("skip_DQ") < order.index("add")
+    assert sqnr(run(model, X), run(mended, X)) > 25
