@@ -191,8 +191,7 @@ def _reasons(first: Inspection, second: Inspection, rows: Sequence[PairRow], sha
                 (abs(share.delta_ms or 0.0), f"{word}: {share.first_count} → {share.second_count}{_ms(share.delta_ms)}")
             )
     paired = [r for r in rows if r.first is not None and r.second is not None]
-    anchors = [(r.first.anchor, r.second.anchor) for r in paired if r.first and r.second]
-    both = [(x, y) for x, y in anchors if x is not None and y is not None]
+    both = [(x, y) for r in paired if (x := _first_anchor(r)) is not None and (y := _second_anchor(r)) is not None]
     residual = [(x, y) for x, y in both if _residual(x) in FLOAT and _residual(y) in QUANTIZED]
     closed = [(x, y) for x, y in both if is_mixed(x) and output_dtype(y) in QUANTIZED]
     opened = [(x, y) for x, y in both if is_mixed(y) and output_dtype(x) in QUANTIZED]
@@ -214,17 +213,23 @@ def _reasons(first: Inspection, second: Inspection, rows: Sequence[PairRow], sha
             if b != a
             else f"both take {a:.4f} ms"
         )
+    weighted = [sum(1 for row in rows if s(row) is not None) for s in (_first_anchor, _second_anchor)]
+    if 2 * len(both) < max(weighted):
+        head.insert(0, f"only {len(both)} of {max(weighted)} weighted layers have a partner: are these one network?")
     mixed = [sum(1 for x in i.layers if is_mixed(x)) for i in (first, second)]
     total = [sum(1 for x in i.layers if is_weighted(x)) for i in (first, second)]
     if any(mixed):
         found.append(
             (0.0, f"layers that take INT8 and give float: {mixed[0]} of {total[0]} → {mixed[1]} of {total[1]}")
         )
-    return head + [text for _, text in found] + _against(rows, b is not None and a is not None and b < a)
+    return head + [text for _, text in found] + _against(paired, a, b)
 
 
-def _against(rows: Sequence[PairRow], faster: bool) -> list[str]:
+def _against(rows: Sequence[PairRow], first: float | None, second: float | None) -> list[str]:
     """The weighted layer that goes most against the whole, where it does so by a tenth of the largest change."""
+    if first is None or second is None:
+        return []
+    faster = second < first
     deltas = [(row.delta_ms if faster else -row.delta_ms, row) for row in rows if row.delta_ms is not None]
     if not deltas:
         return []
@@ -233,6 +238,14 @@ def _against(rows: Sequence[PairRow], faster: bool) -> list[str]:
         return []
     word = "slower" if faster else "faster"
     return [f"but {row.label} is {word}{_ms(row.delta_ms)}" + (f": {'; '.join(row.changes)}" if row.changes else "")]
+
+
+def _first_anchor(row: PairRow) -> Layer | None:
+    return row.first.anchor if row.first is not None else None
+
+
+def _second_anchor(row: PairRow) -> Layer | None:
+    return row.second.anchor if row.second is not None else None
 
 
 def _residual(layer: Layer) -> str:

@@ -55,6 +55,8 @@ def detect(path: Path) -> Found:
         if any((path / name).exists() for name in ("run.json", "layers.json", "build.log", "model.qdq.onnx")):
             return Found(path, "run-folder")
         raise QuantbenchError(f"{path} is a folder without run.json, layers.json or build.log; name a run or a file")
+    if path.is_fifo():
+        raise QuantbenchError(f"{path} is a pipe, which can be read only once; write it to a file and name that")
     head = read_head(path, _HEAD)
     if not head.strip():
         raise QuantbenchError(f"{path} is empty; nothing to inspect")

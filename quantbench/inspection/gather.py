@@ -14,6 +14,7 @@ from quantbench.inspection.inspection import Inspection, Source
 from quantbench.inspection.layer import Layer
 from quantbench.inspection.layer_json import built_by, read_layer_info, read_own_layers
 from quantbench.inspection.logs.build_log import BuildLog, read_build_log
+from quantbench.inspection.logs.kinds import NOT_LOG_LINES
 from quantbench.inspection.metadata import read_metadata
 from quantbench.inspection.names import nodes_of, strip_profile
 from quantbench.inspection.open_file import bare_name, read_bytes
@@ -113,6 +114,8 @@ def _read(found: Found, look: EngineReader | None) -> _Group:
     kind, data = found.kind, found.data
     if kind == "log":
         group.log = read_build_log(found.path)
+        if not set(group.log.kinds) - NOT_LOG_LINES:
+            group.sources = [Source(found.path, found.kind, "text without a line of TensorRT")]
     elif kind == "layer-info":
         info = read_layer_info(data)
         group.layers, group.names_only, group.bindings = info.layers, info.names_only, info.bindings

@@ -11,6 +11,7 @@ from quantbench.inspection.page.render import comparison_page
 from quantbench.inspection.pairing import pair, sections
 
 JSON = Path(__file__).parents[1] / "data" / "artefacts" / "json"
+LOGS = JSON.with_name("logs")
 QAT = JSON / "trex_pt_qat_resnet-qat.onnx.engine.graph.json"
 RESIDUAL = JSON / "trex_pt_qat-residual_resnet-qat-residual.onnx.engine.graph.json"
 FP16 = JSON / "trex_pt_fp16_resnet.onnx.engine.graph.json"
@@ -125,3 +126,12 @@ def test_page_and_json(a100: Comparison) -> None:
     html = comparison_page(a100)
     assert "33 % faster" in html
     assert "http" not in html
+
+
+def test_two_networks_are_not_taken_for_one() -> None:
+    first, second = gather([QAT, QAT.with_name("fuzzy_torchtrt_resnet18.engine_info.json")])
+    assert "are these one network?" not in "\n".join(compare(first, second).reasons)
+    (log,) = gather([LOGS / "trt852_qdq_yolo_verbose.log"])
+    reasons = compare(log, second).reasons
+    assert reasons[0].endswith("weighted layers have a partner: are these one network?")
+    assert not any(reason.startswith("but ") for reason in reasons)  # the second has no times

@@ -1,6 +1,7 @@
 """The command: what it prints and writes, what it refuses, and that nothing real makes it fail."""
 
 import json
+import os
 from pathlib import Path
 
 import onnx
@@ -102,6 +103,19 @@ def test_faults_are_one_clear_line(tmp_path: Path, name: str, content: bytes | N
         gather([path])
     assert "\n" not in str(error.value)
     assert name in str(error.value)
+
+
+def test_a_pipe_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(QuantbenchError, match="write it to a file"):
+        gather([tmp_path / "pipe"])
+
+
+def test_text_that_is_no_log_gets_a_clear_word(cli: CliRunner, tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text("root:x:0:0\nnothing to see\n")
+    result = cli.invoke(app, ["inspect", str(tmp_path / "x.txt"), "--out", str(tmp_path / "out")])
+    assert "x.txt: text without a line of TensorRT" in result.output
+    assert "None of its 2 lines looks like TensorRT's or trtexec's." in result.output
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:

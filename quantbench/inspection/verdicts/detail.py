@@ -38,7 +38,7 @@ def _missing_parts(inspection: Inspection) -> list[Verdict]:
         return [
             Verdict("no_log", "note", "No line of TensorRT in this file",
                     f"None of its {count(log.lines, 'line')} looks like TensorRT's or trtexec's.",
-                    "Give the verbose log of a build: trtexec --verbose, polygraphy --verbose, Logger.VERBOSE.")
+                    "Give the verbose log of a build: trtexec --verbose, polygraphy -vv, Logger.VERBOSE.")
         ]  # fmt: skip
     errors = tuple(Item(e.message[:200], f"line {e.line}") for e in build.errors)
     if build.stages or build.nodes or build.passes:
