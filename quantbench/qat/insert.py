@@ -20,40 +20,28 @@ WEIGHT = "_weight_quantizer"
 _CHANNEL_AXIS = {"conv": 0, "linear": 0, "deconv": 1, "matmul": -1}
 
 
-class QuantConv1d(nn.Conv1d):
+class _QuantConv(nn.modules.conv._ConvNd):
+    """Quantizers on input and weight, before whichever convolution stands behind it in the class order."""
+
+    _input_quantizer: TensorQuantizer
+    _weight_quantizer: WeightQuantizer
+
+    def forward(self, input: Tensor) -> Tensor:
+        x, weight = self._input_quantizer(input), self._weight_quantizer(self.weight)
+        result: Tensor = self._conv_forward(x, weight, self.bias)
+        return result
+
+
+class QuantConv1d(_QuantConv, nn.Conv1d):
     """nn.Conv1d with quantizers on input and weight."""
 
-    _input_quantizer: TensorQuantizer
-    _weight_quantizer: WeightQuantizer
 
-    def forward(self, input: Tensor) -> Tensor:
-        x, weight = self._input_quantizer(input), self._weight_quantizer(self.weight)
-        result: Tensor = self._conv_forward(x, weight, self.bias)
-        return result
-
-
-class QuantConv2d(nn.Conv2d):
+class QuantConv2d(_QuantConv, nn.Conv2d):
     """nn.Conv2d with quantizers on input and weight."""
 
-    _input_quantizer: TensorQuantizer
-    _weight_quantizer: WeightQuantizer
 
-    def forward(self, input: Tensor) -> Tensor:
-        x, weight = self._input_quantizer(input), self._weight_quantizer(self.weight)
-        result: Tensor = self._conv_forward(x, weight, self.bias)
-        return result
-
-
-class QuantConv3d(nn.Conv3d):
+class QuantConv3d(_QuantConv, nn.Conv3d):
     """nn.Conv3d with quantizers on input and weight."""
-
-    _input_quantizer: TensorQuantizer
-    _weight_quantizer: WeightQuantizer
-
-    def forward(self, input: Tensor) -> Tensor:
-        x, weight = self._input_quantizer(input), self._weight_quantizer(self.weight)
-        result: Tensor = self._conv_forward(x, weight, self.bias)
-        return result
 
 
 class QuantLinear(nn.Linear):

@@ -53,29 +53,8 @@ def finetune_classifier(
     torch.manual_seed(options.seed)
     if teacher is not None:
         teacher = teacher.to(device).eval()
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    decayed = [p for p in parameters if p.dim() > 1]
-    rest = [p for p in parameters if p.dim() <= 1]
-    optimizer = torch.optim.SGD(
-        [{"params": decayed, "weight_decay": options.weight_decay}, {"params": rest, "weight_decay": 0.0}],
-        options.rate, momentum=options.momentum, nesterov=True,
-    )  # fmt: skip
-    total = max(options.epochs * steps, 1)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda s: 0.5 * (1 + math.cos(math.pi * min(s, total) / total))
-    )
-    scaler = torch.amp.GradScaler(device.type, enabled=options.amp == "fp16" and device.type == "cuda")
-    ema = copy.deepcopy(model).eval()
-    history: list[float] = []
-    first, updates, best = 0, 0, -math.inf
-    state = load_state(out / LAST) if options.resume else None
-    if state is not None:
-        model.load_state_dict(state["model"])
-        ema.load_state_dict(state["ema"])
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
-        scaler.load_state_dict(state["scaler"])
-        first, updates, best, history = state["epoch"] + 1, state["updates"], state["best"], state["history"]
+    training = _Training(model, options, max(options.epochs * steps, 1))
+    first = training.restore(load_state(out / LAST)) if options.resume else 0
     wrapped: nn.Module = model
     if _world() > 1:
         wrapped = nn.parallel.DistributedDataParallel(model, broadcast_buffers=False)
@@ -87,29 +66,15 @@ def finetune_classifier(
             loss = _loss(wrapped, x.to(device), y.to(device), teacher, options)
             if not torch.isfinite(loss):
                 raise QuantbenchError(f"the loss became {float(loss)} in epoch {epoch + 1}; lower --rate")
-            optimizer.zero_grad()
-            torch.autograd.backward(scaler.scale(loss))
-            scaler.unscale_(optimizer)
-            nn.utils.clip_grad_norm_(parameters, options.clip)
-            scaler.step(optimizer)
-            scaler.update()
-            schedule.step()
-            updates += 1
-            _follow(ema, model, options.ema * (1 - math.exp(-updates / 100)))
+            training.step(loss)
         if not frozen:
-            follow_weights(ema)
-        reached = accuracy(ema)
-        history.append(reached)
-        best_now = reached > best
-        best = max(best, reached)
+            follow_weights(training.ema)
+        history = training.history
+        history.append(accuracy(training.ema))
         if _rank() == 0:
-            if best_now:
-                save_state(out / BEST, {"epoch": epoch, "ema": ema.state_dict()})
-            save_state(out / LAST, {
-                "epoch": epoch, "model": model.state_dict(), "ema": ema.state_dict(), "updates": updates,
-                "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(),
-                "scaler": scaler.state_dict(), "best": best, "history": history,
-            })  # fmt: skip
+            if history[-1] > max(history[:-1], default=-math.inf):
+                save_state(out / BEST, {"epoch": epoch, "ema": training.ema.state_dict()})
+            save_state(out / LAST, training.state(epoch))
         _wait()
         if epoch - history.index(max(history)) >= options.patience:
             break
@@ -118,7 +83,68 @@ def finetune_classifier(
         raise QuantbenchError(f"training left no checkpoint in {out}")
     model.load_state_dict(saved["ema"])
     model.eval()
-    return {"epochs": len(history), "best_epoch": int(saved["epoch"]), "started_at": first, "history": history}
+    return {
+        "epochs": len(training.history),
+        "best_epoch": int(saved["epoch"]),
+        "started_at": first,
+        "history": training.history,
+    }
+
+
+class _Training:
+    """Optimizer, schedule, gradient scaler and EMA of one model: what a resumed run finds again."""
+
+    def __init__(self, model: nn.Module, options: TrainOptions, total: int) -> None:
+        self.model, self.options = model, options
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        # Biases, norms and ranges are not decayed.
+        groups = [
+            {"params": [p for p in self.parameters if p.dim() > 1], "weight_decay": options.weight_decay},
+            {"params": [p for p in self.parameters if p.dim() <= 1], "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.SGD(groups, options.rate, momentum=options.momentum, nesterov=True)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda s: 0.5 * (1 + math.cos(math.pi * min(s, total) / total))
+        )
+        kind = next(model.parameters()).device.type
+        self.scaler = torch.amp.GradScaler(kind, enabled=options.amp == "fp16" and kind == "cuda")
+        self.ema = copy.deepcopy(model).eval()
+        self.updates = 0
+        self.history: list[float] = []
+
+    def step(self, loss: Tensor) -> None:
+        """One update by the gradients of `loss`."""
+        self.optimizer.zero_grad()
+        torch.autograd.backward(self.scaler.scale(loss))
+        self.scaler.unscale_(self.optimizer)
+        nn.utils.clip_grad_norm_(self.parameters, self.options.clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.schedule.step()
+        self.updates += 1
+        _follow(self.ema, self.model, self.options.ema * (1 - math.exp(-self.updates / 100)))
+
+    def state(self, epoch: int) -> dict[str, Any]:
+        """All that `restore` needs, after whole epoch `epoch`."""
+        return {
+            "epoch": epoch, "updates": self.updates, "history": self.history,
+            **{name: part.state_dict() for name, part in self._parts()},
+        }  # fmt: skip
+
+    def restore(self, state: dict[str, Any] | None) -> int:
+        """Take up `state`, if there is one; returns the epoch to go on with."""
+        if state is None:
+            return 0
+        for name, part in self._parts():
+            part.load_state_dict(state[name])
+        self.updates, self.history = state["updates"], state["history"]
+        return int(state["epoch"]) + 1
+
+    def _parts(self) -> tuple[tuple[str, Any], ...]:
+        return (
+            ("model", self.model), ("ema", self.ema), ("optimizer", self.optimizer), ("schedule", self.schedule),
+            ("scaler", self.scaler),
+        )  # fmt: skip
 
 
 def _loss(model: nn.Module, x: Tensor, y: Tensor, teacher: nn.Module | None, options: TrainOptions) -> Tensor:

@@ -39,81 +39,93 @@ def finetune_yolo(
     has, wants = int(getattr(head(model), "nc", 0)), int(trainer.data["nc"])
     if has != wants:
         raise QuantbenchError(f"the model has {has} classes and {data} has {wants}; fine-tuning needs the same classes")
-    history: list[dict[str, float]] = []
-    weights = out / "weights"
-    started = 0
+    hooks = _Hooks(trainer, out / "weights", options)
+    trainer.model = model
+    if dist.is_available() and dist.is_initialized():
+        trainer._setup_ddp = _bind_device(trainer)
+    if teacher is not None and options.distill > 0:
+        trainer.add_callback("on_train_start", _distil_from(teacher, options.distill))
+    if not (options.resume and hooks.finished()):
+        trainer.train()
+    if dist.is_available() and dist.is_initialized():
+        dist.barrier()  # the first process writes the checkpoints that all read
+    best = load_state(hooks.folder / BEST)
+    if best is None:
+        raise QuantbenchError(f"training left no checkpoint in {hooks.folder}")
+    model.load_state_dict({k: v.to(next(model.parameters()).device) for k, v in best["ema"].items()})
+    loose: Any = model  # ultralytics hangs its loss on the model; it is no part of the result
+    loose.criterion = None
+    last = load_state(hooks.folder / LAST) or {"history": hooks.history}
+    return {
+        "epochs": options.epochs,
+        "best_epoch": int(best["epoch"]),
+        "started_at": hooks.started,
+        "history": last["history"],
+    }
 
-    def resume(trainer_: Any, checkpoint: Any) -> None:
-        nonlocal started
-        state = load_state(weights / LAST) if options.resume else None
+
+class _Hooks:
+    """What quantization changes in the trainer: saving and resuming by tensors, ranges that freeze, norms that hold."""
+
+    def __init__(self, trainer: Any, folder: Path, options: TrainOptions) -> None:
+        self.trainer, self.folder, self.options = trainer, folder, options
+        self.history: list[dict[str, float]] = []
+        self.started = 0
+        trainer.resume_training = self._resume
+        trainer.save_model = self._save
+        trainer.final_eval = _nothing
+        trainer.add_callback("on_train_epoch_start", self._begin_epoch)
+        trainer.add_callback("on_train_batch_start", self._begin_batch)
+        trainer.add_callback("on_train_epoch_end", self._end_epoch)
+
+    def finished(self) -> bool:
+        """Whether the folder holds a run of all epochs."""
+        state = load_state(self.folder / LAST)
+        return state is not None and state["epoch"] + 1 >= self.options.epochs
+
+    def _parts(self) -> tuple[tuple[str, Any], ...]:
+        trainer = self.trainer
+        return (
+            ("model", _core(trainer.model)), ("ema", trainer.ema.ema), ("optimizer", trainer.optimizer),
+            ("scaler", trainer.scaler),
+        )  # fmt: skip
+
+    def _resume(self, checkpoint: Any) -> None:
+        state = load_state(self.folder / LAST) if self.options.resume else None
         if state is None:
             return
-        _core(trainer_.model).load_state_dict(state["model"])
-        trainer_.ema.ema.load_state_dict(state["ema"])
-        trainer_.ema.updates = state["updates"]
-        trainer_.optimizer.load_state_dict(state["optimizer"])
-        trainer_.scaler.load_state_dict(state["scaler"])
-        trainer_.best_fitness = state["best_fitness"]
-        trainer_.start_epoch = started = state["epoch"] + 1
-        history.extend(state["history"])
+        for name, part in self._parts():
+            part.load_state_dict(state[name])
+        self.trainer.ema.updates = state["updates"]
+        self.trainer.best_fitness = state["best_fitness"]
+        self.trainer.start_epoch = self.started = state["epoch"] + 1
+        self.history.extend(state["history"])
 
-    def save(trainer_: Any) -> bool:
-        history.append({k: float(v) for k, v in trainer_.metrics.items()} | {"epoch": float(trainer_.epoch)})
+    def _save(self) -> bool:
+        trainer = self.trainer
+        self.history.append({k: float(v) for k, v in trainer.metrics.items()} | {"epoch": float(trainer.epoch)})
         state = {
-            "epoch": trainer_.epoch, "model": _core(trainer_.model).state_dict(),
-            "ema": trainer_.ema.ema.state_dict(), "updates": trainer_.ema.updates,
-            "optimizer": trainer_.optimizer.state_dict(), "scaler": trainer_.scaler.state_dict(),
-            "best_fitness": float(trainer_.best_fitness), "history": list(history),
+            "epoch": trainer.epoch, "updates": trainer.ema.updates, "best_fitness": float(trainer.best_fitness),
+            "history": list(self.history), **{name: part.state_dict() for name, part in self._parts()},
         }  # fmt: skip
-        if trainer_.best_fitness == trainer_.fitness:
-            save_state(weights / BEST, {"epoch": trainer_.epoch, "ema": state["ema"]})
-        save_state(weights / LAST, state)
+        if trainer.best_fitness == trainer.fitness:
+            save_state(self.folder / BEST, {"epoch": trainer.epoch, "ema": state["ema"]})
+        save_state(self.folder / LAST, state)
         return True
 
-    def begin_epoch(trainer_: Any) -> None:
-        start_epoch(_core(trainer_.model), trainer_.epoch, trainer_.epochs, options.freeze_after)
+    def _begin_epoch(self, trainer: Any) -> None:
+        start_epoch(_core(trainer.model), trainer.epoch, trainer.epochs, self.options.freeze_after)
 
-    def begin_batch(trainer_: Any) -> None:
-        core = _core(trainer_.model)
+    def _begin_batch(self, trainer: Any) -> None:
+        core = _core(trainer.model)
         # The trainer has called model.train(); one batch norm tells whether since the last look.
         norm = next((m for m in core.modules() if isinstance(m, nn.BatchNorm2d)), None)
         if norm is not None and norm.training:
             hold_batch_norms(core)
 
-    def end_epoch(trainer_: Any) -> None:
-        if trainer_.epoch < options.freeze_after * trainer_.epochs:
-            follow_weights(trainer_.ema.ema)
-
-    trainer.model = model
-    if dist.is_available() and dist.is_initialized():
-        trainer._setup_ddp = _bind_device(trainer)
-    trainer.resume_training = _bind(resume, trainer)
-    trainer.save_model = lambda: save(trainer)
-    trainer.final_eval = _nothing
-    for event, callback in (
-        ("on_train_epoch_start", begin_epoch), ("on_train_batch_start", begin_batch),
-        ("on_train_epoch_end", end_epoch),
-    ):  # fmt: skip
-        trainer.add_callback(event, callback)
-    if teacher is not None and options.distill > 0:
-        trainer.add_callback("on_train_start", _distil_from(teacher, options.distill))
-    if not (options.resume and _finished(weights / LAST, options.epochs)):
-        trainer.train()
-    if dist.is_available() and dist.is_initialized():
-        dist.barrier()  # the first process writes the checkpoints that all read
-    best = load_state(weights / BEST)
-    if best is None:
-        raise QuantbenchError(f"training left no checkpoint in {weights}")
-    model.load_state_dict({k: v.to(next(model.parameters()).device) for k, v in best["ema"].items()})
-    loose: Any = model  # ultralytics hangs its loss on the model; it is no part of the result
-    loose.criterion = None
-    last = load_state(weights / LAST) or {"history": history}
-    return {
-        "epochs": options.epochs,
-        "best_epoch": int(best["epoch"]),
-        "started_at": started,
-        "history": last["history"],
-    }
+    def _end_epoch(self, trainer: Any) -> None:
+        if trainer.epoch < self.options.freeze_after * trainer.epochs:
+            follow_weights(trainer.ema.ema)
 
 
 def _make_trainer(
@@ -145,15 +157,6 @@ def _core(model: Any) -> nn.Module:
     """The model inside DistributedDataParallel."""
     inner: nn.Module = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
     return inner
-
-
-def _finished(path: Path, epochs: int) -> bool:
-    state = load_state(path)
-    return state is not None and state["epoch"] + 1 >= epochs
-
-
-def _bind(function: Callable[[Any, Any], None], trainer: Any) -> Callable[[Any], None]:
-    return lambda checkpoint: function(trainer, checkpoint)
 
 
 def _bind_device(trainer: Any) -> Callable[[], None]:
