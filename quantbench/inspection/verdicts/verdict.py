@@ -7,6 +7,7 @@ from typing import Any, Literal
 from quantbench.inspection.layer import Layer
 from quantbench.inspection.names import reformat_target
 
+_UNNAMED = re.compile(r"\(Unnamed Layer\* (\d+)\) \[([\w ]+)\]")
 _PROFILE = re.compile(r" \[profile \d+\]")
 Severity = Literal["problem", "cost", "note"]
 
@@ -60,9 +61,10 @@ def runs(number: int, one: str) -> str:
 
 
 def short(layer: Layer) -> str:
-    """The ONNX nodes of a layer that a reader knows it by: its weighted node first, Q and DQ left out."""
+    """The ONNX nodes of a layer that a reader knows it by, Q and DQ left out; the layer's name where it has none, with
+    `(Unnamed Layer* 9) [ElementWise]` cut down to `ElementWise#9`."""
     nodes = [n for n in layer.nodes if "QuantizeLinear" not in n and "DequantizeLinear" not in n]
-    return " + ".join(nodes) or layer.name
+    return " + ".join(nodes) or _UNNAMED.sub(r"\2#\1", layer.name)
 
 
 def label(layer: Layer) -> str:
