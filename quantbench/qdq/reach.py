@@ -4,8 +4,8 @@ from quantbench.graph.view import GraphView, NodeView
 from quantbench.qdq.draft import Draft
 from quantbench.qdq.ops import CONVS, is_mover
 
-# Between a tensor and the site behind it: INT8 goes through movers and Concats as it is, an INT8 Add takes the Q
-# behind its Relu, and an Add of two activations is quantized with what reads it.
+# Between a tensor and the site behind it: INT8 goes through movers and Concats as it is, and an INT8 layer takes the Q
+# behind its Relu.
 _PASSED = frozenset({"Concat", "Relu", "Add"})
 
 
@@ -27,23 +27,29 @@ def made_quantized(view: GraphView, draft: Draft, tensor: str) -> bool:
 
 
 def read_quantized(view: GraphView, draft: Draft, tensor: str, besides: str = "") -> bool:
-    """Whether `tensor` is read, and by nothing (`besides` a node of this name) that wants it in float, as far as
-    `draft` says by now."""
+    """Whether `tensor` is read in INT8, and by nothing (`besides` a node of this name) that wants it in float, as far
+    as `draft` says by now.
+
+    An Add of two activations that may yet stay float does not count against it: in a chain of skip connections one
+    float Add costs one Q, not those of all Adds before it.
+    """
     known: dict[str, bool] = {}
 
-    def takes(node: NodeView, index: int) -> bool:
+    def takes(node: NodeView, index: int) -> bool | None:
         if node.name == besides or (node.name, index) in draft.activations:
             return True
         if node.name in draft.kept_float or not (node.op in _PASSED or is_mover(node)):
             return False
         if node.op == "Add" and any(view.is_constant(name) for name in node.inputs):
             return False
-        return all(quantized(out) for out in node.outputs if out)
+        passed = all(known[out] for out in node.outputs if out)
+        return None if node.op == "Add" and not passed else passed
 
-    def quantized(name: str) -> bool:
-        if name not in known:
-            readers = view.readers(name)
-            known[name] = bool(readers) and name not in view.outputs and all(takes(n, i) for n, i in readers)
-        return known[name]
-
-    return quantized(tensor)
+    # Backwards, so that what a node writes is known before what it reads; without recursion, however deep the network.
+    tensors = [out for node in reversed(view.nodes) for out in node.outputs] + [tensor]
+    for name in tensors:
+        readers = [takes(node, index) for node, index in view.readers(name)]
+        known[name] = True in readers and False not in readers and name not in view.outputs
+        if name == tensor:
+            break
+    return known[tensor]

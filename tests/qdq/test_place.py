@@ -169,6 +169,22 @@ def test_inputs_of_an_add_that_are_quantized(
     assert {site.index for site in plan.activations if site.node == "add"} == inputs
 
 
+def test_a_float_add_at_the_end_of_many_blocks_leaves_those_before_it_in_int8() -> None:
+    nodes = [conv("c", "x", "t0")]
+    for i in range(400):
+        nodes += [
+            conv(f"c{i}", f"t{i}", f"b{i}"),
+            helper.make_node("LeakyRelu", [f"b{i}"], [f"l{i}"], name=f"leaky{i}"),
+            helper.make_node("Add", [f"t{i}", f"l{i}"], [f"t{i + 1}"], name=f"add{i}"),
+        ]
+    nodes.append(conv("last", "t400", "y"))
+    weights = {node.input[1]: (16, 16, 1, 1) for node in nodes if node.op_type == "Conv"}
+    view = network(nodes, weights, ["y"])
+    for head_float, count in ((True, 399), (False, 400)):
+        residual = [s for s in place(view, PlacementOptions(head_float=head_float)).activations if s.rule == "residual"]
+        assert [(s.node, s.index) for s in residual] == [(f"add{i}", k) for i in range(count) for k in (0, 1)]
+
+
 def test_the_branch_that_ends_in_a_conv_takes_the_add_whichever_is_longer() -> None:
     nodes = [
         conv("a", "x", "p"),
