@@ -174,7 +174,7 @@ def load_recipe(path: Path) -> Recipe:
         raise QuantbenchError(f"recipe {path} is not valid YAML{line}: {getattr(error, 'problem', error)}") from error
     if not isinstance(data, dict):
         raise QuantbenchError(f"recipe {path} is not a mapping of keys to values")
-    return validated(data, str(path))
+    return validated(data, f"recipe {path}")
 
 
 def validated(data: Mapping[str, Any], source: str) -> Recipe:
@@ -182,7 +182,7 @@ def validated(data: Mapping[str, Any], source: str) -> Recipe:
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
-        raise QuantbenchError(f"recipe {source}: {_explain(error)}") from error
+        raise QuantbenchError(f"{source}: {_explain(error)}") from error
 
 
 def _explain(error: ValidationError) -> str:

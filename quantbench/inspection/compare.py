@@ -76,6 +76,10 @@ class Share:
                 "first_ms": self.first_ms, "second_ms": self.second_ms, "delta_ms": self.delta_ms}  # fmt: skip
 
 
+# Share of the node names of the smaller engine that the other has, from which on they are one numbering.
+_ONE_NETWORK = 0.8
+
+
 @dataclass(frozen=True)
 class Comparison:
     """`reasons` are sentences, the weightiest first; `shares` add up to the whole difference."""
@@ -101,7 +105,8 @@ class Comparison:
 def compare(first: Inspection, second: Inspection) -> Comparison:
     """Set two engines side by side."""
     pairs, how = pair(first, second)
-    rows = tuple(PairRow(_label(a, b), a, b, _changes(a, b)) for a, b in pairs)
+    named = _named_in_both(first, second)
+    rows = tuple(PairRow(_label(a, b), a, b, _changes(a, b, named)) for a, b in pairs)
     shares = _shares(first.layers, second.layers)
     return Comparison(first, second, how, rows, shares, tuple(_reasons(first, second, rows, shares)))
 
@@ -133,12 +138,23 @@ def _shares(first: Sequence[Layer], second: Sequence[Layer]) -> tuple[Share, ...
     return tuple(sorted(found, key=lambda s: (s.delta_ms is None, -abs(s.delta_ms or 0.0))))
 
 
-def _changes(a: Section | None, b: Section | None) -> tuple[str, ...]:
+def _named_in_both(first: Inspection, second: Inspection) -> frozenset[str] | None:
+    """ONNX nodes that both engines name, None where the two are numbered differently.
+
+    A node that one of them names nowhere was folded away without a trace there (BatchNormalization, a Relu behind it),
+    which is no difference in fusion.
+    """
+    a, b = ({node for layer in inspection.layers for node in layer.nodes} for inspection in (first, second))
+    common = frozenset(a & b)
+    return common if len(common) >= _ONE_NETWORK * min(len(a), len(b)) > 0 else None
+
+
+def _changes(a: Section | None, b: Section | None, named: frozenset[str] | None) -> tuple[str, ...]:
     if a is None or b is None:
         return ("only in the second",) if a is None else ("only in the first",)
     found: list[str] = []
     if a.anchor is not None and b.anchor is not None:
-        found += _anchor_changes(a.anchor, b.anchor)
+        found += _anchor_changes(a.anchor, b.anchor, named)
     for layers, others, word in ((a.attached, b.attached, "gone"), (b.attached, a.attached, "new")):
         extra = _surplus(layers, others)
         if extra:
@@ -148,13 +164,13 @@ def _changes(a: Section | None, b: Section | None) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _anchor_changes(a: Layer, b: Layer) -> list[str]:
+def _anchor_changes(a: Layer, b: Layer, named: frozenset[str] | None) -> list[str]:
     found: list[str] = []
     pairs = [("input", precision(a), precision(b)), ("output", output_dtype(a), output_dtype(b))]
     if len(a.inputs) > 1 and len(b.inputs) > 1:
         pairs.append(("residual", a.inputs[1].dtype, b.inputs[1].dtype))
     found += [f"{word} {x} → {y}" for word, x, y in pairs if x != y and "?" not in (x, y)]
-    ops_a, ops_b = len(_work(a)), len(_work(b))
+    ops_a, ops_b = (sum(1 for n in _work(x) if named is None or n in named) for x in (a, b))
     if ops_a != ops_b:
         found.append(f"{ops_a} → {count(ops_b, 'node')} fused into it")
     if a.type != b.type and a.type and b.type:

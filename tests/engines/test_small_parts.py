@@ -247,7 +247,7 @@ def test_build_command_calibrates_a_float_model(cli, tmp_path: Path) -> None:
         (["--backend", "tensorrt-rtx", "--target", "sm1"], "has no target 'sm1'"),
         (["--backend", "tensorrt-rtx", "--precision", "int8"], "has no Q/DQ and no ranges"),
         (["--backend", "tensorrt-rtx", "--precision", "fp16,bf16"], "exclude each other"),
-        (["--backend", "nonsense"], "is none of auto, tensorrt"),
+        (["--backend", "nonsense"], "compile.backend = 'nonsense': input should be 'auto', 'tensorrt'"),
         (["--precision", "fp17"], "--precision fp17 is none of"),
     ],
 )

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from qdq_networks import mobilenet_v2, resnet18
 
+from quantbench.inspection.compare import compare as compare_inspections
+from quantbench.inspection.gather import gather
 from quantbench.inspection.layer_json import read_layer_info
 from quantbench.predict.score import compare, score_layers
 from quantbench.predict.simulate import predict
@@ -55,3 +57,16 @@ def test_reformats_are_marked_as_guesses_where_no_engine_shows_them() -> None:
     assert pool in seen
     assert gap not in seen
     assert {pool, gap} <= set(carried)
+
+
+def test_a_prediction_beside_its_engine_shows_only_what_differs(artefacts: Path, tmp_path: Path) -> None:
+    """inspect A B: what the engine folds away without a name (BatchNormalization) is no difference."""
+    view, scales = resnet18(residual=True)
+    predicted = tmp_path / "predicted.json"
+    predicted.write_text(json.dumps(predict(view, version="8.4", scales=scales).to_json()))
+    engine = artefacts / "json" / "trex_pt_qat-residual_resnet-qat-residual.onnx.engine.graph.json"
+    comparison = compare_inspections(*gather([predicted, engine], siblings=False))
+    assert len(comparison.rows) > 20
+    changes = [change for row in comparison.rows for change in row.changes]
+    # The reformat of DequantizeLinear_291 runs a layer earlier, and the engine ends in a NoOp.
+    assert [change.split(":")[0] for change in changes] == ["new", "gone", "only in the second"]
