@@ -32,7 +32,7 @@ from quantbench.graph.normalise import normalise
 from quantbench.graph.onnx_view import view_of
 from quantbench.graph.to_fp16 import to_fp16
 from quantbench.predict.best import best_placement
-from quantbench.predict.cost import moved_bytes
+from quantbench.predict.cost import cost_of, moved_bytes
 from quantbench.predict.prediction import Prediction
 from quantbench.predict.simulate import predict_model
 from quantbench.ptq.compile_check import real_layers
@@ -196,9 +196,9 @@ class Row:
     def line(self) -> str:
         """As a row of the Markdown table."""
         p, c, h = self.predicted, self.compiled, self.half
-        left, right, last = ["–"] * 6, ["–"] * 4, "–"
+        left, right, last = ["–"] * 7, ["–"] * 4, "–"
         if p is not None:
-            megabytes = [f"{n / 1e6:.2f}" for n in (p.float_bytes, moved_bytes(p))]
+            megabytes = [f"{n / 1e6:.2f}" for n in (p.float_bytes, moved_bytes(p), cost_of(p))]
             left = [str(n) for n in (p.int8_layers, len(p.leftover), len(p.reformats), len(p.layers))] + megabytes
         if h is not None:
             last = f"{h['traffic_bytes'] / 1e6:.2f}"
@@ -226,7 +226,8 @@ def compare(network: str, tool: str, source: Path, folder: Path, images: Images,
         except QuantbenchError as error:
             built.append(None)
             trouble = f"{tool}, {network}: {path.name}: {error}"
-    return Row(network, tool, prediction, *built, trouble)
+    compiled, half = built
+    return Row(network, tool, prediction, compiled, half, trouble)
 
 
 def compile_by_rtx(model: onnx.ModelProto, path: Path) -> dict[str, Any]:
@@ -271,13 +272,13 @@ most INT8 convs write float and requantizes in other kernels, so its float bytes
 
 - Predicted. INT8: weighted layers that compute in INT8. Left over: Q and DQ that become a kernel of their own.
   Reformats: those and copies. Kernels: layers in all. Between: MB moved by float tensors between INT8 layers. Float: MB
-  moved by all float activations and weights and by reformats. `--placement best` makes float MB and kernels least, 3.5
-  MB for a kernel, as an A100 prices them (`quantbench/predict/cost.py`).
+  moved by all float activations and weights and by reformats. Cost: these and 3.5 MB a kernel, as an A100 prices it
+  (`quantbench/predict/cost.py`); `--placement best` makes it least.
 - RTX: weighted nodes in INT8; kernels that only convert; MB of float tensors between INT8 layers; MB of all traffic;
   the same where FP16 is the float (what `quantbench ptq` builds).
 
-| network | Q/DQ by | INT8 | left over | reformats | kernels | between | float | RTX INT8 | conversions | between | traffic | with FP16 |
-|---|---|---|---|---|---|---|---|---|---|---|---|---|
+| network | Q/DQ by | INT8 | left over | reformats | kernels | between | float | cost | RTX INT8 | conversions | between | traffic | with FP16 |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
 """  # noqa: E501
 
 
@@ -289,8 +290,8 @@ _READING = """
 - **ModelOpt** leaves the classifiers' last layer in float, and with it a pooling or a DQ before it. On YOLOv8n it
   quantizes the last convs of the head, and the DFL conv, which costs accuracy (below); the Concats of the neck get
   scales that differ, so Qs are left over there. How many depends on the ranges.
-- **quantbench**'s rules leave over one Q in each network, that of the image, which something must be. `best` tries
-  their variants and finds none that costs less.
+- **quantbench**'s rules leave over one Q in each network, that of the image, which something must be, and cost less
+  than the other tools' Q/DQ everywhere. `best` tries their variants and finds none that costs less still.
 - **Where ours is not best.** YOLOv8n: 57 of 64 layers in INT8, and more float MB than ModelOpt (but none between INT8
   layers, and fewer kernels), because the six output convs and the DFL stay in float. With the convs in INT8
   (`head_float: false`, the last row) ours is first in float MB and in RTX's FP32 traffic, too; with FP16, which is what
