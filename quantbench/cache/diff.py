@@ -25,9 +25,18 @@ class Difference:
 
     @property
     def distance(self) -> float:
-        """|log2 ratio|, infinite for a ratio of 0, infinity or NaN, and for a change of sign."""
+        """|log2 of the ratio|, infinite where one side alone is 0 or infinite, for a NaN, and for a change of sign."""
+        if self.first == self.second:
+            return 0.0
+        if not (math.isfinite(self.first) and math.isfinite(self.second)):
+            return math.inf
+        if self.first == 0 or self.second == 0 or (self.first > 0) != (self.second > 0):
+            return math.inf
         ratio = self.ratio
-        return abs(math.log2(ratio)) if 0 < ratio < math.inf else math.inf
+        if 0 < ratio < math.inf:
+            return abs(math.log2(ratio))
+        # The quotient over- or underflowed.
+        return abs(math.log2(abs(self.second)) - math.log2(abs(self.first)))
 
 
 @dataclass(frozen=True, slots=True)
