@@ -32,11 +32,10 @@ class Difference:
             return math.inf
         if self.first == 0 or self.second == 0 or (self.first > 0) != (self.second > 0):
             return math.inf
-        ratio = self.ratio
-        if 0 < ratio < math.inf:
-            return abs(math.log2(ratio))
-        # The quotient over- or underflowed.
-        return abs(math.log2(abs(self.second)) - math.log2(abs(self.first)))
+        low, high = sorted((abs(self.first), abs(self.second)))
+        far = math.log2(high) - math.log2(low)
+        # The quotient alone tells near values apart, the logarithms alone do not over- or underflow.
+        return math.log2(high / low) if far < 1 else far
 
 
 @dataclass(frozen=True, slots=True)
