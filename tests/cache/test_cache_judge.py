@@ -1,6 +1,5 @@
 """Flags, differences and merges."""
 
-import math
 from pathlib import Path
 
 import pytest
