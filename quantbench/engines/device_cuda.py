@@ -1,12 +1,22 @@
 """The GPU through cuda-python: light, for machines without torch."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quantbench.engines.device import Buffer, Device, Event, Graph, Stream
+from quantbench.engines.device import (
+    Buffer,
+    Device,
+    Event,
+    Graph,
+    Stream,
+    check_c_ordered,
+    not_capturable,
+    out_of_memory,
+)
 from quantbench.errors import QuantbenchError
 
 
@@ -56,12 +66,28 @@ class CudaBuffer:
             self._runtime.cudaFree(self.pointer)
 
 
+class PinnedMemory:
+    """Memory from cudaMallocHost that numpy arrays lie in; freed with the last of them."""
+
+    def __init__(self, runtime: Any, nbytes: int) -> None:
+        self._runtime = runtime
+        self._pointer = int(_check(runtime.cudaMallocHost(max(nbytes, 1)), f"page-locking {nbytes} bytes"))
+        self.__array_interface__ = {
+            "data": (self._pointer, False), "shape": (nbytes,), "typestr": "|u1", "version": 3,
+        }  # fmt: skip
+
+    def __del__(self) -> None:
+        if hasattr(self, "_pointer"):
+            self._runtime.cudaFreeHost(self._pointer)
+
+
 class CudaStream:
-    """A cudaStream_t."""
+    """A cudaStream_t that does not wait for the default stream."""
 
     def __init__(self, runtime: Any) -> None:
         self._runtime = runtime
-        self.handle = int(_check(runtime.cudaStreamCreate(), "making a stream"))
+        made = runtime.cudaStreamCreateWithFlags(runtime.cudaStreamNonBlocking)
+        self.handle = int(_check(made, "making a stream"))
 
     def synchronize(self) -> None:
         """Wait for the stream."""
@@ -124,7 +150,10 @@ class CudaDevice:
 
     def allocate(self, nbytes: int) -> Buffer:
         """Device memory."""
-        return CudaBuffer(self._runtime, nbytes)
+        try:
+            return CudaBuffer(self._runtime, nbytes)
+        except QuantbenchError as error:
+            raise out_of_memory(nbytes, self.memory()) from error
 
     def stream(self) -> Stream:
         """A new stream."""
@@ -133,6 +162,12 @@ class CudaDevice:
     def event(self) -> Event:
         """A new event that keeps time."""
         return CudaEvent(self._runtime)
+
+    def host_array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Page-locked host memory."""
+        memory = np.asarray(PinnedMemory(self._runtime, math.prod(shape) * dtype.itemsize))
+        array: NDArray[Any] = memory.view(dtype).reshape(shape)
+        return array
 
     def upload(self, buffer: Buffer, array: NDArray[Any], stream: Stream | None = None) -> None:
         """Copy host to device."""
@@ -146,9 +181,25 @@ class CudaDevice:
 
     def capture(self, stream: Stream, work: Callable[[], None]) -> Graph:
         """Record `work` as a CUDA graph."""
+        try:
+            return self._capture(stream, work)
+        except (RuntimeError, QuantbenchError) as error:
+            raise not_capturable(error) from error
+
+    def memory(self) -> tuple[int, int]:
+        """(free, total) bytes."""
+        free, total = _check(self._runtime.cudaMemGetInfo(), "asking for free memory")
+        return int(free), int(total)
+
+    def _capture(self, stream: Stream, work: Callable[[], None]) -> Graph:
         mode = self._runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         _check(self._runtime.cudaStreamBeginCapture(stream.handle, mode), "starting a capture")
-        work()
+        try:
+            work()
+        except BaseException:
+            # Also a capture that failed must be ended, or the stream takes no more work.
+            self._runtime.cudaStreamEndCapture(stream.handle)
+            raise
         return CudaGraph(self._runtime, _check(self._runtime.cudaStreamEndCapture(stream.handle), "ending a capture"))
 
     def _copy(self, target: int, source: int, nbytes: int, kind: Any, stream: Stream | None) -> None:
@@ -159,6 +210,5 @@ class CudaDevice:
 
 
 def _address(array: NDArray[Any]) -> int:
-    if not array.flags.c_contiguous:
-        raise ValueError("device copies need a C-ordered array")
+    check_c_ordered(array)
     return int(array.view(np.ndarray).ctypes.data)

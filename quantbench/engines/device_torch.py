@@ -1,12 +1,23 @@
 """The GPU through torch: for machines that have torch with CUDA anyway."""
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quantbench.engines.device import Buffer, Device, Event, Graph, Stream
+from quantbench.engines.device import (
+    Buffer,
+    Device,
+    Event,
+    Graph,
+    Stream,
+    check_c_ordered,
+    not_capturable,
+    out_of_memory,
+)
+from quantbench.errors import QuantbenchError
 
 _Kind = TypeVar("_Kind")
 
@@ -78,7 +89,10 @@ class TorchDevice:
 
     def allocate(self, nbytes: int) -> Buffer:
         """Device memory."""
-        return TorchBuffer(self._torch.empty(max(nbytes, 1), dtype=self._torch.uint8, device="cuda"))
+        try:
+            return TorchBuffer(self._torch.empty(max(nbytes, 1), dtype=self._torch.uint8, device="cuda"))
+        except self._torch.cuda.OutOfMemoryError as error:
+            raise out_of_memory(nbytes, self.memory()) from error
 
     def stream(self) -> Stream:
         """A new stream."""
@@ -87,6 +101,13 @@ class TorchDevice:
     def event(self) -> Event:
         """A new event that keeps time."""
         return TorchEvent(self._torch.cuda.Event(enable_timing=True))
+
+    def host_array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Page-locked host memory."""
+        nbytes = math.prod(shape) * dtype.itemsize
+        memory = self._torch.empty(max(nbytes, 1), dtype=self._torch.uint8, pin_memory=True)
+        array: NDArray[Any] = memory.numpy()[:nbytes].view(dtype).reshape(shape)
+        return array
 
     def upload(self, buffer: Buffer, array: NDArray[Any], stream: Stream | None = None) -> None:
         """Copy host to device."""
@@ -101,9 +122,20 @@ class TorchDevice:
     def capture(self, stream: Stream, work: Callable[[], None]) -> Graph:
         """Record `work` as a CUDA graph."""
         graph = self._torch.cuda.CUDAGraph()
-        with self._torch.cuda.graph(graph, stream=_own(stream, TorchStream).stream):
-            work()
+        try:
+            # Of this thread alone, as trtexec does: other threads may allocate meanwhile.
+            with self._torch.cuda.graph(
+                graph, stream=_own(stream, TorchStream).stream, capture_error_mode="thread_local"
+            ):
+                work()
+        except (RuntimeError, QuantbenchError) as error:
+            raise not_capturable(error) from error
         return TorchGraph(self._torch, graph)
+
+    def memory(self) -> tuple[int, int]:
+        """(free, total) bytes."""
+        free, total = self._torch.cuda.mem_get_info()
+        return int(free), int(total)
 
     def _copy(self, target: Any, source: Any, stream: Stream | None) -> None:
         if stream is None:
@@ -114,6 +146,7 @@ class TorchDevice:
 
 
 def _bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
+    check_c_ordered(array)
     return array.reshape(-1).view(np.uint8)
 
 

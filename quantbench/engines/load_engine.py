@@ -1,5 +1,6 @@
 """Load an engine file with the runtime that made it, on the GPU of this machine."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,16 +10,21 @@ from quantbench.errors import QuantbenchError
 if TYPE_CHECKING:
     from quantbench.engines.tensorrt_session import LoadedEngine
 
-# First four bytes of a plan: TensorRT writes "ftrt", TensorRT-RTX "vtrt".
-_MAGIC_RTX = b"vtrt"
+_SUFFIXES = (".engine", ".plan", ".trt")
+# First four bytes of a plan: TensorRT 8 and newer write "ftrt", TensorRT-RTX "vtrt".
+_MAGIC, _MAGIC_RTX = b"ftrt", b"vtrt"
 
 
 def load_engine(path: Path) -> "LoadedEngine":
-    """Raises QuantbenchError where there is no GPU, no runtime, or the engine is of another version or GPU."""
+    """Raises QuantbenchError where the file is no engine, there is no GPU or no runtime, or the engine is of another
+    version or GPU.
+    """
     try:
-        data = path.read_bytes()
+        data = plan_of(path.read_bytes())
     except OSError as error:
         raise QuantbenchError(f"cannot read engine {path}: {error.strerror or error}") from error
+    if data[:4] not in (_MAGIC, _MAGIC_RTX) and path.suffix not in _SUFFIXES:
+        raise QuantbenchError(f"{path} is neither an engine of TensorRT or TensorRT-RTX nor an .onnx file")
     if not gpu_present():
         raise QuantbenchError(f"{path} needs an NVIDIA GPU to run, and this machine shows none (quantbench doctor)")
     from quantbench.engines import tensorrt_load, tensorrt_rtx
@@ -27,3 +33,18 @@ def load_engine(path: Path) -> "LoadedEngine":
 
     trt = tensorrt_rtx.load() if data[:4] == _MAGIC_RTX else tensorrt_load.load()
     return LoadedEngine(trt, data, open_device())
+
+
+def plan_of(data: bytes) -> bytes:
+    """The plan inside an engine file: all of it, or what follows the JSON that ultralytics writes before it
+    (4 bytes of length, little-endian, then an object).
+    """
+    length = int.from_bytes(data[:4], "little", signed=True)
+    header = data[4 : 4 + length] if length > 0 else b""
+    if not header.startswith(b"{") or len(header) != length:
+        return data
+    try:
+        json.loads(header)
+    except ValueError:
+        return data
+    return data[4 + length :]

@@ -7,7 +7,7 @@ import numpy as np
 
 from quantbench.engines.device import Event
 from quantbench.engines.tensorrt_session import Context, Feed, LoadedEngine
-from quantbench.engines.timings import Timings
+from quantbench.engines.timings import Timings, images_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,7 @@ class _Call:
 def bench(loaded: LoadedEngine, feed: Feed, options: BenchOptions) -> Timings:
     """Call the engine on `feed` over and over, one call in flight a stream.
 
+    Copies and compute of a call follow one another, as with `trtexec --exposeDMA`; several streams overlap them.
     Raises QuantbenchError where the feed does not fit or the GPU refuses.
     """
     contexts = [loaded.context() for _ in range(options.streams)]
@@ -59,7 +60,7 @@ def bench(loaded: LoadedEngine, feed: Feed, options: BenchOptions) -> Timings:
         h2d=between[0] if options.transfers else None,
         d2h=between[2] if options.transfers else None,
         wall_seconds=wall,
-        images_per_call=len(next(iter(feed.values()))),
+        images_per_call=images_of(feed),
     )
 
 

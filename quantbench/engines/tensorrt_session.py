@@ -1,5 +1,6 @@
 """An engine loaded on a GPU: contexts with their own stream and buffers, arrays in, arrays out."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,9 @@ from quantbench.engines.device import Buffer, Device, Graph
 from quantbench.engines.tensorrt_common import make_logger
 from quantbench.errors import QuantbenchError
 
+# "… In throwUnlessSupported at /_src/runtime/x.cpp:780)"
+_SOURCE = re.compile(r" In \S+ at \S+:\d+\)?$")
+_LONGEST = 400
 Feed = Mapping[str, NDArray[Any]]
 
 
@@ -20,13 +24,14 @@ class LoadedEngine:
     def __init__(self, trt: Any, engine: bytes, device: Device) -> None:
         """Raises QuantbenchError where the engine is of another version or GPU."""
         self.trt, self.device = trt, device
+        name = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}.get(trt.__name__, trt.__name__)
+        self.title = f"{name} {trt.__version__}"
         self._log = BuildLog("quantbench.run")
         self._logger = make_logger(trt, self._log)
         self._runtime = trt.Runtime(self._logger)
         self.engine = self._runtime.deserialize_cuda_engine(engine)
         if self.engine is None:
-            reason = " ".join(self._log.errors[0].split()) if self._log.errors else "no reason given"
-            raise QuantbenchError(f"TensorRT {trt.__version__} cannot load the engine: {reason[:300]}")
+            raise QuantbenchError(f"{self.title} cannot load the engine: {self.reason(first=True)}")
         names = [self.engine.get_tensor_name(index) for index in range(self.engine.num_io_tensors)]
         is_input = {name: self.engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT for name in names}
         self.inputs = tuple(name for name in names if is_input[name])
@@ -40,6 +45,40 @@ class LoadedEngine:
         except TypeError as error:
             raise QuantbenchError(f"tensor {name} is {kind.name}, which numpy lacks; keep inputs in FP32") from error
         return found
+
+    def profile_for(self, shapes: Mapping[str, tuple[int, ...]]) -> int:
+        """The first optimization profile whose bounds hold `shapes`, one an input.
+
+        Raises QuantbenchError, naming input and bounds, where a rank or size fits none.
+        """
+        outside = ""
+        for index in range(max(self.engine.num_optimization_profiles, 1)):
+            misfit = next((m for name in self.inputs if (m := self._misfit(name, shapes[name], index))), "")
+            if not misfit:
+                return index
+            outside = outside or misfit
+        raise QuantbenchError(outside)
+
+    def reason(self, *, first: bool = False) -> str:
+        """What TensorRT logged as its last (or first) error, in one line."""
+        errors = self._log.errors
+        if not errors:
+            return "no reason given"
+        # Without the place in TensorRT's source, which ends its messages.
+        text = _SOURCE.sub("", " ".join(errors[0 if first else -1].split()))
+        return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+    def _misfit(self, name: str, shape: tuple[int, ...], profile: int) -> str:
+        own = tuple(self.engine.get_tensor_shape(name))
+        low = high = own
+        if -1 in own:
+            bounds = self.engine.get_tensor_profile_shape(name, profile)
+            low, high = tuple(bounds[0]), tuple(bounds[2])
+        if len(shape) == len(own) and all(a <= d <= b for a, d, b in zip(low, shape, high, strict=True)):
+            return ""
+        least, most, given = ("x".join(map(str, s)) for s in (low, high, shape))
+        takes = least if low == high else f"{least} to {most}"
+        return f"input {name} is {given}, but the engine takes {takes}" + (f" (profile {profile})" if -1 in own else "")
 
     def opt_shape(self, name: str) -> tuple[int, ...]:
         """Shape of an input: its own, or the opt shape of the first profile where that is dynamic."""
@@ -58,7 +97,7 @@ class Context:
         self._loaded = loaded
         self.context = loaded.engine.create_execution_context()
         if self.context is None:
-            raise QuantbenchError("TensorRT made no execution context; the GPU has too little free memory")
+            raise QuantbenchError(f"TensorRT made no execution context: {loaded.reason()}")
         if profiler is not None:
             self.context.profiler = profiler
         self.stream = loaded.device.stream()
@@ -67,23 +106,29 @@ class Context:
         self._graph: Graph | None = None
 
     def load(self, feed: Feed) -> None:
-        """Set input shapes and addresses for `feed` and make room for the outputs.
+        """Copy `feed` to page-locked memory, set shapes and addresses and make room for the outputs.
 
-        Raises QuantbenchError where an input is missing or its shape is outside the profile.
+        A captured graph stays where shapes and addresses do. No work may be left in the stream.
+        Raises QuantbenchError where an input is missing or its shape or type does not fit.
         """
         loaded = self._loaded
-        for name in loaded.inputs:
-            if name not in feed:
-                raise QuantbenchError(f"the engine wants input {name}; given are {', '.join(feed) or 'none'}")
-            array = np.ascontiguousarray(feed[name], loaded.dtype(name))
+        arrays = {name: self._array(name, feed) for name in loaded.inputs}
+        profile = loaded.profile_for({name: array.shape for name, array in arrays.items()})
+        if profile != self.context.active_optimization_profile:
+            self._graph = None
+            if not self.context.set_optimization_profile_async(profile, self.stream.handle):
+                raise QuantbenchError(f"TensorRT refused optimization profile {profile}: {loaded.reason()}")
+            self.stream.synchronize()
+        for name, array in arrays.items():
             if not self.context.set_input_shape(name, array.shape):
-                raise QuantbenchError(f"input {name}: shape {array.shape} is outside the engine's profile")
-            self._bind(name, array)
+                raise QuantbenchError(f"TensorRT refused shape {array.shape} of input {name}: {loaded.reason()}")
+            self._bind(name, array.shape)
+            np.copyto(self._host[name], array, casting="same_kind")
         for name in loaded.outputs:
             shape = tuple(self.context.get_tensor_shape(name))
             if -1 in shape:
                 raise QuantbenchError(f"output {name} has a shape that depends on data ({shape}); quantbench needs one")
-            self._bind(name, np.empty(shape, loaded.dtype(name)))
+            self._bind(name, shape)
 
     def send(self) -> None:
         """Put the copies of all inputs into the stream."""
@@ -95,10 +140,15 @@ class Context:
         if self._graph is not None:
             self._graph.launch(self.stream)
         elif not self.context.execute_async_v3(self.stream.handle):
-            raise QuantbenchError("TensorRT could not enqueue the inference")
+            raise QuantbenchError(f"TensorRT could not enqueue the inference: {self._loaded.reason()}")
 
     def capture(self) -> None:
-        """Record the inference as a CUDA graph; TensorRT wants one plain run before."""
+        """Record the inference as a CUDA graph. It works on the buffers of `load`, whatever is sent there later.
+
+        Raises QuantbenchError where the engine cannot be captured.
+        """
+        self._graph = None
+        # TensorRT wants one plain run before: the first one sets up what a graph cannot hold.
         self.enqueue()
         self.stream.synchronize()
         self._graph = self._loaded.device.capture(self.stream, self.enqueue)
@@ -110,7 +160,6 @@ class Context:
 
     def run(self, feed: Feed) -> dict[str, NDArray[Any]]:
         """Arrays to arrays, waiting for the result; the arrays are the caller's to keep."""
-        self._graph = None
         self.load(feed)
         self.send()
         self.enqueue()
@@ -118,10 +167,23 @@ class Context:
         self.stream.synchronize()
         return {name: self._host[name].copy() for name in self._loaded.outputs}
 
-    def _bind(self, name: str, array: NDArray[Any]) -> None:
+    def _array(self, name: str, feed: Feed) -> NDArray[Any]:
+        if name not in feed:
+            raise QuantbenchError(f"the engine wants input {name}; given are {', '.join(feed) or 'none'}")
+        array, dtype = np.asarray(feed[name]), self._loaded.dtype(name)
+        if not np.can_cast(array.dtype, dtype, "same_kind"):
+            raise QuantbenchError(f"input {name} is {array.dtype}, but the engine takes {dtype}")
+        return array
+
+    def _bind(self, name: str, shape: tuple[int, ...]) -> None:
+        device, dtype = self._loaded.device, self._loaded.dtype(name)
+        host = self._host.get(name)
+        if host is not None and host.shape == shape and host.dtype == dtype:
+            return
+        self._graph = None
+        self._host[name] = host = device.host_array(shape, dtype)
         buffer = self._buffers.get(name)
-        if buffer is None or buffer.nbytes < array.nbytes:
-            buffer = self._buffers[name] = self._loaded.device.allocate(array.nbytes)
-        self._host[name] = array
+        if buffer is None or buffer.nbytes < host.nbytes:
+            buffer = self._buffers[name] = device.allocate(host.nbytes)
         if not self.context.set_tensor_address(name, buffer.pointer):
-            raise QuantbenchError(f"TensorRT refused the buffer of {name}")
+            raise QuantbenchError(f"TensorRT refused the buffer of {name}: {self._loaded.reason()}")

@@ -1,9 +1,15 @@
 """Timings: what one benchmark measured, call by call, and its summary in trtexec's terms."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from quantbench.engines.statistics import Milliseconds, summarize, throughput
+
+_ENQUEUE_BOUND = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +35,23 @@ class Timings:
                 total += part
         return total
 
+    def notes(self) -> list[str]:
+        """Why the throughput may be less than the GPU can give, one sentence each.
+
+        Bounds as in trtexec (sampleReporting.cpp, printEpilog): medians of enqueue over 0.8, of a copy over 1.0 of
+        the compute time. None on a CPU.
+        """
+        compute = float(np.median(self.compute))
+        found = []
+        if self.enqueue is not None and np.median(self.enqueue) > _ENQUEUE_BOUND * compute:
+            found.append("enqueueing takes about as long as the GPU computes: --cuda-graph may be faster")
+        for part, name in ((self.h2d, "to"), (self.d2h, "from")):
+            if part is not None and np.median(part) >= compute:
+                found.append(f"copying {name} the GPU takes as long as computing: --no-transfers leaves it out")
+        return found
+
     def to_json(self) -> dict[str, Any]:
-        """Summary: throughput in calls and images a second, then one Stats a quantity."""
+        """Summary: throughput in calls and images a second, one Stats a quantity, the notes."""
         calls = len(self.compute)
         rate = throughput(calls, self.wall_seconds)
         parts = {"latency": self.latency, "enqueue": self.enqueue, "h2d": self.h2d, "compute": self.compute,
@@ -41,4 +62,11 @@ class Timings:
             "throughput_qps": rate,
             "images_per_second": rate * self.images_per_call,
             **{name: summarize(ms).to_json() for name, ms in parts.items() if ms is not None},
+            "notes": self.notes(),
         }
+
+
+def images_of(feed: Mapping[str, NDArray[Any]]) -> int:
+    """Size of the batch: the first dimension of the first input, 1 for a scalar or no input at all."""
+    shape = next((array.shape for array in feed.values()), ())
+    return int(shape[0]) if shape else 1

@@ -4,7 +4,7 @@ Prints JSON: what was used, what was called, and which members of the bindings t
 """
 
 import ast
-import ctypes
+import inspect
 import json
 import sys
 from collections.abc import Iterator
@@ -30,58 +30,13 @@ from quantbench.engines.base import BuildOptions
 from quantbench.engines.facts import CONSTRAINT_FLAGS, DATA_TYPES, FLAGS, PRECISION_FLAGS
 from quantbench.engines.shapes import parse_profile
 from quantbench.errors import QuantbenchError
-from tests.engines.replica import Contract
+from scripts import torch_engine
+from tests.engines.host_device import HostDevice
+from tests.engines.replica import Contract, signatures
 
 MAJOR = int(tensorrt.__version__.partition(".")[0])
 MODEL = Path("model.onnx")
 PROFILE = parse_profile("x=1x3x8x8:4x3x8x8:8x3x8x8")
-
-
-class HostDevice:
-    """Host memory in place of a GPU, so that addresses are real."""
-
-    name = "host"
-
-    class Buffer:
-        def __init__(self, nbytes: int) -> None:
-            self.memory = np.zeros(max(nbytes, 1), np.uint8)
-            self.pointer, self.nbytes = int(self.memory.ctypes.data), nbytes
-
-    class Stream:
-        handle = 7
-
-        def synchronize(self) -> None:
-            pass
-
-    class Event:
-        count = 0.0
-
-        def record(self, stream: Any) -> None:
-            HostDevice.Event.count += 1.0
-            self.at = HostDevice.Event.count
-
-        def milliseconds_since(self, earlier: Any) -> float:
-            return float(self.at - earlier.at)
-
-    class Graph:
-        def __init__(self, work: Any) -> None:
-            work()
-
-        def launch(self, stream: Any) -> None:
-            pass
-
-    allocate = Buffer
-    stream = Stream
-    event = Event
-
-    def upload(self, buffer: Any, array: Any, stream: Any = None) -> None:
-        ctypes.memmove(buffer.pointer, array.ctypes.data, array.nbytes)
-
-    def download(self, array: Any, buffer: Any, stream: Any = None) -> None:
-        ctypes.memmove(array.ctypes.data, buffer.pointer, array.nbytes)
-
-    def capture(self, stream: Any, work: Any) -> Any:
-        return HostDevice.Graph(work)
 
 
 def answers(**more: Any) -> dict[str, Any]:
@@ -165,10 +120,10 @@ def builds(scratch: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def run() -> dict[str, Any]:
+def session_contract(**more: Any) -> Contract:
     names = iter(["x", "y"])
     modes = iter([tensorrt.TensorIOMode.INPUT, tensorrt.TensorIOMode.OUTPUT])
-    contract = Contract(
+    return Contract(
         tensorrt,
         {
             "ICudaEngine.num_io_tensors": 2,
@@ -178,8 +133,14 @@ def run() -> dict[str, Any]:
             "ICudaEngine.get_tensor_shape": (-1, 2),
             "ICudaEngine.get_tensor_profile_shape": [(1, 2), (4, 2), (8, 2)],
             "IExecutionContext.get_tensor_shape": (4, 2),
+            "IExecutionContext.active_optimization_profile": 0,
+            **more,
         },
     )
+
+
+def run() -> dict[str, Any]:
+    contract = session_contract()
     loaded = tensorrt_session.LoadedEngine(contract.module(), b"engine", HostDevice())
     feed = {"x": np.arange(8, dtype=np.float32).reshape(loaded.opt_shape("x"))}
     outputs = loaded.context().run(feed)
@@ -187,8 +148,35 @@ def run() -> dict[str, Any]:
     timings = tensorrt_bench.bench(loaded, feed, options).to_json()
     tensorrt_profile.profile(loaded, feed, calls=2, warm_up=1)
     tensorrt_layers.layer_information(loaded)
-    return {"used": contract.used, "calls": contract.calls, "outputs": {k: v.shape for k, v in outputs.items()},
-            "timings": timings}  # fmt: skip
+    # A context that another profile is active in, as TensorRT 8 gives to a second context.
+    other = session_contract(**{"IExecutionContext.active_optimization_profile": -1})
+    tensorrt_session.LoadedEngine(other.module(), b"engine", HostDevice()).context().run(feed)
+    return {"used": contract.used | other.used, "calls": contract.calls, "other_calls": other.calls,
+            "outputs": {k: v.shape for k, v in outputs.items()}, "timings": timings}  # fmt: skip
+
+
+def stand_in_differs() -> list[str]:
+    """Members of scripts/torch_engine.py that the bindings lack, or that take other arguments there."""
+    found = []
+    for name in ("Runtime", "ICudaEngine", "IExecutionContext"):
+        mine, theirs = getattr(torch_engine, name), getattr(tensorrt, name)
+        plain = {"profiler", "active_optimization_profile"} if name == "IExecutionContext" else set()
+        for member in {m for m in vars(mine) if not m.startswith("_")} | plain:
+            real = getattr(theirs, member, None)
+            own = getattr(mine, member, None)
+            if real is None or callable(own) == isinstance(real, property):
+                found.append(f"{name}.{member}")
+            elif callable(own):
+                given = set(inspect.signature(own).parameters)
+                takes = [parameters for parameters, _ in signatures(real.__doc__, member)]
+                if not any(_fits(given, parameters) for parameters in takes):
+                    found.append(f"{name}.{member}{given} instead of {takes}")
+    return found
+
+
+def _fits(given: set[str], parameters: list[str]) -> bool:
+    known = {p.split(":")[0] for p in parameters}
+    return {p.split(":")[0] for p in parameters if "=" not in p} <= given <= known
 
 
 def named_in_source() -> dict[str, list[str]]:
@@ -237,6 +225,7 @@ if __name__ == "__main__":
         "version": tensorrt.__version__,
         "builds": builds(Path(sys.argv[1])),
         "run": run(),
+        "stand_in_differs": stand_in_differs(),
         "absent": absent_from_enums(),
         **named_in_source(),
     }

@@ -111,7 +111,14 @@ def test_engine_runs_with_bound_buffers_and_profile(contract: tuple[int, dict[st
     assert len(_calls(run, "IExecutionContext.profiler")) == 1
     assert _calls(run, "EngineInspector.get_engine_information") == [["JSON"]]
     assert run["timings"]["calls"] == 4
+    assert _calls(run, "IExecutionContext.set_optimization_profile_async") == []
+    others = [arguments for name, arguments in run["other_calls"] if name.endswith("set_optimization_profile_async")]
+    assert others == [["0", "7"]]
     assert run["timings"]["latency"]["median"] == 3.0, "three parts of one tick each on the fixture's clock"
+
+
+def test_the_stand_in_of_the_gpu_script_is_spelled_as_the_bindings(contract: tuple[int, dict[str, Any]]) -> None:
+    assert contract[1]["stand_in_differs"] == []
 
 
 @pytest.fixture(scope="module", params=[8, 10])
