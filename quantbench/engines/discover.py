@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from quantbench.engines.base import Availability
-from quantbench.engines.facts import FACTS, ONNXRUNTIME, TENSORRT10, TENSORRT11, TENSORRT_RTX
+from quantbench.engines.facts import FACTS, ONNXRUNTIME, RTX_GPUS, TENSORRT10, TENSORRT11, TENSORRT_RTX
+from quantbench.engines.gpus import Driver, Gpu, find_driver
 
 _TENSORRT_WHEELS = ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-cu11")
 _TORCH = "pip install 'quantbench[qat]' (torch's CPU wheel: --index-url https://download.pytorch.org/whl/cpu)"
@@ -18,13 +19,14 @@ _CUDA = "install NVIDIA's driver; then pip install cuda-python, or a torch with 
 def discover() -> tuple[Availability, ...]:
     """Every backend, found by its files and package metadata alone: importing them would take seconds."""
     gpu = gpu_present()
+    driver = find_driver()
     return (
         _onnxruntime(),
         _tensorrt(TENSORRT10, gpu),
         _tensorrt(TENSORRT11, gpu),
-        _tensorrt_rtx(gpu),
+        _tensorrt_rtx(driver.gpus if gpu else ()),
         _torch(),
-        _cuda(gpu),
+        _cuda(gpu, driver),
     )
 
 
@@ -60,15 +62,19 @@ def _tensorrt(backend: str, gpu: bool) -> Availability:
     return Availability(backend, True, version, can, "", facts.install)
 
 
-def _tensorrt_rtx(gpu: bool) -> Availability:
+def _tensorrt_rtx(gpus: tuple[Gpu, ...]) -> Availability:
     facts = FACTS[TENSORRT_RTX]
     version = _version("tensorrt-rtx", "tensorrt_rtx_cu13", "tensorrt_rtx_cu12") if _has("tensorrt_rtx") else ""
     if not version:
         fitting = sys.platform in ("linux", "win32") and platform.machine().lower() in ("x86_64", "amd64")
         detail = "not installed" if fitting else f"no wheel for {sys.platform} on {platform.machine()}"
         return Availability(TENSORRT_RTX, False, "", (), detail, facts.install)
-    can = ("build", "run", "inspect") if gpu else ("build", "inspect")
-    return Availability(TENSORRT_RTX, True, version, can, "" if gpu else "ahead-of-time builds only", facts.install)
+    # An engine can be read where it can be loaded, and its layers from its build log anywhere.
+    if any(gpu.architecture in RTX_GPUS for gpu in gpus):
+        return Availability(TENSORRT_RTX, True, version, ("build", "run", "inspect"), "", facts.install)
+    why = "".join(f": it does not run on {gpu.name} ({gpu.architecture})" for gpu in gpus[:1])
+    detail = f"ahead-of-time builds only{why}"
+    return Availability(TENSORRT_RTX, True, version, ("build", "inspect"), detail, facts.install)
 
 
 def _torch() -> Availability:
@@ -77,20 +83,20 @@ def _torch() -> Availability:
     return Availability("torch", bool(version), version, ("train",) if version else (), detail, _TORCH)
 
 
-def _cuda(gpu: bool) -> Availability:
-    version = _driver_version()
-    library = _version("cuda-python", "cuda-bindings")
-    detail = f"cuda-python {library}" if library else "no cuda-python"
-    return Availability("cuda", gpu, version, ("run",) if gpu else (), detail if gpu else "no NVIDIA GPU", _CUDA)
-
-
-def _driver_version() -> str:
-    try:
-        text = Path("/proc/driver/nvidia/version").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return ""
-    words = text.partition("\n")[0].split()
-    return next((f"driver {word}" for word in words if word[:1].isdigit() and "." in word), "")
+def _cuda(gpu: bool, driver: Driver) -> Availability:
+    version = f"driver {driver.version}" if driver.version else ""
+    gpus = ", ".join(f"{g.name} ({g.architecture}, {g.memory / 2**30:.0f} GiB)" for g in driver.gpus)
+    if not gpu:
+        if gpus:
+            detail = f"CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES')} hides {gpus}"
+            return Availability("cuda", False, version, (), detail, "unset CUDA_VISIBLE_DEVICES")
+        return Availability("cuda", False, version, (), "no NVIDIA GPU", _CUDA)
+    libraries = [f"cuda-python {v}" for v in [_version("cuda-bindings", "cuda-python")] if v]
+    if _has("torch") and "+cpu" not in _version("torch"):
+        libraries.insert(0, "torch")
+    through = f"through {' or '.join(libraries)}" if libraries else "engines cannot run: pip install cuda-python"
+    detail = "; ".join(filter(None, (gpus, through)))
+    return Availability("cuda", True, version, ("run",) if libraries else (), detail, _CUDA)
 
 
 def _has(module: str) -> bool:

@@ -28,6 +28,9 @@ FACTS: Mapping[str, Facts] = {
     ONNXRUNTIME: Facts("onnxruntime", True, False, True, "pip install onnxruntime"),
 }
 
+# What TensorRT-RTX 1.7 runs on: Turing to Blackwell without the data-center chips (it refused an H200, sm90).
+RTX_GPUS = frozenset({"sm75", "sm80", "sm86", "sm89", "sm120", "sm121"})
+
 # BuildOptions field to the BuilderFlag that carries it out.
 FLAGS: Mapping[str, str] = {
     "refittable": "REFIT",
