@@ -23,7 +23,6 @@ def create_session(
     """
     try:
         import onnxruntime as ort
-        from onnxruntime.capi import onnxruntime_pybind11_state as state
     except ImportError as error:
         raise QuantbenchError("onnxruntime is not installed: pip install onnxruntime") from error
 
@@ -38,8 +37,17 @@ def create_session(
         raise QuantbenchError("the model is over 2 GB; save it with external data and give its path")
     else:
         source = model.SerializeToString()
-    refusals = (state.Fail, state.InvalidGraph, state.InvalidArgument, state.NotImplemented, state.RuntimeException)
     try:
         return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-    except refusals as error:
+    except refusals() as error:
         raise QuantbenchError(f"onnxruntime refuses the model: {str(error).splitlines()[0][:300]}") from error
+
+
+def refusals() -> tuple[type[Exception], ...]:
+    """What onnxruntime raises for a model or an input that it does not take; onnxruntime must be installed."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    return (
+        state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf, state.NoSuchFile,
+        state.NotImplemented, state.RuntimeException,
+    )  # fmt: skip

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantbench.engines.shapes import Shape
-from quantbench.engines.timings import Timings
+from quantbench.engines.timings import Timings, images_of
 from quantbench.errors import QuantbenchError
 
 _ORT_TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64",
@@ -39,8 +39,24 @@ def bench_model(path: Path, request: BenchRequest) -> dict[str, Any]:
     Raises QuantbenchError for a missing file, options of the other kind of file, inputs that do not fit.
     """
     if not path.is_file():
-        raise QuantbenchError(f"{path} does not exist")
+        raise QuantbenchError(f"{path} is a folder, not a model" if path.is_dir() else f"{path} does not exist")
+    for name, shape in request.shapes.items():
+        if 0 in shape:
+            raise QuantbenchError(f"--shapes {name}={'x'.join(map(str, shape))} holds a zero: nothing to time")
     return _onnx(path, request) if path.suffix == ".onnx" else _engine(path, request)
+
+
+def check_backend(path: Path, backend: str) -> None:
+    """Raise QuantbenchError where `backend` (auto, onnxruntime, tensorrt, tensorrt-rtx) does not run such a file."""
+    if backend not in ("auto", "onnxruntime", "tensorrt", "tensorrt-rtx"):
+        raise QuantbenchError(f"--backend {backend} is none of auto, onnxruntime, tensorrt, tensorrt-rtx")
+    is_onnx = path.suffix == ".onnx"
+    if backend == "onnxruntime" and not is_onnx:
+        raise QuantbenchError(f"--backend onnxruntime runs .onnx files, and {path} is none")
+    if backend.startswith("tensorrt") and is_onnx:
+        raise QuantbenchError(
+            f"--backend {backend} runs engines: quantbench build {path} --backend {backend}, then bench the engine"
+        )
 
 
 def noise(shape: Shape, dtype: np.dtype[Any], seed: int = 0) -> NDArray[Any]:
@@ -52,25 +68,23 @@ def noise(shape: Shape, dtype: np.dtype[Any], seed: int = 0) -> NDArray[Any]:
 
 
 def _onnx(path: Path, request: BenchRequest) -> dict[str, Any]:
-    from quantbench.ort import create_session
+    from quantbench.ort import create_session, refusals
 
     if request.streams > 1 or request.cuda_graph or request.profile or not request.transfers:
         raise QuantbenchError("--streams, --cuda-graph, --no-transfers and --profile are for engines on a GPU")
     session = create_session(path, threads=request.threads)
     feed = {}
     for value in session.get_inputs():
-        shape = request.shapes.get(value.name) or tuple(
-            d if isinstance(d, int) else 1 if index == 0 else -1 for index, d in enumerate(value.shape)
-        )
-        if -1 in shape:
-            raise QuantbenchError(f"input {value.name} has shape {value.shape}: give --shapes {value.name}=…")
-        if value.type not in _ORT_TYPES:
-            raise QuantbenchError(f"input {value.name} is {value.type}, which bench cannot make up")
-        feed[value.name] = noise(shape, np.dtype(_ORT_TYPES[value.type]))
+        # A dimension without a number is a name or None.
+        known = tuple(d if isinstance(d, int) else -1 for d in value.shape)
+        feed[value.name] = noise(_shape(value.name, known, request.shapes), _dtype(value.name, value.type))
     _refuse_unknown(request.shapes, feed)
 
     warm = time.perf_counter() + request.warm_up_seconds
-    session.run(None, feed)
+    try:
+        session.run(None, feed)
+    except refusals() as error:
+        raise QuantbenchError(f"onnxruntime refuses to run {path}: {str(error).splitlines()[0][:300]}") from error
     while time.perf_counter() < warm:
         session.run(None, feed)
     times: list[float] = []
@@ -80,11 +94,36 @@ def _onnx(path: Path, request: BenchRequest) -> dict[str, Any]:
         session.run(None, feed)
         times.append((time.perf_counter() - before) * 1e3)
     wall = time.perf_counter() - start
-    timings = Timings(np.array(times, np.float64), None, None, None, wall, _images(feed))
+    timings = Timings(np.array(times, np.float64), None, None, None, wall, images_of(feed))
     return _summary(path, "onnxruntime", feed, timings)
 
 
+def _shape(name: str, known: Shape, given: Mapping[str, Shape]) -> Shape:
+    """The shape that is asked for, else the model's with batch 1; raises QuantbenchError where it does not fit."""
+    if name not in given:
+        shape = tuple(1 if d < 0 and index == 0 else d for index, d in enumerate(known))
+        if -1 in shape:
+            raise QuantbenchError(f"input {name} has shape {_text(known)}: give --shapes {name}=…")
+        return shape
+    shape = given[name]
+    if len(shape) != len(known) or any(k not in (-1, d) for k, d in zip(known, shape, strict=True)):
+        raise QuantbenchError(f"--shapes gives {name} as {_text(shape)}, but the model has {_text(known)}")
+    return shape
+
+
+def _text(shape: Shape) -> str:
+    return "x".join("?" if d < 0 else str(d) for d in shape)
+
+
+def _dtype(name: str, kind: str) -> np.dtype[Any]:
+    if kind not in _ORT_TYPES:
+        raise QuantbenchError(f"input {name} is {kind}, which bench cannot make up")
+    return np.dtype(_ORT_TYPES[kind])
+
+
 def _engine(path: Path, request: BenchRequest) -> dict[str, Any]:
+    if request.threads:
+        raise QuantbenchError("--threads is for ONNX files, which run on the CPU")
     from quantbench.atomic import write_json
     from quantbench.engines.load_engine import load_engine
     from quantbench.engines.tensorrt_bench import BenchOptions, bench
@@ -103,18 +142,13 @@ def _engine(path: Path, request: BenchRequest) -> dict[str, Any]:
     timings = bench(loaded, feed, options)
     if request.profile is not None:
         write_json(request.profile, profile(loaded, feed))
-    return _summary(path, f"{loaded.trt.__name__} {loaded.trt.__version__} on {loaded.device.name}", feed, timings)
+    return _summary(path, f"{loaded.title} on {loaded.device.name}", feed, timings)
 
 
 def _refuse_unknown(shapes: Mapping[str, Shape], feed: Mapping[str, NDArray[Any]]) -> None:
     for name in shapes:
         if name not in feed:
             raise QuantbenchError(f"--shapes names input {name!r}, but the model's inputs are {', '.join(feed)}")
-
-
-def _images(feed: Mapping[str, NDArray[Any]]) -> int:
-    first = next(iter(feed.values()))
-    return int(first.shape[0]) if first.ndim else 1
 
 
 def _summary(path: Path, backend: str, feed: Mapping[str, NDArray[Any]], timings: Timings) -> dict[str, Any]:

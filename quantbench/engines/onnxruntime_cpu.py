@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from quantbench.engines.base import BuildOptions, BuildResult
 from quantbench.engines.facts import FACTS, ONNXRUNTIME
 from quantbench.errors import QuantbenchError
-from quantbench.ort import create_session
+from quantbench.ort import create_session, refusals
 
 BACKEND = ONNXRUNTIME
 
@@ -33,7 +33,6 @@ def build(model: Path, options: BuildOptions) -> BuildResult:
     """
     try:
         import onnxruntime as ort
-        from onnxruntime.capi import onnxruntime_pybind11_state as state
     except ImportError as error:
         raise QuantbenchError(f"onnxruntime is not installed: {FACTS[BACKEND].install}") from error
     started = time.monotonic()
@@ -42,11 +41,9 @@ def build(model: Path, options: BuildOptions) -> BuildResult:
         settings = ort.SessionOptions()
         settings.log_severity_level = 3
         settings.optimized_model_filepath = str(optimized)
-        refusals = (state.Fail, state.InvalidGraph, state.InvalidArgument, state.NotImplemented, state.InvalidProtobuf,
-                    state.NoSuchFile, state.RuntimeException)  # fmt: skip
         try:
             ort.InferenceSession(str(model), settings, providers=["CPUExecutionProvider"])
-        except refusals as error:
+        except refusals() as error:
             raise QuantbenchError(f"onnxruntime cannot build {model}: {str(error).splitlines()[0][:300]}") from error
         engine = optimized.read_bytes()
     return BuildResult(engine, BACKEND, ort.__version__, time.monotonic() - started, log_file=options.log_file)
@@ -57,9 +54,8 @@ def run(model: Path, feeds: Iterable[Mapping[str, NDArray[Any]]], *, threads: in
 
     Raises QuantbenchError where onnxruntime refuses the model or a feed.
     """
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
     session = create_session(model, threads=threads)
+    refused: tuple[type[Exception], ...] = (*refusals(), ValueError)
     names = [output.name for output in session.get_outputs()]
     outputs, times = [], []
     for index, feed in enumerate(feeds):
@@ -68,7 +64,7 @@ def run(model: Path, feeds: Iterable[Mapping[str, NDArray[Any]]], *, threads: in
                 session.run(names, dict(feed))
             started = time.perf_counter()
             values = session.run(names, dict(feed))
-        except (state.InvalidArgument, state.Fail, state.RuntimeException, ValueError) as error:
+        except refused as error:
             raise QuantbenchError(
                 f"onnxruntime refuses batch {index} for {model}: {str(error).splitlines()[0][:300]}"
             ) from error
