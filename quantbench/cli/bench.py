@@ -24,6 +24,9 @@ def bench(
     cuda_graph: bool = typer.Option(False, "--cuda-graph", help="Launch each call as one CUDA graph."),
     no_transfers: bool = typer.Option(False, "--no-transfers", help="Leave copies to and from the GPU out."),
     profile: Path = typer.Option(None, help="Write per-layer times (JSON of trtexec --exportProfile) here; GPU."),
+    host_code: bool = typer.Option(
+        False, "--host-code", help="Run the code in an engine that was built with --version-compatible."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON and nothing else."),
 ) -> None:
     """Time an engine or an ONNX file on random inputs: throughput, latency and its parts."""
@@ -34,7 +37,9 @@ def bench(
 
     check_backend(model, backend)
     given = {name: triple[1] for name, triple in parse_profile(shapes).shapes.items()} if shapes else {}
-    request = BenchRequest(given, seconds, calls, warm_up, threads, streams, cuda_graph, not no_transfers, profile)
+    request = BenchRequest(
+        given, seconds, calls, warm_up, threads, streams, cuda_graph, not no_transfers, profile, host_code
+    )
     summary = bench_model(model, request)
     if as_json:
         typer.echo(json.dumps(summary, indent=2))

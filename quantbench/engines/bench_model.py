@@ -31,6 +31,7 @@ class BenchRequest:
     cuda_graph: bool = False
     transfers: bool = True
     profile: Path | None = None
+    host_code: bool = False
 
 
 def bench_model(path: Path, request: BenchRequest) -> dict[str, Any]:
@@ -70,8 +71,10 @@ def noise(shape: Shape, dtype: np.dtype[Any], seed: int = 0) -> NDArray[Any]:
 def _onnx(path: Path, request: BenchRequest) -> dict[str, Any]:
     from quantbench.ort import create_session, refusals
 
-    if request.streams > 1 or request.cuda_graph or request.profile or not request.transfers:
-        raise QuantbenchError("--streams, --cuda-graph, --no-transfers and --profile are for engines on a GPU")
+    if request.streams > 1 or request.cuda_graph or request.profile or request.host_code or not request.transfers:
+        raise QuantbenchError(
+            "--streams, --cuda-graph, --no-transfers, --profile and --host-code are for engines on a GPU"
+        )
     session = create_session(path, threads=request.threads)
     feed = {}
     for value in session.get_inputs():
@@ -129,7 +132,7 @@ def _engine(path: Path, request: BenchRequest) -> dict[str, Any]:
     from quantbench.engines.tensorrt_bench import BenchOptions, bench
     from quantbench.engines.tensorrt_profile import profile
 
-    loaded = load_engine(path)
+    loaded = load_engine(path, host_code=request.host_code)
     feed = {
         name: noise(tuple(request.shapes.get(name) or loaded.opt_shape(name)), loaded.dtype(name))
         for name in loaded.inputs

@@ -15,8 +15,10 @@ _SUFFIXES = (".engine", ".plan", ".trt")
 _MAGIC, _MAGIC_RTX = b"ftrt", b"vtrt"
 
 
-def load_engine(path: Path) -> "LoadedEngine":
-    """Raises QuantbenchError where the file is no engine, there is no GPU or no runtime, or the engine is of another
+def load_engine(path: Path, *, host_code: bool = False) -> "LoadedEngine":
+    """The engine at `path`; `host_code` lets one that was built version-compatible execute the runtime in it.
+
+    Raises QuantbenchError where the file is no engine, there is no GPU or no runtime, or the engine is of another
     version or GPU.
     """
     try:
@@ -32,7 +34,7 @@ def load_engine(path: Path) -> "LoadedEngine":
     from quantbench.engines.tensorrt_session import LoadedEngine
 
     trt = tensorrt_rtx.load() if data[:4] == _MAGIC_RTX else tensorrt_load.load()
-    return LoadedEngine(trt, data, open_device())
+    return LoadedEngine(trt, data, open_device(), host_code=host_code)
 
 
 def plan_of(data: bytes) -> bytes:

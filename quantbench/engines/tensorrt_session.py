@@ -21,14 +21,19 @@ Feed = Mapping[str, NDArray[Any]]
 class LoadedEngine:
     """A deserialized engine. `trt` is tensorrt (10, 11) or tensorrt_rtx: their runtimes are spelled alike."""
 
-    def __init__(self, trt: Any, engine: bytes, device: Device) -> None:
-        """Raises QuantbenchError where the engine is of another version or GPU."""
+    def __init__(self, trt: Any, engine: bytes, device: Device, *, host_code: bool = False) -> None:
+        """`host_code` allows an engine that brings its own runtime (--version-compatible): it is executed.
+
+        Raises QuantbenchError where the engine is of another version or GPU.
+        """
         self.trt, self.device = trt, device
         name = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}.get(trt.__name__, trt.__name__)
         self.title = f"{name} {trt.__version__}"
         self._log = BuildLog("quantbench.run")
         self._logger = make_logger(trt, self._log)
         self._runtime = trt.Runtime(self._logger)
+        if host_code:
+            self._runtime.engine_host_code_allowed = True
         self.engine = self._runtime.deserialize_cuda_engine(engine)
         if self.engine is None:
             raise QuantbenchError(f"{self.title} cannot load the engine: {self.reason(first=True)}")

@@ -112,6 +112,8 @@ def test_engine_runs_with_bound_buffers_and_profile(contract: tuple[int, dict[st
     assert _calls(run, "EngineInspector.get_engine_information") == [["JSON"]]
     assert run["timings"]["calls"] == 4
     assert _calls(run, "IExecutionContext.set_optimization_profile_async") == []
+    assert _calls(run, "Runtime.engine_host_code_allowed") == []
+    assert ["Runtime.engine_host_code_allowed", ["True"]] in run["other_calls"]
     others = [arguments for name, arguments in run["other_calls"] if name.endswith("set_optimization_profile_async")]
     assert others == [["0", "7"]]
     assert run["timings"]["latency"]["median"] == 3.0, "three parts of one tick each on the fixture's clock"

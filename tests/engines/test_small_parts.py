@@ -16,10 +16,9 @@ from hypothesis import strategies as st
 
 from quantbench.engines import onnxruntime_cpu
 from quantbench.engines.base import BuildOptions
-from quantbench.engines.bench_model import BenchRequest, bench_model, noise
+from quantbench.engines.bench_model import noise
 from quantbench.engines.build_log import BuildLog
 from quantbench.engines.discover import discover
-from quantbench.engines.load_engine import load_engine
 from quantbench.engines.statistics import percentile, summarize, throughput
 from quantbench.engines.tensorrt_profile import as_json
 from quantbench.engines.timing_cache import cache_file, merge, read
@@ -120,33 +119,10 @@ def test_onnxruntime_builds_and_runs_arrays_to_arrays(tmp_path: Path) -> None:
         onnxruntime_cpu.build(tmp_path / "bad.onnx", BuildOptions())
 
 
-def test_bench_of_an_onnx_file(tmp_path: Path) -> None:
-    model = tmp_path / "m.onnx"
-    onnx.save(conv_net(batch="n"), str(model))
-    summary = bench_model(model, BenchRequest({"x": (4, 3, 16, 16)}, seconds=0, least_calls=25, threads=1))
-    assert summary["calls"] == 25
-    assert summary["shapes"] == {"x": [4, 3, 16, 16]}
-    assert summary["images_per_second"] == pytest.approx(4 * summary["throughput_qps"])
-    assert summary["latency"]["min"] <= summary["latency"]["median"] <= summary["latency"]["p99"]
-    with pytest.raises(QuantbenchError, match="for engines on a GPU"):
-        bench_model(model, BenchRequest({}, streams=2))
-    with pytest.raises(QuantbenchError, match="names input 'z'"):
-        bench_model(model, BenchRequest({"z": (1,)}, seconds=0))
-
-
 def test_noise_has_the_type_it_should() -> None:
     assert noise((3,), np.dtype("float16")).dtype == np.float16
     assert set(np.unique(noise((99,), np.dtype(bool)))) == {False, True}
     assert noise((99,), np.dtype("int64")).max() < 100
-
-
-def test_engine_without_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
-    (tmp_path / "m.engine").write_bytes(b"vtrt....")
-    with pytest.raises(QuantbenchError, match="needs an NVIDIA GPU to run"):
-        load_engine(tmp_path / "m.engine")
-    with pytest.raises(QuantbenchError, match="cannot read engine"):
-        load_engine(tmp_path / "none.engine")
 
 
 def test_doctor_tells_what_is_here_and_what_to_do(cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,159 @@
+"""`quantbench bench` as a user meets it, and how files and machines that do not fit are refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from quantbench.engines.bench_model import BenchRequest, bench_model
+from quantbench.engines.discover import _cuda, _tensorrt_rtx
+from quantbench.engines.gpus import Driver, Gpu, find_driver
+from quantbench.engines.load_engine import load_engine, plan_of
+from quantbench.engines.timings import Timings, images_of
+from quantbench.errors import QuantbenchError
+from tests.bindings import REPOSITORY
+from tests.engines.models import conv_net
+
+MODELS = REPOSITORY / "tests" / "data" / "models"
+RESNET = MODELS / "animals_resnet18.onnx"
+H200 = Gpu("NVIDIA H200", (9, 0), 150_000_000_000)
+RTX4090 = Gpu("NVIDIA GeForce RTX 4090", (8, 9), 25_000_000_000)
+
+
+def test_bench_of_an_onnx_file(tmp_path: Path) -> None:
+    model = tmp_path / "m.onnx"
+    onnx.save(conv_net(batch="n"), str(model))
+    summary = bench_model(model, BenchRequest({"x": (4, 3, 16, 16)}, seconds=0, least_calls=25, threads=1))
+    assert summary["calls"] == 25
+    assert summary["shapes"] == {"x": [4, 3, 16, 16]}
+    assert summary["images_per_second"] == pytest.approx(4 * summary["throughput_qps"])
+    assert summary["latency"]["min"] <= summary["latency"]["median"] <= summary["latency"]["p99"]
+    with pytest.raises(QuantbenchError, match="for engines on a GPU"):
+        bench_model(model, BenchRequest({}, streams=2))
+    with pytest.raises(QuantbenchError, match="names input 'z'"):
+        bench_model(model, BenchRequest({"z": (1,)}, seconds=0))
+
+
+def test_engine_without_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    (tmp_path / "m.engine").write_bytes(b"vtrt....")
+    with pytest.raises(QuantbenchError, match="needs an NVIDIA GPU to run"):
+        load_engine(tmp_path / "m.engine")
+    with pytest.raises(QuantbenchError, match="cannot read engine"):
+        load_engine(tmp_path / "none.engine")
+
+
+@pytest.mark.parametrize("path", sorted(MODELS.glob("*.onnx")), ids=lambda path: path.stem)
+def test_the_models_of_the_repository_run(cli, path: Path) -> None:
+    code, out, err = cli("bench", path, "--seconds", "0", "--calls", "3", "--threads", "1", "--backend", "onnxruntime")
+    assert code == 0, err
+    assert f"{path}: 3 calls in" in out
+    assert "note:" not in out
+
+
+def test_json_is_all_that_is_printed(cli) -> None:
+    code, out, _ = cli("bench", RESNET, "--seconds", "0", "--shapes", "image=4x1x28x28", "--json")
+    assert code == 0
+    summary = json.loads(out)
+    assert (summary["calls"], summary["shapes"], summary["notes"]) == (10, {"image": [4, 1, 28, 28]}, [])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none.onnx"], "none.onnx does not exist"),
+        ([MODELS], "models is a folder, not a model"),
+        ([RESNET, "--shapes", "image=2x3x10"], "--shapes gives image as 2x3x10, but the model has ?x1x28x28"),
+        ([RESNET, "--shapes", "image=2x3x28x28"], "--shapes gives image as 2x3x28x28, but the model has ?x1x28x28"),
+        ([RESNET, "--shapes", "image=0x1x28x28"], "image=0x1x28x28 holds a zero: nothing to time"),
+        ([RESNET, "--shapes", "x=1x1x28x28"], "names input 'x', but the model's inputs are image"),
+        ([RESNET, "--shapes", "image"], "'image' is no shape; write 1x3x224x224"),
+        ([RESNET, "--backend", "tensorrt"], "--backend tensorrt runs engines: quantbench build"),
+        ([RESNET, "--backend", "nonsense"], "--backend nonsense is none of auto, onnxruntime, tensorrt"),
+        ([RESNET, "--cuda-graph"], "are for engines on a GPU"),
+        ([REPOSITORY / "README.md"], "README.md is neither an engine of TensorRT or TensorRT-RTX nor an .onnx file"),
+        ([REPOSITORY / "README.md", "--backend", "onnxruntime"], "runs .onnx files, and"),
+    ],
+)
+def test_wrong_commands_are_one_line(cli, arguments: list[object], message: str) -> None:
+    code, out, err = cli("bench", *arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_a_file_that_is_no_model_is_one_line(cli, tmp_path: Path) -> None:
+    for content in (b"", b"junk"):
+        (tmp_path / "m.onnx").write_bytes(content)
+        code, _, err = cli("bench", tmp_path / "m.onnx")
+        assert code == 2
+        assert "onnxruntime refuses the model" in err
+        assert err.count("\n") == 1
+
+
+def test_a_model_that_fails_at_run_time_is_one_line(tmp_path: Path) -> None:
+    """A reshape to five elements takes a batch of five and no other; the file alone does not say so."""
+    reshape = onnx.helper.make_node("Reshape", ["x", "shape"], ["y"])
+    graph = onnx.helper.make_graph(
+        [reshape], "g",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n"])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)],
+        [onnx.numpy_helper.from_array(np.array([5], np.int64), "shape")],
+    )  # fmt: skip
+    path = tmp_path / "m.onnx"
+    onnx.save(onnx.helper.make_model(graph, ir_version=8, opset_imports=[onnx.helper.make_opsetid("", 17)]), str(path))
+    assert bench_model(path, BenchRequest({"x": (5,)}, seconds=0, least_calls=1))["calls"] == 1
+    with pytest.raises(QuantbenchError, match="onnxruntime refuses to run"):
+        bench_model(path, BenchRequest({"x": (4,)}, seconds=0))
+
+
+def test_the_json_before_an_ultralytics_engine_is_left_out() -> None:
+    header = json.dumps({"task": "detect", "imgsz": [640, 640]}).encode()
+    file = len(header).to_bytes(4, "little", signed=True) + header + b"ftrt plan"
+    assert plan_of(file) == b"ftrt plan"
+    for other in (b"ftrt plan", b"", b"\x01", b"\x05\0\0\0{oops", b"\x02\0\0\0[]ftrt", b"\xff\xff\xff\xff{}"):
+        assert plan_of(other) == other
+
+
+def test_notes_say_what_bounds_the_throughput() -> None:
+    def notes(compute: float, enqueue: float, h2d: float, d2h: float) -> list[str]:
+        arrays = (np.full(3, value) for value in (compute, enqueue, h2d, d2h))
+        return Timings(*arrays, 1.0, 1).notes()
+
+    assert notes(10, 8, 9, 9) == []
+    (note,) = notes(10, 8.1, 1, 1)
+    assert "--cuda-graph" in note
+    assert [note.split(" takes")[0] for note in notes(1, 0.1, 1, 2)] == ["copying to the GPU", "copying from the GPU"]
+    assert Timings(np.ones(3), None, None, None, 1.0, 1).notes() == []
+
+
+def test_images_are_the_first_dimension_of_the_first_input() -> None:
+    assert images_of({"a": np.zeros((4, 3)), "b": np.zeros((7,))}) == 4
+    assert images_of({"a": np.zeros(())}) == 1
+    assert images_of({}) == 1
+
+
+def test_doctor_names_the_gpu_and_what_hides_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = _cuda(True, Driver("580.1", (H200,)))
+    assert (here.available, here.version) == (True, "driver 580.1")
+    assert here.detail.startswith("NVIDIA H200 (sm90, 140 GiB); ")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    hidden = _cuda(False, Driver("580.1", (H200,)))
+    assert (hidden.available, hidden.how_to_install) == (False, "unset CUDA_VISIBLE_DEVICES")
+    assert hidden.detail == "CUDA_VISIBLE_DEVICES=-1 hides NVIDIA H200 (sm90, 140 GiB)"
+    assert _cuda(False, Driver()).detail == "no NVIDIA GPU"
+
+
+def test_doctor_knows_where_tensorrt_rtx_runs() -> None:
+    assert _tensorrt_rtx((RTX4090,)).can == ("build", "run", "inspect")
+    assert _tensorrt_rtx((H200, RTX4090)).can == ("build", "run", "inspect")
+    found = _tensorrt_rtx((H200,))
+    assert found.can == ("build", "inspect")
+    assert found.detail == "ahead-of-time builds only: it does not run on NVIDIA H200 (sm90)"
+
+
+def test_a_machine_without_driver_has_no_gpus() -> None:
+    driver = find_driver()
+    assert bool(driver.version) or driver.gpus == ()
