@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, numpy_helper
 
 from quantbench.errors import QuantbenchError
+from quantbench.graph.fold_constants import fold_constants
 from quantbench.graph.normalise import normalise
 
 OLDEST_OPSET = 13  # the first whose QuantizeLinear has an axis
@@ -17,7 +18,7 @@ _FLOAT_TYPES = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, Tens
 
 
 def load_model(path: Path) -> onnx.ModelProto:
-    """Read `path` with its external data, check it, give every node a unique name.
+    """Read `path` with its external data, check it, give every node a unique name, compute constant weights.
 
     Raises QuantbenchError for a missing file, a file that is no ONNX model, an operator that the ONNX standard does
     not know, missing external data, an opset under 13 that cannot be converted, and NaN or infinite weights.
@@ -39,7 +40,7 @@ def load_model(path: Path) -> onnx.ModelProto:
     model = _at_least_opset(model, path)
     check_ops(model, str(path))
     check_weights(model, str(path))
-    return normalise(model)
+    return fold_constants(normalise(model))
 
 
 def model_sha256(path: Path) -> str:

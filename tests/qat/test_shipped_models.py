@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx_graphsurgeon as gs
 import onnxruntime
 import pytest
 import torch
@@ -16,7 +15,7 @@ from datasets.scenes import SceneOptions, draw_crops, draw_scene
 from quantbench.calibration.collect import collect_histograms, collect_maxima
 from quantbench.calibration.find_ranges import find_ranges
 from quantbench.calibration.thresholds import threshold_method
-from quantbench.graph.normalise import normalise
+from quantbench.graph.load import load_model
 from quantbench.graph.onnx_view import view_of
 from quantbench.qat.boxes import decode
 from quantbench.qat.mean_ap import Truth, match, mean_ap
@@ -26,13 +25,6 @@ from quantbench.qdq.place import place
 
 MODELS = Path(__file__).parents[1] / "data" / "models"
 CROP = SceneOptions(size=64, most_digits=1, smallest=26, largest=56)
-
-
-def _load(name: str) -> onnx.ModelProto:
-    """The model with the Casts behind its FP16 weights folded away."""
-    graph = gs.import_onnx(onnx.load(str(MODELS / name)))
-    graph.fold_constants().cleanup()
-    return normalise(gs.export_onnx(graph))
 
 
 def _run(model: onnx.ModelProto, x: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -56,7 +48,7 @@ def _crops(split: str, count: int) -> tuple[NDArray[np.float32], NDArray[np.int6
 
 
 def test_classifier_keeps_its_top1() -> None:
-    model = _load("mobilenetv2-digits.onnx")
+    model = load_model(MODELS / "mobilenetv2-digits.onnx")
     x, y = _crops("test", 500)
     float_top1 = float((_run(model, x).argmax(1) == y).mean())
     assert float_top1 > 0.82
@@ -77,7 +69,7 @@ def _map(model: onnx.ModelProto, x: NDArray[np.float32], truths: list[Truth]) ->
 
 def test_detector_keeps_its_map(scenes: tuple[NDArray[np.float32], list[Truth]]) -> None:
     x, truths = scenes
-    model = _load("yolov8n-scenes.onnx")
+    model = load_model(MODELS / "yolov8n-scenes.onnx")
     float_map = _map(model, x, truths)
     assert float_map > 0.7
     drawn = np.stack([draw_scene(0, "train", i).image for i in range(16)])

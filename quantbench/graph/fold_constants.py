@@ -1,0 +1,67 @@
+"""Compute weights that a file only describes: FP16 behind a Cast, a Transpose, an Identity, a scale multiplied in.
+
+A rule finds a weighted layer by its constant weight, so what compilers fold before anything else is folded here too.
+Q and DQ stay: their fate is what placement is about.
+"""
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+# Operators that make a weight of a weight and never a larger one.
+_FOLDED = frozenset({
+    "Cast", "Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Add", "Sub", "Mul", "Div", "Sqrt",
+    "Reciprocal", "Neg",
+})  # fmt: skip
+
+
+def fold_constants(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return `model` (changed in place) with nodes of these operators whose inputs are all constant computed."""
+    graph = model.graph
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    # An initializer that is an input as well may be replaced by the caller.
+    fixed = set(constants) - {value.name for value in graph.input}
+    outputs = {value.name for value in graph.output}
+    folded: list[onnx.NodeProto] = []
+    known = set(fixed)
+    for node in graph.node:
+        constant = bool(node.input) and all(name in known for name in node.input)
+        if constant and node.op_type in _FOLDED and node.domain in ("", "ai.onnx") and not outputs & set(node.output):
+            folded.append(node)
+            known.update(node.output)
+    if not folded:
+        return model
+    gone = {id(node) for node in folded}
+    rest = [node for node in graph.node if id(node) not in gone]
+    needed = _read(rest) | outputs
+    wanted = [name for node in folded for name in node.output if name in needed]
+    values = _computed(model, folded, constants, wanted)
+    sources = {name for node in folded for name in node.input}
+    kept = [t for t in graph.initializer if t.name not in sources or t.name in needed]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(rest)
+    graph.initializer.extend([*kept, *(numpy_helper.from_array(value, name) for name, value in values.items())])
+    return model
+
+
+def _computed(
+    model: onnx.ModelProto, nodes: list[onnx.NodeProto], constants: dict[str, onnx.TensorProto], wanted: list[str]
+) -> dict[str, NDArray[np.generic]]:
+    inside = [constants[name] for name in dict.fromkeys(n for node in nodes for n in node.input) if name in constants]
+    graph = helper.make_graph(nodes, "constants", [], [onnx.ValueInfoProto(name=name) for name in wanted], inside)
+    small = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
+    found = ReferenceEvaluator(small).run(wanted, {})
+    return {name: np.asarray(value) for name, value in zip(wanted, found, strict=True)}
+
+
+def _read(nodes: list[onnx.NodeProto]) -> set[str]:
+    """Tensors that `nodes` read, those that bodies of If, Loop and Scan capture among them."""
+    found: set[str] = set()
+    for node in nodes:
+        found.update(node.input)
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                found |= _read(list(graph.node)) | {value.name for value in graph.output}
+    return found
