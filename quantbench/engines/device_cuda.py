@@ -205,6 +205,8 @@ class CudaDevice:
     def _copy(self, target: int, source: int, nbytes: int, kind: Any, stream: Stream | None) -> None:
         if stream is None:
             _check(self._runtime.cudaMemcpy(target, source, nbytes, kind), "copying")
+            # The call returns once ordinary memory is staged; other streams must not see half of it.
+            _check(self._runtime.cudaStreamSynchronize(0), "waiting for a copy")
         else:
             _check(self._runtime.cudaMemcpyAsync(target, source, nbytes, kind, stream.handle), "copying")
 

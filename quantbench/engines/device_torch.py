@@ -95,7 +95,7 @@ class TorchDevice:
             raise out_of_memory(nbytes, self.memory()) from error
 
     def stream(self) -> Stream:
-        """A new stream."""
+        """One of torch's 32 streams, in turn."""
         return TorchStream(self._torch.cuda.Stream())
 
     def event(self) -> Event:
@@ -140,6 +140,10 @@ class TorchDevice:
     def _copy(self, target: Any, source: Any, stream: Stream | None) -> None:
         if stream is None:
             target.copy_(source)
+            if target.is_cuda:
+                # The call returns once ordinary memory is staged; other streams must not see half of it.
+                current = self._torch.cuda.current_stream()
+                current.synchronize()
             return
         with self._torch.cuda.stream(_own(stream, TorchStream).stream):
             target.copy_(source, non_blocking=True)
