@@ -22,11 +22,12 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from datasets.scenes import SPLITS, SceneOptions, draw_crops, write_scenes
+from quantbench.evaluate.boxes import decode
+from quantbench.evaluate.mean_ap import intervals, match
 from quantbench.evaluate.statistics import paired_difference, share
-from quantbench.qat.boxes import decode, read_coco
+from quantbench.images.truth import Truth
 from quantbench.qat.calibrate import apply_ranges, collect, ranges_of
 from quantbench.qat.insert import insert, plan_for
-from quantbench.qat.mean_ap import intervals, match, mean_ap50
 from quantbench.qat.options import TrainOptions
 from quantbench.qat.quantizer import Mode, set_mode
 from quantbench.qat.safe_load import load_checkpoint, quiet_ultralytics
@@ -49,6 +50,21 @@ def scene_batches(folder: Path, count: int, batch: int) -> Iterator[Tensor]:
         yield torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
 
 
+def read_coco(path: Path) -> tuple[list[str], list[Truth]]:
+    """File names and truth of a COCO annotation file; classes are positions in category order."""
+    data = json.loads(path.read_text(encoding="utf-8"))
+    position = {c["id"]: i for i, c in enumerate(data["categories"])}
+    by_image: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in data["images"]}
+    for annotation in data["annotations"]:
+        by_image[annotation["image_id"]].append(annotation)
+    truths = []
+    for own in by_image.values():
+        boxes = np.asarray([a["bbox"] for a in own], np.float64).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        truths.append(Truth(boxes, np.asarray([position[a["category_id"]] for a in own], np.int64)))
+    return [i["file_name"] for i in data["images"]], truths
+
+
 def detections(model: nn.Module, images: list[Tensor]) -> list[Any]:
     """Detections of all images of a list of batches."""
     device = next(model.parameters()).device
@@ -56,7 +72,7 @@ def detections(model: nn.Module, images: list[Tensor]) -> list[Any]:
     found: list[Any] = []
     with torch.no_grad(), exporting(model):
         for batch in images:
-            found += decode(model(batch.to(device)))
+            found += decode(model(batch.to(device)).float().cpu().numpy())
     return found
 
 
@@ -64,7 +80,7 @@ def measure_yolo(given: argparse.Namespace, device: torch.device) -> dict[str, A
     """FP32, PTQ with each threshold method, and QAT: mAP50-95 on the test split with paired intervals."""
     model = yolo_model(load_checkpoint(given.weights / "yolov8n-scenes.pt")).to(device)
     teacher = copy.deepcopy(model)
-    names, truths, _ = read_coco(given.scenes / "annotations/instances_test.json")
+    names, truths = read_coco(given.scenes / "annotations/instances_test.json")
     tests = list(scene_batches(given.scenes / "images/test", len(names), 100))
     calibration = list(scene_batches(given.scenes / "images/train", given.calibration, 32))
     matches = {"fp32": match(detections(model, tests), truths, 10)}
@@ -110,10 +126,7 @@ def measure_yolo(given: argparse.Namespace, device: torch.device) -> dict[str, A
     report["qat_minus_best_ptq"] = {
         best: intervals({k: matches[k] for k in ("qat", best)}, best, given.resamples)["qat"]["difference"].to_json()
     }
-    report["map50_95"] = {
-        name: {"map50": mean_ap50(matches[name]), **{k: v.to_json() for k, v in entry.items()}}
-        for name, entry in found.items()
-    }  # fmt: skip
+    report["map50_95"] = {name: {k: v.to_json() for k, v in entry.items()} for name, entry in found.items()}
     return report
 
 

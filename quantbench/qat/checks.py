@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import Tensor, nn
 
+from quantbench.evaluate.boxes import decode
+from quantbench.evaluate.mean_ap import iou
 from quantbench.evaluate.statistics import share, sqnr_db
-from quantbench.qat.boxes import decode
-from quantbench.qat.mean_ap import iou
 from quantbench.qat.trace import output_tensors
 
 _CONFIDENT = 0.25
@@ -62,8 +62,8 @@ def compare(reference: list[NDArray[np.float32]], exported: list[NDArray[np.floa
 def _boxes_found(a: NDArray[np.float32], b: NDArray[np.float32]) -> tuple[int, int]:
     """How many confident boxes of `a` have one of the same class and IoU of at least 0.9 in `b`, and their number."""
     found = total = 0
-    wanted = decode(torch.from_numpy(a), _CONFIDENT)
-    for mine, theirs in zip(wanted, decode(torch.from_numpy(b), _CONFIDENT / 2), strict=True):
+    wanted = decode(a, _CONFIDENT)
+    for mine, theirs in zip(wanted, decode(b, _CONFIDENT / 2), strict=True):
         total += len(mine)
         for box in mine:
             same = theirs[theirs[:, 5] == box[5]]

@@ -8,17 +8,17 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from datasets.scenes import SceneOptions, draw_crops, draw_scene
 from quantbench.calibration.collect import collect_histograms, collect_maxima
 from quantbench.calibration.find_ranges import find_ranges
 from quantbench.calibration.thresholds import threshold_method
+from quantbench.evaluate.boxes import decode
+from quantbench.evaluate.mean_ap import match, mean_ap
 from quantbench.graph.load import load_model
 from quantbench.graph.onnx_view import view_of
-from quantbench.qat.boxes import decode
-from quantbench.qat.mean_ap import Truth, match, mean_ap
+from quantbench.images.truth import Truth
 from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.place import place
@@ -64,7 +64,7 @@ def scenes() -> tuple[NDArray[np.float32], list[Truth]]:
 
 
 def _map(model: onnx.ModelProto, x: NDArray[np.float32], truths: list[Truth]) -> float:
-    return mean_ap(match(decode(torch.from_numpy(_run(model, x))), truths, 10))
+    return mean_ap(match(decode(_run(model, x)), truths, 10))
 
 
 def test_detector_keeps_its_map(scenes: tuple[NDArray[np.float32], list[Truth]]) -> None:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from quantbench.qat.mean_ap import Truth, average_precision, intervals, match, mean_ap
+from quantbench.evaluate.mean_ap import average_precision, intervals, match, mean_ap
+from quantbench.images.truth import Truth
 
 
 def _case(seed: int, images: int) -> tuple[list[np.ndarray], list[Truth]]:
@@ -58,3 +59,8 @@ def test_intervals_are_paired() -> None:
     result = intervals({"a": matches, "b": matches}, "a", resamples=20)
     assert result["b"]["difference"].low == result["b"]["difference"].high == 0.0
     assert result["a"]["map"].low < result["a"]["map"].value < result["a"]["map"].high
+    assert result["a"]["map50"].value == average_precision(matches)[0] > result["a"]["map"].value
+    worse = intervals(
+        {"a": matches, "b": match([rows[: 9 * (i % 2)] for i, rows in enumerate(found)], truths, 3)}, "a", resamples=20
+    )
+    assert worse["b"]["difference50"].value < worse["b"]["difference50"].high < 0.0

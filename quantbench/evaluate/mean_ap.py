@@ -10,19 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from quantbench.evaluate.statistics import Measured
+from quantbench.images.truth import Truth
+
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 _RECALLS = np.linspace(0.0, 1.0, 101)
 MOST_BOXES = 100
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class Truth:
-    """Boxes of one image: `boxes` [n, 4] as x0, y0, x1, y1 in pixels, `classes` [n]."""
-
-    boxes: Floats
-    classes: NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,19 +29,6 @@ class ClassMatches:
     truths: NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A figure with its 95 % bootstrap interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def to_json(self) -> dict[str, float]:
-        """Plain data."""
-        return {"value": self.value, "low": self.low, "high": self.high}
-
-
 def match(detections: Sequence[Floats], truths: Sequence[Truth], classes: int) -> list[ClassMatches]:
     """Match every image's detections [k, 6] (x0, y0, x1, y1, score, class) to its truth, class by class."""
     images: list[list[NDArray[np.int64]]] = [[] for _ in range(classes)]
@@ -55,14 +37,12 @@ def match(detections: Sequence[Floats], truths: Sequence[Truth], classes: int) -
     counts = np.zeros((classes, len(truths)), np.int64)
     for index, (found, truth) in enumerate(zip(detections, truths, strict=True)):
         found = found[np.argsort(-found[:, 4], kind="stable")][:MOST_BOXES]
-        for label in range(classes):
-            wanted = truth.boxes[truth.classes == label]
-            counts[label, index] = len(wanted)
+        counts[:, index] = np.bincount(truth.classes, minlength=classes)
+        for label in np.unique(found[:, 5]).astype(np.int64):
             own = found[found[:, 5] == label]
-            if len(own):
-                images[label].append(np.full(len(own), index))
-                hits[label].append(_greedy(own[:, :4], wanted))
-                scores[label].append(own[:, 4])
+            images[label].append(np.full(len(own), index))
+            hits[label].append(greedy(own[:, :4], truth.boxes[truth.classes == label]))
+            scores[label].append(own[:, 4])
     matches = []
     for label in range(classes):
         if not scores[label]:
@@ -89,19 +69,19 @@ def iou(a: Floats, b: Floats) -> Floats:
     return found
 
 
-def _greedy(boxes: Floats, wanted: Floats) -> NDArray[np.bool_]:
+def greedy(boxes: Floats, wanted: Floats) -> NDArray[np.bool_]:
     """Hits [10, n]: each box in order takes the free truth that it overlaps most, if by the threshold."""
     hit = np.zeros((len(IOU_THRESHOLDS), len(boxes)), np.bool_)
     if not len(wanted):
         return hit
     overlaps = iou(boxes, wanted)
-    for t, threshold in enumerate(IOU_THRESHOLDS):
-        free = np.ones(len(wanted), np.bool_)
-        for i, row in enumerate(overlaps):
-            best = int(np.argmax(np.where(free, row, -1.0)))
-            if free[best] and row[best] >= threshold:
-                hit[t, i] = True
-                free[best] = False
+    free = np.ones((len(IOU_THRESHOLDS), len(wanted)), np.bool_)
+    rows = np.arange(len(IOU_THRESHOLDS))
+    for i in np.flatnonzero(overlaps.max(axis=1) >= IOU_THRESHOLDS[0]):
+        left = np.where(free, overlaps[i], -1.0)
+        best = left.argmax(axis=1)
+        hit[:, i] = left[rows, best] >= IOU_THRESHOLDS
+        free[rows[hit[:, i]], best[hit[:, i]]] = False
     return hit
 
 
@@ -136,32 +116,37 @@ def mean_ap(matches: Sequence[ClassMatches]) -> float:
     return float(average_precision(matches).mean())
 
 
-def mean_ap50(matches: Sequence[ClassMatches]) -> float:
-    """mAP50, 0 to 1."""
-    return float(average_precision(matches)[0])
-
-
 def intervals(
     models: Mapping[str, Sequence[ClassMatches]], base: str, resamples: int = 300, seed: int = 0
-) -> dict[str, dict[str, Interval]]:
-    """For each model its mAP50-95 and its difference from `base`, over the same resamples of images (paired)."""
+) -> dict[str, dict[str, Measured]]:
+    """For each model its `map` (mAP50-95) and `map50`, and as `difference` and `difference50` what lies between it and
+    `base`, over the same resamples of images (paired)."""
     images = len(next(iter(models.values()))[0].truths)
     rng = np.random.default_rng(seed)
-    draws: dict[str, list[float]] = {name: [] for name in models}
+    draws: dict[str, list[Floats]] = {name: [] for name in models}
     for _ in range(resamples):
         weights = np.bincount(rng.integers(0, images, images), minlength=images)
         for name, matches in models.items():
-            draws[name].append(float(average_precision(matches, weights).mean()))
-    whole = {name: mean_ap(matches) for name, matches in models.items()}
-    return {
-        name: {
-            "map": _interval(whole[name], np.asarray(draws[name])),
-            "difference": _interval(whole[name] - whole[base], np.asarray(draws[name]) - np.asarray(draws[base])),
-        }
-        for name in models
-    }
+            draws[name].append(_both(average_precision(matches, weights)))
+    whole = {name: _both(average_precision(matches)) for name, matches in models.items()}
+    drawn = {name: np.stack(values) for name, values in draws.items()}
+    found: dict[str, dict[str, Measured]] = {}
+    for name in models:
+        found[name] = {}
+        for column, ending in enumerate(("", "50")):
+            value, mine = whole[name][column], drawn[name][:, column]
+            found[name][f"map{ending}"] = _measured(value, mine, images)
+            found[name][f"difference{ending}"] = _measured(
+                value - whole[base][column], mine - drawn[base][:, column], images
+            )
+    return found
 
 
-def _interval(value: float, draws: Floats) -> Interval:
+def _both(precision: Floats) -> Floats:
+    """mAP50-95 and mAP50 from the AP at each threshold."""
+    return np.array([precision.mean(), precision[0]])
+
+
+def _measured(value: float, draws: Floats, images: int) -> Measured:
     low, high = np.percentile(draws, [2.5, 97.5])
-    return Interval(value, float(low), float(high))
+    return Measured(float(value), float(low), float(high), images)

@@ -1,0 +1,44 @@
+"""What an image is labelled with: a class, or boxes."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """Boxes of one image: `boxes` [n, 4] as x0, y0, x1, y1 in pixels, `classes` [n].
+
+    The pixels are those of the image that the model gets.
+    """
+
+    boxes: NDArray[np.float64]
+    classes: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class PictureBoxes:
+    """Boxes of a picture before preprocessing, in its own pixels; `size` is the upright picture's (height, width)."""
+
+    truth: Truth
+    size: tuple[int, int]
+
+
+Label = int | Truth | None
+PictureLabel = int | PictureBoxes | None
+
+
+def labels_sha256(labels: Iterable[Label]) -> str:
+    """Hash of labels in their order (hexadecimal)."""
+    digest = hashlib.sha256()
+    for label in labels:
+        if isinstance(label, Truth):
+            digest.update(f"{len(label.classes)} boxes\n".encode())
+            digest.update(np.ascontiguousarray(label.classes, np.int64).tobytes())
+            digest.update(np.ascontiguousarray(label.boxes, np.float64).tobytes())
+        else:
+            digest.update(f"{label}\n".encode())
+    return digest.hexdigest()
