@@ -4,13 +4,25 @@ import onnx
 
 
 def normalise(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return `model` (changed in place) with unique node names and with Constant nodes turned into initializers.
+    """Return `model` (changed in place) with unique node names, Constant nodes turned into initializers, and a name
+    for each unknown dimension of its inputs and outputs.
 
     Node names are what plans, reports and engine logs speak of, so unnamed nodes get `<Op>_<index>`.
     """
     _constants_to_initializers(model)
     _name_nodes(model)
+    _name_unknown_dimensions(model)
     return model
+
+
+def _name_unknown_dimensions(model: onnx.ModelProto) -> None:
+    """Exporters also write an unknown size as -1 (Paddle), 0 or "?": numbers look known, equal names look equal."""
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        if not value.type.tensor_type.HasField("shape"):
+            continue
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            if (dim.HasField("dim_value") and dim.dim_value <= 0) or dim.dim_param == "?":
+                dim.dim_param = f"{value.name}_dim_{axis}"
 
 
 def _constants_to_initializers(model: onnx.ModelProto) -> None:

@@ -70,7 +70,9 @@ def fitting_preprocess(declared: str | dict[str, Any] | None, image: ImageInput)
     for have, want in zip(chosen.shape, wanted, strict=True):
         if None not in (have, want) and have != want:
             raise QuantbenchError(
-                f"preprocessing yields {_text(chosen.shape)}, the model's input {image.name!r} takes {_text(wanted)}"
+                f"preprocessing yields {_text(chosen.shape)}, the model's input {image.name!r} takes {_text(wanted)}; "
+                f"declare it in a recipe, like data: preprocess: {{letterbox: [{image.height or 48}, "
+                f"{image.width or 320}]}} (quantbench recipes show demo)"
             )
     return chosen, origin
 

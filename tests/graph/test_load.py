@@ -6,6 +6,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from quantbench.calibration.ort_outputs import static_batch
 from quantbench.demo import resnet18
 from quantbench.errors import QuantbenchError
 from quantbench.graph.load import load_model, model_sha256
@@ -65,3 +66,21 @@ def test_missing_external_data_is_named(tmp_path: Path) -> None:
     (tmp_path / "m.weights").unlink()
     with pytest.raises(QuantbenchError, match="external data"):
         load_model(path)
+
+
+def test_unknown_dimensions_get_names_of_their_own(tmp_path: Path) -> None:
+    """Paddle writes -1 for a dynamic size, others 0 or a question mark."""
+    model = helper.make_model(
+        helper.make_graph(
+            [helper.make_node("Relu", ["x"], ["y"])], "g",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [-1, 3, "?", "?"])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [0, 3, "h", 8])],
+        ),
+        opset_imports=[helper.make_opsetid("", 17)], ir_version=8,
+    )  # fmt: skip
+    onnx.save(model, tmp_path / "m.onnx")
+    loaded = load_model(tmp_path / "m.onnx")
+    dims = [[d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim]
+            for v in (*loaded.graph.input, *loaded.graph.output)]  # fmt: skip
+    assert dims == [["x_dim_0", 3, "x_dim_2", "x_dim_3"], ["y_dim_0", 3, "h", 8]]
+    assert static_batch(loaded) == 0

@@ -86,10 +86,33 @@ def test_convs_before_an_output_stay_float() -> None:
     # A head that the user names is the head: the convs before it are quantized.
     named = place(view, PlacementOptions(keep_float=("boxes", "classes")))
     assert named.kept_float == {n: f"keep_named: matches {n!r}" for n in ("boxes", "classes")}
-    # A tiny conv behind it (a DFL) is no head of its own.
-    nodes = [conv("a", "x", "p"), conv("boxes", "p", "q"), conv("dfl", "q", "y")]
-    view = network(nodes, {"a.w": (16, 16, 1, 1), "boxes.w": (16, 16, 1, 1), "dfl.w": (1, 16, 1, 1)}, ["y"])
-    assert place(view).kept_float == {"dfl": "tiny: 1 output channels", "boxes": HEAD}
+    # A tiny conv behind a softmax (a DFL) is no head of its own; any other (two classes of pixels) is.
+    weights = {"a.w": (16, 16, 1, 1), "boxes.w": (16, 16, 1, 1), "tiny.w": (1, 16, 1, 1)}
+    softmax = [helper.make_node("Softmax", ["q"], ["s"], name="softmax"),
+               helper.make_node("Transpose", ["s"], ["t"], name="turn")]  # fmt: skip
+    view = network([conv("a", "x", "p"), conv("boxes", "p", "q"), *softmax, conv("tiny", "t", "y")], weights, ["y"])
+    assert place(view).kept_float == {"tiny": "tiny: 1 output channels", "boxes": HEAD}
+    view = network([conv("a", "x", "p"), conv("boxes", "p", "q"), conv("tiny", "q", "y")], weights, ["y"])
+    assert place(view).kept_float == {"tiny": "tiny: 1 output channels"}
+
+
+def test_blocks_that_reach_an_output_through_skip_connections_are_no_head() -> None:
+    """A backbone whose features are the output (embeddings, or behind tiny heads, as in BlazeFace)."""
+    nodes, last = [], "x"
+    for block in range(4):
+        nodes += [conv(f"c{block}", last, f"c{block}_out"),
+                  helper.make_node("Add", [f"c{block}_out", last], [f"sum{block}"], name=f"sum{block}"),
+                  helper.make_node("Relu", [f"sum{block}"], [f"r{block}"], name=f"r{block}")]  # fmt: skip
+        last = f"r{block}"
+    view = network(nodes, {f"c{block}.w": (16, 16, 1, 1) for block in range(4)}, [last])
+    assert place(view).kept_float == {"c3": HEAD}
+    # An output of its own, halfway, is read by nobody else: its conv is a head too, though others come after it.
+    side = conv("side", "r1", "side_out")
+    back = helper.make_node("Add", ["side_out", "r1"], ["mixed"], name="mixed")
+    rest = [conv("c2", "mixed", "y")]
+    view = network([*nodes[:6], side, back, *rest], {f"{n}.w": (16, 16, 1, 1) for n in ("c0", "c1", "side", "c2")},
+                   ["y", "side_out"])  # fmt: skip
+    assert place(view).kept_float == {"side": HEAD, "c2": HEAD}
 
 
 def test_residual_inputs_are_the_short_branches(resnet: GraphView) -> None:

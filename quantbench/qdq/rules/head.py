@@ -16,34 +16,65 @@ from quantbench.qdq.ops import AVERAGES, WEIGHTED, is_mover, out_channels, weigh
 from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.rules.tiny import is_tiny
 
+_SHAPES = frozenset({"Shape", "Size"})
+
 
 def apply(view: GraphView, draft: Draft, options: PlacementOptions) -> None:
-    """Keep in float every weighted op from which an output is reached without meeting another one, but classifiers.
+    """Keep the head's weighted ops in float, but for a classifier's.
 
-    What the user keeps in float is the head where it stands; a tiny conv (a DFL's, say) is looked through. A network
-    whose only weighted ops would be its head (one layer) is quantized all the same.
+    A weighted op is of the head if no other one comes after it, or if what it writes reaches an output past no other
+    one and no Add of two activations: through a skip connection each block of a residual backbone reaches the output,
+    and is no head. What the user or the rule for tiny convs keeps in float is the head where it stands; a DFL's conv
+    is looked through. A network whose only weighted ops would be its head (one layer) is quantized all the same.
     """
     if not options.head_float:
         return
+    counted = {n.name for n in view.nodes if n.op in WEIGHTED and not _is_dfl(view, n, options)}
+    heads = _without_successor(view, counted) | _written_straight(view, counted)
     weighted = [node for node in view.nodes if node.op in WEIGHTED and node.name not in draft.kept_float]
-    heads: dict[str, None] = {}
+    chosen = [
+        node.name for node in weighted if node.name in heads and not is_classifier(view, node, options.tiny_channels)
+    ]
+    if len(chosen) >= len(weighted):
+        return
+    for name in chosen:
+        draft.kept_float.setdefault(name, "head: last weighted op before an output")
+
+
+def _is_dfl(view: GraphView, node: NodeView, options: PlacementOptions) -> bool:
+    """Whether `node` is the tiny conv that turns the distribution behind a softmax into a distance (distribution
+    focal loss, arXiv:2006.04388): a part of decoding."""
+    maker = view.producers.get(node.inputs[0]) if is_tiny(view, node, options) else None
+    while maker is not None and is_mover(maker):
+        maker = view.producers.get(maker.inputs[0])
+    return maker is not None and maker.op == "Softmax"
+
+
+def _without_successor(view: GraphView, counted: set[str]) -> set[str]:
+    """Those of `counted` behind which none of `counted` comes. Shapes are no data."""
+    followed: set[str] = set()
+    for node in reversed(view.nodes):
+        readers = (reader for out in node.outputs if out for reader, _ in view.readers(out))
+        if any(r.op not in _SHAPES and (r.name in counted or r.name in followed) for r in readers):
+            followed.add(node.name)
+    return counted - followed
+
+
+def _written_straight(view: GraphView, counted: set[str]) -> set[str]:
+    """Those of `counted` from which an output is reached past no other of them and no Add of two activations."""
+    found: set[str] = set()
     seen: set[str] = set()
     queue = list(view.outputs)
     while queue:
-        tensor = queue.pop()
-        node = view.producers.get(tensor)
+        node = view.producers.get(queue.pop())
         if node is None or node.name in seen:
             continue
         seen.add(node.name)
-        if node.op in WEIGHTED and not is_tiny(view, node, options):
-            if node.name not in draft.kept_float and not is_classifier(view, node, options.tiny_channels):
-                heads[node.name] = None
-            continue
-        queue.extend(name for name in node.inputs if name)
-    if len(heads) >= len(weighted):
-        return
-    for name in heads:
-        draft.kept_float.setdefault(name, "head: last weighted op before an output")
+        if node.name in counted:
+            found.add(node.name)
+        elif node.op != "Add" or any(view.is_constant(name) for name in node.inputs):
+            queue.extend(name for name in node.inputs if name)
+    return found
 
 
 def is_classifier(view: GraphView, node: NodeView, fewest: int) -> bool:
