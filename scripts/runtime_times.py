@@ -8,10 +8,10 @@ import torch
 from numpy.typing import NDArray
 
 from quantbench.engines.device import Device
-from quantbench.engines.statistics import percentile
 from quantbench.engines.tensorrt_bench import BenchOptions, bench
 from quantbench.engines.tensorrt_profile import profile
 from quantbench.engines.tensorrt_session import LoadedEngine
+from quantbench.statistics import percentile
 from scripts import torch_engine
 
 

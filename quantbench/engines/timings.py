@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantbench.engines.statistics import Milliseconds, summarize, throughput
+from quantbench.statistics import Milliseconds, summarize, throughput
 
 _ENQUEUE_BOUND = 0.8
 

@@ -19,12 +19,12 @@ from quantbench.engines.base import BuildOptions
 from quantbench.engines.bench_model import noise
 from quantbench.engines.build_log import BuildLog
 from quantbench.engines.discover import discover
-from quantbench.engines.statistics import percentile, summarize, throughput
 from quantbench.engines.tensorrt_profile import as_json
 from quantbench.engines.timing_cache import cache_file, merge, read
 from quantbench.engines.timings import Timings
 from quantbench.errors import QuantbenchError
 from quantbench.inspection.logs.layer_line import read_rtx_layers
+from quantbench.statistics import percentile, summarize, throughput
 from tests.engines.models import conv_net, qdq_conv_net
 
 
