@@ -22,9 +22,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class ClassMatches:
-    """All detections of a class, by falling score: image [n], hit [10, n] at each IoU threshold; boxes an image."""
+    """All detections of a class, by falling score: `image` [n]. `right` [k] are the places of those that hit a truth at
+    any IoU threshold, `hit` [10, k] at which; `truths` [images] counts the labelled boxes."""
 
     image: NDArray[np.int64]
+    right: NDArray[np.int64]
     hit: NDArray[np.bool_]
     truths: NDArray[np.int64]
 
@@ -46,15 +48,13 @@ def match(detections: Sequence[Floats], truths: Sequence[Truth], classes: int) -
     matches = []
     for label in range(classes):
         if not scores[label]:
-            empty = np.zeros((len(IOU_THRESHOLDS), 0), np.bool_)
-            matches.append(ClassMatches(np.zeros(0, np.int64), empty, counts[label]))
+            none = np.zeros(0, np.int64)
+            matches.append(ClassMatches(none, none, np.zeros((len(IOU_THRESHOLDS), 0), np.bool_), counts[label]))
             continue
         order = np.argsort(-np.concatenate(scores[label]), kind="stable")
-        matches.append(
-            ClassMatches(
-                np.concatenate(images[label])[order], np.concatenate(hits[label], axis=1)[:, order], counts[label]
-            )
-        )
+        hit = np.concatenate(hits[label], axis=1)[:, order]
+        right = np.flatnonzero(hit.any(axis=0))
+        matches.append(ClassMatches(np.concatenate(images[label])[order], right, hit[:, right], counts[label]))
     return matches
 
 
@@ -98,16 +98,17 @@ def average_precision(matches: Sequence[ClassMatches], weights: NDArray[np.int64
 
 
 def _class_ap(m: ClassMatches, w: NDArray[np.int64], positives: int) -> Floats:
-    if not len(w):
-        return np.zeros(len(IOU_THRESHOLDS))
-    true = np.cumsum(m.hit * w, axis=1)
-    seen = np.maximum(np.cumsum(w), 1)
+    found = np.zeros(len(IOU_THRESHOLDS))
+    if not len(m.right):
+        return found
+    # Recall rises, and precision peaks, at right detections alone; the others only count as seen.
+    true = np.cumsum(m.hit * w[m.right], axis=1)
+    seen = np.maximum(np.cumsum(w)[m.right], 1)
     precision = np.maximum.accumulate((true / seen)[:, ::-1], axis=1)[:, ::-1]
     recall = true / positives
-    found = np.zeros(len(IOU_THRESHOLDS))
     for t in range(len(IOU_THRESHOLDS)):
         at = np.searchsorted(recall[t], _RECALLS, side="left")
-        found[t] = np.where(at < len(w), precision[t, np.minimum(at, len(w) - 1)], 0.0).mean()
+        found[t] = np.where(at < len(m.right), precision[t, np.minimum(at, len(m.right) - 1)], 0.0).mean()
     return found
 
 

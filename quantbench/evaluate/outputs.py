@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantbench.calibration.ort_outputs import Feed
+from quantbench.evaluate.detections import BoxComparison
 from quantbench.evaluate.statistics import Measured, paired_difference, share, sqnr_db
+from quantbench.images.truth import Label, Truth
 
 Run = Callable[[Feed], Sequence[NDArray[Any]]]
 
@@ -23,7 +25,7 @@ class OutputComparison:
     _top: dict[str, list[NDArray[np.bool_]]] = field(default_factory=dict)
 
     def update(
-        self, reference: Sequence[NDArray[Any]], quantized: Sequence[NDArray[Any]], labels: Sequence[int | None]
+        self, reference: Sequence[NDArray[Any]], quantized: Sequence[NDArray[Any]], labels: Sequence[Label]
     ) -> None:
         """Add one batch: outputs [N, ...] of both models and a label (or None) an image."""
         pairs = [(a, b) for a, b in zip(reference, quantized, strict=True) if np.issubdtype(a.dtype, np.floating)]
@@ -39,12 +41,12 @@ class OutputComparison:
         if len(pairs) == 1 and is_logits(pairs[0][0]):
             self._classes(pairs[0][0].reshape(count, -1), pairs[0][1].reshape(count, -1), labels)
 
-    def _classes(self, a: NDArray[Any], b: NDArray[Any], labels: Sequence[int | None]) -> None:
+    def _classes(self, a: NDArray[Any], b: NDArray[Any], labels: Sequence[Label]) -> None:
         self._agree.append(a.argmax(axis=1) == b.argmax(axis=1))
-        known = np.array([label is not None for label in labels])
+        known = np.array([label is not None and not isinstance(label, Truth) for label in labels])
         if not known.any():
             return
-        truth = np.array([label for label in labels if label is not None])
+        truth = np.array([label for label, has in zip(labels, known, strict=True) if has])
         for model, values in (("float", a[known]), ("int8", b[known])):
             order = np.argsort(-values, axis=1, kind="stable")[:, :5]
             hit = order == truth[:, None]
@@ -74,14 +76,18 @@ def is_logits(output: NDArray[Any]) -> bool:
 def compare_outputs(
     reference: Run,
     quantized: Run,
-    batches: Iterable[tuple[Feed, Sequence[int | None]]],
+    batches: Iterable[tuple[Feed, Sequence[Label]]],
     *,
+    boxes: BoxComparison | None = None,
     on_batch: Callable[[int], None] | None = None,
 ) -> dict[str, Measured]:
-    """Run both models over all `batches` of (feed, labels) and compare their outputs."""
+    """Run both models over all `batches` of (feed, labels) and compare outputs; `boxes` compares boxes besides."""
     comparison = OutputComparison()
     for feed, labels in batches:
-        comparison.update(reference(feed), quantized(feed), labels)
+        a, b = reference(feed), quantized(feed)
+        comparison.update(a, b, labels)
+        if boxes is not None:
+            boxes.update(a, b, labels)
         if on_batch:
             on_batch(len(labels))
-    return comparison.result()
+    return {**comparison.result(), **(boxes.result() if boxes is not None else {})}

@@ -11,27 +11,28 @@ _Z95 = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A value with its 95 % interval and the number of images behind it."""
+    """A value with its 95 % interval and the number of images (or what `unit` says) behind it."""
 
     value: float
     low: float
     high: float
     count: int
+    unit: str = "images"
 
     def to_json(self) -> dict[str, float | int]:
-        """Plain data for evaluation.json."""
-        return {"value": self.value, "low": self.low, "high": self.high, "images": self.count}
+        """Plain data for evaluation.json; the count stands under the name of its unit."""
+        return {"value": self.value, "low": self.low, "high": self.high, self.unit: self.count}
 
 
-def share(hits: int, count: int) -> Measured:
+def share(hits: int, count: int, unit: str = "images") -> Measured:
     """Share hits / count with Wilson's score interval (E. B. Wilson, JASA 22, 1927). Raises ValueError for count 0."""
     if count <= 0:
-        raise ValueError("a share of no images")
+        raise ValueError(f"a share of no {unit}")
     p = hits / count
     z2 = _Z95 * _Z95
     centre = (p + z2 / (2 * count)) / (1 + z2 / count)
     half = _Z95 * math.sqrt(p * (1 - p) / count + z2 / (4 * count * count)) / (1 + z2 / count)
-    return Measured(p, max(0.0, centre - half), min(1.0, centre + half), count)
+    return Measured(p, max(0.0, centre - half), min(1.0, centre + half), count, unit)
 
 
 def paired_difference(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Measured:

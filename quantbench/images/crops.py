@@ -8,6 +8,7 @@ from PIL import Image
 
 from quantbench.errors import QuantbenchError
 from quantbench.images.source import Pictures, combined_sha256, text_sha256
+from quantbench.images.truth import PictureBoxes
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,12 @@ class RandomCrops:
         return f"{self.pictures.name(index % len(self.pictures))}#{index}"
 
     def label(self, index: int) -> int | None:
-        """The photo's label: a crop may show less of the thing, so accuracy on crops is below that on photos."""
-        return self.pictures.label(index % len(self.pictures))
+        """The photo's class: a crop may show less of the thing, so accuracy on crops is below that on photos.
+
+        None where the photo is labelled with boxes.
+        """
+        label = self.pictures.label(index % len(self.pictures))
+        return None if isinstance(label, PictureBoxes) else label
 
     def sha256(self) -> str:
         """Hash of the photos and of the parameters."""

@@ -6,13 +6,14 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from quantbench.errors import QuantbenchError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
+_ON_ITS_SIDE = range(5, 9)  # EXIF orientations that swap height and width
 
 # Registers the decoders here rather than in several threads at once. JPEG covers MPO (stereo and phone photos).
 Image.init()
@@ -60,6 +61,17 @@ def decode_bytes(data: bytes, name: str) -> Image.Image:
     except _DAMAGE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise BadImageError(name, f"damaged image ({reason})") from error
+
+
+def upright_size(path: Path) -> tuple[int, int]:
+    """(height, width) that `decode_file` will give, from the file's header alone. Raises BadImageError."""
+    try:
+        with Image.open(path, formats=_FORMATS) as opened:
+            # Pillow turns TIFF's size itself.
+            turned = opened.format != "TIFF" and opened.getexif().get(ExifTags.Base.Orientation, 1) in _ON_ITS_SIDE
+            return (opened.width, opened.height) if turned else (opened.height, opened.width)
+    except (UnidentifiedImageError, ModuleNotFoundError, *_DAMAGE) as error:
+        raise BadImageError(str(path), f"cannot be read ({' '.join(str(error).split())})") from error
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:

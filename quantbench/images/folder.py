@@ -9,15 +9,16 @@ from PIL import Image
 from quantbench.errors import QuantbenchError
 from quantbench.images.decode import SUFFIXES, BadImageError, decode_file
 from quantbench.images.source import combined_sha256, file_sha256
+from quantbench.images.truth import PictureLabel
 
-LabelOf = Callable[[PurePosixPath], int | None]
+LabelOf = Callable[[PurePosixPath], PictureLabel]
 
 
 class ImageFolder:
     """Pictures of all JPEG, PNG, BMP, WebP and TIFF files under `path`, sorted by their path relative to it.
 
-    Hidden files are left out; links are followed. `label_of` gives the class of a relative path (see `labels`).
-    Raises QuantbenchError for a folder that is missing, is none, or holds no image.
+    Hidden files are left out; links are followed. `label_of` gives the label of a relative path (see `labels` and
+    `yolo_labels`). Raises QuantbenchError for a folder that is missing, is none, or holds no image.
     """
 
     def __init__(self, path: Path | str, recursive: bool = True, label_of: LabelOf | None = None) -> None:
@@ -37,7 +38,7 @@ class ImageFolder:
         """Path relative to the folder, with `/`."""
         return self.names[index]
 
-    def label(self, index: int) -> int | None:
+    def label(self, index: int) -> PictureLabel:
         """What `label_of` says of the relative path, or None."""
         return self._label_of(PurePosixPath(self.names[index])) if self._label_of else None
 

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from quantbench.errors import QuantbenchError
+from quantbench.images.box_geometry import carried
 from quantbench.images.decode import BadImageError
 from quantbench.images.preprocess import Preprocess
+from quantbench.images.truth import Label, PictureBoxes, PictureLabel
 
 
 class Pictures(Protocol):
@@ -27,8 +29,8 @@ class Pictures(Protocol):
         """Name for messages and reports, unique in the source."""
         ...
 
-    def label(self, index: int) -> int | None:
-        """Class number, or None where there is none."""
+    def label(self, index: int) -> PictureLabel:
+        """Class number, boxes in the picture's pixels, or None where there is neither."""
         ...
 
     def sha256(self) -> str:
@@ -49,8 +51,8 @@ class Source(Protocol):
         """Name for messages and reports, unique in the source."""
         ...
 
-    def label(self, index: int) -> int | None:
-        """Class number, or None where there is none."""
+    def label(self, index: int) -> Label:
+        """Class number, boxes in pixels of what `load` gives, or None where there is neither."""
         ...
 
     def sha256(self) -> str:
@@ -80,9 +82,10 @@ class Prepared:
         """Name of the picture."""
         return self.pictures.name(index)
 
-    def label(self, index: int) -> int | None:
-        """Label of the picture."""
-        return self.pictures.label(index)
+    def label(self, index: int) -> Label:
+        """Label of the picture; boxes are carried through the preprocessing."""
+        label = self.pictures.label(index)
+        return carried(label, self.preprocess) if isinstance(label, PictureBoxes) else label
 
     def sha256(self) -> str:
         """Hash of the pictures and of the preprocessing."""
@@ -115,10 +118,9 @@ class Subset:
         """As the whole's `name`."""
         return str(self.whole.name(self.indices[index]))
 
-    def label(self, index: int) -> int | None:
+    def label(self, index: int) -> Any:
         """As the whole's `label`."""
-        label: int | None = self.whole.label(self.indices[index])
-        return label
+        return self.whole.label(self.indices[index])
 
     def sha256(self) -> str:
         """Hash of the whole and of the choice."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from quantbench.errors import QuantbenchError
 from quantbench.images.decode import BadImageError
 from quantbench.images.source import Source
+from quantbench.images.truth import Label
 
 _LOG = logging.getLogger(__name__)
 _SHOWN = 5
@@ -25,7 +26,7 @@ class Batch:
     data: NDArray[Any]
     names: tuple[str, ...]
     indices: tuple[int, ...]
-    labels: tuple[int | None, ...]
+    labels: tuple[Label, ...]
 
     def __len__(self) -> int:
         return len(self.names)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantbench.errors import QuantbenchError
+from quantbench.images.arrays import ArrayFiles
 from quantbench.images.decode import BadImageError
 from quantbench.images.folder import ImageFolder
 from quantbench.images.labels import class_folders, from_file_name, from_folder
@@ -16,12 +17,22 @@ from quantbench.images.open import open_dataset, open_folder
 from quantbench.images.preprocess import Preprocess
 from quantbench.images.source import Source, Subset
 from quantbench.images.stream import batches
+from quantbench.images.truth import Label
+from quantbench.images.yolo_labels import from_yolo
 
-Labelled = tuple[dict[str, NDArray[Any]], Sequence[int | None]]
+Labelled = tuple[dict[str, NDArray[Any]], Sequence[Label]]
 
 
 def folder_source(path: Path, preprocess: Preprocess, labels: str = "none") -> Source:
-    """Images (or `.npy`/`.npz` batches) at `path`. `labels`: none, folder (sorted folder names), file-name."""
+    """Images (or `.npy`/`.npz` batches) at `path`. `labels`: none, folder (sorted folder names), file-name, yolo.
+
+    Raises QuantbenchError where there is nothing to read, and for boxes of arrays, which have no size of their own.
+    """
+    if labels == "yolo":
+        source = open_folder(path, preprocess, label_of=from_yolo(path))
+        if isinstance(source, ArrayFiles):
+            raise QuantbenchError(f"--labels yolo goes with image files; {path} holds arrays (.npy, .npz)")
+        return source
     if labels == "file-name":
         return open_folder(path, preprocess, label_of=from_file_name())
     if labels == "folder":
