@@ -5,6 +5,7 @@ replicas (tests/engines/replica.py), device memory is host memory, and the engin
 of a real engine. What the adapter is given, the parser's file among it, is real.
 """
 
+import functools
 import json
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from quantbench.demo import resnet18
 from quantbench.engines import bench_model, build, device, load_engine, tensorrt_load
 from quantbench.graph.onnx_view import view_of
 from quantbench.progress import Progress
+from quantbench.ptq import compile_check as stage
 from quantbench.ptq.compile_check import Subject, check_request, compile_check
 from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.place import place
@@ -76,6 +78,7 @@ def run(folder: Path, layers: str, wanted: Compile) -> dict[str, Any]:
         if hasattr(module, "gpu_present"):
             module.gpu_present = lambda: True
     device.open_device = HostDevice
+    stage.BenchRequest = functools.partial(bench_model.BenchRequest, seconds=0.05, warm_up_seconds=0.0)
     plain = resnet18.build(width=8, size=64, classes=10)
     view = view_of(plain)
     plan = place(view)
