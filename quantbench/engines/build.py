@@ -63,7 +63,10 @@ def build_engine(model: Path, options: BuildOptions, backend: str = "auto") -> B
     if not FACTS[family].typed_by_model and not options.strongly_typed:
         return _run(family, trt, model, with_own_thresholds(model, options))
     with prepared(model, options) as (ready, notes):
-        result = _run(family, trt, ready, options)
+        try:
+            result = _run(family, trt, ready, options)
+        except QuantbenchError as error:
+            raise QuantbenchError(str(error).replace(str(ready), str(model))) from error
     return replace(result, notes=(*notes, *result.notes))
 
 

@@ -17,7 +17,7 @@ def parser_error(model: Path, title: str, parser: Any, logged: Sequence[str]) ->
         name, operator = _node(model, error)
         if name or operator:
             where = f"node {name or '#' + str(error.node())} ({operator or 'unknown operator'})"
-            return QuantbenchError(f"{title} cannot build {model}: {where}: {_one_line(error.desc())}")
+            return QuantbenchError(f"{title} cannot build {model}: {where}: {_reason(error)}")
     said = [error.desc() for error in errors] or list(logged)
     return QuantbenchError(f"{title} cannot read {model}: {_one_line(said[0] if said else 'no reason given')}")
 
@@ -40,6 +40,13 @@ def _node(model: Path, error: Any) -> tuple[str, str]:
         return "", ""
     index = error.node()
     return (nodes[index].name, nodes[index].op_type) if 0 <= index < len(nodes) else ("", "")
+
+
+def _reason(error: Any) -> str:
+    """What the parser says; often that is the bare condition that did not hold ("false"), and its code says more."""
+    said = _one_line(error.desc())
+    code = str(error.code()).rpartition(".")[2].lower().replace("_", " ")
+    return code if said in ("", "false") else said
 
 
 def _one_line(text: str, limit: int = 300) -> str:

@@ -18,6 +18,7 @@ from quantbench.engines.facts import FACTS, ONNXRUNTIME, TENSORRT_RTX
 from quantbench.engines.shapes import InputShapes, Profile, complete_profiles
 from quantbench.engines.tensorrt_rtx import DEFAULT_TARGETS
 from quantbench.engines.write_layers import layers_of
+from quantbench.errors import QuantbenchError
 from quantbench.inspection.layer import Layer, LayerTensor
 from quantbench.progress import Progress
 from quantbench.ptq.quantize import for_onnxruntime, save
@@ -71,6 +72,24 @@ def missing(wanted: Compile) -> str:
     return f"No compiler check: no TensorRT on this machine; {FACTS['tensorrt-rtx'].install}, or see quantbench doctor"
 
 
+def compile_stage(
+    subject: Subject, folder: Path, wanted: Compile, chosen: Chosen, progress: Progress
+) -> dict[str, Any]:
+    """`compile_check`; where nobody named a backend, a model that it refuses costs the check and not the run.
+
+    The result then holds `failed`, the reason, alone, and the folder no engine of an earlier run.
+    """
+    try:
+        return compile_check(subject, folder, wanted, chosen, progress)
+    except QuantbenchError as error:
+        for name in (LAYERS, LOG, ENGINE):
+            (folder / name).unlink(missing_ok=True)
+        if wanted.backend != "auto":
+            raise
+        progress.note(f"warning: no compiler check: {error}")
+        return {"failed": str(error)}
+
+
 def compile_check(
     subject: Subject, folder: Path, wanted: Compile, chosen: Chosen, progress: Progress
 ) -> dict[str, Any]:
@@ -87,9 +106,9 @@ def compile_check(
     model, int8_options, note = _int8_request(subject, options, wanted, chosen)
     scratch = folder / ".quantbench" / "float.engine"
     with progress.task(f"{chosen.title}{_for(options)}", 2 if subject.plain else 1, "builds") as advance:
-        built = _build(model, int8_options, wanted, folder / ENGINE)
+        built = _build(model, "INT8", int8_options, wanted, folder / ENGINE)
         advance(1)
-        plain = _build(subject.plain, options, wanted, scratch) if subject.plain else None
+        plain = _build(subject.plain, "float", options, wanted, scratch) if subject.plain else None
         advance(1 if subject.plain else 0)
     layers = at_batch(real_layers(built), batch)
     log = "\n".join(built.log_lines())
@@ -152,11 +171,13 @@ def at_batch(layers: Sequence[Layer], batch: int) -> tuple[Layer, ...]:
     )
 
 
-def _build(model: onnx.ModelProto, options: BuildOptions, wanted: Compile, engine: Path) -> BuildResult:
+def _build(model: onnx.ModelProto, what: str, options: BuildOptions, wanted: Compile, engine: Path) -> BuildResult:
     source = engine.parent / "compile.onnx"
     save(model, source)
     try:
         built = build_engine(source, options, wanted.backend)
+    except QuantbenchError as error:
+        raise QuantbenchError(str(error).replace(str(source), f"the {what} model")) from error
     finally:
         source.unlink()
     write_bytes(engine, built.engine)

@@ -19,7 +19,7 @@ from quantbench.graph.load import model_sha256
 from quantbench.images.source import Source
 from quantbench.progress import Progress
 from quantbench.provenance import provenance
-from quantbench.ptq.compile_check import Subject, check_request, check_shapes, compile_check, missing
+from quantbench.ptq.compile_check import Subject, check_request, check_shapes, compile_stage, missing
 from quantbench.ptq.prediction_facts import prediction_facts
 from quantbench.ptq.quantize import save
 from quantbench.qat import distributed, yolo
@@ -178,7 +178,7 @@ def _deliver(
         subject = Subject(
             exported, _without_qdq(exported), quantized, weighted, model.input_name, tuple(model.example.shape[1:])
         )
-        record["compiler"] = compile_check(subject, folder.path, recipe.compile, chosen, progress)
+        record["compiler"] = compile_stage(subject, folder.path, recipe.compile, chosen, progress)
     elif why := missing(recipe.compile):
         progress.note(why)
 

@@ -3,8 +3,10 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from quantbench.cli.build_options import _OPTIONS
@@ -157,3 +159,30 @@ def test_shipped_recipes_build_for_any_gpu() -> None:
     for path in sorted(Path("recipes").glob("*.yaml")):
         assert isinstance(load_recipe(path), Recipe)
         assert load_recipe(path).compile.target == ""
+
+
+def test_a_model_that_the_compiler_refuses_costs_the_check_alone(cli, pictures: Path, tmp_path: Path) -> None:
+    """TensorRT-RTX has no Det; onnxruntime has."""
+    rng = np.random.default_rng(0)
+    weights = {"w1": rng.standard_normal((16, 3, 3, 3)), "w2": rng.standard_normal((16, 16, 3, 3))}
+    nodes = [helper.make_node("Conv", ["x", "w1"], ["a"], name="c1", pads=[1] * 4),
+             helper.make_node("Conv", ["a", "w2"], ["b"], name="c2", pads=[1] * 4, strides=[8, 8]),
+             helper.make_node("Conv", ["b", "w2"], ["c"], name="c3", pads=[1] * 4),
+             helper.make_node("Det", ["c"], ["y"], name="odd")]  # fmt: skip
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 64, 64])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 16])],
+        [numpy_helper.from_array((w * 0.1).astype(np.float32), name) for name, w in weights.items()],
+    )  # fmt: skip
+    model, out = tmp_path / "det.onnx", tmp_path / "run"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), model)
+    code, printed, error = cli("ptq", model, "--calib-dir", pictures, "--out", out)
+    assert code == 0
+    for text in (printed, error, (out / "report.md").read_text()):
+        assert "cannot build the INT8 model: node odd (Det)" in text
+    assert json.loads((out / "run.json").read_text())["evaluation_result"]["outputs"]["sqnr_db"]["value"] > 5
+    assert not (out / "layers.json").exists()
+    # Named, the backend must build.
+    code, _, error = cli("ptq", model, "--calib-dir", pictures, "--out", out, "--backend", "tensorrt-rtx")
+    assert code == 2
+    assert "node odd (Det)" in error

@@ -24,12 +24,16 @@ def section(run: Mapping[str, Any], reason: Callable[[str], str] | None = None) 
         return Section(
             _TITLE, (Text("No compiler was asked. On Linux x86-64: pip install tensorrt-rtx, then run again.", "note"),)
         )
+    if "failed" in facts:
+        return Section(_TITLE, (Text(f"The compiler refused: {facts['failed']}.", "warning"),))
     kept: Mapping[str, str] = run.get("placement", {}).get("kept_float", {})
     return Section(_TITLE, tuple(_blocks(facts, reason or (lambda node: kept.get(node, "")))))
 
 
 def summary(facts: Mapping[str, Any]) -> str:
     """One line for the terminal."""
+    if "failed" in facts:
+        return f"no compiler check: {facts['failed']}"
     where = f" for {facts['target']}" if facts["target"] else ""
     start = f"{facts['backend']} {facts['version']}{where}: "
     if "layers" not in facts["int8"]:
