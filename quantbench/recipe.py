@@ -34,11 +34,12 @@ class Data(_Section):
 
 
 class Evaluation(_Section):
-    """Images to compare FP32 and INT8 on; the calibration images themselves when none are named."""
+    """Images to compare FP32 and INT8 on; the calibration images themselves when none are named. `labels` of `dir`: by
+    folder, by the digits of the file name, or yolo: boxes in labels/….txt beside images/."""
 
     dir: Path | None = None
     dataset: str | None = None
-    labels: Literal["none", "folder", "file-name"] = "none"
+    labels: Literal["none", "folder", "file-name", "yolo"] = "none"
     max_images: int = Field(default=1024, ge=1)
     latency: bool = True
 

@@ -30,7 +30,9 @@ def ptq(
     max_images: int = typer.Option(None, help="Most calibration images, spread evenly over the folder."),
     max_bad: int = typer.Option(None, help="Corrupt images to skip before giving up."),
     eval_dir: Path = typer.Option(None, help="Images to compare FP32 and INT8 on."),
-    labels: str = typer.Option(None, help="Labels of --eval-dir: none, folder, file-name."),
+    labels: str = typer.Option(
+        None, help="Labels of --eval-dir: none, folder, file-name, yolo (boxes in labels/ beside images/, for mAP)."
+    ),
     keep_float: list[str] = typer.Option(None, help="Node name pattern to keep in float; may be repeated."),
     bias_correction: bool = typer.Option(None, help="Take the mean error of each channel out of the biases."),
     placement: str = typer.Option(None, help="rules, or best: try variants against the TensorRT predictor."),

@@ -117,10 +117,10 @@ def paired(a: Floats, b: Floats) -> int:
     return sum(int(greedy(a[a[:, 5] == label, :4], b[b[:, 5] == label, :4])[0].sum()) for label in np.unique(a[:, 5]))
 
 
-def check_classes(truth: Truth, classes: int) -> None:
-    """Raises QuantbenchError where a box is labelled with a class that the model does not have."""
+def check_classes(truth: Truth, classes: int, where: str = "labels") -> None:
+    """Raises QuantbenchError, naming `where`, if a box is labelled with a class that the model does not have."""
     if len(truth.classes) and truth.classes.max() >= classes:
         raise QuantbenchError(
-            f"the labels speak of class {truth.classes.max()}, the model has {classes} classes (0 to {classes - 1}); "
+            f"{where}: class {truth.classes.max()} is none of the model's {classes} classes (0 to {classes - 1}); "
             f"give the labels that belong to this model"
         )

@@ -7,6 +7,7 @@ import onnx
 from numpy.typing import NDArray
 
 from quantbench.calibration.ort_outputs import Feed, padded, static_batch, unpadded
+from quantbench.evaluate.detections import BoxComparison
 from quantbench.evaluate.latency import interleaved
 from quantbench.evaluate.layers import layer_errors
 from quantbench.evaluate.outputs import Run, compare_outputs
@@ -40,11 +41,13 @@ def measure(
     reference = create_session(model, threads=threads)
     quantized = create_session(folder / ORT_MODEL, threads=threads)
     fixed = static_batch(model)
+    boxes = BoxComparison()
     with progress.task("FP32 against INT8", len(source)) as advance:
         outputs = compare_outputs(
             runner(reference, fixed),
             runner(quantized, fixed),
             labelled(source, input_name, batch, max_bad=max_bad),
+            boxes=boxes,
             on_batch=advance,
         )
     few = at_most(calibration, _LAYER_IMAGES)
@@ -66,6 +69,9 @@ def measure(
             "onnxruntime": _size(folder / ORT_MODEL),
         },
     }
+    if boxes.output is not None:
+        name = reference.get_outputs()[boxes.output.index].name
+        result["boxes"] = {"output": name, **boxes.output.to_json()}
     if latency:
         size = fixed or 1
         one = padded(next(iter(feeds(few, input_name, size, max_bad=max_bad))), fixed)

@@ -19,9 +19,11 @@ from quantbench.graph.load import load_model, model_sha256
 from quantbench.graph.onnx_view import view_of
 from quantbench.graph.view import GraphView
 from quantbench.images.source import Source
+from quantbench.images.truth import labels_sha256
 from quantbench.predict.best import best_placement
 from quantbench.progress import Progress
 from quantbench.provenance import provenance
+from quantbench.ptq.box_labels import check_box_labels
 from quantbench.ptq.cache_policy import CACHE, Policy, cached_ranges, write_cache
 from quantbench.ptq.calibrate import calibrate
 from quantbench.ptq.calibrator_choice import Choice, choose
@@ -32,7 +34,7 @@ from quantbench.ptq.compile_check import (
     Subject,
     check_request,
     check_shapes,
-    compile_check,
+    compile_stage,
     missing,
 )
 from quantbench.ptq.measure import measure
@@ -41,7 +43,7 @@ from quantbench.ptq.prediction_facts import prediction_facts
 from quantbench.ptq.quantize import BIAS_IMAGES, ORT_MODEL, QDQ_MODEL, quantize, refuse_quantized
 from quantbench.ptq.range_warnings import range_warnings
 from quantbench.ptq.resolve import display_name, model_path
-from quantbench.ptq.sources import at_most, dataset_source, feeds, folder_source, image_shape
+from quantbench.ptq.sources import at_most, dataset_source, feeds, first_image, folder_source, labels_of
 from quantbench.ptq.tensors import calibrated_tensors
 from quantbench.qdq.ops import WEIGHTED
 from quantbench.qdq.options import PlacementOptions
@@ -111,8 +113,9 @@ def _stages(
     folder.stage(
         "quantize", quantize_key, [QDQ_MODEL, ORT_MODEL], lambda: _quantize(run, ranges, folder.path, progress)
     )
-    _compile(run, ranges, folder, quantize_key, progress)
-    evaluate_key = [quantize_key, facts["evaluation"]["sha256"], recipe.evaluation.latency, recipe.threads]
+    compiler = _compile(run, ranges, folder, quantize_key, progress)
+    images = (facts["evaluation"]["sha256"], facts["evaluation"]["labels_sha256"])
+    evaluate_key = [quantize_key, *images, recipe.evaluation.latency, recipe.threads]
     folder.stage("evaluate", evaluate_key, [EVALUATION], lambda: _measure(run, folder.path, progress))
     record = {
         **provenance(recipe.seed),
@@ -121,7 +124,7 @@ def _stages(
         **facts,
         "evaluation_result": json.loads((folder.path / EVALUATION).read_text(encoding="utf-8")),
         "range_warnings": warnings,
-        "compiler": _compiler_facts(folder.path),
+        "compiler": compiler,
         "prediction": prediction_facts(folder.path / QDQ_MODEL),
     }
     write_json(folder.path / RUN, record)
@@ -139,8 +142,11 @@ def prepare(recipe: Recipe) -> Prepared:
     preprocess, origin = fitting_preprocess(recipe.data.preprocess, image)
     calibration = _calibration_source(recipe, preprocess)
     evaluation, what = _evaluation_source(recipe, preprocess, calibration)
-    shape = image_shape(calibration)
+    labels = labels_of(evaluation)
+    shape = tuple(first_image(calibration).shape)
     check_shapes(recipe.compile, {image.name: (image.batch or -1, *shape)})
+    if recipe.evaluation.labels == "yolo" and recipe.evaluation.dir is not None:
+        check_box_labels(model, image.name, evaluation, labels, recipe.evaluation.dir, threads=recipe.threads)
     view = view_of(model)
     options = PlacementOptions(**recipe.placement.model_dump(exclude={"method"}))
     plan = best_placement(view, options).plan if recipe.placement.method == "best" else place(view, options)
@@ -149,7 +155,8 @@ def prepare(recipe: Recipe) -> Prepared:
         "data": {"images": len(calibration), "sha256": calibration.sha256(),
                  "preprocess": preprocess.to_json(), "preprocess_words": preprocess.describe(),
                  "preprocess_origin": origin},
-        "evaluation": {"what": what, "images": len(evaluation), "sha256": evaluation.sha256()},
+        "evaluation": {"what": what, "images": len(evaluation), "sha256": evaluation.sha256(),
+                       "labels_sha256": labels_sha256(labels)},
         "method": choice.method,
         "placement": {
             "weighted": [node.name for node in view.nodes if node.op in WEIGHTED],
@@ -175,6 +182,8 @@ def _evaluation_source(recipe: Recipe, preprocess: Any, calibration: Source) -> 
     wanted = recipe.evaluation
     if wanted.dir is not None:
         return at_most(folder_source(wanted.dir, preprocess, wanted.labels), wanted.max_images), str(wanted.dir)
+    if wanted.labels != "none":
+        raise QuantbenchError(f"--labels {wanted.labels} needs --eval-dir FOLDER: the images that the labels belong to")
     if wanted.dataset is not None:
         return at_most(dataset_source(wanted.dataset, preprocess), wanted.max_images), wanted.dataset
     return at_most(calibration, wanted.max_images), "the calibration images themselves (name others with --eval-dir)"
@@ -230,12 +239,15 @@ def _quantize(run: Prepared, ranges: Ranges, folder: Path, progress: Progress) -
     )
 
 
-def _compile(run: Prepared, ranges: Ranges, folder: RunFolder, key: list[Any], progress: Progress) -> None:
+def _compile(
+    run: Prepared, ranges: Ranges, folder: RunFolder, key: list[Any], progress: Progress
+) -> dict[str, Any] | None:
     wanted, chosen = run.recipe.compile, run.compiler
     if chosen is None:
         if why := missing(wanted):
             progress.note(why)
-        return
+        return None
+    found: dict[str, Any] = {}
 
     def work() -> None:
         subject = Subject(
@@ -247,9 +259,10 @@ def _compile(run: Prepared, ranges: Ranges, folder: RunFolder, key: list[Any], p
             run.shape,
             ranges,
         )
-        compile_check(subject, folder.path, wanted, chosen, progress)
+        found.update(compile_stage(subject, folder.path, wanted, chosen, progress))
 
     folder.stage("compile", [key, wanted.model_dump(mode="json"), chosen.title], [LAYERS, LOG, ENGINE], work)
+    return found or _compiler_facts(folder.path)
 
 
 def _measure(run: Prepared, folder: Path, progress: Progress) -> None:
@@ -270,9 +283,7 @@ def _measure(run: Prepared, folder: Path, progress: Progress) -> None:
     write_json(folder / EVALUATION, result)
 
 
-def _compiler_facts(folder: Path) -> dict[str, Any] | None:
-    if not (folder / LAYERS).exists():
-        return None
+def _compiler_facts(folder: Path) -> dict[str, Any]:
     data: dict[str, Any] = json.loads((folder / LAYERS).read_text(encoding="utf-8"))
     del data["layers"]
     return data

@@ -57,15 +57,26 @@ def at_most(source: Source, count: int) -> Source:
     return Subset(source, tuple(int(i) for i in np.linspace(0, len(source) - 1, count)))
 
 
-def image_shape(source: Source) -> tuple[int, ...]:
-    """Shape of one image as the model gets it, by the first that can be read. Raises QuantbenchError where none can."""
+def first_image(source: Source) -> NDArray[Any]:
+    """The first image that can be read, as the model gets it. Raises QuantbenchError where none can."""
     faults = []
     for index in range(len(source)):
         try:
-            return tuple(source.load(index).shape)
+            return source.load(index)
         except BadImageError as error:
             faults.append(str(error))
     raise QuantbenchError(f"not one of {len(source)} images can be used; the first: {faults[0]}")
+
+
+def labels_of(source: Source) -> list[Label]:
+    """The label of each image, None for one that cannot be read. Raises QuantbenchError for a label that is broken."""
+    labels: list[Label] = []
+    for index in range(len(source)):
+        try:
+            labels.append(source.label(index))
+        except BadImageError:
+            labels.append(None)
+    return labels
 
 
 def feeds(source: Source, input_name: str, batch_size: int, *, max_bad: int = 0) -> Iterator[dict[str, NDArray[Any]]]:

@@ -41,3 +41,9 @@ def points(measured: Mapping[str, Any]) -> str:
 def decibel(measured: Mapping[str, Any]) -> str:
     """An SQNR with its interval."""
     return f"{measured['value']:.1f} dB ({measured['low']:.1f} to {measured['high']:.1f})"
+
+
+def behind(measured: Mapping[str, Any]) -> str:
+    """How many of what a figure rests on: 1,000 images."""
+    unit = next(key for key in measured if key not in ("value", "low", "high"))
+    return f"{measured[unit]:,} {unit}"

@@ -8,7 +8,7 @@ from quantbench.atomic import write_text
 from quantbench.report import html, markdown
 from quantbench.report.blocks import Section
 from quantbench.report.sections import accuracy, compiler, headline, latency, layers, prediction, provenance
-from quantbench.report.words import decibel, percent
+from quantbench.report.words import decibel, percent, points
 
 _SECTIONS = (headline, accuracy, prediction, compiler, latency, layers, provenance)
 
@@ -35,6 +35,13 @@ def summary_lines(folder: Path, run: Mapping[str, Any]) -> list[str]:
     if "agreement" in outputs:
         agreement = outputs["agreement"]
         lines.append(f"same answer as FP32: {percent(agreement)} of {agreement['images']} images")
+    if "map_change" in outputs:
+        a, b = (f"{100 * outputs[key]['value']:.1f} %" for key in ("map_float", "map_int8"))
+        lines.append(f"mAP50-95: {a} in FP32, {b} in INT8: {points(outputs['map_change'])}")
+    if "boxes_kept" in outputs:
+        lines.append(
+            f"boxes of FP32 that INT8 finds too: {percent(outputs['boxes_kept'])}, taking the output as YOLO's"
+        )
     lines.append(f"SQNR of the outputs: {decibel(outputs['sqnr_db'])}")
     if "latency" in result:
         a, b = (result["latency"][key]["median_ms"] for key in ("float", "int8"))

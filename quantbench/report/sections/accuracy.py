@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from quantbench.report.blocks import Block, Section, Table, Text
-from quantbench.report.words import decibel, percent, points
+from quantbench.report.words import behind, decibel, percent, points
 
 _ROWS = (
     ("agreement", "Same argmax as FP32", percent),
@@ -13,21 +13,52 @@ _ROWS = (
     ("top1_change", "Change of top-1", points),
     ("top5_float", "Top-5, FP32", percent),
     ("top5_int8", "Top-5, INT8", percent),
+    ("map_float", "mAP50-95, FP32", percent),
+    ("map_int8", "mAP50-95, INT8", percent),
+    ("map_change", "Change of mAP50-95", points),
+    ("map50_float", "mAP50, FP32", percent),
+    ("map50_int8", "mAP50, INT8", percent),
+    ("map50_change", "Change of mAP50", points),
+    ("boxes_kept", "Boxes of FP32 that INT8 finds too", percent),
+    ("boxes_shared", "Boxes of INT8 that FP32 finds too", percent),
     ("sqnr_db", "SQNR of the outputs", decibel),
 )
 
 
 def section(run: Mapping[str, Any]) -> Section:
     """A table of what was measured, each with its 95 % interval and the number of images."""
-    outputs = run["evaluation_result"]["outputs"]
-    rows = tuple(
-        (title, show(outputs[key]), str(outputs[key]["images"])) for key, title, show in _ROWS if key in outputs
-    )
+    result = run["evaluation_result"]
+    outputs = result["outputs"]
+    rows = tuple((title, show(outputs[key]), behind(outputs[key])) for key, title, show in _ROWS if key in outputs)
     blocks: list[Block] = [
         Text(f"Measured on {run['evaluation']['images']} images: {run['evaluation']['what']}. Both models ran in "
              f"onnxruntime; in brackets the 95 % interval.")
     ]  # fmt: skip
     if "calibration images themselves" in run["evaluation"]["what"]:
         blocks.append(Text("These images also set the ranges, so expect a little less on new ones.", "warning"))
-    blocks.append(Table(("Measure", "Value", "Images"), rows))
+    if "boxes" in result:
+        blocks += _boxes(result["boxes"], outputs)
+    blocks.append(Table(("Measure", "Value", "Measured on"), rows))
     return Section("Accuracy", tuple(blocks))
+
+
+def _boxes(facts: Mapping[str, Any], outputs: Mapping[str, Any]) -> list[Block]:
+    shape = ", ".join(["N", *map(str, facts["shape"][1:])])
+    blocks: list[Block] = [
+        Text(
+            f"Output {facts['output']} [{shape}] is taken as YOLO boxes: centre and size in pixels, "
+            f"{facts['classes']} class scores. Boxes count from a score of {facts['confidence']:g}, after suppression "
+            f"at IoU {facts['nms_iou']:g}; two are the same if they have one class and an IoU of at least "
+            f"{facts['same_iou']:g}."
+        )
+    ]
+    if "boxes_kept" not in outputs:
+        found = "INT8 finds boxes where there should be none" if "boxes_shared" in outputs else "nor does INT8"
+        blocks.append(
+            Text(f"FP32 finds no box in these images, {found}: were they prepared as in training?", "warning")
+        )
+    elif "boxes_shared" not in outputs:
+        blocks.append(Text("INT8 finds no box in these images.", "warning"))
+    if "map_change" not in outputs:
+        blocks.append(Text("For mAP, label the images with boxes: --eval-dir FOLDER --labels yolo.", "note"))
+    return blocks

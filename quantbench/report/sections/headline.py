@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from quantbench.report.blocks import Block, Cards, Section
-from quantbench.report.words import size
+from quantbench.report.words import behind, size
 
 
 def section(run: Mapping[str, Any]) -> Section:
-    """Cards: agreement (or accuracy), SQNR, speed, INT8 layers, size."""
+    """Cards: agreement (or accuracy, or boxes found again), SQNR, speed, INT8 layers, size."""
     result = run["evaluation_result"]
     outputs = result["outputs"]
     cards: list[tuple[str, str, str]] = []
@@ -22,6 +22,19 @@ def section(run: Mapping[str, Any]) -> Section:
                 f"{change['images']} images",
             )
         )
+    if "map_change" in outputs:
+        change = outputs["map_change"]
+        cards.append(
+            (
+                f"{100 * change['value']:+.1f} points",
+                "mAP50-95, INT8 against FP32",
+                f"{100 * outputs['map_float']['value']:.1f} % to {100 * outputs['map_int8']['value']:.1f} %, "
+                f"{behind(change)}",
+            )
+        )
+    if "boxes_kept" in outputs:
+        kept = outputs["boxes_kept"]
+        cards.append((f"{100 * kept['value']:.1f} %", "of FP32's boxes found by INT8", behind(kept)))
     if "agreement" in outputs:
         share = outputs["agreement"]
         cards.append((f"{100 * share['value']:.1f} %", "same answer as FP32", f"{share['images']} images"))
