@@ -42,6 +42,8 @@ def summary_lines(folder: Path, run: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"boxes of FP32 that INT8 finds too: {percent(outputs['boxes_kept'])}, taking the output as YOLO's"
         )
+    elif "boxes" in result:
+        lines.append("FP32 finds no box in these images, taking the output as YOLO's; see the report")
     lines.append(f"SQNR of the outputs: {decibel(outputs['sqnr_db'])}")
     if "latency" in result:
         a, b = (result["latency"][key]["median_ms"] for key in ("float", "int8"))

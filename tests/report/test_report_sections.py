@@ -7,7 +7,7 @@ import pytest
 
 from quantbench.report import html, markdown
 from quantbench.report.blocks import Bars, Cards, Section, Table, Text
-from quantbench.report.sections import compiler
+from quantbench.report.sections import accuracy, compiler, headline
 from quantbench.report.words import by_reason, listed, size
 
 
@@ -78,6 +78,48 @@ def test_float_layers_are_grouped_by_reason() -> None:
         ("conv1, conv2, conv5, conv6, conv7, conv8", "has Q/DQ, but the compiler runs it in float"),
         ("conv4", "tiny"),
     )
+
+
+def measured(value: float, **count: int) -> dict[str, float]:
+    return {"value": value, "low": value - 0.01, "high": value + 0.01, **count}
+
+
+def detector(**outputs: dict[str, float]) -> dict[str, Any]:
+    boxes = {"output": "output0", "shape": [8, 84, 8400], "classes": 80, "confidence": 0.25, "nms_iou": 0.7,
+             "same_iou": 0.5}  # fmt: skip
+    result = {"outputs": {"sqnr_db": measured(30, images=8), **outputs}, "boxes": boxes,
+              "bytes": {"float": 4_000_000, "onnxruntime": 1_000_000}}  # fmt: skip
+    return {"evaluation_result": result, "evaluation": {"images": 8, "what": "val"},
+            "placement": {"quantized": ["a"], "weighted": ["a", "b"]}}  # fmt: skip
+
+
+def test_a_detector_is_told_by_its_boxes() -> None:
+    share = {"boxes_kept": measured(0.95, boxes=1200), "boxes_shared": measured(0.97, boxes=1180)}
+    text = markdown.render("", "", [accuracy.section(detector(**share))])
+    assert "Output output0 [N, 84, 8400] is taken as YOLO boxes" in text
+    assert "| Boxes of FP32 that INT8 finds too | 95.0 % (94.0 to 96.0) | 1,200 boxes |" in text
+    assert "--labels yolo" in text
+    maps = {"map_float": measured(0.4, images=8), "map_int8": measured(0.38, images=8),
+            "map_change": measured(-0.02, images=8)}  # fmt: skip
+    run = detector(**share, **maps)
+    text = markdown.render("", "", [headline.section(run), accuracy.section(run)])
+    assert "**-2.0 points** mAP50-95, INT8 against FP32 (40.0 % to 38.0 %, 8 images)" in text
+    assert "**95.0 %** of FP32's boxes found by INT8 (1,200 boxes)" in text
+    assert "| Change of mAP50-95 | -2.00 points (-3.00 to -1.00) | 8 images |" in text
+    assert "--labels yolo" not in text
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ({}, "FP32 finds no box in these images, nor does INT8"),
+        ({"boxes_shared": measured(0, boxes=3)}, "INT8 finds boxes where there should be none"),
+        ({"boxes_kept": measured(0, boxes=3)}, "INT8 finds no box in these images"),
+    ],
+)
+def test_a_detector_that_finds_nothing_is_a_warning(found: dict[str, dict[str, float]], words: str) -> None:
+    blocks = accuracy.section(detector(**found)).blocks
+    assert [words in b.text for b in blocks if isinstance(b, Text) and b.kind == "warning"] == [True]
 
 
 def test_no_compiler_is_one_remark() -> None:

@@ -53,7 +53,7 @@ def _boxes(facts: Mapping[str, Any], outputs: Mapping[str, Any]) -> list[Block]:
         )
     ]
     if "boxes_kept" not in outputs:
-        found = "INT8 finds boxes where there should be none" if "boxes_shared" in outputs else "nor does INT8"
+        found = "but INT8 finds boxes where there should be none" if "boxes_shared" in outputs else "nor does INT8"
         blocks.append(
             Text(f"FP32 finds no box in these images, {found}: were they prepared as in training?", "warning")
         )
