@@ -1,6 +1,7 @@
 """The compiler stage: what a backend makes of the INT8 model, layer by layer, and of the float model beside it."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ LAYERS = "layers.json"
 LOG = "build.log"
 ENGINE = "model.engine"
 _SYNC = ("signal", "wait")
+_LATER_PROFILE = re.compile(r" \[profile [1-9]\d*\]")
+_MYELIN = re.compile(r"(_myl\d+)_\d+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +158,22 @@ def _int8_request(
 
 
 def real_layers(built: BuildResult) -> tuple[Layer, ...]:
-    """Layers of an engine that do work: without signal and wait."""
-    return tuple(layer for layer in layers_of(built) if layer.type not in _SYNC)
+    """Layers of an engine that do work: without signal and wait, and those of its first optimization profile alone,
+    since only one profile runs at a time."""
+    layers = [layer for layer in layers_of(built) if layer.type not in _SYNC]
+    later = {_kernel_group(layer) for layer in layers if any(_LATER_PROFILE.search(name) for name in _names(layer))}
+    return tuple(layer for layer in layers if _kernel_group(layer) not in later)
+
+
+def _names(layer: Layer) -> Iterator[str]:
+    yield layer.name
+    yield from (tensor.name for tensor in (*layer.inputs, *layer.outputs))
+
+
+def _kernel_group(layer: Layer) -> str:
+    """TensorRT-RTX ends the names of kernels that it compiled together in one `_mylN_`; others stand for themselves."""
+    found = _MYELIN.search(layer.name)
+    return found[1] if found else layer.name
 
 
 def at_batch(layers: Sequence[Layer], batch: int) -> tuple[Layer, ...]:

@@ -186,3 +186,13 @@ def test_a_model_that_the_compiler_refuses_costs_the_check_alone(cli, pictures: 
     code, _, error = cli("ptq", model, "--calib-dir", pictures, "--out", out, "--backend", "tensorrt-rtx")
     assert code == 2
     assert "node odd (Det)" in error
+
+
+def test_two_profiles_count_once(cli, small_model: Path, pictures: Path, tmp_path: Path) -> None:
+    common = ("ptq", small_model, "--calib-dir", pictures, "--precision", "fp32")
+    first, second = "image=1x3x64x64:4x3x64x64:8x3x64x64", "image=16x3x64x64:16x3x64x64:32x3x64x64"
+    assert cli(*common, "--out", tmp_path / "one", "--shapes", first)[0] == 0
+    assert cli(*common, "--out", tmp_path / "two", "--shapes", first, "--shapes", second)[0] == 0
+    one, two = (json.loads((tmp_path / name / "layers.json").read_text())["int8"] for name in ("one", "two"))
+    assert "[profile 1]" in (tmp_path / "two" / "build.log").read_text()
+    assert (two["layers"], two["traffic_bytes"]) == (one["layers"], one["traffic_bytes"])

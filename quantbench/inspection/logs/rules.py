@@ -72,7 +72,7 @@ _STARTS: tuple[tuple[str, str], ...] = (
     ("Graph construction", "build"), ("Graph optimization time", "build"), ("Engine generation", "build"),
     ("Engine built in", "build"), ("Building graph using", "build"), ("Constructing optimization profile", "build"),
     ("Formats and tactics selection", "build"), ("Subgraph compilation", "build"), ("Detected ", "build"),
-    ("InternalBuildFlags", "build"), ("Disabling unused tactic source", "library"),
+    ("InternalBuildFlags", "build"), ("Disabling ", "library"),
     ("Adding 1 engine", "engine"), ("Adding ", "engine"), ("Deserialization required", "engine"),
     ("Serialized ", "engine"), ("Engine loaded in", "engine"), ("Engine deserialized", "engine"),
     ("Created engine with size", "engine"), ("Saving engine", "engine"), ("Set user's cuda kernel library", "library"),
