@@ -90,6 +90,7 @@ class _Caster:
         self.outputs = {value.name for value in self.graph.output}
         self.shape_like = _shape_arithmetic(self.graph)
         self.weight_scales = _weight_scales(self.graph)
+        self.float_matmuls = self._matmuls_of_small_scales()
         self.nodes: list[onnx.NodeProto] = []
         self.at_hand: dict[tuple[str, int], str] = {
             (value.name, TensorProto.FLOAT): value.name for value in self.graph.input if value.name in self.floats
@@ -139,7 +140,23 @@ class _Caster:
             return True
         if node.op_type in _QDQ and self._scale_underflows(node.input[1]):
             return True
+        if node.name in self.float_matmuls:
+            return True
         return any(name in self.shape_like for name in node.output)
+
+    def _matmuls_of_small_scales(self) -> set[str]:
+        """Names of matrix products one of whose scales has to stay float32, with all their Q and DQ: TensorRT-RTX
+        wants the scales of both operands in one type."""
+        makers = {out: node for node in self.graph.node for out in node.output}
+        found: set[str] = set()
+        for node in self.graph.node:
+            if node.op_type not in ("Gemm", "MatMul"):
+                continue
+            pairs = [makers[name] for name in node.input[:2] if name in makers and makers[name].op_type in _QDQ]
+            if any(self._scale_underflows(dq.input[1]) for dq in pairs):
+                quantizers = [makers[dq.input[0]] for dq in pairs if dq.input[0] in makers]
+                found |= {n.name for n in (node, *pairs, *quantizers) if n is node or n.op_type in _QDQ}
+        return found
 
     def _scale_underflows(self, name: str) -> bool:
         if name not in self.constants or name in self.weight_scales:

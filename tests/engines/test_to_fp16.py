@@ -1,13 +1,24 @@
 """The FP16 cast pass: same names, same numbers within half precision, legal everywhere."""
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from quantbench.calibration.ranges import Ranges, TensorRange
+from quantbench.demo import resnet18
+from quantbench.engines.base import BuildOptions
+from quantbench.engines.build import build_engine
+from quantbench.engines.write_layers import layers_of
 from quantbench.errors import QuantbenchError
+from quantbench.graph.onnx_view import view_of
 from quantbench.graph.to_fp16 import to_bf16, to_fp16
+from quantbench.ptq.traffic import compile_summary
+from quantbench.qdq.insert import insert_qdq
+from quantbench.qdq.place import place
 from tests.engines.models import conv_net, qdq_conv_net
 
 
@@ -191,3 +202,16 @@ def test_bf16_has_casts_at_the_edges_alone() -> None:
     convs = [node for node in half.graph.node if node.op_type == "Conv"]
     assert convs
     assert all(types[name] == TensorProto.BFLOAT16 for node in convs for name in (*node.input[:2], *node.output))
+
+
+def test_a_matrix_product_with_a_scale_too_small_for_fp16_is_built_in_int8_all_the_same(tmp_path: Path) -> None:
+    """TensorRT-RTX wants the scales of both operands in one type."""
+    model = resnet18.build(width=8, size=64, classes=10)
+    plan = place(view_of(model))
+    gemm = next(site for site in plan.activations if site.node.endswith("Gemm"))
+    ranges = Ranges({name: TensorRange(1e-5 if name == gemm.tensor else 4.0) for name in plan.tensors})
+    onnx.save(insert_qdq(model, plan, ranges), tmp_path / "m.onnx")
+    options = BuildOptions(precisions=frozenset({"int8", "fp16"}), default_batch=1)
+    built = build_engine(tmp_path / "m.onnx", options, "tensorrt-rtx")
+    weighted = [site.node for site in plan.weights]
+    assert compile_summary(layers_of(built), (), weighted)["weighted_int8"] == len(weighted) == 21
