@@ -107,6 +107,18 @@ def test_a_pooling_between_two_scales_is_told_as_such() -> None:
     assert mends["behind_Q"] == "give it and the inputs of pool one scale"
 
 
+def test_a_mend_names_what_computes_and_not_the_identity_behind_it() -> None:
+    """Paddle writes an Identity behind every node."""
+    weights: dict[str, NDArray[Any]] = {}
+    nodes = [conv("x", "a", "p", 8, weights), helper.make_node("Tanh", ["p"], ["t"], name="tanh"),
+             helper.make_node("Identity", ["t"], ["i"], name="nothing")]  # fmt: skip
+    behind, e = pair("i", "behind", 0.02, weights)
+    model = small([*nodes, *behind, conv(e, "b", "y", 8, weights)], {k: np.asarray(v) for k, v in weights.items()}, "y")
+    (mend,) = [f.mend for f in lint(model) if f.rule == "left-over"]
+    assert "tanh" in mend
+    assert "nothing" not in mend
+
+
 def test_a_q_of_an_output_that_nothing_computes_on_is_to_be_left_out() -> None:
     weights: dict[str, NDArray[Any]] = {}
     layer = conv("x", "a", "p", 8, weights)

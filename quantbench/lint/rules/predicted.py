@@ -77,7 +77,7 @@ def _mend_q(index: Index, node: NodeProto) -> str:
         other = index.scale(reader)
         if reader.name != node.name and scale is not None and other is not None and not np.array_equal(scale, other):
             return f"give it and {reader.name} one scale"
-    maker = index.makers.get(tensor)
+    maker = _maker(index, tensor)
     dqs = [r for r in index.readers.get(node.output[0], ()) if r.op_type == DEQUANTIZE]
     if maker is None or (dqs and all(dq.output[0] in index.outputs for dq in dqs)):
         return "leave it out: nothing computes on it"
@@ -92,6 +92,14 @@ def _mend_q(index: Index, node: NodeProto) -> str:
     if maker.op_type in _QUANTIZABLE | _ACTIVATIONS:
         return f"quantize the inputs of {maker.name}, or leave its output in float"
     return f"leave the output of {maker.name} in float where that suffices: {maker.op_type} computes in float"
+
+
+def _maker(index: Index, tensor: str) -> NodeProto | None:
+    """What computes `tensor`: not the Identity or Dropout that passes it on."""
+    maker = index.makers.get(tensor)
+    while maker is not None and maker.op_type in ("Identity", "Dropout") and maker.input[0] in index.makers:
+        maker = index.makers[maker.input[0]]
+    return maker
 
 
 def _is_dq(index: Index, tensor: str) -> bool:
