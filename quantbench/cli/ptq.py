@@ -33,8 +33,12 @@ def ptq(
     labels: str = typer.Option(
         None, help="Labels of --eval-dir: none, folder, file-name, yolo (boxes in labels/ beside images/, for mAP)."
     ),
-    keep_float: list[str] = typer.Option(None, help="Node name pattern to keep in float; may be repeated."),
-    bias_correction: bool = typer.Option(None, help="Take the mean error of each channel out of the biases."),
+    keep_float: list[str] = typer.Option(
+        None, metavar="PATTERN", help="Node name pattern to keep in float; may be repeated."
+    ),
+    no_bias_correction: bool = typer.Option(
+        False, "--no-bias-correction", help="Leave the mean error of each channel in, instead of taking it out."
+    ),
     placement: str = typer.Option(None, help="rules, or best: try variants against the TensorRT predictor."),
     implicit: bool = typer.Option(
         False, "--implicit", help="Hand the ranges to TensorRT 10 or older instead of Q/DQ; later versions get Q/DQ."
@@ -53,8 +57,9 @@ def ptq(
 ) -> None:
     """Calibrate, insert Q/DQ, check, compile, measure and report.
 
-    Without a model, the demo recipe's EfficientNet-Lite0 is taken. A run that was interrupted goes on where it
-    stopped when the same command is given again.
+    Without a model: the demo recipe's EfficientNet-Lite0.
+
+    The same command again goes on where an interrupted run stopped.
     """
     from quantbench.errors import QuantbenchError
     from quantbench.progress import Progress
@@ -80,7 +85,7 @@ def ptq(
             "evaluation.labels": labels,
             "calibration.calibrator": calibrator,
             "calibration.batch_size": batch_size,
-            "calibration.bias_correction": bias_correction,
+            "calibration.bias_correction": False if no_bias_correction else None,
             "placement.method": placement,
             "placement.keep_float": tuple(keep_float) if keep_float else None,
             "placement.add_both": True if for_onnxruntime else None,

@@ -110,7 +110,7 @@ _STARTS: tuple[tuple[str, str], ...] = (
     ("In input (", "run"),
     ("Number of target compute capabilities", "build"), ("STILL ALIVE:", "memory"), ("Using enqueueV", "run"),
     ("Explanations of", "explanation"),
-    ("Transformation mode:", "import-detail"),
+    ("    Transformation mode:", "import-detail"), ("    Resize mode:", "import-detail"),
 )  # fmt: skip
 
 BY_FIRST_WORD: dict[str, tuple[tuple[str, str], ...]] = {}
