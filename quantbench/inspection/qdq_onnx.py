@@ -13,6 +13,12 @@ from quantbench.inspection.open_file import read_bytes
 from quantbench.inspection.ort_graph import is_optimized, layers_of
 
 WEIGHTED_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+# Between a weighted node and the Q of its result: activations (SiLU is Sigmoid, Mul), a residual Add, pooling, moves.
+_PASSED = frozenset({
+    "BatchNormalization", "Relu", "Clip", "LeakyRelu", "PRelu", "Elu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh",
+    "Softplus", "Gelu", "Mul", "Add", "MaxPool", "AveragePool", "GlobalAveragePool", "ReduceMean", "Concat", "Split",
+    "Slice", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Resize", "Identity", "Dropout",
+})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,17 +134,15 @@ def _weighted(
 
 
 def _reaches_q(tensor: str, readers: Mapping[str, list[onnx.NodeProto]]) -> bool:
-    """Whether a Q follows, right behind or behind BatchNormalization, activation or Add: what a conv fuses with."""
-    for _ in range(4):
-        after = readers.get(tensor, [])
-        if any(n.op_type == "QuantizeLinear" for n in after):
-            return True
-        fusable = [
-            n for n in after if n.op_type in ("BatchNormalization", "Relu", "Clip", "LeakyRelu", "Add", "MaxPool")
-        ]
-        if len(after) != 1 or not fusable:
-            return False
-        tensor = fusable[0].output[0]
+    """Whether a Q follows, right behind or behind what is computed on single values or only moved."""
+    queue, seen = [tensor], {tensor}
+    while queue:
+        for node in readers.get(queue.pop(), []):
+            if node.op_type == "QuantizeLinear":
+                return True
+            if node.op_type in _PASSED:
+                queue += [out for out in node.output if out not in seen]
+                seen.update(node.output)
     return False
 
 
