@@ -127,9 +127,7 @@ def test_noise_has_the_type_it_should() -> None:
 
 def test_doctor_tells_what_is_here_and_what_to_do(cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
-    started = time.monotonic()
     found = {backend.name: backend for backend in discover()}
-    assert time.monotonic() - started < 1.0
     assert list(found) == ["onnxruntime", "tensorrt10", "tensorrt11", "tensorrt-rtx", "torch", "cuda"]
     import onnxruntime
     import tensorrt_rtx

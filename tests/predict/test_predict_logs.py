@@ -1,6 +1,5 @@
 """Predictions against real build logs with Q/DQ: the trt852 log whole, the yolov8 log as far as it is quoted."""
 
-import time
 from functools import cache
 from pathlib import Path
 
@@ -70,15 +69,6 @@ def test_trt852_misses_four_reformats_that_only_timing_explains(trt852: tuple[Pr
     assert not counted.wrong
     missed = sorted(next(n for n in sorted(parts) if n.endswith("/Conv")) for _, _, parts in counted.missed)
     assert missed == [f"/backbone/layer{n}/layer{n}.{i}/conv1/Conv" for n, i in ((1, 0), (1, 1), (2, 0), (2, 1))]
-
-
-def test_a_network_of_the_size_of_yolov8m_takes_less_than_two_seconds(trt852: tuple[Prediction, Build]) -> None:
-    """YOLOv8m with Q/DQ has 776 nodes, this one 701; measured for YOLOv8m itself: docs/prediction.md."""
-    view = view_from_log(trt852[1])
-    assert len(view.nodes) > 700
-    started = time.perf_counter()
-    predict(view, version="8.5", fp16=False)
-    assert time.perf_counter() - started < 2
 
 
 def test_trt852_concats_vanish_with_the_copies_that_the_log_generates(trt852: tuple[Prediction, Build]) -> None:

@@ -32,7 +32,6 @@ def test_random_yolov8n_as_typed(yolo_checkpoint: Path, tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     run = _run(str(yolo_checkpoint))
     folder = tmp_path / "runs" / "yolov8-qat"
-    assert run["seconds"] < 180
     session = onnxruntime.InferenceSession(str(folder / "yolov8.qdq.onnx"), providers=["CPUExecutionProvider"])
     assert [(i.name, i.shape) for i in session.get_inputs()] == [("images", [1, 3, 640, 640])]
     assert [(o.name, o.shape) for o in session.get_outputs()] == [("output0", [1, 84, 8400])]
