@@ -63,6 +63,7 @@ class Placement(_Section):
     share_concat: bool = True
     share_movers: bool = True
     head_float: bool = True
+    squeeze_float: bool = True
     tiny_channels: int = Field(default=8, ge=0)
     matmul: bool = False
     per_channel: bool = True

@@ -13,6 +13,7 @@ class PlacementOptions:
     `add_both`: quantize the conv branch of a residual Add too: for onnxruntime, whose fast convs only write INT8;
     TensorRT fuses the Add better without.
     `head_float`: keep the last layers in float, but for a classifier's Gemm behind a global average pooling.
+    `squeeze_float`: keep the convs of squeeze-and-excite blocks in float.
     `matmul`: quantize both inputs of a MatMul of two activations (attention).
     """
 
@@ -22,6 +23,7 @@ class PlacementOptions:
     share_concat: bool = True
     share_movers: bool = True
     head_float: bool = True
+    squeeze_float: bool = True
     tiny_channels: int = 8
     matmul: bool = False
     per_channel: bool = True
