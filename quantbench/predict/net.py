@@ -187,6 +187,14 @@ class Net:
         view = self.tensors.get(tensor)
         return view.shape if view is not None else None
 
+    def same_shape(self, first: str, second: str) -> bool:
+        """Whether two tensors have one shape as far as it is known: an unknown size fits any."""
+        a, b = self.shape(first), self.shape(second)
+        if a is None or b is None:
+            return True
+        sizes = zip(a, b, strict=True) if len(a) == len(b) else [(0, 1)]
+        return all(x == y or not isinstance(x, int) or not isinstance(y, int) for x, y in sizes)
+
     def like(self, new: str, old: str) -> None:
         """Give tensor `new` the shape and dtype of `old`."""
         view = self.tensors.get(old)

@@ -6,9 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from qdq_networks import Draft
 
+from quantbench.calibration.ranges import Ranges, TensorRange
+from quantbench.demo import resnet18
+from quantbench.graph.onnx_view import view_of
 from quantbench.graph.view import GraphView
 from quantbench.predict.prediction import Prediction
-from quantbench.predict.simulate import predict
+from quantbench.predict.simulate import predict, predict_model
+from quantbench.qdq.insert import insert_qdq
+from quantbench.qdq.place import place
 
 _PLAIN = {"relu": "Relu", "maxpool": "MaxPool", "leaky": "LeakyRelu", "resize": "Resize", "reshape": "Reshape"}
 _OPS = ("conv", "qconv", "silu", "add", "concat", "slice", "quantize", "bn", *_PLAIN)
@@ -171,3 +176,19 @@ def test_a_mul_by_one_value_a_channel_goes_into_the_conv_but_a_mul_by_a_map_does
         z = d.qconv(y, "b", 32, 3)
         first = predict(d.view(("x",), (z,)), scales=d.scales).layers[1]
         assert (first.outputs[0].dtype == "INT8") is inside
+
+
+def test_a_residual_add_of_unknown_sizes_is_taken_in() -> None:
+    """Dynamic height and width give each tensor sizes of its own name; only known sizes that differ part them."""
+    predicted = {}
+    for dynamic in (False, True):
+        model = resnet18.build(width=8, size=64, classes=10)
+        for name, dim in zip("hw", model.graph.input[0].type.tensor_type.shape.dim[2:], strict=True):
+            if dynamic:
+                dim.dim_param = name
+        plan = place(view_of(model))
+        quantized = insert_qdq(model, plan, Ranges({name: TensorRange(4.0) for name in plan.tensors}))
+        del quantized.graph.value_info[:]
+        predicted[dynamic] = predict_model(quantized)
+    assert [layer.nodes for layer in predicted[True].layers] == [layer.nodes for layer in predicted[False].layers]
+    assert sum("Add" in layer.name for layer in predicted[True].layers if layer.type == "CaskConvolution") == 8

@@ -300,3 +300,20 @@ def test_matmul_of_activations_is_a_switch() -> None:
     assert place(view).kept_float["mm"] == "weighted: MatMul of two activations"
     sites = [site for site in place(view, PlacementOptions(matmul=True)).activations if site.node == "mm"]
     assert [site.index for site in sites] == [0, 1]
+
+
+@pytest.mark.parametrize("op", ["Add", "Mul"])
+def test_a_scale_or_bias_by_a_constant_does_not_part_the_conv_from_the_add(op: str) -> None:
+    """Paddle writes a conv's bias as an Add of its own, and an Identity behind it."""
+    nodes = [
+        conv("a", "x", "a_out"),
+        conv("b", "a_out", "b_out"),
+        helper.make_node(op, ["b_out", "bias"], ["biased"], name="bias"),
+        helper.make_node("Identity", ["biased"], ["branch"], name="same"),
+        helper.make_node("Add", ["a_out", "branch"], ["sum"], name="sum"),
+        conv("c", "sum", "c_out"),
+        conv("d", "c_out", "y"),
+    ]
+    view = network(nodes, {**{f"{n}.w": (16, 16, 1, 1) for n in "abcd"}, "bias": (16, 1, 1)}, ["y"])
+    residual = [(site.node, site.tensor) for site in place(view).activations if site.rule == "residual"]
+    assert residual == [("sum", "a_out")]

@@ -8,7 +8,7 @@ NAME = "ConvEltwiseSumFusion"
 def run(net: Net) -> None:
     """Of two convs the later one takes the Add: it runs when the other's result is there."""
     for add in net.of_kind("Add", "Sum"):
-        if len(add.inputs) != 2 or add.int8_in or net.shape(add.inputs[0]) != net.shape(add.inputs[1]):
+        if len(add.inputs) != 2 or add.int8_in or not net.same_shape(add.inputs[0], add.inputs[1]):
             continue
         makers = [net.producer(t) for t in add.inputs]
         convs = [c for c in makers if c is not None and _may_take(net, c, add)]

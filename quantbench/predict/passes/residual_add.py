@@ -32,7 +32,7 @@ def _matches(net: Net, add: Op, index: int) -> bool:
         and other.is_dq
         and q.is_q
         and q.out not in net.outputs
-        and net.shape(add.inputs[0]) == net.shape(add.inputs[1])
+        and net.same_shape(add.inputs[0], add.inputs[1])
     )
 
 

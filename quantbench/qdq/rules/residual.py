@@ -19,8 +19,10 @@ from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.reach import made_quantized, read_quantized
 
 RULE = "residual"
-# What goes into the conv before it, so that the conv still ends in the Add.
+# What goes into the conv before it, so that the conv still ends in the Add: batch norms, and a scale or bias by a
+# constant (Paddle writes a conv's bias so).
 _FOLDED = frozenset({"BatchNormalization", "Identity", "Dropout"})
+_BY_CONSTANT = frozenset({"Add", "Sub", "Mul", "Div"})
 
 
 def apply(view: GraphView, draft: Draft, options: PlacementOptions) -> None:
@@ -50,14 +52,16 @@ def apply(view: GraphView, draft: Draft, options: PlacementOptions) -> None:
 
 
 def conv_ending_in(view: GraphView, tensor: str) -> NodeView | None:
-    """The conv that writes `tensor`, or whose batch norm does, if nothing else reads it; else None."""
+    """The conv that writes `tensor`, or whose batch norm or bias does, if nothing else reads it; else None."""
     while len(view.readers(tensor)) == 1 and tensor not in view.outputs:
         node = view.producers.get(tensor)
         if node is None or node.op in CONVS:
             return node
-        if node.op not in _FOLDED:
+        computed = [name for name in node.inputs if name and not view.is_constant(name)]
+        by_constant = node.op in _BY_CONSTANT and len(computed) == 1 < len(node.inputs)
+        if not computed or not (node.op in _FOLDED or by_constant):
             return None
-        tensor = node.inputs[0]
+        tensor = computed[0]
     return None
 
 
