@@ -46,9 +46,9 @@ def ours(count: int, method: str) -> int:
 
 def theirs(count: int, method: str) -> int:
     """onnxruntime.quantization's calibrator on the same tensors."""
-    from onnxruntime.quantization.calibrate import CalibrationDataReader, CalibrationMethod, create_calibrator
+    from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
+    class Reader:
         def __init__(self) -> None:
             self.batches = iter(feeds(images(count), efficientnet_lite0.INPUT, BATCH))
 

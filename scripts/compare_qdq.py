@@ -35,7 +35,7 @@ from quantbench.predict.best import best_placement
 from quantbench.predict.cost import cost_of, moved_bytes
 from quantbench.predict.prediction import Prediction
 from quantbench.predict.simulate import predict_model
-from quantbench.ptq.compile_check import real_layers
+from quantbench.ptq.engine_layers import real_layers
 from quantbench.ptq.traffic import compile_summary
 from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.options import PlacementOptions

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantbench.engines.shapes import Shape
+from quantbench.engines.shapes import Shape, spelled
 from quantbench.engines.timings import Timings, images_of
 from quantbench.errors import QuantbenchError
 
@@ -43,7 +43,7 @@ def bench_model(path: Path, request: BenchRequest) -> dict[str, Any]:
         raise QuantbenchError(f"{path} is a folder, not a model" if path.is_dir() else f"{path} does not exist")
     for name, shape in request.shapes.items():
         if 0 in shape:
-            raise QuantbenchError(f"--shapes {name}={'x'.join(map(str, shape))} holds a zero: nothing to time")
+            raise QuantbenchError(f"--shapes {name}={spelled(shape)} holds a zero: nothing to time")
     return _onnx(path, request) if path.suffix == ".onnx" else _engine(path, request)
 
 
@@ -106,16 +106,12 @@ def _shape(name: str, known: Shape, given: Mapping[str, Shape]) -> Shape:
     if name not in given:
         shape = tuple(1 if d < 0 and index == 0 else d for index, d in enumerate(known))
         if -1 in shape:
-            raise QuantbenchError(f"input {name} has shape {_text(known)}: give --shapes {name}=…")
+            raise QuantbenchError(f"input {name} has shape {spelled(known)}: give --shapes {name}=…")
         return shape
     shape = given[name]
     if len(shape) != len(known) or any(k not in (-1, d) for k, d in zip(known, shape, strict=True)):
-        raise QuantbenchError(f"--shapes gives {name} as {_text(shape)}, but the model has {_text(known)}")
+        raise QuantbenchError(f"--shapes gives {name} as {spelled(shape)}, but the model has {spelled(known)}")
     return shape
-
-
-def _text(shape: Shape) -> str:
-    return "x".join("?" if d < 0 else str(d) for d in shape)
 
 
 def _dtype(name: str, kind: str) -> np.dtype[Any]:

@@ -66,10 +66,14 @@ def complete_profiles(
     return tuple(done), tuple(notes)
 
 
+def spelled(shape: Shape) -> str:
+    """As users write it: 1x3x224x224, with ? for a dimension that is not known."""
+    return "x".join("?" if d < 0 else str(d) for d in shape)
+
+
 def _default(name: str, shape: Shape, batch: int) -> tuple[Shape, Shape, Shape]:
     if any(d < 0 for d in shape[1:]):
-        known = "x".join("?" if d < 0 else str(d) for d in shape)
-        raise QuantbenchError(f"input {name} has shape {known}: give --shapes '{name}=MIN:OPT:MAX'")
+        raise QuantbenchError(f"input {name} has shape {spelled(shape)}: give --shapes '{name}=MIN:OPT:MAX'")
     return (1, *shape[1:]), (batch, *shape[1:]), (batch, *shape[1:])
 
 
@@ -81,9 +85,7 @@ def _check(profile: Profile, inputs: InputShapes) -> None:
         for given in triple:
             fits = len(given) == len(model) and all(m < 0 or m == g for m, g in zip(model, given, strict=True))
             if not fits:
-                known = "x".join("?" if d < 0 else str(d) for d in model)
-                wrong = "x".join(map(str, given))
-                raise QuantbenchError(f"--shapes gives {name} as {wrong}, but the model has {known}")
+                raise QuantbenchError(f"--shapes gives {name} as {spelled(given)}, but the model has {spelled(model)}")
 
 
 def _parse_shape(text: str, whole: str) -> Shape:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from quantbench.engines.build_log import BuildLog
 from quantbench.engines.device import Buffer, Device, Graph
+from quantbench.engines.shapes import spelled
 from quantbench.engines.tensorrt_common import make_logger
 from quantbench.errors import QuantbenchError
 
@@ -81,7 +82,7 @@ class LoadedEngine:
             low, high = tuple(bounds[0]), tuple(bounds[2])
         if len(shape) == len(own) and all(a <= d <= b for a, d, b in zip(low, shape, high, strict=True)):
             return ""
-        least, most, given = ("x".join(map(str, s)) for s in (low, high, shape))
+        least, most, given = (spelled(s) for s in (low, high, shape))
         takes = least if low == high else f"{least} to {most}"
         return f"input {name} is {given}, but the engine takes {takes}" + (f" (profile {profile})" if -1 in own else "")
 

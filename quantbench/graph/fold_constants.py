@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from quantbench.graph.subgraphs import captures
+
 # Operators that make a weight of a weight and never a larger one.
 _FOLDED = frozenset({
     "Cast", "Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Add", "Sub", "Mul", "Div", "Sqrt",
@@ -35,7 +37,7 @@ def fold_constants(model: onnx.ModelProto) -> onnx.ModelProto:
         return model
     gone = {id(node) for node in folded}
     rest = [node for node in graph.node if id(node) not in gone]
-    needed = _read(rest) | outputs
+    needed = outputs | {name for node in rest for name in (*node.input, *captures(node))}
     wanted = [name for node in folded for name in node.output if name in needed]
     values = _computed(model, folded, constants, wanted)
     sources = {name for node in folded for name in node.input}
@@ -54,14 +56,3 @@ def _computed(
     small = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
     found = ReferenceEvaluator(small).run(wanted, {})
     return {name: np.asarray(value) for name, value in zip(wanted, found, strict=True)}
-
-
-def _read(nodes: list[onnx.NodeProto]) -> set[str]:
-    """Tensors that `nodes` read, those that bodies of If, Loop and Scan capture among them."""
-    found: set[str] = set()
-    for node in nodes:
-        found.update(node.input)
-        for attribute in node.attribute:
-            for graph in (attribute.g, *attribute.graphs):
-                found |= _read(list(graph.node)) | {value.name for value in graph.output}
-    return found

@@ -5,7 +5,6 @@ NonMaxSuppression …), where it would break the numbers (shape arithmetic: FP16
 scales too small for FP16) and inside If, Loop and Scan. Casts stand at those edges and at the graph's own.
 """
 
-from collections.abc import Iterator
 
 import numpy as np
 import onnx
@@ -17,6 +16,7 @@ from quantbench.errors import QuantbenchError
 from quantbench.graph.load import default_opset
 from quantbench.graph.normalise import normalise
 from quantbench.graph.onnx_view import infer_shapes
+from quantbench.graph.subgraphs import bodies
 
 _QDQ = ("QuantizeLinear", "DequantizeLinear")
 _QDQ_HALF_OPSET = 19  # the first whose Q and DQ take FP16 scales
@@ -114,7 +114,7 @@ class _Caster:
             if name in self.floats:
                 fits = not keep and self._allows(node, index, is_input=True)
                 node.input[index] = self._want(name, self.half if fits else TensorProto.FLOAT)
-        for graph in _subgraphs(node):
+        for graph in bodies(node):
             self._rename_captures(graph)
         late: list[onnx.NodeProto] = []
         for index, name in enumerate(node.output):
@@ -134,7 +134,7 @@ class _Caster:
         self.nodes.extend([node, *late])
 
     def _stays_float(self, node: onnx.NodeProto) -> bool:
-        if node.domain not in ("", "ai.onnx") or any(True for _ in _subgraphs(node)):
+        if node.domain not in ("", "ai.onnx") or any(True for _ in bodies(node)):
             return True
         if node.op_type == "Cast" and node.output[0] in self.outputs:
             return True
@@ -204,7 +204,7 @@ class _Caster:
             for index, name in enumerate(node.input):
                 if name in self.floats and name not in own:
                     node.input[index] = self._want(name, TensorProto.FLOAT)
-            for inner in _subgraphs(node):
+            for inner in bodies(node):
                 self._rename_captures(inner)
         for value in graph.output:
             if value.name in self.floats and value.name not in own:
@@ -240,13 +240,6 @@ def _shape_arithmetic(graph: onnx.GraphProto) -> set[str]:
         if node.op_type in ("Shape", "Size") or (inputs and all(name in found for name in inputs)):
             found.update(node.output)
     return found
-
-
-def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
 
 
 def _cast(source: str, target: str, elem: int) -> onnx.NodeProto:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from onnx import NodeProto, numpy_helper
 
 from quantbench.graph.onnx_view import view_of
+from quantbench.graph.subgraphs import captures
 from quantbench.graph.view import GraphView
-from quantbench.predict.captures import captures
 
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 

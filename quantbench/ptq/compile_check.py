@@ -1,7 +1,6 @@
 """The compiler stage: what a backend makes of the INT8 model, layer by layer, and of the float model beside it."""
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,10 @@ from quantbench.engines.build_arguments import options_of
 from quantbench.engines.facts import FACTS, ONNXRUNTIME, TENSORRT_RTX
 from quantbench.engines.shapes import InputShapes, Profile, complete_profiles
 from quantbench.engines.tensorrt_rtx import DEFAULT_TARGETS
-from quantbench.engines.write_layers import layers_of
 from quantbench.errors import QuantbenchError
-from quantbench.inspection.layer import Layer, LayerTensor
+from quantbench.inspection.layer import Layer
 from quantbench.progress import Progress
+from quantbench.ptq.engine_layers import at_batch, real_layers
 from quantbench.ptq.quantize import for_onnxruntime, save
 from quantbench.ptq.traffic import compile_summary
 from quantbench.recipe import Compile
@@ -29,9 +28,6 @@ from quantbench.recipe import Compile
 LAYERS = "layers.json"
 LOG = "build.log"
 ENGINE = "model.engine"
-_SYNC = ("signal", "wait")
-_LATER_PROFILE = re.compile(r" \[profile [1-9]\d*\]")
-_MYELIN = re.compile(r"(_myl\d+)_\d+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,37 +151,6 @@ def _int8_request(
             subject.quantized, int8, (f"{chosen.title} has no implicit quantization: the same ranges went in as Q/DQ",)
         )  # fmt: skip
     return subject.plain, replace(int8, ranges=subject.ranges), ()
-
-
-def real_layers(built: BuildResult) -> tuple[Layer, ...]:
-    """Layers of an engine that do work: without signal and wait, and those of its first optimization profile alone,
-    since only one profile runs at a time."""
-    layers = [layer for layer in layers_of(built) if layer.type not in _SYNC]
-    later = {_kernel_group(layer) for layer in layers if any(_LATER_PROFILE.search(name) for name in _names(layer))}
-    return tuple(layer for layer in layers if _kernel_group(layer) not in later)
-
-
-def _names(layer: Layer) -> Iterator[str]:
-    yield layer.name
-    yield from (tensor.name for tensor in (*layer.inputs, *layer.outputs))
-
-
-def _kernel_group(layer: Layer) -> str:
-    """TensorRT-RTX ends the names of kernels that it compiled together in one `_mylN_`; others stand for themselves."""
-    found = _MYELIN.search(layer.name)
-    return found[1] if found else layer.name
-
-
-def at_batch(layers: Sequence[Layer], batch: int) -> tuple[Layer, ...]:
-    """`layers` of an engine with a dynamic batch, a leading unknown dimension taken as `batch`, so that bytes count."""
-
-    def known(tensor: LayerTensor) -> LayerTensor:
-        return replace(tensor, dims=(batch, *tensor.dims[1:])) if tensor.dims[:1] == (-1,) else tensor
-
-    return tuple(
-        replace(layer, inputs=tuple(map(known, layer.inputs)), outputs=tuple(map(known, layer.outputs)))
-        for layer in layers
-    )
 
 
 def _build(model: onnx.ModelProto, what: str, options: BuildOptions, wanted: Compile, engine: Path) -> BuildResult:

@@ -1,4 +1,6 @@
-"""What lies above and below a tensor: whether quantized layers feed it, whether all that reads it takes INT8."""
+"""What lies above and below a tensor: what makes it, whether quantized layers feed it, whether its readers take INT8."""
+
+from collections.abc import Callable, Iterable, Iterator
 
 from quantbench.graph.view import GraphView, NodeView
 from quantbench.qdq.draft import Draft
@@ -9,21 +11,32 @@ from quantbench.qdq.ops import CONVS, is_mover
 _PASSED = frozenset({"Concat", "Relu", "Add"})
 
 
-def made_quantized(view: GraphView, draft: Draft, tensor: str) -> bool:
-    """Whether the nearest weighted ops above `tensor` include one that is quantized."""
-    quantized = {node for node, _ in draft.weights}
+def above(view: GraphView, tensors: Iterable[str], through: Callable[[NodeView], bool]) -> Iterator[NodeView]:
+    """Each node above `tensors` once; what is above a node only where `through` says so."""
     seen: set[str] = set()
-    queue = [tensor]
+    queue = list(tensors)
     while queue:
         node = view.producers.get(queue.pop())
         if node is None or node.name in seen:
             continue
         seen.add(node.name)
-        if node.name in quantized:
-            return True
-        if node.op not in CONVS:
+        yield node
+        if through(node):
             queue.extend(name for name in node.inputs if name)
-    return False
+
+
+def maker(view: GraphView, tensor: str) -> NodeView | None:
+    """What computes the values of `tensor`: not what only moves them. None for an input of the network."""
+    node = view.producers.get(tensor)
+    while node is not None and is_mover(node):
+        node = view.producers.get(node.inputs[0])
+    return node
+
+
+def made_quantized(view: GraphView, draft: Draft, tensor: str) -> bool:
+    """Whether the nearest weighted ops above `tensor` include one that is quantized."""
+    quantized = {node for node, _ in draft.weights}
+    return any(node.name in quantized for node in above(view, [tensor], lambda node: node.op not in CONVS))
 
 
 def read_quantized(view: GraphView, draft: Draft, tensor: str, besides: str = "") -> bool:

@@ -17,7 +17,7 @@ from quantbench.graph.load import load_model
 from quantbench.graph.onnx_view import view_of
 from quantbench.graph.to_fp16 import to_fp16
 from quantbench.ort import create_session
-from quantbench.ptq.compile_check import real_layers
+from quantbench.ptq.engine_layers import real_layers
 from quantbench.ptq.measure import runner
 from quantbench.ptq.sources import dataset_source, labelled
 from quantbench.ptq.traffic import compile_summary

@@ -12,8 +12,9 @@ before (docs/placement-compared.md). ultralytics leaves it in INT8 too (26220).
 
 from quantbench.graph.view import GraphView, NodeView
 from quantbench.qdq.draft import Draft
-from quantbench.qdq.ops import AVERAGES, WEIGHTED, is_mover, out_channels, weight_index
+from quantbench.qdq.ops import AVERAGES, WEIGHTED, out_channels, weight_index
 from quantbench.qdq.options import PlacementOptions
+from quantbench.qdq.reach import above, maker
 from quantbench.qdq.rules.tiny import is_tiny
 
 _SHAPES = frozenset({"Shape", "Size"})
@@ -44,10 +45,8 @@ def apply(view: GraphView, draft: Draft, options: PlacementOptions) -> None:
 def _is_dfl(view: GraphView, node: NodeView, options: PlacementOptions) -> bool:
     """Whether `node` is the tiny conv that turns the distribution behind a softmax into a distance (distribution
     focal loss, arXiv:2006.04388): a part of decoding."""
-    maker = view.producers.get(node.inputs[0]) if is_tiny(view, node, options) else None
-    while maker is not None and is_mover(maker):
-        maker = view.producers.get(maker.inputs[0])
-    return maker is not None and maker.op == "Softmax"
+    source = maker(view, node.inputs[0]) if is_tiny(view, node, options) else None
+    return source is not None and source.op == "Softmax"
 
 
 def _without_successor(view: GraphView, counted: set[str]) -> set[str]:
@@ -62,19 +61,12 @@ def _without_successor(view: GraphView, counted: set[str]) -> set[str]:
 
 def _written_straight(view: GraphView, counted: set[str]) -> set[str]:
     """Those of `counted` from which an output is reached past no other of them and no Add of two activations."""
-    found: set[str] = set()
-    seen: set[str] = set()
-    queue = list(view.outputs)
-    while queue:
-        node = view.producers.get(queue.pop())
-        if node is None or node.name in seen:
-            continue
-        seen.add(node.name)
-        if node.name in counted:
-            found.add(node.name)
-        elif node.op != "Add" or any(view.is_constant(name) for name in node.inputs):
-            queue.extend(name for name in node.inputs if name)
-    return found
+
+    def through(node: NodeView) -> bool:
+        joins = node.op == "Add" and not any(view.is_constant(name) for name in node.inputs)
+        return node.name not in counted and not joins
+
+    return counted & {node.name for node in above(view, view.outputs, through)}
 
 
 def is_classifier(view: GraphView, node: NodeView, fewest: int) -> bool:
@@ -86,13 +78,11 @@ def is_classifier(view: GraphView, node: NodeView, fewest: int) -> bool:
     channels = out_channels(view, node) if node.op in ("Gemm", "MatMul") else None
     if index is None or channels is None or channels < fewest:
         return False
-    maker = view.producers.get(node.inputs[1 - index])
-    while maker is not None and is_mover(maker):
-        maker = view.producers.get(maker.inputs[0])
-    if maker is None or maker.op not in AVERAGES:
+    pool = maker(view, node.inputs[1 - index])
+    if pool is None or pool.op not in AVERAGES:
         return False
-    pooled = view.tensors.get(maker.outputs[0])
+    pooled = view.tensors.get(pool.outputs[0])
     shape = pooled.shape if pooled is not None else None
-    source = view.tensors.get(maker.inputs[0])
+    source = view.tensors.get(pool.inputs[0])
     spatial = source is None or source.shape is None or len(source.shape) == 4
     return spatial and (shape is None or all(d == 1 for d in shape[2:]))
