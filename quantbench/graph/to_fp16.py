@@ -5,7 +5,6 @@ NonMaxSuppression …), where it would break the numbers (shape arithmetic: FP16
 scales too small for FP16) and inside If, Loop and Scan. Casts stand at those edges and at the graph's own.
 """
 
-
 import numpy as np
 import onnx
 from numpy.typing import NDArray

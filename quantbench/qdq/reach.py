@@ -1,4 +1,4 @@
-"""What lies above and below a tensor: what makes it, whether quantized layers feed it, whether its readers take INT8."""
+"""What lies above and below a tensor: what makes it, whether quantized layers feed it, whether all readers are INT8."""
 
 from collections.abc import Callable, Iterable, Iterator
 
