@@ -1,6 +1,6 @@
 """Calibrator: the contract of TensorRT's INT8 calibrators, on numpy. Subclass it to bring your own data or threshold.
 
-The same instance serves both ends. quantbench's own engine drives it on the CPU (`quantbench.calibration.drive`);
+The same instance serves both ends. quantbench's own engine drives it on the CPU (`quantbench.core.drive`);
 for TensorRT 10 and older `quantbench.engines.tensorrt_calibrator` wraps it into a true subclass of
 `trt.IInt8EntropyCalibrator2` and friends that hands over device pointers.
 """

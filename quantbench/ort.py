@@ -26,8 +26,7 @@ def create_session(
     except ImportError as error:
         raise QuantbenchError("onnxruntime is not installed: pip install onnxruntime") from error
 
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
+    options = session_options()
     options.intra_op_num_threads = threads
     if not optimize:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -41,6 +40,21 @@ def create_session(
         return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except refusals() as error:
         raise QuantbenchError(f"onnxruntime refuses the model: {str(error).splitlines()[0][:300]}") from error
+
+
+def session_options() -> "onnxruntime.SessionOptions":
+    """Quiet options under which INT8 sums do not saturate, whatever the processor.
+
+    Without VNNI onnxruntime multiplies U8 by S8 with VPMADDUBSW, whose 16-bit sums saturate: 11 dB in place of over 30
+    on a ResNet-18. `session.x64quantprecision` makes it take U8 by U8 there; elsewhere it changes nothing. Source:
+    onnxruntime, onnxruntime_session_options_config_keys.h.
+    """
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    return options
 
 
 def refusals() -> tuple[type[Exception], ...]:

@@ -15,9 +15,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from quantbench.data.sources import dataset_source, feeds
 from quantbench.demo import efficientnet_lite0
 from quantbench.images.source import Source
-from quantbench.ptq.sources import dataset_source, feeds
 
 BATCH = 8
 

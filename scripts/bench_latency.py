@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from quantbench.calibration.collect import collect_maxima
 from quantbench.calibration.ranges import Ranges, TensorRange
+from quantbench.core.quantize import for_onnxruntime
 from quantbench.demo import resnet18
 from quantbench.evaluate.latency import interleaved
 from quantbench.graph.onnx_view import view_of
 from quantbench.ort import create_session
-from quantbench.ptq.quantize import for_onnxruntime
 from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.place import place

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from quantbench.calibration.collect import collect_histograms, collect_maxima
 from quantbench.calibration.find_ranges import find_ranges
 from quantbench.calibration.thresholds import threshold_method
+from quantbench.core.quantize import for_onnxruntime
+from quantbench.data.sources import at_most, dataset_source, feeds, labelled
 from quantbench.demo import efficientnet_lite0
 from quantbench.demo.packages import package_file
 from quantbench.evaluate.outputs import compare_outputs
@@ -24,8 +26,6 @@ from quantbench.images.preprocess import PRESETS, Preprocess
 from quantbench.images.source import Source
 from quantbench.ort import create_session
 from quantbench.ptq.measure import runner
-from quantbench.ptq.quantize import for_onnxruntime
-from quantbench.ptq.sources import at_most, dataset_source, feeds, labelled
 from quantbench.qdq.correct_bias import correct_bias
 from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.place import place

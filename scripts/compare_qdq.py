@@ -24,6 +24,8 @@ from onnxruntime import InferenceSession
 from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
 from quantbench.calibration.ranges import Ranges, TensorRange
+from quantbench.compilation.engine_layers import real_layers
+from quantbench.compilation.traffic import compile_summary
 from quantbench.demo import efficientnet_lite0, resnet18
 from quantbench.engines import tensorrt_rtx
 from quantbench.engines.base import BuildOptions
@@ -35,8 +37,6 @@ from quantbench.predict.best import best_placement
 from quantbench.predict.cost import cost_of, moved_bytes
 from quantbench.predict.prediction import Prediction
 from quantbench.predict.simulate import predict_model
-from quantbench.ptq.engine_layers import real_layers
-from quantbench.ptq.traffic import compile_summary
 from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.place import place

@@ -152,9 +152,9 @@ def to_qdq(
     from quantbench.cache.read import read_cache
     from quantbench.cache.to_qdq import to_qdq as convert
     from quantbench.cli.cache_report import check_sections
+    from quantbench.core.quantize import save
     from quantbench.graph.load import load_model
     from quantbench.graph.to_fp16 import to_bf16, to_fp16
-    from quantbench.ptq.quantize import save
     from quantbench.qdq.options import PlacementOptions
 
     cache = read_cache(file, values=values.value if values else None)
@@ -184,8 +184,8 @@ def from_qdq(
     from quantbench.cache.from_qdq import from_qdq as take_out
     from quantbench.cache.from_qdq import layer_precisions_argument
     from quantbench.cache.read import encode
+    from quantbench.core.quantize import save
     from quantbench.graph.load import load_model
-    from quantbench.ptq.quantize import save
 
     result = take_out(load_model(model), version=trt_version, algorithm=algorithm, dla=dla)
     onnx_out = onnx_out or out.with_name(f"{out.stem}.float.onnx")

@@ -10,7 +10,7 @@ from quantbench.errors import QuantbenchError
 from quantbench.inspection.layer_json import read_layer_info
 
 if TYPE_CHECKING:
-    from quantbench.inspection.layer import Layer
+    from quantbench.layers.layer import Layer
 
 
 def read_engine(path: Path) -> "Sequence[Layer]":

@@ -116,7 +116,7 @@ def _of_log(path: Path, version: str, fp16: bool) -> "Prediction":
 
 def _fused(build: "Build") -> Iterator[str]:
     """Layers that took their DQs, by the names that the parser gave them."""
-    from quantbench.inspection.names import split_parts
+    from quantbench.layers.names import split_parts
     from quantbench.predict.score import TOOK_DQS, statements_of_log
 
     return (split_parts(str(found[0]))[0] for found in statements_of_log(build)[TOOK_DQS] if isinstance(found, tuple))

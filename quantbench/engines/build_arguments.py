@@ -105,9 +105,9 @@ def calibrator_for(
     found = load_calibrator(spec)
     if folder is None:
         return found() if found.get_batch is not Calibrator.get_batch else None
+    from quantbench.data.model_input import fitting_preprocess, image_input
+    from quantbench.data.sources import feeds, folder_source
     from quantbench.graph.load import load_model
-    from quantbench.ptq.model_input import fitting_preprocess, image_input
-    from quantbench.ptq.sources import feeds, folder_source
 
     loaded = load_model(model)
     image = image_input(loaded, str(model))

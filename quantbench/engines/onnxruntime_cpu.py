@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from quantbench.engines.base import BuildOptions, BuildResult
 from quantbench.engines.facts import FACTS, ONNXRUNTIME
 from quantbench.errors import QuantbenchError
-from quantbench.ort import create_session, refusals
+from quantbench.ort import create_session, refusals, session_options
 
 BACKEND = ONNXRUNTIME
 
@@ -38,8 +38,7 @@ def build(model: Path, options: BuildOptions) -> BuildResult:
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="quantbench-") as scratch:
         optimized = Path(scratch) / "optimized.onnx"
-        settings = ort.SessionOptions()
-        settings.log_severity_level = 3
+        settings = session_options()
         settings.optimized_model_filepath = str(optimized)
         try:
             ort.InferenceSession(str(model), settings, providers=["CPUExecutionProvider"])

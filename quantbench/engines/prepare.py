@@ -8,16 +8,16 @@ from pathlib import Path
 
 import onnx
 
-from quantbench.calibration.drive import calibrate_with
 from quantbench.calibrator import Calibrator
+from quantbench.core.drive import calibrate_with
 from quantbench.engines.base import BuildOptions
 from quantbench.errors import QuantbenchError
 from quantbench.graph.load import load_model
 from quantbench.graph.onnx_view import view_of
 from quantbench.graph.to_fp16 import to_bf16, to_fp16
-from quantbench.ptq.tensors import calibrated_tensors
 from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.place import place
+from quantbench.qdq.tensors import calibrated_tensors
 
 # What TensorRT's own calibrators compute, as quantbench calls it.
 _TENSORRT_METHODS = {

@@ -6,9 +6,9 @@ from pathlib import Path
 from quantbench.atomic import write_json
 from quantbench.engines.base import BuildResult
 from quantbench.engines.facts import ONNXRUNTIME, TENSORRT_RTX
-from quantbench.inspection.layer import Layer
 from quantbench.inspection.layer_json import read_layer_info
 from quantbench.inspection.logs.layer_line import read_rtx_layers
+from quantbench.layers.layer import Layer
 
 
 def layers_of(result: BuildResult) -> tuple[Layer, ...]:

@@ -4,7 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from quantbench.inspection.categories import (
+from quantbench.inspection.inspection import Inspection
+from quantbench.inspection.pairing import Section, pair
+from quantbench.inspection.verdicts.int8_in_float_out import is_mixed
+from quantbench.inspection.verdicts.verdict import count, short
+from quantbench.layers.categories import (
     FLOAT,
     QUANTIZED,
     category,
@@ -13,11 +17,7 @@ from quantbench.inspection.categories import (
     output_dtype,
     precision,
 )
-from quantbench.inspection.inspection import Inspection
-from quantbench.inspection.layer import Layer
-from quantbench.inspection.pairing import Section, pair
-from quantbench.inspection.verdicts.int8_in_float_out import is_mixed
-from quantbench.inspection.verdicts.verdict import count, short
+from quantbench.layers.layer import Layer
 
 COPIES = "Q/DQ left over as copies"
 # How layers were matched, in the words that the user sees.

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from quantbench.inspection.categories import category, is_weighted
-from quantbench.inspection.layer import Layer
 from quantbench.inspection.logs.build_log import Build
 from quantbench.inspection.logs.lexer import Event
-from quantbench.inspection.names import split_parts, strip_clone, strip_profile
 from quantbench.inspection.qdq_onnx import QdqModel
+from quantbench.layers.categories import category, is_weighted
+from quantbench.layers.layer import Layer
+from quantbench.layers.names import split_parts, strip_clone, strip_profile
 
 # What a status means, in the words that the user sees.
 STATUS: dict[str, str] = {

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from quantbench.inspection.layer import Layer
+from quantbench.layers.layer import Layer
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,17 @@ from quantbench.inspection.companions import RUN_FILES, companions, in_run
 from quantbench.inspection.detect import Found, detect
 from quantbench.inspection.fate import trace
 from quantbench.inspection.inspection import Inspection, Source
-from quantbench.inspection.layer import Layer
 from quantbench.inspection.layer_json import built_by, read_layer_info, read_own_layers
 from quantbench.inspection.logs.build_log import BuildLog, read_build_log
 from quantbench.inspection.logs.kinds import NOT_LOG_LINES
-from quantbench.inspection.metadata import read_metadata
-from quantbench.inspection.names import nodes_of, strip_profile
 from quantbench.inspection.open_file import bare_name, read_bytes
 from quantbench.inspection.profile import Profile, Row, join, profile_of_table, read_latency_lists, read_profile
 from quantbench.inspection.qdq_onnx import QdqModel, read_qdq_onnx
 from quantbench.inspection.story import tell
 from quantbench.inspection.timing import Statistics, read_timing
+from quantbench.layers.layer import Layer
+from quantbench.layers.metadata import read_metadata
+from quantbench.layers.names import nodes_of, strip_profile
 
 # Reads an engine file: its layers. Given by the caller, since inspection imports no engine.
 EngineReader = Callable[[Path], Sequence[Layer]]

@@ -6,15 +6,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from quantbench.inspection.categories import precision
 from quantbench.inspection.fate import Fate
 from quantbench.inspection.flow import Flow
-from quantbench.inspection.layer import Layer
 from quantbench.inspection.logs.build_log import Build, BuildLog
 from quantbench.inspection.profile import Row
 from quantbench.inspection.qdq_onnx import QdqModel
 from quantbench.inspection.story import Story
 from quantbench.inspection.timing import Statistics
+from quantbench.layers.categories import precision
+from quantbench.layers.layer import Layer
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from quantbench.inspection.layer import Layer, LayerTensor
-from quantbench.inspection.names import nodes_of
-from quantbench.inspection.records import layer_from_record
+from quantbench.layers.layer import Layer, LayerTensor
+from quantbench.layers.names import nodes_of
+from quantbench.layers.records import layer_from_record
 
 
 @dataclass(frozen=True, slots=True)

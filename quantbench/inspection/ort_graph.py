@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import onnx
 
-from quantbench.inspection.layer import Layer, LayerTensor
+from quantbench.layers.layer import Layer, LayerTensor
 
 # onnx.TensorProto.DataType -> our names.
 _DTYPES = {

@@ -5,12 +5,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from quantbench.inspection.categories import is_weighted
 from quantbench.inspection.fate import op_of_name
 from quantbench.inspection.inspection import Inspection
-from quantbench.inspection.layer import Layer
 from quantbench.inspection.logs.build_log import Build
-from quantbench.inspection.names import split_parts
+from quantbench.layers.categories import is_weighted
+from quantbench.layers.layer import Layer
+from quantbench.layers.names import split_parts
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from quantbench.inspection.layer import Layer
 from quantbench.inspection.logs.profile_table import ProfileTable
-from quantbench.inspection.names import strip_profile
+from quantbench.layers.layer import Layer
+from quantbench.layers.names import strip_profile
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from quantbench.errors import QuantbenchError
-from quantbench.inspection.layer import Layer
 from quantbench.inspection.open_file import read_bytes
 from quantbench.inspection.ort_graph import is_optimized, layers_of
+from quantbench.layers.layer import Layer
 
 WEIGHTED_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 # Between a weighted node and the Q of its result: activations (SiLU is Sigmoid, Mul), a residual Add, pooling, moves.

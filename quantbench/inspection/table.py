@@ -3,15 +3,15 @@
 from dataclasses import dataclass
 from typing import Any
 
-from quantbench.inspection.categories import category, is_weighted, output_dtype, weight_dtype
 from quantbench.inspection.fate import op_of_name
 from quantbench.inspection.flow import Flow
 from quantbench.inspection.inspection import Inspection
-from quantbench.inspection.layer import Layer, LayerTensor
 from quantbench.inspection.logs.tactics import Choice, choices_for
-from quantbench.inspection.names import strip_profile
 from quantbench.inspection.profile import shares
 from quantbench.inspection.verdicts.verdict import label
+from quantbench.layers.categories import category, is_weighted, output_dtype, weight_dtype
+from quantbench.layers.layer import Layer, LayerTensor
+from quantbench.layers.names import strip_profile
 
 
 @dataclass(frozen=True, slots=True)

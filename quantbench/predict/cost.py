@@ -7,7 +7,7 @@ the 33 Reformats of three profiled Q/DQ engines (tests/data/artefacts/json/trex_
 
 from dataclasses import replace
 
-from quantbench.inspection.layer import LayerTensor
+from quantbench.layers.layer import LayerTensor
 from quantbench.predict.prediction import Prediction
 
 LAUNCH_BYTES = 3_500_000

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from quantbench.inspection.layer import Layer, LayerTensor
+from quantbench.layers.layer import Layer, LayerTensor
 from quantbench.predict.net import AVERAGES, SHUFFLES, Net, Op
 
 _DTYPES = {"float32": "FP32", "float16": "FP16", "bfloat16": "BF16", "int8": "INT8", "int32": "INT32",

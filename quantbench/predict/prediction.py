@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from quantbench.inspection.fate import Fate
-from quantbench.inspection.layer import Layer
+from quantbench.layers.layer import Layer
 from quantbench.predict.net import Step
 
 

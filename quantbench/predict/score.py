@@ -4,9 +4,9 @@ import re
 from collections.abc import Hashable, Iterable, Sequence, Set
 from dataclasses import dataclass
 
-from quantbench.inspection.layer import Layer
 from quantbench.inspection.logs.build_log import Build
-from quantbench.inspection.names import reformat_target, split_parts, strip_clone
+from quantbench.layers.layer import Layer
+from quantbench.layers.names import reformat_target, split_parts, strip_clone
 from quantbench.predict.prediction import Prediction
 
 TOOK_DQS, TOOK_Q, MERGED, MOVED, LEFT_OVER = (

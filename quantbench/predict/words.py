@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 
-from quantbench.inspection.layer import Layer
+from quantbench.layers.layer import Layer
 from quantbench.predict.prediction import FloatWeighted, Prediction
 from quantbench.predict.score import Score
 

@@ -7,6 +7,8 @@ import onnx
 from numpy.typing import NDArray
 
 from quantbench.calibration.ort_outputs import Feed, padded, static_batch, unpadded
+from quantbench.core.quantize import ORT_MODEL, QDQ_MODEL
+from quantbench.data.sources import at_most, feeds, labelled
 from quantbench.evaluate.detections import BoxComparison
 from quantbench.evaluate.latency import interleaved
 from quantbench.evaluate.layers import layer_errors
@@ -14,8 +16,6 @@ from quantbench.evaluate.outputs import Run, compare_outputs
 from quantbench.images.source import Source
 from quantbench.ort import create_session
 from quantbench.progress import Progress
-from quantbench.ptq.quantize import ORT_MODEL, QDQ_MODEL
-from quantbench.ptq.sources import at_most, feeds, labelled
 
 if TYPE_CHECKING:
     import onnxruntime

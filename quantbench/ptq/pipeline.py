@@ -13,21 +13,7 @@ from quantbench.calibration.find_ranges import find_ranges
 from quantbench.calibration.ort_outputs import static_batch
 from quantbench.calibration.ranges import Ranges
 from quantbench.calibrator import feeds as calibrator_feeds
-from quantbench.engines.build import Chosen
-from quantbench.errors import QuantbenchError
-from quantbench.graph.load import load_model, model_sha256
-from quantbench.graph.onnx_view import view_of
-from quantbench.graph.view import GraphView
-from quantbench.images.source import Source
-from quantbench.images.truth import labels_sha256
-from quantbench.predict.best import best_placement
-from quantbench.progress import Progress
-from quantbench.provenance import provenance
-from quantbench.ptq.box_labels import check_box_labels
-from quantbench.ptq.cache_policy import CACHE, Policy, cached_ranges, write_cache
-from quantbench.ptq.calibrate import calibrate
-from quantbench.ptq.calibrator_choice import Choice, choose
-from quantbench.ptq.compile_check import (
+from quantbench.compilation.compile_check import (
     ENGINE,
     LAYERS,
     LOG,
@@ -37,18 +23,32 @@ from quantbench.ptq.compile_check import (
     compile_stage,
     missing,
 )
+from quantbench.core.quantize import BIAS_IMAGES, ORT_MODEL, QDQ_MODEL, quantize, refuse_quantized
+from quantbench.data.box_labels import check_box_labels
+from quantbench.data.model_input import ImageInput, fitting_preprocess, image_input
+from quantbench.data.sources import at_most, dataset_source, feeds, first_image, folder_source, labels_of
+from quantbench.engines.build import Chosen
+from quantbench.errors import QuantbenchError
+from quantbench.graph.load import load_model, model_sha256
+from quantbench.graph.onnx_view import view_of
+from quantbench.graph.view import GraphView
+from quantbench.images.source import Source
+from quantbench.images.truth import labels_sha256
+from quantbench.predict.best import best_placement
+from quantbench.predict.facts import prediction_facts
+from quantbench.progress import Progress
+from quantbench.provenance import provenance
+from quantbench.ptq.cache_policy import CACHE, Policy, cached_ranges, write_cache
+from quantbench.ptq.calibrate import calibrate
+from quantbench.ptq.calibrator_choice import Choice, choose
 from quantbench.ptq.measure import measure
-from quantbench.ptq.model_input import ImageInput, fitting_preprocess, image_input
-from quantbench.ptq.prediction_facts import prediction_facts
-from quantbench.ptq.quantize import BIAS_IMAGES, ORT_MODEL, QDQ_MODEL, quantize, refuse_quantized
 from quantbench.ptq.range_warnings import range_warnings
 from quantbench.ptq.resolve import display_name, model_path
-from quantbench.ptq.sources import at_most, dataset_source, feeds, first_image, folder_source, labels_of
-from quantbench.ptq.tensors import calibrated_tensors
 from quantbench.qdq.ops import WEIGHTED
 from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.place import place
 from quantbench.qdq.plan import Plan
+from quantbench.qdq.tensors import calibrated_tensors
 from quantbench.recipe import Recipe
 from quantbench.run_folder import RunFolder, digest
 

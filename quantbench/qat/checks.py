@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from quantbench.evaluate.boxes import decode
 from quantbench.evaluate.mean_ap import iou
 from quantbench.evaluate.statistics import share, sqnr_db
+from quantbench.ort import create_session
 from quantbench.qat.trace import output_tensors
 
 _CONFIDENT = 0.25
@@ -29,9 +29,7 @@ def run_torch(module: nn.Module, images: Tensor) -> list[NDArray[np.float32]]:
 
 def run_onnx(model: onnx.ModelProto, images: NDArray[np.float32]) -> list[NDArray[np.float32]]:
     """Outputs of `model` in onnxruntime on the CPU, image by image where its batch is fixed at 1."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = create_session(model)
     entry = session.get_inputs()[0]
     step = entry.shape[0] if isinstance(entry.shape[0], int) else len(images)
     parts = [session.run(None, {entry.name: images[i : i + step]}) for i in range(0, len(images), step)]

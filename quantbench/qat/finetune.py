@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from quantbench.data.sources import folder_source
 from quantbench.errors import QuantbenchError
 from quantbench.evaluate.statistics import share
 from quantbench.images.source import Source
 from quantbench.images.stream import batches
 from quantbench.progress import Progress
-from quantbench.ptq.sources import folder_source
 from quantbench.qat import distributed
 from quantbench.qat.models import TorchModel
 from quantbench.qat.options import TrainOptions

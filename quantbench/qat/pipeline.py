@@ -14,14 +14,14 @@ from torch import nn
 from quantbench.atomic import write_json
 from quantbench.cache.strip import strip_qdq
 from quantbench.calibration.ranges import Ranges
+from quantbench.compilation.compile_check import Subject, check_request, check_shapes, compile_stage, missing
+from quantbench.core.quantize import save
 from quantbench.errors import QuantbenchError
 from quantbench.graph.load import model_sha256
 from quantbench.images.source import Source
+from quantbench.predict.facts import prediction_facts
 from quantbench.progress import Progress
 from quantbench.provenance import provenance
-from quantbench.ptq.compile_check import Subject, check_request, check_shapes, compile_stage, missing
-from quantbench.ptq.prediction_facts import prediction_facts
-from quantbench.ptq.quantize import save
 from quantbench.qat import distributed, yolo
 from quantbench.qat.calibrate import apply_ranges, collect, ranges_of
 from quantbench.qat.checks import compare, concat_scales, quantized_nodes, run_onnx, run_torch

@@ -9,12 +9,12 @@ import torch.distributed as dist
 import yaml
 from torch import Tensor
 
+from quantbench.data.sources import at_most
 from quantbench.errors import QuantbenchError
 from quantbench.images.open import open_dataset, open_folder
 from quantbench.images.source import Source, Subset
 from quantbench.images.stream import batches
 from quantbench.images.truth import Truth
-from quantbench.ptq.sources import at_most
 from quantbench.qat.calibrate import Batches
 from quantbench.qat.models import TorchModel
 

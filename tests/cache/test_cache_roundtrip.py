@@ -14,9 +14,9 @@ from quantbench.calibration.ranges import Ranges, TensorRange
 from quantbench.errors import QuantbenchError
 from quantbench.graph.to_fp16 import to_bf16, to_fp16
 from quantbench.ort import create_session
-from quantbench.ptq.tensors import calibrated_tensors
 from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.place import place
+from quantbench.qdq.tensors import calibrated_tensors
 
 
 def without_metadata(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -150,7 +150,7 @@ def test_quantized_model_is_refused_and_float_model_too(resnet_case) -> None:
 
 
 def test_model_on_integers_is_refused_by_node(resnet_case) -> None:
-    from quantbench.ptq.quantize import for_onnxruntime
+    from quantbench.core.quantize import for_onnxruntime
 
     model = for_onnxruntime(to_qdq(resnet_case.model, parse(render(resnet_case.ranges))).model)
     on_integers = [n for n in model.graph.node if n.op_type in ("Clip", "Max", "Relu")]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from quantbench.cache.tensorrt import parse
-from quantbench.calibration.drive import calibrate_with
 from quantbench.calibrator import CACHE_ALGORITHMS, Calibrator, feeds, load_calibrator
+from quantbench.core.drive import calibrate_with
 from quantbench.errors import QuantbenchError
 from quantbench.shipped import shipped_names
 from tests.engines.models import conv_net

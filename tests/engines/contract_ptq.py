@@ -15,12 +15,12 @@ import onnx
 import tensorrt
 
 from quantbench.calibration.ranges import Ranges, TensorRange
+from quantbench.compilation import compile_check as stage
+from quantbench.compilation.compile_check import Subject, check_request, compile_check
 from quantbench.demo import resnet18
 from quantbench.engines import bench_model, build, device, load_engine, tensorrt_load
 from quantbench.graph.onnx_view import view_of
 from quantbench.progress import Progress
-from quantbench.ptq import compile_check as stage
-from quantbench.ptq.compile_check import Subject, check_request, compile_check
 from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.place import place
 from quantbench.recipe import Compile

@@ -9,6 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from quantbench.calibration.ranges import Ranges, TensorRange
+from quantbench.compilation.traffic import compile_summary
 from quantbench.demo import resnet18
 from quantbench.engines.base import BuildOptions
 from quantbench.engines.build import build_engine
@@ -16,7 +17,6 @@ from quantbench.engines.write_layers import layers_of
 from quantbench.errors import QuantbenchError
 from quantbench.graph.onnx_view import view_of
 from quantbench.graph.to_fp16 import to_bf16, to_fp16
-from quantbench.ptq.traffic import compile_summary
 from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.place import place
 from tests.engines.models import conv_net, qdq_conv_net

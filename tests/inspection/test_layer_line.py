@@ -6,8 +6,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quantbench.inspection.layer import BYTES_PER_ELEMENT
 from quantbench.inspection.logs.layer_line import parse_classic_line, parse_layer_line, read_rtx_layers
+from quantbench.layers.layer import BYTES_PER_ELEMENT
 
 
 def _independent_count(path: Path, first: int) -> int:

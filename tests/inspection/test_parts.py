@@ -8,16 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quantbench.inspection.categories import category, is_leftover_qdq, weight_dtype
 from quantbench.inspection.circumstances import circumstances, one_line
-from quantbench.inspection.formats import normalise_dtype, parse_format, vector_format
 from quantbench.inspection.gather import gather
-from quantbench.inspection.layer import BYTES_PER_ELEMENT, Layer
 from quantbench.inspection.logs.build_log import collect, read_build_log
 from quantbench.inspection.logs.header import version_of
 from quantbench.inspection.logs.lexer import lex
 from quantbench.inspection.logs.profile_table import ProfileTable
-from quantbench.inspection.names import (
+from quantbench.inspection.passes.registry import OF_KIND, PASSES, lookup, similar
+from quantbench.layers.categories import category, is_leftover_qdq, weight_dtype
+from quantbench.layers.formats import normalise_dtype, parse_format, vector_format
+from quantbench.layers.layer import BYTES_PER_ELEMENT, Layer
+from quantbench.layers.names import (
     metadata_nodes,
     nodes_of,
     reformat_target,
@@ -25,7 +26,6 @@ from quantbench.inspection.names import (
     strip_clone,
     strip_profile,
 )
-from quantbench.inspection.passes.registry import OF_KIND, PASSES, lookup, similar
 
 ARTEFACTS = Path(__file__).parents[1] / "data" / "artefacts"
 JSON, LOGS = ARTEFACTS / "json", ARTEFACTS / "logs"

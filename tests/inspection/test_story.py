@@ -9,8 +9,8 @@ import pytest
 from quantbench.inspection.fate import trace
 from quantbench.inspection.logs.build_log import Build, collect, read_build_log
 from quantbench.inspection.logs.lexer import lex
-from quantbench.inspection.names import strip_clone
 from quantbench.inspection.story import Story, stage_changes, tell
+from quantbench.layers.names import strip_clone
 
 SEEDS = Path(__file__).parents[3] / "shared" / "seeds"
 YOLO = sorted(SEEDS.glob("004_*.txt"))

@@ -8,7 +8,7 @@ qat-residual-qgap, commit 768d994b, from layer4.0.conv2 on) and `mobilenet_v2_re
 import pytest
 from qdq_networks import mobilenet_v2, resnet18
 
-from quantbench.inspection.names import reformat_target, split_parts
+from quantbench.layers.names import reformat_target, split_parts
 from quantbench.predict.simulate import predict
 
 QGAP = """

@@ -7,7 +7,7 @@ import pytest
 from yolov8_custom import yolov8_custom
 
 from quantbench.inspection.logs.build_log import Build, read_build_log
-from quantbench.inspection.names import strip_clone
+from quantbench.layers.names import strip_clone
 from quantbench.predict.prediction import Prediction
 from quantbench.predict.score import (
     LAYERS_AND_REFORMATS,

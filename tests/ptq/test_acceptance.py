@@ -8,6 +8,9 @@ import onnx
 import pytest
 
 from quantbench.calibration.ranges import Ranges, TensorRange
+from quantbench.compilation.engine_layers import real_layers
+from quantbench.compilation.traffic import compile_summary
+from quantbench.data.sources import dataset_source, labelled
 from quantbench.demo import efficientnet_lite0, resnet18
 from quantbench.engines import tensorrt_rtx
 from quantbench.engines.base import BuildOptions
@@ -17,10 +20,7 @@ from quantbench.graph.load import load_model
 from quantbench.graph.onnx_view import view_of
 from quantbench.graph.to_fp16 import to_fp16
 from quantbench.ort import create_session
-from quantbench.ptq.engine_layers import real_layers
 from quantbench.ptq.measure import runner
-from quantbench.ptq.sources import dataset_source, labelled
-from quantbench.ptq.traffic import compile_summary
 from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.place import place
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from quantbench.calibration.ranges import Ranges, TensorRange
+from quantbench.compilation.traffic import compile_summary
+from quantbench.data.model_input import ImageInput, fitting_preprocess
 from quantbench.errors import QuantbenchError
-from quantbench.inspection.layer import Layer, LayerTensor
-from quantbench.ptq.model_input import ImageInput, fitting_preprocess
+from quantbench.layers.layer import Layer, LayerTensor
 from quantbench.ptq.range_warnings import range_warnings
-from quantbench.ptq.traffic import compile_summary
 from quantbench.recipe import Recipe, load_recipe
 from quantbench.shipped import shipped_names
 

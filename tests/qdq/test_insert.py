@@ -7,11 +7,11 @@ from onnx import numpy_helper
 
 from quantbench.calibration.collect import collect_maxima
 from quantbench.calibration.ranges import Ranges, TensorRange
+from quantbench.core.quantize import for_onnxruntime
 from quantbench.demo import resnet18
 from quantbench.errors import QuantbenchError
 from quantbench.graph.onnx_view import view_of
 from quantbench.ort import create_session
-from quantbench.ptq.quantize import for_onnxruntime
 from quantbench.qdq.correct_bias import correct_bias
 from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.options import PlacementOptions

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from quantbench.inspection.layer import Layer
 from quantbench.inspection.logs.header import version_of
 from quantbench.inspection.logs.layer_line import parse_layer_line
 from quantbench.inspection.logs.lexer import Event, read_events
 from quantbench.inspection.logs.profile_table import ProfileTable
 from quantbench.inspection.logs.tactics import TacticReader
+from quantbench.layers.layer import Layer
 
 PASS_KINDS = frozenset(
     {"phase", "pass-run", "fuse", "quantize-fuse", "remove", "duplicate", "swap", "retype", "merge",

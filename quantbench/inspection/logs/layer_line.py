@@ -10,11 +10,11 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from quantbench.inspection.formats import UNKNOWN, normalise_dtype, vector_format
-from quantbench.inspection.layer import Layer, LayerTensor
 from quantbench.inspection.logs.prefix import split_prefix
-from quantbench.inspection.names import nodes_of
-from quantbench.inspection.records import layer_from_record
+from quantbench.layers.formats import UNKNOWN, normalise_dtype, vector_format
+from quantbench.layers.layer import Layer, LayerTensor
+from quantbench.layers.names import nodes_of
+from quantbench.layers.records import layer_from_record
 
 _TENSOR = re.compile(
     r"\{ Name: (?P<name>.*?), (?:Location: (?P<location>\w+), )?Dimensions: \[(?P<dims>[-\d, ]*)\]"

@@ -1,9 +1,9 @@
 """Convs whose channel counts do not fit tensor cores."""
 
-from quantbench.inspection.categories import QUANTIZED, category, precision
 from quantbench.inspection.inspection import Inspection
-from quantbench.inspection.layer import Layer
 from quantbench.inspection.verdicts.verdict import Item, Verdict, count, short
+from quantbench.layers.categories import QUANTIZED, category, precision
+from quantbench.layers.layer import Layer
 
 
 def judge(inspection: Inspection) -> list[Verdict]:

@@ -2,12 +2,12 @@
 
 from collections import Counter
 
-from quantbench.inspection.categories import FLOAT, QUANTIZED, is_leftover_qdq, is_weighted, precision, weight_dtype
 from quantbench.inspection.inspection import Inspection
-from quantbench.inspection.layer import Layer
-from quantbench.inspection.names import split_parts
 from quantbench.inspection.verdicts.scales import missing_tensors, rejected
 from quantbench.inspection.verdicts.verdict import Item, Verdict, runs, short
+from quantbench.layers.categories import FLOAT, QUANTIZED, is_leftover_qdq, is_weighted, precision, weight_dtype
+from quantbench.layers.layer import Layer
+from quantbench.layers.names import split_parts
 
 
 def judge(inspection: Inspection) -> list[Verdict]:

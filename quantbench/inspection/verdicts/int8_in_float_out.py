@@ -1,10 +1,10 @@
 """Convs and matrix products that read INT8 and write float, and why each does."""
 
-from quantbench.inspection.categories import FLOAT, QUANTIZED, category, is_leftover_qdq, is_weighted, output_dtype
 from quantbench.inspection.fate import op_of_name
 from quantbench.inspection.inspection import Inspection
-from quantbench.inspection.layer import Layer
 from quantbench.inspection.verdicts.verdict import Item, Verdict, count, short
+from quantbench.layers.categories import FLOAT, QUANTIZED, category, is_leftover_qdq, is_weighted, output_dtype
+from quantbench.layers.layer import Layer
 
 IN_KERNEL = "compiled into the pointwise kernel behind it"
 OUTPUT = "an output of the engine, which is float"

@@ -1,10 +1,10 @@
 """Q and DQ that fused into nothing and run as layers of their own."""
 
-from quantbench.inspection.categories import category, is_leftover_qdq, is_weighted, output_dtype
 from quantbench.inspection.fate import op_of_name
 from quantbench.inspection.inspection import Inspection
-from quantbench.inspection.layer import Layer
 from quantbench.inspection.verdicts.verdict import Item, Verdict, count, short
+from quantbench.layers.categories import category, is_leftover_qdq, is_weighted, output_dtype
+from quantbench.layers.layer import Layer
 
 
 def judge(inspection: Inspection) -> list[Verdict]:

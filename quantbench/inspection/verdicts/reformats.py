@@ -1,9 +1,9 @@
 """Reformat layers that are no Q or DQ: who caused each."""
 
-from quantbench.inspection.categories import category, is_leftover_qdq, output_dtype, precision
 from quantbench.inspection.inspection import Inspection
-from quantbench.inspection.layer import Layer
 from quantbench.inspection.verdicts.verdict import Item, Verdict, count, label
+from quantbench.layers.categories import category, is_leftover_qdq, output_dtype, precision
+from quantbench.layers.layer import Layer
 
 
 def judge(inspection: Inspection) -> list[Verdict]:

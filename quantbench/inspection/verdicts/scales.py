@@ -3,9 +3,9 @@
 import math
 from collections.abc import Iterable
 
-from quantbench.inspection.categories import output_dtype
 from quantbench.inspection.inspection import Inspection
 from quantbench.inspection.verdicts.verdict import Item, Verdict, count, short
+from quantbench.layers.categories import output_dtype
 
 STEPS = 127  # INT8 is symmetric: amax = 127 * scale
 

@@ -2,10 +2,10 @@
 
 import re
 
-from quantbench.inspection.categories import category, is_weighted, precision
 from quantbench.inspection.inspection import Inspection
 from quantbench.inspection.table import rows
 from quantbench.inspection.verdicts.verdict import Item, Verdict, count, short
+from quantbench.layers.categories import category, is_weighted, precision
 
 # Words in kernel names: imma and hmma are tensor-core instructions, tensorMxNxK their shape, dp4a and ffma are not.
 _USES = re.compile(r"imma|hmma|i8816|i16832|i88|884|1688|16816|tensor\d|gmma|qmma|(?<!ff)xmma(?!.*ffma)")

@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from quantbench.inspection.layer import Layer
-from quantbench.inspection.names import reformat_target
+from quantbench.layers.layer import Layer
+from quantbench.layers.names import reformat_target
 
 _UNNAMED = re.compile(r"\(Unnamed Layer\* (\d+)\) \[([\w ]+)\]")
 _PROFILE = re.compile(r" \[profile \d+\]")

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from quantbench.engines.base import BuildResult
 from quantbench.engines.write_layers import layers_of
-from quantbench.inspection.layer import Layer, LayerTensor
+from quantbench.layers.layer import Layer, LayerTensor
 
 _SYNC = ("signal", "wait")
 _LATER_PROFILE = re.compile(r" \[profile [1-9]\d*\]")

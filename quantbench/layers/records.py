@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from quantbench.inspection.formats import UNKNOWN, format_name, normalise_dtype, parse_format
-from quantbench.inspection.layer import Layer, LayerTensor
-from quantbench.inspection.names import metadata_nodes, nodes_of
+from quantbench.layers.formats import UNKNOWN, format_name, normalise_dtype, parse_format
+from quantbench.layers.layer import Layer, LayerTensor
+from quantbench.layers.names import metadata_nodes, nodes_of
 
 _TAKEN = frozenset(
     {"Name", "LayerType", "Inputs", "Outputs", "Constants", "TacticName", "TacticValue", "Origin", "Metadata"}

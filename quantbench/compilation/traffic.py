@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from quantbench.inspection.layer import Layer
+from quantbench.layers.layer import Layer
 
 _FLOATS = ("FP32", "FP16", "BF16")
 # Types of layers that carry weights, in TensorRT-RTX's words: correlation is a convolution, gemm a matrix product.

@@ -1,8 +1,8 @@
 """What sort of work a layer does, and in which precision, whatever the version calls its type."""
 
-from quantbench.inspection.formats import UNKNOWN
-from quantbench.inspection.layer import Layer
-from quantbench.inspection.names import reformat_target
+from quantbench.layers.formats import UNKNOWN
+from quantbench.layers.layer import Layer
+from quantbench.layers.names import reformat_target
 
 INTEGER = frozenset({"INT8", "UINT8", "INT4"})
 QUANTIZED = frozenset({"INT8", "UINT8", "INT4", "FP8", "FP4"})

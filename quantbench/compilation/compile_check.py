@@ -10,6 +10,9 @@ import onnx
 from quantbench.atomic import write_bytes, write_json, write_text
 from quantbench.calibration.ort_outputs import static_batch
 from quantbench.calibration.ranges import Ranges
+from quantbench.compilation.engine_layers import at_batch, real_layers
+from quantbench.compilation.traffic import compile_summary
+from quantbench.core.quantize import for_onnxruntime, save
 from quantbench.engines.base import BuildOptions, BuildResult
 from quantbench.engines.bench_model import BenchRequest, bench_model
 from quantbench.engines.build import Chosen, build_engine, choose_backend
@@ -18,11 +21,8 @@ from quantbench.engines.facts import FACTS, ONNXRUNTIME, TENSORRT_RTX
 from quantbench.engines.shapes import InputShapes, Profile, complete_profiles
 from quantbench.engines.tensorrt_rtx import DEFAULT_TARGETS
 from quantbench.errors import QuantbenchError
-from quantbench.inspection.layer import Layer
+from quantbench.layers.layer import Layer
 from quantbench.progress import Progress
-from quantbench.ptq.engine_layers import at_batch, real_layers
-from quantbench.ptq.quantize import for_onnxruntime, save
-from quantbench.ptq.traffic import compile_summary
 from quantbench.recipe import Compile
 
 LAYERS = "layers.json"

@@ -7,13 +7,13 @@ import numpy as np
 import onnx
 
 from quantbench.calibration.ort_outputs import padded, static_batch
+from quantbench.data.sources import first_image
 from quantbench.errors import QuantbenchError
 from quantbench.evaluate.detections import box_output, check_classes
 from quantbench.images.source import Source
 from quantbench.images.truth import Label, Truth
 from quantbench.images.yolo_labels import label_file
 from quantbench.ort import create_session
-from quantbench.ptq.sources import first_image
 
 
 def check_box_labels(

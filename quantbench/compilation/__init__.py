@@ -1,0 +1,1 @@
+"""Building an engine of a quantized model and reading what became of it."""

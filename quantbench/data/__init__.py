@@ -1,0 +1,1 @@
+"""Data for a model: sources, the input they fit, their labels."""
