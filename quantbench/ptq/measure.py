@@ -9,13 +9,15 @@ from numpy.typing import NDArray
 from quantbench.calibration.ort_outputs import Feed, padded, static_batch, unpadded
 from quantbench.core.quantize import ORT_MODEL, QDQ_MODEL
 from quantbench.data.sources import at_most, feeds, labelled
-from quantbench.evaluate.detections import BoxComparison
+from quantbench.evaluate.evaluator import Run
 from quantbench.evaluate.latency import interleaved
 from quantbench.evaluate.layers import layer_errors
-from quantbench.evaluate.outputs import Run, compare_outputs
+from quantbench.evaluate.outputs import boxes_json, compare_outputs, measures_of
+from quantbench.evaluate.task import facts_of
 from quantbench.images.source import Source
 from quantbench.ort import create_session
 from quantbench.progress import Progress
+from quantbench.qdq.reencode import to_u8_activations
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -41,27 +43,32 @@ def measure(
     reference = create_session(model, threads=threads)
     quantized = create_session(folder / ORT_MODEL, threads=threads)
     fixed = static_batch(model)
-    boxes = BoxComparison()
+    names = [value.name for value in reference.get_outputs()]
     with progress.task("FP32 against INT8", len(source)) as advance:
-        outputs = compare_outputs(
+        evaluation = compare_outputs(
             runner(reference, fixed),
             runner(quantized, fixed),
             labelled(source, input_name, batch, max_bad=max_bad),
-            boxes=boxes,
+            facts=facts_of(model),
+            outputs=names,
             on_batch=advance,
         )
     few = at_most(calibration, _LAYER_IMAGES)
     with progress.task("Error of each layer", len(few)) as advance:
         layers = layer_errors(
             model,
-            onnx.load(str(folder / ORT_MODEL)),
+            # Not the onnxruntime model: there activations run on integers, and what stands behind them has no tensor.
+            to_u8_activations(onnx.load(str(folder / QDQ_MODEL))),
             nodes,
             feeds(few, input_name, batch, max_bad=max_bad),
             threads=threads,
             on_batch=advance,
         )
     result: dict[str, Any] = {
-        "outputs": {name: value.to_json() for name, value in outputs.items()},
+        "task": evaluation.task.to_json(),
+        "outputs": {name: value.to_json() for name, value in measures_of(evaluation).items()},
+        "sqnr": [error.to_json() for error in evaluation.models[1].errors],
+        "differing_images": list(evaluation.models[1].differing),
         "layers": [error.to_json() for error in layers],
         "bytes": {
             "float": model.ByteSize(),
@@ -69,9 +76,8 @@ def measure(
             "onnxruntime": _size(folder / ORT_MODEL),
         },
     }
-    if boxes.output is not None:
-        name = reference.get_outputs()[boxes.output.index].name
-        result["boxes"] = {"output": name, **boxes.output.to_json()}
+    if evaluation.task.kind == "boxes":
+        result["boxes"] = boxes_json(evaluation.task, names)
     if latency:
         size = fixed or 1
         one = padded(next(iter(feeds(few, input_name, size, max_bad=max_bad))), fixed)

@@ -170,8 +170,9 @@ def _deliver(
         "weighted": list(weighted), "quantized": list(quantized),
         "concats": {name: list(scales) for name, scales in concat_scales(exported).items()},
     }  # fmt: skip
-    record["against_torch"] = dict(compare(reference, answers, model.kind))
-    record["against_float"] = dict(compare(unquantized, answers, model.kind))
+    boxes = yolo.boxes(module) if model.kind == "yolo" else None
+    record["against_torch"] = dict(compare(reference, answers, boxes))
+    record["against_float"] = dict(compare(unquantized, answers, boxes))
     record["prediction"] = prediction_facts(path)
     chosen = check_request(recipe.compile)
     if chosen is not None:

@@ -53,7 +53,7 @@ def _headline(run: Mapping[str, Any]) -> Section:
         ),
         (size(onnx["bytes"]), onnx["file"], f"opset {onnx['opset']}"),
         (
-            f"{run['against_float']['sqnr_db']['value']:.1f} dB",
+            decibel(run["against_float"]["sqnr_db"]).partition(" (")[0],
             "SQNR against float",
             f"{run['data']['images']} images calibrated",
         ),

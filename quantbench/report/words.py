@@ -39,11 +39,23 @@ def points(measured: Mapping[str, Any]) -> str:
 
 
 def decibel(measured: Mapping[str, Any]) -> str:
-    """An SQNR with its interval."""
-    return f"{measured['value']:.1f} dB ({measured['low']:.1f} to {measured['high']:.1f})"
+    """An SQNR with its interval, or why there is none; one image has no interval."""
+    if "not_measurable" in measured:
+        return f"not measurable: {measured['not_measurable']}"
+    shown = f"{measured['value']:.1f} dB"
+    if measured["low"] == measured["high"]:
+        return shown
+    return f"{shown} ({measured['low']:.1f} to {measured['high']:.1f})"
+
+
+def pixels(measured: Mapping[str, Any]) -> str:
+    """A distance with its interval."""
+    return f"{measured['value']:.2f} px ({measured['low']:.2f} to {measured['high']:.2f})"
 
 
 def behind(measured: Mapping[str, Any]) -> str:
     """How many of what a figure rests on: 1,000 images."""
-    unit = next(key for key in measured if key not in ("value", "low", "high"))
+    unit = next((key for key in measured if key not in ("value", "low", "high", "not_measurable")), "")
+    if not unit:
+        return "-"
     return f"{measured[unit]:,} {unit}"

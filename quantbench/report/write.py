@@ -25,6 +25,18 @@ def write_reports(folder: Path, run: Mapping[str, Any], extra: Sequence[Section]
     write_text(folder / "report.html", html.render(title, subtitle, sections))
 
 
+def _sqnr(result: Mapping[str, Any]) -> str:
+    """The worst output's, for a good one beside it helps nobody."""
+    errors = [error for error in result["sqnr"] if "value" in error["sqnr"]]
+    if not errors:
+        return "SQNR of the outputs: not measurable: " + "; ".join(
+            f"{accuracy.named(error)}: {error['sqnr']['not_measurable']}" for error in result["sqnr"]
+        )
+    least = min(errors, key=lambda error: float(error["sqnr"]["value"]))
+    where = f" of {accuracy.named(least)}, the lowest of {len(errors)}" if len(errors) > 1 else " of the output"
+    return f"SQNR{where}: {decibel(least['sqnr'])}"
+
+
 def summary_lines(folder: Path, run: Mapping[str, Any]) -> list[str]:
     """What a user reads in the terminal when a run is done."""
     result, placement = run["evaluation_result"], run["placement"]
@@ -39,12 +51,10 @@ def summary_lines(folder: Path, run: Mapping[str, Any]) -> list[str]:
         a, b = (f"{100 * outputs[key]['value']:.1f} %" for key in ("map_float", "map_int8"))
         lines.append(f"mAP50-95: {a} in FP32, {b} in INT8: {points(outputs['map_change'])}")
     if "boxes_kept" in outputs:
-        lines.append(
-            f"boxes of FP32 that INT8 finds too: {percent(outputs['boxes_kept'])}, taking the output as YOLO's"
-        )
+        lines.append(f"boxes of FP32 that INT8 finds too: {percent(outputs['boxes_kept'])}")
     elif "boxes" in result:
-        lines.append("FP32 finds no box in these images, taking the output as YOLO's; see the report")
-    lines.append(f"SQNR of the outputs: {decibel(outputs['sqnr_db'])}")
+        lines.append("FP32 finds no box in these images, taking the output as boxes; see the report")
+    lines.append(_sqnr(result))
     if "latency" in result:
         a, b = (result["latency"][key]["median_ms"] for key in ("float", "int8"))
         lines.append(f"onnxruntime on this CPU: {a:.1f} ms in FP32, {b:.1f} ms in INT8 ({a / b:.2f} x)")

@@ -86,8 +86,10 @@ def measured(value: float, **count: int) -> dict[str, float]:
 
 def detector(**outputs: dict[str, float]) -> dict[str, Any]:
     boxes = {"output": "output0", "shape": [8, 84, 8400], "classes": 80, "confidence": 0.25, "nms_iou": 0.7,
-             "same_iou": 0.5}  # fmt: skip
-    result = {"outputs": {"sqnr_db": measured(30, images=8), **outputs}, "boxes": boxes,
+             "same_iou": 0.5, "format": "yolo", "why": "its shape"}  # fmt: skip
+    parts = [{"output": "output0", "part": "boxes", "sqnr": measured(30, images=8)},
+             {"output": "output0", "part": "class scores", "sqnr": {"not_measurable": "they are zero"}}]  # fmt: skip
+    result = {"outputs": {"sqnr_db": measured(30, images=8), **outputs}, "boxes": boxes, "sqnr": parts,
               "bytes": {"float": 4_000_000, "onnxruntime": 1_000_000}}  # fmt: skip
     return {"evaluation_result": result, "evaluation": {"images": 8, "what": "val"},
             "placement": {"quantized": ["a"], "weighted": ["a", "b"]}}  # fmt: skip

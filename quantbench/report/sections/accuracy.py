@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from quantbench.report.blocks import Block, Section, Table, Text
-from quantbench.report.words import behind, decibel, percent, points
+from quantbench.report.words import behind, decibel, percent, pixels, points
 
 _ROWS = (
     ("agreement", "Same argmax as FP32", percent),
@@ -19,10 +19,25 @@ _ROWS = (
     ("map50_float", "mAP50, FP32", percent),
     ("map50_int8", "mAP50, INT8", percent),
     ("map50_change", "Change of mAP50", points),
+    ("miou_float", "mIoU, FP32", percent),
+    ("miou_int8", "mIoU, INT8", percent),
+    ("miou_change", "Change of mIoU", points),
+    ("pixels_alike", "Pixels of the same class as FP32", percent),
     ("boxes_kept", "Boxes of FP32 that INT8 finds too", percent),
     ("boxes_shared", "Boxes of INT8 that FP32 finds too", percent),
-    ("sqnr_db", "SQNR of the outputs", decibel),
+    ("equal", "Equal integers", percent),
+    ("point_error", "Mean distance of key points from FP32's", pixels),
 )
+
+
+_READ = {
+    "yolo": "YOLO boxes: centre and size in pixels, {classes} class scores; they count from a score of {confidence:g}, "
+    "after suppression at IoU {nms_iou:g}",
+    "nms": "boxes after suppression; they count from a score of {confidence:g}",
+    "efficientnms": "boxes after suppression (EfficientNMS); they count from a score of {confidence:g}",
+    "detr-softmax": "boxes of queries, with logits of {classes} classes and of none; they count from {confidence:g}",
+    "detr-sigmoid": "boxes of queries, with logits of {classes} classes; they count from {confidence:g}",
+}
 
 
 def section(run: Mapping[str, Any]) -> Section:
@@ -30,6 +45,7 @@ def section(run: Mapping[str, Any]) -> Section:
     result = run["evaluation_result"]
     outputs = result["outputs"]
     rows = tuple((title, show(outputs[key]), behind(outputs[key])) for key, title, show in _ROWS if key in outputs)
+    rows += tuple((f"SQNR, {named(error)}", decibel(error["sqnr"]), behind(error["sqnr"])) for error in result["sqnr"])
     blocks: list[Block] = [
         Text(f"Measured on {run['evaluation']['images']} images: {run['evaluation']['what']}. Both models ran in "
              f"onnxruntime; in brackets the 95 % interval.")
@@ -42,14 +58,18 @@ def section(run: Mapping[str, Any]) -> Section:
     return Section("Accuracy", tuple(blocks))
 
 
+def named(error: Mapping[str, Any]) -> str:
+    """Output and part that an SQNR is of."""
+    return f"{error['output']}, {error['part']}" if error["part"] else str(error["output"])
+
+
 def _boxes(facts: Mapping[str, Any], outputs: Mapping[str, Any]) -> list[Block]:
     shape = ", ".join(["N", *map(str, facts["shape"][1:])])
+    read = _READ[facts["format"]].format(**facts)
     blocks: list[Block] = [
         Text(
-            f"Output {facts['output']} [{shape}] is taken as YOLO boxes: centre and size in pixels, "
-            f"{facts['classes']} class scores. Boxes count from a score of {facts['confidence']:g}, after suppression "
-            f"at IoU {facts['nms_iou']:g}; two are the same if they have one class and an IoU of at least "
-            f"{facts['same_iou']:g}."
+            f"Output {facts['output']} [{shape}] is taken as {read} (told from {facts['why']}). Two boxes are the same "
+            f"if they have one class and an IoU of at least {facts['same_iou']:g}."
         )
     ]
     if "boxes_kept" not in outputs:

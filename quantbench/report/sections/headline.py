@@ -38,8 +38,10 @@ def section(run: Mapping[str, Any]) -> Section:
     if "agreement" in outputs:
         share = outputs["agreement"]
         cards.append((f"{100 * share['value']:.1f} %", "same answer as FP32", f"{share['images']} images"))
-    sqnr = outputs["sqnr_db"]
-    cards.append((f"{sqnr['value']:.1f} dB", "signal to quantization noise at the output", f"{sqnr['images']} images"))
+    if "sqnr_db" in outputs:
+        sqnr = outputs["sqnr_db"]
+        several = " (the worst one)" if len(result["sqnr"]) > 1 else ""
+        cards.append((f"{sqnr['value']:.1f} dB", f"signal to quantization noise at the output{several}", behind(sqnr)))
     placement = run["placement"]
     cards.append(
         (f"{len(placement['quantized'])} of {len(placement['weighted'])}", "weighted layers quantized", "Q/DQ model")
