@@ -10,9 +10,10 @@ INT8. Measured on EfficientNet-Lite0: 0.2 dB, agreement as before; on 2,000 labe
 before (docs/placement-compared.md). ultralytics leaves it in INT8 too (26220).
 """
 
+from quantbench.graph.ops import AVERAGES, WEIGHTED
 from quantbench.graph.view import GraphView, NodeView
 from quantbench.qdq.draft import Draft
-from quantbench.qdq.ops import AVERAGES, WEIGHTED, out_channels, weight_index
+from quantbench.qdq.ops import out_channels, weight_index
 from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.reach import above, maker
 from quantbench.qdq.rules.tiny import is_tiny
