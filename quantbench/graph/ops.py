@@ -186,6 +186,7 @@ CONVS = frozenset({"Conv", "ConvTranspose"})
 # Those that have a bias input (ONNX: the third).
 BIASED = CONVS | {"Gemm"}
 WEIGHTED = of_kind(Kind.WEIGHTED)
+MATRIX = WEIGHTED - CONVS
 AVERAGES = of_kind(Kind.AVERAGE)
 ACTIVATIONS = of_kind(Kind.ACTIVATION)
 AFFINE = of_kind(Kind.AFFINE)

@@ -4,7 +4,7 @@ A scale is a BatchNormalization (with its Relu), or a Mul or Add by constants of
 ConstEltFusion makes a scale of (trt852 log, layer2.0.downsample.1).
 """
 
-from quantbench.graph.ops import CONVS, WEIGHTED
+from quantbench.graph.ops import CONVS, MATRIX, WEIGHTED
 from quantbench.predict.net import Net, Op
 
 _RANK = 4
@@ -39,7 +39,7 @@ def _is_scale(net: Net, op: Op, follower: Op) -> bool:
     if shape is None:
         return False
     sizes = [d for d in shape if d != 1]
-    if op.kind in ("Gemm", "MatMul"):
+    if op.kind in MATRIX:
         return not sizes or (len(sizes) == 1 and shape[-1] == sizes[0])
     # One a channel: [C, 1, 1] or [1, C, 1, 1].
     return not sizes or (len(sizes) == 1 and len(shape) >= _RANK - 1 and shape[-3] == sizes[0])
