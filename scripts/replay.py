@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -68,7 +69,7 @@ class _Builder:
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
         return onnx.shape_inference.infer_shapes(model, strict_mode=True)
 
-    def node(self, op: str, inputs: list[str], channels: int, size: int, **attributes: object) -> str:
+    def node(self, op: str, inputs: list[str], channels: int, size: int, **attributes: Any) -> str:
         name = f"{op.lower()}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(op, inputs, [name], name=name, **attributes))
         self.shapes[name] = (channels, size)
