@@ -6,10 +6,10 @@ from pathlib import Path
 
 import onnx
 
+from quantbench.graph.ops import WEIGHTED
 from quantbench.predict.prediction import FloatWeighted
 from quantbench.predict.simulate import predict_model
 from quantbench.predict.words import guesses
-from quantbench.qdq.ops import WEIGHTED
 from quantbench.records.prediction import Guess, LeftOver, Mend, Prediction
 
 _VERSION = "10"

@@ -2,8 +2,8 @@
 
 from collections import Counter
 
+from quantbench.graph.ops import WEIGHTED
 from quantbench.graph.view import GraphView
-from quantbench.qdq.ops import WEIGHTED
 from quantbench.qdq.plan import Plan
 from quantbench.records.facts import PlacementFacts
 
