@@ -1,12 +1,11 @@
 """An Evaluation on the terminal: a table of models, differences in pairs, SQNR of outputs, classes that moved."""
 
 from collections.abc import Callable
-from typing import Any
 
 import typer
 
 from quantbench.evaluate.evaluator import Evaluation, ModelScores, Pair
-from quantbench.evaluate.statistics import Measured, NotMeasurable
+from quantbench.records.evaluation import Measured, NotMeasurable
 from quantbench.report.words import decibel, percent, pixels
 
 _TITLES = {
@@ -27,7 +26,7 @@ def echo_evaluation(evaluation: Evaluation) -> None:
         for name, value in {**model.measures, **model.against}.items():
             typer.echo(f"  {_TITLES.get(name, name):20} {_shown(name, value)}")
         for error in model.errors:
-            typer.echo(f"  {'SQNR ' + error.name:20} {decibel(error.sqnr.to_json())}")
+            typer.echo(f"  {'SQNR ' + error.name:20} {decibel(error.sqnr)}")
         if not (model.measures or model.against or model.errors):
             typer.echo("  no labels: measured only against the others")
     if evaluation.pairs:
@@ -41,9 +40,9 @@ def echo_evaluation(evaluation: Evaluation) -> None:
 def _shown(name: str, value: Measured | NotMeasurable) -> str:
     if isinstance(value, NotMeasurable):
         return f"not measurable: {value.reason}"
-    words: Callable[[Any], str] = pixels if name == "point_error" else percent
+    words: Callable[[Measured], str] = pixels if name == "point_error" else percent
     if name in _TITLES:
-        return words(value.to_json())
+        return words(value)
     return f"{value.value:.4g} ({value.low:.4g} to {value.high:.4g})"
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from quantbench.evaluate.statistics import Measured
+from quantbench.records.evaluation import Measured
 
 EXIT_GATE = 3
 # The measure that counts as the task's own, the first that there is; a user's metric goes before all of them.

@@ -1,7 +1,7 @@
 """Any number of models on the same images: each against the labels, each against the first, and any two in pairs."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
 
@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from quantbench.calibration.ort_outputs import Feed
 from quantbench.errors import QuantbenchError
-from quantbench.evaluate.pairs import Answers, Noise, OutputError, worst
+from quantbench.evaluate.pairs import Answers, Noise, worst
 from quantbench.evaluate.samples import Difference, Sample, difference, measured
 from quantbench.evaluate.scores import Metric, Scores, UserScores, scores_for
-from quantbench.evaluate.statistics import Measured, NotMeasurable
 from quantbench.evaluate.task import Arrays, OutputFacts, Task, find_task, shown
 from quantbench.images.truth import Label
+from quantbench.records.evaluation import Measured, NotMeasurable, OutputError
 
 Run = Callable[[Feed], Arrays]
 _MOST_DIFFERING = 64
@@ -89,16 +89,16 @@ class Evaluation:
         return {
             "task": self.task.to_json(), "images": self.images, "classes": list(self.names),
             "models": [
-                {"name": m.name, "measures": {k: v.to_json() for k, v in m.measures.items()},
-                 "against_first": {k: v.to_json() for k, v in m.against.items()},
-                 "sqnr": [e.to_json() for e in m.errors],
+                {"name": m.name, "measures": {k: asdict(v) for k, v in m.measures.items()},
+                 "against_first": {k: asdict(v) for k, v in m.against.items()},
+                 "sqnr": [asdict(e) for e in m.errors],
                  "by_class": {k: {str(c): {"value": v, "count": n} for c, (v, n) in rows.items()}
                               for k, rows in m.by_class.items()},
                  "differing_images": list(m.differing)}
                 for m in self.models
             ],
             "pairs": [
-                {"first": p.first, "second": p.second, "measure": p.measure, **p.difference.measured.to_json(),
+                {"first": p.first, "second": p.second, "measure": p.measure, **asdict(p.difference.measured),
                  "p": p.difference.p, "differs": p.difference.real}
                 for p in self.pairs
             ],

@@ -3,40 +3,17 @@ it: behind the activation that TensorRT fuses into it. Before a Clip or Relu sta
 the error of a network's stem there says 9 dB where what goes on has 33. Streaming."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import onnx
 
 from quantbench.calibration.ort_outputs import Feed, InnerTensors
+from quantbench.records.evaluation import LayerError
 
 # What TensorRT computes in the layer before it (NVIDIA, Developer Guide, "Layer fusion": activations of convs), and
 # what SiLU and HardSwish are written as.
 _ACTIVATIONS = frozenset({"Relu", "Clip", "LeakyRelu", "PRelu", "Sigmoid", "HardSigmoid", "HardSwish", "Elu", "Selu",
                           "Tanh", "Softplus", "Mish", "Gelu", "Swish"})  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class LayerError:
-    """`sqnr_db` = 10 log10(|x|² / |x - x_int8|²), `cosine` of the angle between both, over all images and elements.
-
-    `tensor` is where it was measured, `behind` the activation between the node and it, "" where there is none.
-    `sqnr_db` is None where both are equal.
-    """
-
-    node: str
-    op: str
-    tensor: str
-    sqnr_db: float | None
-    cosine: float
-    behind: str = ""
-
-    def to_json(self) -> dict[str, str | float | None]:
-        """Plain data for evaluation.json."""
-        return {
-            "node": self.node, "op": self.op, "tensor": self.tensor, "behind": self.behind, "sqnr_db": self.sqnr_db,
-            "cosine": self.cosine,
-        }  # fmt: skip
 
 
 def layer_errors(

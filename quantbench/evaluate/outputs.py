@@ -1,15 +1,14 @@
 """Float against INT8 on the same images: an evaluation of two models, and its figures by the names of run.json."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 from quantbench.calibration.ort_outputs import Feed
 from quantbench.evaluate.boxes import NMS_IOU
 from quantbench.evaluate.evaluator import Evaluation, Run, Subject, Wanted, evaluate
 from quantbench.evaluate.pairs import CONFIDENCE, SAME_IOU
-from quantbench.evaluate.statistics import Measured
 from quantbench.evaluate.task import OutputFacts, Task
 from quantbench.images.truth import Label
+from quantbench.records.evaluation import BoxFacts, Measured
 
 FLOAT, INT8 = "float", "int8"
 
@@ -49,8 +48,17 @@ def measures_of(evaluation: Evaluation, index: int = 1) -> dict[str, Measured]:
     return found
 
 
-def boxes_json(task: Task, outputs: Sequence[str]) -> dict[str, Any]:
-    """How the boxes of a detector were read, for evaluation.json."""
-    return {"output": outputs[task.outputs[0]], "format": task.format, "classes": task.classes,
-            "shape": list(task.shape), "confidence": CONFIDENCE, "nms_iou": NMS_IOU, "same_iou": SAME_IOU,
-            "why": task.why}  # fmt: skip
+def box_facts(task: Task, outputs: Sequence[str]) -> BoxFacts | None:
+    """How the boxes of a detector were read; None for other tasks."""
+    if task.kind != "boxes":
+        return None
+    return BoxFacts(
+        output=outputs[task.outputs[0]],
+        format=task.format,
+        why=task.why,
+        classes=task.classes,
+        shape=task.shape,
+        confidence=CONFIDENCE,
+        nms_iou=NMS_IOU,
+        same_iou=SAME_IOU,
+    )

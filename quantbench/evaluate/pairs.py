@@ -1,7 +1,6 @@
 """One model against another on the same images, without labels: same answers, boxes found again, SQNR. Streaming."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,29 +11,12 @@ from quantbench.evaluate.mean_ap import greedy
 from quantbench.evaluate.samples import Means
 from quantbench.evaluate.samples import measured as measured_sample
 from quantbench.evaluate.scores import class_map
-from quantbench.evaluate.statistics import Measured, NotMeasurable, share, sqnr_db
+from quantbench.evaluate.statistics import share, sqnr_db
 from quantbench.evaluate.task import Arrays, Task
+from quantbench.records.evaluation import Measured, NotMeasurable, OutputError
 
 CONFIDENCE = 0.25
 SAME_IOU = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class OutputError:
-    """SQNR of one output, or of a `part` of it that has a unit of its own (box coordinates, class scores)."""
-
-    output: str
-    part: str
-    sqnr: Measured | NotMeasurable
-
-    @property
-    def name(self) -> str:
-        """Output and part in words."""
-        return f"{self.output}, {self.part}" if self.part else self.output
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return {"output": self.output, "part": self.part, "sqnr": self.sqnr.to_json()}
 
 
 class Noise:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantbench.evaluate.mean_ap import ClassMatches, average_precision
-from quantbench.evaluate.statistics import Measured, mcnemar, of_draws, paired_difference, resampled, share
+from quantbench.evaluate.statistics import mcnemar, of_draws, paired_difference, resampled, share
+from quantbench.records.evaluation import Measured
 
 Floats = NDArray[np.float64]
 # Matching is done once, but averages over ten thresholds cost milliseconds a resample.

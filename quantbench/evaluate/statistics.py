@@ -1,41 +1,16 @@
 """Intervals and tests for what is measured on a sample of images."""
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from quantbench.records.evaluation import Measured, NotMeasurable
 
 _Z95 = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
 RESAMPLES = 1000
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """A value with its 95 % interval and the number of images (or what `unit` says) behind it."""
-
-    value: float
-    low: float
-    high: float
-    count: int
-    unit: str = "images"
-
-    def to_json(self) -> dict[str, float | int]:
-        """Plain data for evaluation.json; the count stands under the name of its unit."""
-        return {"value": self.value, "low": self.low, "high": self.high, self.unit: self.count}
-
-
-@dataclass(frozen=True, slots=True)
-class NotMeasurable:
-    """What could not be measured, and why, in words that end a sentence: "integers have no noise"."""
-
-    reason: str
-
-    def to_json(self) -> dict[str, str]:
-        """Plain data for evaluation.json."""
-        return {"not_measurable": self.reason}
 
 
 def share(hits: int, count: int, unit: str = "images") -> Measured:

@@ -1,8 +1,5 @@
 """What is checked of an exported Q/DQ model: it runs, it agrees with torch, its concats have one scale each."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import onnx
 import torch
@@ -17,6 +14,7 @@ from quantbench.evaluate.task import Task
 from quantbench.graph.ops import WEIGHTED
 from quantbench.ort import create_session
 from quantbench.qat.trace import output_tensors
+from quantbench.records.qat import Agreement, BoxesAlike
 
 _CONFIDENT = 0.25
 _SAME_BOX = 0.9
@@ -40,25 +38,25 @@ def run_onnx(model: onnx.ModelProto, images: NDArray[np.float32]) -> list[NDArra
 
 def compare(
     reference: list[NDArray[np.float32]], exported: list[NDArray[np.float32]], boxes: Task | None = None
-) -> Mapping[str, Any]:
-    """Plain data: largest difference, SQNR, and argmax agreement, or agreement of the `boxes` of a detector."""
+) -> Agreement:
+    """Largest difference, SQNR, and argmax agreement, or agreement of the `boxes` of a detector."""
     a, b = reference[0], exported[0]
     flat_a, flat_b = (x.reshape(len(x), -1).astype(np.float64) for x in (a, b))
-    result: dict[str, Any] = {
-        "images": len(a),
-        "max_difference": float(max(np.abs(x - y).max() for x, y in zip(reference, exported, strict=True))),
-        "largest_output": float(np.abs(a).max()),
-        "sqnr_db": sqnr_db((flat_a**2).sum(1), ((flat_a - flat_b) ** 2).sum(1)).to_json(),
-    }
-    if boxes is None and a.ndim == 2:
-        same = int((a.argmax(1) == b.argmax(1)).sum())
-        result["agreement"] = share(same, len(a)).to_json()
-    elif boxes is not None:
+    agreement, alike = None, None
+    if boxes is not None:
         found, total = _boxes_found(a, b, boxes)
-        result["boxes"] = {"reference": total, "found": found}
-        if total:
-            result["agreement"] = share(found, total).to_json()
-    return result
+        alike = BoxesAlike(reference=total, found=found)
+        agreement = share(found, total, "boxes") if total else None
+    elif a.ndim == 2:
+        agreement = share(int((a.argmax(1) == b.argmax(1)).sum()), len(a))
+    return Agreement(
+        images=len(a),
+        max_difference=float(max(np.abs(x - y).max() for x, y in zip(reference, exported, strict=True))),
+        largest_output=float(np.abs(a).max()),
+        sqnr_db=sqnr_db((flat_a**2).sum(1), ((flat_a - flat_b) ** 2).sum(1)),
+        agreement=agreement,
+        boxes=alike,
+    )
 
 
 def _boxes_found(a: NDArray[np.float32], b: NDArray[np.float32], task: Task) -> tuple[int, int]:

@@ -11,10 +11,10 @@ from quantbench.errors import QuantbenchError
 from quantbench.evaluate.evaluator import Evaluator, Subject
 from quantbench.evaluate.outputs import measures_of
 from quantbench.evaluate.pairs import pairs_of
-from quantbench.evaluate.statistics import Measured
 from quantbench.evaluate.task import OutputFacts, Task, find_task
 from quantbench.images.truth import Truth
 from quantbench.ort import create_session
+from quantbench.records.evaluation import Measured
 
 MODEL = Path(__file__).parents[1] / "data" / "models" / "yolov8n-scenes.onnx"
 
@@ -114,14 +114,14 @@ def test_shares_and_map_by_hand() -> None:
     found = result(both)
     assert (found["boxes_kept"].value, found["boxes_kept"].count) == (pytest.approx(1 / 3), 12)
     assert (found["boxes_shared"].value, found["boxes_shared"].count) == (0.5, 8)
-    assert found["boxes_kept"].to_json()["boxes"] == 12
+    assert found["boxes_kept"].unit == "boxes"
     assert found["map50_float"].value == pytest.approx(1.0)
     # Class 0: half of the boxes found, all before the first mistake: 51 of 101 recalls. Class 1: found, however unsure.
     assert found["map50_int8"].value == pytest.approx((51 / 101 + 1) / 2)
     assert found["map_change"].value == pytest.approx(found["map_int8"].value - found["map_float"].value)
     # Four times the same image: no resample differs, which is no proof for other images.
     assert found["map_change"].low < found["map_change"].value < found["map_change"].high
-    assert found["map_change"].to_json()["images"] == 4
+    assert (found["map_change"].count, found["map_change"].unit) == (4, "images")
 
 
 def test_without_labels_there_is_no_map(real: tuple[NDArray[np.float32], list[Truth]]) -> None:

@@ -12,18 +12,12 @@ from quantbench.evaluate.latency import interleaved
 from quantbench.evaluate.layers import layer_errors
 from quantbench.evaluate.outputs import measures_of
 from quantbench.evaluate.pairs import worst
-from quantbench.evaluate.statistics import (
-    Measured,
-    NotMeasurable,
-    mcnemar,
-    paired_difference,
-    share,
-    sqnr_db,
-)
+from quantbench.evaluate.statistics import mcnemar, paired_difference, share, sqnr_db
 from quantbench.evaluate.task import OutputFacts
 from quantbench.graph.onnx_view import view_of
 from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.place import place
+from quantbench.records.evaluation import Measured, NotMeasurable
 
 
 def test_wilson_interval() -> None:
