@@ -7,10 +7,11 @@ from typing import Any
 import onnx
 
 from quantbench.predict.simulate import predict_model
+from quantbench.predict.versions import DEFAULT
 from quantbench.predict.words import guesses
 from quantbench.qdq.ops import WEIGHTED
 
-_VERSION = "10"
+_VERSION = DEFAULT
 
 
 def prediction_facts(path: Path) -> dict[str, Any]:
