@@ -6,10 +6,10 @@ in it, nor are scales. Which scales are equal is concluded from names and from w
 
 from collections.abc import Hashable
 
+from quantbench.graph.ops import DEQUANTIZE, QUANTIZE
 from quantbench.graph.view import GraphView, NodeView, TensorView
 from quantbench.inspection.logs.build_log import Build, LogNode
 from quantbench.layers.names import strip_clone
-from quantbench.predict.net import DEQUANTIZE, QUANTIZE
 
 _DTYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "INT8": "int8", "INT32": "int32",
            "INT64": "int64", "BOOL": "bool", "UINT8": "uint8"}  # fmt: skip

@@ -14,9 +14,9 @@ from quantbench.demo.resnet18 import build
 from quantbench.errors import QuantbenchError
 from quantbench.graph.normalise import normalise
 from quantbench.graph.onnx_view import view_of
+from quantbench.predict.explain import with_tables
 from quantbench.predict.score import LAYERS_AND_REFORMATS
 from quantbench.predict.simulate import predict, predict_model
-from quantbench.predict.explain import with_tables
 from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.place import place
 

@@ -76,8 +76,14 @@ def test_layers_carry_the_number_of_their_guess() -> None:
     assert "1 layer (" in last
 
 
-@pytest.mark.parametrize(("version", "told"), [("10.12", "nothing of TensorRT 10.12 is at hand"),
-                                              ("10.14", "no Q/DQ log of TensorRT 10.14 is at hand"), ("10", "")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("version", "told"),
+    [
+        ("10.12", "nothing of TensorRT 10.12 is at hand"),
+        ("10.14", "no Q/DQ log of TensorRT 10.14 is at hand"),
+        ("10", ""),
+    ],
+)
 def test_a_whole_version_without_logs_says_so(version: str, told: str) -> None:
     d, y = _start()
     prediction = _predicted(d, y, version=version)

@@ -11,19 +11,19 @@
 Rules 1 to 5 stand before the first Q/DQ phase of every log at hand, rule 6 after the last.
 """
 
-from quantbench.predict.net import DEQUANTIZE, QUANTIZE, SHUFFLES, Net, Op
+from quantbench.graph.ops import DEQUANTIZE, IDENTITIES, QUANTIZE, SHUFFLES
+from quantbench.predict.net import Net, Op
 
 CONST_QDQ = "ConstQDQInitializersFusion"
 ERASURE = "ShuffleErasure"
 DANGLING = "constant fold dangling QDQ"
-_NOTHING = frozenset({"Identity", "Dropout"})
 _SOURCES = frozenset({"Shape", "Size"})
 _INTEGERS = frozenset({"int64", "int32", "bool"})
 
 
 def run(net: Net) -> None:
     """Rules 1 to 5."""
-    for op in net.of_kind(*_NOTHING):
+    for op in net.of_kind(*IDENTITIES):
         _erase(net, op)
     remove_dead(net)
     _fold_shapes(net)

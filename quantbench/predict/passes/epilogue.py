@@ -11,7 +11,8 @@
 
 from collections.abc import Hashable
 
-from quantbench.predict.net import DEQUANTIZE, QUANTIZE, SHUFFLES, Net, Op
+from quantbench.graph.ops import CONVS, DEQUANTIZE, QUANTIZE, SHUFFLES
+from quantbench.predict.net import Net, Op
 from quantbench.predict.passes.quantize import SUM
 
 POOL = "ConvActPoolFusion"
@@ -66,7 +67,7 @@ def transforms(net: Net) -> None:
 
 def _may_take(net: Net, conv: Op, add: Op) -> bool:
     return (
-        conv.kind in ("Conv", "ConvTranspose")
+        conv.kind in CONVS
         and not conv.activation
         and not conv.int8_out
         and not conv.residual

@@ -16,17 +16,12 @@
     Conv -> BN -> Sigmoid, Mul -> Q1, Q2       Conv + BN, then PWN(Sigmoid, Mul)        (rule 5: two layers read it)
 """
 
+from quantbench.graph.ops import ACTIVATIONS, ARITHMETIC, CONVS, MATRIX, WEIGHTED
 from quantbench.predict.net import Net, Op
 from quantbench.predict.versions import Version
 
-ACTIVATIONS = frozenset(
-    {"LeakyRelu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish", "Elu", "Selu", "Softplus", "Tanh", "Mish", "Gelu",
-     "Erf", "PRelu", "ThresholdedRelu", "Softsign", "Relu"}
-)  # fmt: skip
-_ELEMENTWISE = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "Sqrt", "Exp", "Neg", "Abs", "Log", "Max", "Min"})
 _RELU_INTO = {"Add": "EltReluFusion", "Sum": "EltReluFusion", "BatchNormalization": "ScaleActivationFusion",
               "Conv": "ConvReluFusion", "ConvTranspose": "DeconvReluFusion", "Gemm": "ConvReluFusion"}  # fmt: skip
-_WITH_SCALE = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _RANK = 4
 POINTWISE = "Pointwise"
 SILU = "SiLU"
@@ -58,7 +53,7 @@ def pointwise(net: Net) -> None:
 
 def scales(net: Net, version: Version) -> None:
     """Rule 4."""
-    for op in net.of_kind(*_WITH_SCALE):
+    for op in net.of_kind(*WEIGHTED):
         quantized = has_quantized_weights(net, op)
         if op.kind == "ConvTranspose" and quantized and not version.deconv_scale:
             continue
@@ -76,7 +71,7 @@ def scales(net: Net, version: Version) -> None:
 
 def conv_activation(net: Net, version: Version) -> None:
     """Rule 5."""
-    for op in net.of_kind("Conv", "ConvTranspose"):
+    for op in net.of_kind(*CONVS):
         act = net.only_reader(op.out)
         if act is None or act.kind != POINTWISE or op.activation:
             continue
@@ -144,7 +139,7 @@ def _chainable(net: Net, op: Op) -> bool:
     """Elementwise on floats; an Add of a weighted layer waits for ConvEltwiseSumFusion."""
     if op.kind == POINTWISE:
         return True
-    if op.kind not in _ELEMENTWISE:
+    if op.kind not in ARITHMETIC:
         return False
     for tensor in op.inputs:
         maker = net.producer(tensor)
@@ -155,7 +150,7 @@ def _chainable(net: Net, op: Op) -> bool:
 
 def _is_scale(net: Net, op: Op, follower: Op) -> bool:
     if follower.kind == "BatchNormalization":
-        return op.kind in ("Conv", "ConvTranspose")
+        return op.kind in CONVS
     if follower.kind not in ("Mul", "Add") or len(follower.inputs) != 2:
         return False
     constant = next((t for t in follower.inputs if t in net.constants), "")
@@ -163,7 +158,7 @@ def _is_scale(net: Net, op: Op, follower: Op) -> bool:
     if shape is None:
         return False
     sizes = [d for d in shape if d != 1]
-    if op.kind in ("Gemm", "MatMul"):
+    if op.kind in MATRIX:
         return not sizes or (len(sizes) == 1 and shape[-1] == sizes[0])
     # One a channel: [C, 1, 1] or [1, C, 1, 1].
     return not sizes or (len(sizes) == 1 and len(shape) >= _RANK - 1 and shape[-3] == sizes[0])

@@ -20,8 +20,9 @@ TensorRT chooses formats by timing; rules 3 to 8 say only what the formats of th
     Q(a), Q(Resize(b)) -> Concat -> conv      Q writes into the conv's input; Resize, then a copy        (rule 2)
 """
 
+from quantbench.graph.ops import AVERAGES, SHUFFLES
 from quantbench.predict.layers import dtypes_of
-from quantbench.predict.net import AVERAGES, SHUFFLES, Net, Op
+from quantbench.predict.net import Net, Op
 from quantbench.predict.versions import Version
 
 SLICE = "Eliminating slice"

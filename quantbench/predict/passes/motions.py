@@ -19,7 +19,8 @@ Rules 4 to 6 open the way for one another and run until nothing changes; so logs
 
 from collections.abc import Callable, Hashable
 
-from quantbench.predict.net import DEQUANTIZE, QUANTIZE, Net, Op
+from quantbench.graph.ops import DEQUANTIZE, QUANTIZE
+from quantbench.predict.net import Net, Op
 from quantbench.predict.versions import Version
 
 FAN_OUT = "SplitDQAcrossFanOut"

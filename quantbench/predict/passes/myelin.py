@@ -14,25 +14,17 @@
     Conv -> BN -> Reshape -> MatMul ... -> Reshape -> Q -> DQ -> Conv       Conv, {BN ... Reshape}, Q, Conv
 """
 
-from quantbench.predict.net import AVERAGES, DEQUANTIZE, QUANTIZE, SHUFFLES, Net, Op
+from quantbench.graph.ops import AVERAGES, DEQUANTIZE, MATRIX, MYELIN_SEEDS, NATIVE, QUANTIZE, SHUFFLES
+from quantbench.predict.net import Net, Op
 from quantbench.predict.versions import Version
 
-# What keeps TensorRT's own kernels, whatever stands around it.
-_NATIVE = frozenset(
-    {"Conv", "ConvTranspose", "MaxPool", "AveragePool", "GlobalAveragePool", "Resize", "NonMaxSuppression",
-     "InstanceNormalization", "LRN", "Loop", "If", "Scan", "LSTM", "GRU", "RNN", "GlobalMaxPool", "UnfoldedBN"}
-)  # fmt: skip
+# Kinds of the simulation's own, and recurrent layers.
+_OWN = frozenset({"UnfoldedBN", "LSTM", "GRU", "RNN", "GlobalMaxPool"})
 _PASSED = SHUFFLES | {"Relu", "BatchNormalization"}
-_MATMULS = frozenset({"MatMul", "Gemm"})
-# What pulls its surroundings into Myelin: the head of the trt852 log goes there, that of the yolov8 log (Slice,
-# Softmax, Add, Div only) does not; nor do the Slices, Softmax and Transpose of the 8.6.0 backbone.
-_SEEDS = frozenset(
-    {"Gather", "GatherND", "GatherElements", "Cast", "Expand", "Where", "Range", "Equal", "Greater", "Less", "Not",
-     "ScatterND", "ScatterElements", "NonZero", "Shape", "LayerNormalization", "Einsum", "CumSum", "GridSample"}
-)  # fmt: skip
-# A100 engines of 8.4 and 8.5 run what stands between convs as kernels of their own; so the rest of a network's
-# BatchNormalizations is native there.
-_NATIVE_BEFORE_10 = _MATMULS | {"BatchNormalization", QUANTIZE, DEQUANTIZE}
+# From 10 on these go along with their surroundings, matrix products pull them (10.9 log).
+_NATIVE_BEFORE_10 = MATRIX | {"BatchNormalization", QUANTIZE, DEQUANTIZE}
+# Index arithmetic, which the operator table marks as seeds: the head of the trt852 log goes to Myelin, that of the
+# yolov8 log (Slice, Softmax, Add, Div only) does not; nor do the Slices, Softmax and Transpose of the 8.6.0 backbone.
 # 10.9 RT-DETRv2: 11 kernels for 6 matrix products and attentions, 95 for 51.
 KERNELS_A_GEMM = 1.85
 
@@ -48,7 +40,7 @@ def run(net: Net, version: Version) -> None:
         _qdq_sides(net, ops, outside)
     levels = _levels(net, ops, outside)
     for group in _groups(net, [op for op in ops if op not in outside], levels):
-        alone = len(group) == 1 and group[0].kind not in _MATMULS
+        alone = len(group) == 1 and group[0].kind not in MATRIX
         if not alone and any(op in seeds for op in group):
             _replace(net, group)
 
@@ -58,16 +50,16 @@ def _native(net: Net, op: Op, version: Version) -> bool:
     if op.kind in AVERAGES and op.kind == "ReduceMean":
         shape = net.shape(op.inputs[0])
         return not version.myelin_matmul or (shape is not None and len(shape) == 4)
-    if op.kind in _NATIVE:
-        return True
-    return not version.myelin_matmul and op.kind in _NATIVE_BEFORE_10
+    if version.myelin_matmul and op.kind in _NATIVE_BEFORE_10:
+        return False
+    return op.kind in NATIVE or op.kind in _OWN
 
 
 def _seed(net: Net, op: Op, version: Version) -> bool:
     """Rule 2."""
-    if op.kind in _MATMULS:
+    if op.kind in MATRIX:
         return version.myelin_matmul
-    return op.kind in _SEEDS
+    return op.kind in MYELIN_SEEDS
 
 
 def _qdq_sides(net: Net, ops: list[Op], outside: set[Op]) -> None:
@@ -172,10 +164,10 @@ def _behind_weights(net: Net, group: list[Op]) -> set[Op]:
 def _inside(net: Net, group: list[Op]) -> dict[str, object]:
     """Rule 5: matrix products by weights, those in INT8, and the kernels to expect. Products of two activations with a
     Softmax between are one attention; products of one tensor by several weights are one."""
-    roots = {op: root for op in group if op.kind in _MATMULS and (root := _weight(net, op))}
+    roots = {op: root for op in group if op.kind in MATRIX and (root := _weight(net, op))}
     weighted = list(roots)
     int8 = [op for op in weighted if all((p := net.producer(t)) is not None and p.is_dq for t in op.inputs[:2])]
-    others = sum(op.kind in _MATMULS for op in group) - len(weighted)
+    others = sum(op.kind in MATRIX for op in group) - len(weighted)
     sources = {_source(net, op.inputs[0]) for op in weighted}
     kernels = max(1, round(KERNELS_A_GEMM * (len(sources) + (others + 1) // 2)))
     return {

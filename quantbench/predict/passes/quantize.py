@@ -15,7 +15,8 @@
     Conv, DQ -> Add -> Q            one INT8 layer with an INT8 residual input           (rule 2)
 """
 
-from quantbench.predict.net import AVERAGES, QUANTIZE, Net, Op
+from quantbench.graph.ops import AVERAGES, CONVS, QUANTIZE
+from quantbench.predict.net import Net, Op
 from quantbench.predict.passes.fusions import POINTWISE
 from quantbench.predict.versions import Version
 
@@ -94,7 +95,7 @@ def _residual(net: Net, add: Op, index: int) -> bool:
         conv is not None
         and other is not None
         and q is not None
-        and conv.kind in ("Conv", "ConvTranspose")
+        and conv.kind in CONVS
         and not conv.activation
         and net.only_reader(conv.out) is add
         and _dqs(net, conv) is not None

@@ -12,17 +12,16 @@ One DQ alone would be left over. Measured on yolov8n-scenes: 12 Q/DQ fewer left 
 less with minmax (docs/placement-compared.md).
 """
 
+from quantbench.graph.ops import AFFINE, CONVS, IDENTITIES
 from quantbench.graph.view import GraphView, NodeView
 from quantbench.qdq.draft import Draft
-from quantbench.qdq.ops import CONVS
 from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.reach import made_quantized, read_quantized
 
 RULE = "residual"
 # What goes into the conv before it, so that the conv still ends in the Add: batch norms, and a scale or bias by a
 # constant (Paddle writes a conv's bias so).
-_FOLDED = frozenset({"BatchNormalization", "Identity", "Dropout"})
-_BY_CONSTANT = frozenset({"Add", "Sub", "Mul", "Div"})
+_FOLDED = IDENTITIES | {"BatchNormalization"}
 
 
 def apply(view: GraphView, draft: Draft, options: PlacementOptions) -> None:
@@ -58,7 +57,7 @@ def conv_ending_in(view: GraphView, tensor: str) -> NodeView | None:
         if node is None or node.op in CONVS:
             return node
         computed = [name for name in node.inputs if name and not view.is_constant(name)]
-        by_constant = node.op in _BY_CONSTANT and len(computed) == 1 < len(node.inputs)
+        by_constant = node.op in AFFINE and len(computed) == 1 < len(node.inputs)
         if not computed or not (node.op in _FOLDED or by_constant):
             return None
         tensor = computed[0]
