@@ -51,7 +51,8 @@ def test_commands_and_options_that_entries_name_exist(quantbench_cli: CliRunner)
     ("line", "name"),
     [
         # from the threads that issue 11 names
-        ("[E] Error[10]: Could not find any implementation for node w + w_QuantizeLinear + Conv_1 + Add_2.", "no-implementation"),
+        ("[E] Error[10]: Could not find any implementation for node w + w_QuantizeLinear + Conv_1 + Add_2.",
+         "no-implementation"),
         ("[E] [TRT] 10: [optimizer.cpp::computeCosts::3869] Error Code 10: Internal Error (Could not find any "
          "implementation for node {ForeignNode[a...b]}.)", "foreign-node-no-implementation"),
         ("[E] Error[2]: [optimizer.cpp::filterQDQFormats::4422] Error Code 2: Internal Error (Assertion "
