@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantbench.calibration.collect import collect_histograms, collect_maxima
+from quantbench.calibration.collect import collect
 from quantbench.calibration.find_ranges import find_ranges
 from quantbench.calibration.thresholds import threshold_method
 from quantbench.core.quantize import for_onnxruntime
@@ -81,7 +81,7 @@ def measure(case: Case) -> Iterator[tuple[str, bool, dict[str, Measured]]]:
     def images() -> Iterator[dict[str, NDArray[Any]]]:
         return feeds(case.calibration, name, BATCH)
 
-    histograms = collect_histograms(model, images(), collect_maxima(model, images(), plan.tensors))
+    histograms = collect(model, images(), plan.tensors)
     reference = runner(create_session(model), 0)
     for method in METHODS:
         ranges = find_ranges(histograms, method, threshold_method(method))

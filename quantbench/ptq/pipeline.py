@@ -243,6 +243,7 @@ def _ranges(
             folder.state,
             digest([owner["model"], owner["data"], list(tensors), batch]),
             progress,
+            needed=run.plan.tensors,
             threads=recipe.threads,
         )
         found = find_ranges(histograms, run.choice.method, run.choice.threshold)

@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import pytest
 
-from quantbench.calibration.collect import collect_maxima
+from quantbench.calibration.collect import collect, maxima_of
 from quantbench.calibration.ranges import Ranges, TensorRange
 from quantbench.demo import resnet18
 from quantbench.evaluate.evaluator import Evaluator, Subject, Wanted
@@ -165,7 +165,7 @@ def test_layer_errors_find_the_layer_that_was_broken() -> None:
     model = resnet18.build(width=8, size=32, classes=10)
     images = np.random.default_rng(1).normal(size=(4, 3, 32, 32)).astype(np.float32)
     plan = place(view_of(model))
-    maxima = collect_maxima(model, [{"image": images}], plan.tensors)
+    maxima = maxima_of(collect(model, [{"image": images}], plan.tensors))
     nodes = [site.node for site in plan.weights]
     victim = next(site for site in plan.activations if site.node == nodes[-1])
     ranges = {name: TensorRange(amax) for name, amax in maxima.items()}
