@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from quantbench.errors import QuantbenchError
+from quantbench.graph.surgery import copied
 from quantbench.ort import create_session
 
 Feed = Mapping[str, NDArray[np.generic]]
@@ -81,8 +82,7 @@ def static_batch(model: onnx.ModelProto) -> int:
 
 def with_outputs(model: onnx.ModelProto, tensors: Sequence[str], *, maxima: bool = False) -> onnx.ModelProto:
     """Copy of `model` whose outputs are `tensors`, or with `maxima` the scalars max |tensor| (ReduceMax of Abs)."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = copied(model)
     del copy.graph.output[:]
     if not tensors:
         copy.graph.output.extend(model.graph.output)

@@ -181,6 +181,8 @@ def sign_of(op: str) -> Sign:
     return row.sign if row is not None else Sign.ANY
 
 
+# Axis of a Q or DQ that does not state it (ONNX operator specification).
+QDQ_AXIS = 1
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 CONVS = frozenset({"Conv", "ConvTranspose"})
 # Those that have a bias input (ONNX: the third).

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from quantbench.calibration.ort_outputs import Feed, InnerTensors
+from quantbench.graph.surgery import copied, edited
 from quantbench.qdq.reencode import to_u8_activations
 
 _BIASED = ("Conv", "ConvTranspose", "Gemm")
@@ -53,8 +54,7 @@ def correct_bias(
 
 def _with_errors(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[_Site]]:
     """Copy of `model` with, for each quantized weighted node, an output [N, C]: mean float minus quantized result."""
-    probed = onnx.ModelProto()
-    probed.CopyFrom(model)
+    probed = copied(model)
     makers = {out: node for node in model.graph.node for out in node.output}
     opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     ranks = {t.name: len(t.dims) for t in model.graph.initializer}
@@ -100,7 +100,10 @@ def _before_qdq(makers: dict[str, onnx.NodeProto], name: str) -> str | None:
 
 
 def _with_biases(model: onnx.ModelProto, corrections: dict[str, NDArray[np.float64]]) -> onnx.ModelProto:
-    graph = gs.import_onnx(model)
+    return edited(model, lambda graph: _add_corrections(graph, corrections))
+
+
+def _add_corrections(graph: gs.Graph, corrections: dict[str, NDArray[np.float64]]) -> None:
     for node in graph.nodes:
         correction = corrections.get(node.name)
         if correction is None:
@@ -114,7 +117,3 @@ def _with_biases(model: onnx.ModelProto, corrections: dict[str, NDArray[np.float
             node.inputs[2] = bias
         else:
             node.inputs.append(bias)
-    graph.cleanup().toposort()
-    result: onnx.ModelProto = gs.export_onnx(graph)
-    result.ir_version = model.ir_version
-    return result

@@ -9,6 +9,8 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
+from quantbench.graph.ops import QDQ_AXIS
+from quantbench.graph.surgery import edited
 from quantbench.qdq.weights import quantize_weight
 
 _OFFSET = 128
@@ -19,7 +21,10 @@ def to_u8_activations(model: onnx.ModelProto) -> onnx.ModelProto:
 
     Q/DQ whose zero point is already UINT8, or that has no zero point constant, is left as it is.
     """
-    graph = gs.import_onnx(model)
+    return edited(model, _reencode)
+
+
+def _reencode(graph: gs.Graph) -> None:
     for node in list(graph.nodes):
         if node.op == "QuantizeLinear" and isinstance(node.inputs[0], gs.Constant):
             _store_weight(node)
@@ -30,15 +35,11 @@ def to_u8_activations(model: onnx.ModelProto) -> onnx.ModelProto:
             for reader in node.outputs[0].outputs:
                 if reader.op == "DequantizeLinear":
                     reader.inputs[2] = node.inputs[2]
-    graph.cleanup().toposort()
-    result: onnx.ModelProto = gs.export_onnx(graph)
-    result.ir_version = model.ir_version
-    return result
 
 
 def _store_weight(node: gs.Node) -> None:
     weight, scale = node.inputs[0], node.inputs[1].values
-    axis = node.attrs.get("axis") if scale.ndim else None
+    axis = node.attrs.get("axis", QDQ_AXIS) if scale.ndim else None
     stored = gs.Constant(f"{node.outputs[0].name}_int8", quantize_weight(weight.values, scale, axis))
     for reader in list(node.outputs[0].outputs):
         reader.inputs[0] = stored
