@@ -36,12 +36,15 @@ class Data(_Section):
 
 
 class Evaluation(_Section):
-    """Images to compare FP32 and INT8 on; the calibration images themselves when none are named. `labels` of `dir`: by
-    folder, by the digits of the file name, or yolo: boxes in labels/….txt beside images/."""
+    """Images to compare FP32 and INT8 on; the calibration images themselves when none are named. `labels` of `dir`:
+    none, folder, file-name (the digits at its end), yolo (boxes in labels/….txt beside images/), csv=FILE (image,
+    label), coco=FILE, masks (masks/….png beside images/). `classes`: names in the order of their numbers, one a line,
+    or the training folder; by default those in the model's metadata."""
 
     dir: Path | None = None
     dataset: str | None = None
-    labels: Literal["none", "folder", "file-name", "yolo"] = "none"
+    labels: str = "none"
+    classes: Path | None = None
     max_images: int = Field(default=1024, ge=1)
     latency: bool = True
 

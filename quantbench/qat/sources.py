@@ -13,7 +13,6 @@ from quantbench.errors import QuantbenchError
 from quantbench.images.open import open_dataset, open_folder
 from quantbench.images.source import Source, Subset
 from quantbench.images.stream import batches
-from quantbench.images.truth import Truth
 from quantbench.qat.calibrate import Batches
 from quantbench.qat.models import TorchModel
 from quantbench.qat.yolo_data import read_data_yaml, split_sources
@@ -67,7 +66,7 @@ def labelled_batches(source: Source, indices: Iterator[np.ndarray], classes: int
     for which in indices:
         part = Subset(source, tuple(int(i) for i in which))
         for batch in batches(part, len(which)):
-            labels = [label for label in batch.labels if label is not None and not isinstance(label, Truth)]
+            labels = [label for label in batch.labels if isinstance(label, int)]
             if len(labels) != len(batch) or max(labels) >= classes:
                 raise QuantbenchError(
                     f"training image {batch.names[0]}: labels must be folder names, at most {classes} of them"
