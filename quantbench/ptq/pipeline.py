@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ from quantbench.ptq.calibrator_choice import Choice, choose
 from quantbench.ptq.measure import measure
 from quantbench.ptq.range_warnings import range_warnings
 from quantbench.ptq.resolve import display_name, model_path
+from quantbench.qdq.guard import guarded
 from quantbench.qdq.ops import WEIGHTED
 from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.place import place
@@ -102,6 +103,10 @@ def _stages(
     # A refresh must not find its own stage done: the time makes its key new.
     owner_key = [owner, provenance(recipe.seed)["time"]] if cache == "refresh" else [owner]
     ranges = _ranges(run, folder, owner, owner_key, given, progress)
+    run, left = _without_poor_skips(run, ranges)
+    facts = run.facts
+    if left:
+        progress.note(_poor_skips(left))
     warnings = range_warnings(ranges)
     for warning in warnings[:_SHOWN_WARNINGS]:
         progress.note(f"warning: {warning}")
@@ -129,6 +134,23 @@ def _stages(
     }
     write_json(folder.path / RUN, record)
     return record
+
+
+def _without_poor_skips(run: Prepared, ranges: Ranges) -> tuple[Prepared, dict[str, float]]:
+    """`run` with the plan that the ranges allow, and the Adds that stay float for theirs, with their dB."""
+    plan, left = guarded(run.plan, ranges, run.recipe.placement.residual_db)
+    placement = {**run.facts["placement"], "tensors": len(plan.tensors), "rules": _rules(plan), "poor_skips": left}
+    return replace(run, plan=plan, facts={**run.facts, "placement": placement}), left
+
+
+def _poor_skips(left: dict[str, float]) -> str:
+    worst = min(left, key=lambda name: left[name])
+    count = "1 skip connection stays" if len(left) == 1 else f"{len(left)} skip connections stay"
+    return f"{count} float: outliers leave most values {left[worst]:.1f} dB above the noise at {worst}"
+
+
+def _rules(plan: Plan) -> dict[str, int]:
+    return dict(Counter(site.rule for site in plan.activations))
 
 
 def prepare(recipe: Recipe) -> Prepared:
@@ -163,7 +185,7 @@ def prepare(recipe: Recipe) -> Prepared:
             "quantized": sorted({site.node for site in plan.weights}),
             "kept_float": dict(plan.kept_float),
             "tensors": len(plan.tensors),
-            "rules": dict(Counter(site.rule for site in plan.activations)),
+            "rules": _rules(plan),
         },
     }  # fmt: skip
     return Prepared(recipe, path, model, view, image, plan, choice, calibration, evaluation, facts, chosen, shape)
