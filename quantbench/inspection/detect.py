@@ -100,7 +100,8 @@ def _is_onnx(head: bytes) -> bool:
 
 def _json(path: Path) -> Found:
     try:
-        data = json.loads(read_bytes(path))
+        # TensorRT 8.6 writes U+001E and U+001F into its JSON as they are.
+        data = json.loads(read_bytes(path), strict=False)
     except (ValueError, UnicodeDecodeError, RecursionError) as error:
         raise QuantbenchError(f"{path} begins like JSON but is not ({error}); export it again") from error
     return Found(path, _json_kind(data, path), data)

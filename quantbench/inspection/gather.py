@@ -9,6 +9,7 @@ from typing import Any
 from quantbench.errors import QuantbenchError
 from quantbench.inspection.companions import RUN_FILES, companions, in_run
 from quantbench.inspection.detect import Found, detect
+from quantbench.inspection.dynamic_types import NOTE, fill_types, unnamed_types
 from quantbench.inspection.fate import trace
 from quantbench.inspection.inspection import Inspection, Source
 from quantbench.inspection.layer_json import built_by, read_layer_info, read_own_layers
@@ -232,6 +233,9 @@ def _finish(group: _Group, number: int | None) -> Inspection:
                 Layer(name=row.name, type="", nodes=nodes_of(row.name), time_ms=row.mean_ms) for row in profiles[0].rows
             )
             group.names_only = True
+    if not group.names_only and unnamed_types(layers):
+        layers = fill_types(layers)
+        notes.append(NOTE)
     return Inspection(
         title=_title(group),
         sources=tuple(group.sources),

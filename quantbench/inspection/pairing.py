@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from quantbench.graph.ops import WEIGHTED
 from quantbench.inspection.fate import op_of_name
 from quantbench.inspection.inspection import Inspection
 from quantbench.inspection.logs.build_log import Build
@@ -79,11 +80,7 @@ def _weight_key(section: Section, build: Build | None) -> str:
     if not found and build is not None:
         for node in section.anchor.nodes:
             logged = build.nodes.get(node)
-            if (
-                logged is not None
-                and logged.op in ("Conv", "Gemm", "MatMul", "ConvTranspose")
-                and len(logged.inputs) > 1
-            ):
+            if logged is not None and logged.op in WEIGHTED and len(logged.inputs) > 1:
                 found.append(_origin(logged.inputs[1][0], build))
     return " || ".join(found)
 

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+from quantbench.graph.ops import AVERAGES
 from quantbench.graph.view import GraphView, NodeView
 from quantbench.predict.cost import cost_of, moved_bytes
 from quantbench.predict.prediction import Prediction
 from quantbench.predict.simulate import predict
 from quantbench.predict.with_qdq import with_qdq
-from quantbench.qdq.ops import AVERAGES
 from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.place import place
 from quantbench.qdq.plan import ActivationSite, Plan

@@ -2,8 +2,9 @@
 
 from collections.abc import Hashable, Mapping
 
+from quantbench.graph.ops import DEQUANTIZE, QUANTIZE
 from quantbench.graph.view import GraphView, NodeView
-from quantbench.predict.net import DEQUANTIZE, QUANTIZE, Net, Op
+from quantbench.predict.net import Net, Op
 
 
 def net_of(view: GraphView, scales: Mapping[str, Hashable] | None = None) -> Net:

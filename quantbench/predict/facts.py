@@ -6,9 +6,9 @@ from typing import Any
 
 import onnx
 
+from quantbench.graph.ops import WEIGHTED
 from quantbench.predict.simulate import predict_model
 from quantbench.predict.words import guesses
-from quantbench.qdq.ops import WEIGHTED
 
 _VERSION = "10"
 

@@ -1,8 +1,9 @@
 """Fates of Q and DQ, from the steps of the simulation, as the same value that logs are read into."""
 
+from quantbench.graph.ops import DEQUANTIZE, QUANTIZE
 from quantbench.graph.view import GraphView
 from quantbench.inspection.fate import Fate
-from quantbench.predict.net import DEQUANTIZE, QUANTIZE, Net
+from quantbench.predict.net import Net
 from quantbench.predict.passes import const_fold_dangling
 
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
+from quantbench.graph.ops import AFFINE, AVERAGES, SHUFFLES, SWAPS
 from quantbench.layers.layer import Layer, LayerTensor
-from quantbench.predict.net import AVERAGES, SHUFFLES, Net, Op
+from quantbench.predict.net import Net, Op
 
 _DTYPES = {"float32": "FP32", "float16": "FP16", "bfloat16": "BF16", "int8": "INT8", "int32": "INT32",
            "int64": "INT64", "bool": "BOOL", "uint8": "UINT8", "float64": "FP64"}  # fmt: skip
@@ -14,8 +15,7 @@ _TYPES = {"Conv": "CaskConvolution", "ConvTranspose": "CaskDeconvolution", "MaxP
           "Gemm": "CaskGemm", "MatMul": "CaskGemm", "Slice": "Slice", "Relu": "PointWiseV2",
           "BatchNormalization": "Scale"}  # fmt: skip
 _GONE = frozenset({"InPlace", "View"})
-_KEEP_DTYPE = frozenset({"MaxPool", "Resize", "Slice", "InPlace", "View", "Copy", "FormatReformat", "Concat", "Pad",
-                         "Expand", "Tile", "DepthToSpace", "SpaceToDepth", *SHUFFLES})  # fmt: skip
+_KEEP_DTYPE = SWAPS | {"InPlace", "View", "Copy", "FormatReformat", "Concat"}
 
 
 def layers_of(net: Net) -> tuple[Layer, ...]:
@@ -109,7 +109,7 @@ def _type_of(net: Net, op: Op) -> str:
         return "CaskConvolution"  # FCToConvTransform
     if op.kind in AVERAGES:
         return "CaskPooling"
-    return _TYPES.get(op.kind, "ElementWise" if op.kind in ("Add", "Mul", "Sub", "Div") else op.kind)
+    return _TYPES.get(op.kind, "ElementWise" if op.kind in AFFINE else op.kind)
 
 
 def _attributes(op: Op) -> dict[str, object]:

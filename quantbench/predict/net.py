@@ -4,22 +4,8 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from quantbench.graph.ops import DEQUANTIZE, QUANTIZE, SWAPS, WEIGHTED, keeps_values
 from quantbench.graph.view import TensorView
-
-# Ops past which Q moves backward and DQ forward: their output values are input values (NVIDIA, Developer Guide,
-# "Explicit quantization": Q/DQ commute with data movement). The logs show Slice, Resize and Concat; MaxPool and
-# Flatten are shown by the A100 engines; the others follow from the guide.
-MOVERS = frozenset(
-    {"MaxPool", "Reshape", "Transpose", "Slice", "Flatten", "Squeeze", "Unsqueeze", "Expand", "DepthToSpace",
-     "SpaceToDepth", "Tile"}
-)  # fmt: skip
-# Those that a log or an engine at hand shows (Pad, Resize and Concat: see `is_mover` and the passes); Transpose and
-# Reshape with a DQ before them: TREx's RTX-3090 TensorFlow resnet-qat engine.
-SHOWN_MOVERS = frozenset({"MaxPool", "Slice", "Flatten", "Resize", "Pad", "Reshape", "Transpose"})
-SHUFFLES = frozenset({"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze"})
-WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-AVERAGES = frozenset({"AveragePool", "GlobalAveragePool", "ReduceMean"})
-QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 
 
 @dataclass(eq=False, slots=True)
@@ -202,15 +188,13 @@ class Net:
             self.tensors[new] = TensorView(new, view.shape, view.dtype)
 
     def is_mover(self, op: Op) -> bool:
-        """Whether Q and DQ move past `op`. Resize moves values in nearest mode only (unknown mode counts as such).
+        """Whether Q and DQ move past `op`: what the operator table says of its kind, with two conditions.
 
-        Pad of the last two of four dimensions with zeros, which zero points of 0 keep (TREx's RTX-3090 TensorFlow
-        resnet-qat engine: past pool1_pad, not past the NHWC conv1_pad).
+        Resize in nearest mode only (`keeps_values`). Pad of the last two of four dimensions with zeros, which zero
+        points of 0 keep (TREx's RTX-3090 TensorFlow resnet-qat engine: past pool1_pad, not past the NHWC conv1_pad).
         """
-        if op.kind == "Resize":
-            return bool(op.attributes.get("mode", "nearest") == "nearest")
         if op.kind == "Pad":
             before, after = self.shape(op.inputs[0]), self.shape(op.out)
             known = before is not None and after is not None and len(before) == 4
             return known and before is not None and after is not None and before[:2] == after[:2]
-        return op.kind in MOVERS
+        return op.kind in SWAPS and keeps_values(op.kind, op.attributes)

@@ -31,6 +31,7 @@ from quantbench.engines.build import Chosen
 from quantbench.errors import QuantbenchError
 from quantbench.graph.load import load_model, model_sha256
 from quantbench.graph.onnx_view import view_of
+from quantbench.graph.ops import WEIGHTED
 from quantbench.graph.view import GraphView
 from quantbench.images.source import Source
 from quantbench.images.truth import labels_sha256
@@ -45,7 +46,6 @@ from quantbench.ptq.measure import measure
 from quantbench.ptq.range_warnings import range_warnings
 from quantbench.ptq.resolve import display_name, model_path
 from quantbench.qdq.guard import guarded
-from quantbench.qdq.ops import WEIGHTED
 from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.place import place
 from quantbench.qdq.plan import Plan

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from quantbench.evaluate.boxes import decode
 from quantbench.evaluate.mean_ap import iou
 from quantbench.evaluate.statistics import share, sqnr_db
+from quantbench.graph.ops import WEIGHTED
 from quantbench.ort import create_session
 from quantbench.qat.trace import output_tensors
 
@@ -88,6 +89,6 @@ def concat_scales(model: onnx.ModelProto) -> dict[str, tuple[float, ...]]:
 def quantized_nodes(model: onnx.ModelProto) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(names of weighted nodes with Q/DQ on input and weight, names of all weighted nodes)."""
     dequantized = {o for node in model.graph.node if node.op_type == "DequantizeLinear" for o in node.output}
-    weighted = [n for n in model.graph.node if n.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")]
+    weighted = [n for n in model.graph.node if n.op_type in WEIGHTED]
     both = tuple(n.name for n in weighted if n.input[0] in dequantized and n.input[1] in dequantized)
     return both, tuple(n.name for n in weighted)

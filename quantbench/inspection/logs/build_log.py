@@ -2,10 +2,12 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from quantbench.inspection.logs.forms import UnknownForm, form_of
 from quantbench.inspection.logs.header import version_of
+from quantbench.inspection.logs.kinds import NOT_LOG_LINES
 from quantbench.inspection.logs.layer_line import parse_layer_line
 from quantbench.inspection.logs.lexer import Event, read_events
 from quantbench.inspection.logs.profile_table import ProfileTable
@@ -19,7 +21,7 @@ PASS_KINDS = frozenset(
 _TACTIC_KINDS = frozenset(
     {"tactic", "tactic-name", "runner", "fastest", "autotune", "chosen", "tactic-skip"}
 )  # fmt: skip
-_UNKNOWN_KEPT = 50
+_FORMS_KEPT = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,12 @@ class Build:
     memory: list[str] = field(default_factory=list)
     layer_memory: dict[str, dict[str, int]] = field(default_factory=dict)
     scales: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    # Ranges that trtexec or the program set, tensor to (low, high).
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
     missing_scales: list[tuple[int, str]] = field(default_factory=list)
+    # Layers that got a default for want of a scale.
+    defaulted: dict[str, int] = field(default_factory=dict)
+    assigned: str = ""
     rejected: list[Event] = field(default_factory=list)
     precision_notes: list[Event] = field(default_factory=list)
     calibration: list[Event] = field(default_factory=list)
@@ -80,15 +87,20 @@ class Build:
 
 @dataclass
 class BuildLog:
-    """A whole log. `kinds` counts lines by kind; `unknown` keeps the first lines that were not understood."""
+    """A whole log. `kinds` counts lines by kind; `unknown_forms` counts the lines not understood by their form."""
 
     version: str = ""
     command: str = ""
     options: dict[str, str] = field(default_factory=dict)
     builds: list[Build] = field(default_factory=list)
     kinds: Counter[str] = field(default_factory=Counter)
-    unknown: list[Event] = field(default_factory=list)
+    unknown_forms: dict[str, UnknownForm] = field(default_factory=dict)
     lines: int = 0
+
+    @property
+    def unknown(self) -> tuple[UnknownForm, ...]:
+        """Forms of lines that were not understood, the commonest first."""
+        return tuple(sorted(self.unknown_forms.values(), key=lambda f: (-f.count, f.line)))
 
     @property
     def build(self) -> Build:
@@ -116,6 +128,12 @@ def collect(events: Iterable[Event]) -> BuildLog:
         collector.feed(event)
     collector.close_dump()
     return log
+
+
+def understood_share(log: BuildLog) -> tuple[int, float]:
+    """Number of log lines (blank ones and those of other programs apart) and the fraction of them understood."""
+    lines = sum(n for kind, n in log.kinds.items() if kind not in NOT_LOG_LINES)
+    return lines, 1 - log.kinds["unknown"] / lines if lines else 1.0
 
 
 class _Collector:
@@ -165,8 +183,8 @@ class _Collector:
             self.dump = (event.line, event.message.strip(), [])
         elif kind == "build" and event.message.startswith(("Engine generation completed", "Engine built")):
             build.finished = True
-        elif kind == "unknown" and len(log.unknown) < _UNKNOWN_KEPT:
-            log.unknown.append(event)
+        elif kind == "unknown":
+            _count_form(log.unknown_forms, event)
         if not log.version and kind in _VERSION_KINDS:
             log.version = version_of(event.message)
 
@@ -189,6 +207,15 @@ class _Collector:
         build = self.build_for(Event(line, "layer-dump", heading))
         build.dumps.append(LayerDump(line, heading, tuple(layers)))
         build.finished = build.finished or heading == "Layers:" or bool(layers)
+
+
+def _count_form(forms: dict[str, UnknownForm], event: Event) -> None:
+    form = form_of(event.message)
+    known = forms.get(form)
+    if known is not None:
+        forms[form] = replace(known, count=known.count + 1)
+    elif len(forms) < _FORMS_KEPT:
+        forms[form] = UnknownForm(form, 1, event.line, event.message)
 
 
 def _stage(log: BuildLog, build: Build, event: Event) -> None:
@@ -228,13 +255,33 @@ def _memory(log: BuildLog, build: Build, event: Event) -> None:
 
 def _scale(log: BuildLog, build: Build, event: Event) -> None:
     fields = event.fields
+    if "assigned" in fields:
+        build.assigned = str(fields["assigned"])
+        return
     scales = fields.get("scales")
     if isinstance(scales, tuple):
         build.scales[str(fields["tensor"])] = scales
+        if event.message.startswith("using ") and build.assigned:
+            build.scales[build.assigned] = scales
+    build.assigned = ""
+
+
+def _range(log: BuildLog, build: Build, event: Event) -> None:
+    fields = event.fields
+    if fields:
+        try:
+            build.ranges[str(fields["tensor"])] = (float(str(fields["low"])), float(str(fields["high"])))
+        except ValueError:
+            return  # a number cut off
 
 
 def _missing(log: BuildLog, build: Build, event: Event) -> None:
-    build.missing_scales.append((event.line, str(event.fields.get("tensor", event.message))))
+    fields = event.fields
+    if "layer" in fields:
+        if fields["layer"]:
+            build.defaulted.setdefault(str(fields["layer"]), event.line)
+        return
+    build.missing_scales.append((event.line, str(fields.get("tensor", event.message))))
 
 
 def _summary(log: BuildLog, build: Build, event: Event) -> None:
@@ -267,7 +314,8 @@ def _append_to(name: str) -> Callable[[BuildLog, Build, Event], None]:
 
 _HANDLERS: dict[str, Callable[[BuildLog, Build, Event], None]] = {
     "stage": _stage, "parse-node": _node, "node-inputs": _node, "node-outputs": _node, "placement": _placement,
-    "memory": _memory, "scale": _scale, "missing-scale": _missing, "summary": _summary, "option": _option,
+    "memory": _memory, "scale": _scale, "dynamic-range": _range, "missing-scale": _missing,
+    "summary": _summary, "option": _option,
     "trtexec": _trtexec,
     "import-initializer": _initializer, "rejected-int8": _append_to("rejected"),
     "precision": _append_to("precision_notes"), "calibration": _append_to("calibration"),

@@ -1,13 +1,12 @@
 """Clean-up: dead layers, identities, and shuffles that follow one another."""
 
-from quantbench.predict.net import SHUFFLES, Net, Op
-
-_NOTHING = frozenset({"Identity", "Dropout"})
+from quantbench.graph.ops import IDENTITIES, SHUFFLES
+from quantbench.predict.net import Net, Op
 
 
 def run(net: Net) -> None:
     """ShuffleErasure of identities, dead-layer removal, ShuffleShuffleFusion."""
-    for op in net.of_kind(*_NOTHING):
+    for op in net.of_kind(*IDENTITIES):
         if op.out not in net.outputs:
             net.step("ShuffleErasure", "remove", op.name)
             net.remove(op)

@@ -1,6 +1,7 @@
 """What logs call "constant fold dangling QDQ": a DQ of constants that no layer took becomes a float constant."""
 
-from quantbench.predict.net import DEQUANTIZE, Net
+from quantbench.graph.ops import DEQUANTIZE
+from quantbench.predict.net import Net
 
 NAME = "constant fold dangling QDQ"
 

@@ -1,6 +1,7 @@
 """ConstQDQInitializersFusion: scale and zero-point constants go into each Q and DQ."""
 
-from quantbench.predict.net import DEQUANTIZE, QUANTIZE, Net
+from quantbench.graph.ops import DEQUANTIZE, QUANTIZE
+from quantbench.predict.net import Net
 
 NAME = "ConstQDQInitializersFusion"
 

@@ -1,6 +1,7 @@
 """ConstWeightsQuantizeFusion: constant weights and their Q become an INT8 constant `W + Q`."""
 
-from quantbench.predict.net import QUANTIZE, Net
+from quantbench.graph.ops import QUANTIZE
+from quantbench.predict.net import Net
 
 NAME = "ConstWeightsQuantizeFusion"
 

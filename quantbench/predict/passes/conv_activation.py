@@ -1,5 +1,6 @@
 """GenericConvActFusion: a pointwise activation (Clip, LeakyRelu, SiLU) goes into the conv that feeds it."""
 
+from quantbench.graph.ops import CONVS
 from quantbench.predict.net import Net, Op
 from quantbench.predict.passes.conv_scale import has_quantized_weights
 from quantbench.predict.passes.pointwise import POINTWISE
@@ -13,7 +14,7 @@ def run(net: Net) -> None:
     SiLU goes into quantized convs only, and not into depthwise ones, whose kernel has no room for it (NVIDIA's answer
     in NVIDIA/TensorRT issue 3205); 3542 and 3861 tell that it goes into others, most of the time.
     """
-    for op in net.of_kind("Conv", "ConvTranspose"):
+    for op in net.of_kind(*CONVS):
         act = net.only_reader(op.out)
         if act is None or act.kind != POINTWISE or op.activation:
             continue

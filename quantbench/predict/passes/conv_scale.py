@@ -4,9 +4,9 @@ A scale is a BatchNormalization (with its Relu), or a Mul or Add by constants of
 ConstEltFusion makes a scale of (trt852 log, layer2.0.downsample.1).
 """
 
+from quantbench.graph.ops import CONVS, MATRIX, WEIGHTED
 from quantbench.predict.net import Net, Op
 
-_WITH_SCALE = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _RANK = 4
 
 
@@ -15,7 +15,7 @@ def run(net: Net) -> None:
 
     Not into a quantized ConvTranspose: NVIDIA/TensorRT issue 3412.
     """
-    for op in net.of_kind(*_WITH_SCALE):
+    for op in net.of_kind(*WEIGHTED):
         quantized = has_quantized_weights(net, op)
         if op.kind == "ConvTranspose" and quantized:
             continue
@@ -31,7 +31,7 @@ def run(net: Net) -> None:
 
 def _is_scale(net: Net, op: Op, follower: Op) -> bool:
     if follower.kind == "BatchNormalization":
-        return op.kind in ("Conv", "ConvTranspose")
+        return op.kind in CONVS
     if follower.kind not in ("Mul", "Add") or len(follower.inputs) != 2:
         return False
     constant = next((t for t in follower.inputs if t in net.constants), "")
@@ -39,7 +39,7 @@ def _is_scale(net: Net, op: Op, follower: Op) -> bool:
     if shape is None:
         return False
     sizes = [d for d in shape if d != 1]
-    if op.kind in ("Gemm", "MatMul"):
+    if op.kind in MATRIX:
         return not sizes or (len(sizes) == 1 and shape[-1] == sizes[0])
     # One a channel: [C, 1, 1] or [1, C, 1, 1].
     return not sizes or (len(sizes) == 1 and len(shape) >= _RANK - 1 and shape[-3] == sizes[0])

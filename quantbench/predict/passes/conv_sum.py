@@ -1,5 +1,6 @@
 """ConvEltwiseSumFusion: an Add goes into a conv that feeds it; the other input becomes the conv's residual input."""
 
+from quantbench.graph.ops import CONVS
 from quantbench.predict.net import Net, Op
 
 NAME = "ConvEltwiseSumFusion"
@@ -18,7 +19,7 @@ def run(net: Net) -> None:
 
 def _may_take(net: Net, conv: Op, add: Op) -> bool:
     return (
-        conv.kind in ("Conv", "ConvTranspose")
+        conv.kind in CONVS
         and not conv.activation
         and not conv.int8_out
         and not conv.residual

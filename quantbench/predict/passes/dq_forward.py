@@ -1,6 +1,7 @@
 """VanillaSwapWithPreceedingDQ: a DQ moves behind a layer that only moves data; a shared DQ is first cloned."""
 
-from quantbench.predict.net import DEQUANTIZE, Net, Op
+from quantbench.graph.ops import DEQUANTIZE
+from quantbench.predict.net import Net, Op
 from quantbench.predict.passes.exchange import exchange, note_swap
 
 NAME = "VanillaSwapWithPreceedingDQ"

@@ -1,6 +1,7 @@
 """What both swaps do: two layers that follow one another change places."""
 
-from quantbench.predict.net import SHOWN_MOVERS, Net, Op
+from quantbench.graph.ops import SWAPS_SHOWN
+from quantbench.predict.net import Net, Op
 
 
 def exchange(net: Net, first: Op, second: Op, like: str) -> None:
@@ -19,5 +20,5 @@ def exchange(net: Net, first: Op, second: Op, like: str) -> None:
 def note_swap(net: Net, name: str, mover: Op, qdq: Op) -> None:
     """Record that `qdq` moved past `mover` under the pass `name`, and that it is a guess where nothing shows it."""
     net.step(name, "swap", mover.name, qdq.name)
-    if mover.kind not in SHOWN_MOVERS:
+    if mover.kind not in SWAPS_SHOWN:
         net.guess(qdq.name, f"{qdq.short} moves past {mover.kind}: by NVIDIA's guide, no log at hand shows it")

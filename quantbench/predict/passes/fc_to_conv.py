@@ -1,6 +1,7 @@
 """FCToConvTransform: a Gemm of N,C,1,1 becomes a 1x1 convolution, and the Flatten before it a view."""
 
-from quantbench.predict.net import SHUFFLES, Net
+from quantbench.graph.ops import SHUFFLES
+from quantbench.predict.net import Net
 
 NAME = "FCToConvTransform"
 

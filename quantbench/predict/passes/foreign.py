@@ -1,29 +1,23 @@
 """Myelin: stretches of index arithmetic and what touches them become one `{ForeignNode[a...b]}` (a guess)."""
 
-from quantbench.predict.net import AVERAGES, DEQUANTIZE, QUANTIZE, WEIGHTED, Net, Op
+from quantbench.graph.ops import MYELIN_SEEDS, NATIVE
+from quantbench.predict.net import Net, Op
 
 # What keeps TensorRT's own kernels, whatever stands around it.
-_NATIVE = WEIGHTED | AVERAGES | frozenset(
-    {QUANTIZE, DEQUANTIZE, "BatchNormalization", "UnfoldedBN", "MaxPool", "Resize", "NonMaxSuppression",
-     "InstanceNormalization", "LRN", "Loop", "If", "Scan"}
-)  # fmt: skip
-# What pulls its surroundings into Myelin: the head of the trt852 log goes there, that of the yolov8 log (Slice,
-# Softmax, Add, Div only) does not.
-_SEEDS = frozenset(
-    {"Gather", "GatherND", "GatherElements", "Cast", "Expand", "Where", "Range", "Equal", "Greater", "Less", "Not",
-     "ScatterND", "ScatterElements", "NonZero", "Shape", "LayerNormalization", "Einsum", "CumSum"}
-)  # fmt: skip
+_NATIVE = NATIVE | {"UnfoldedBN"}
+# MYELIN_SEEDS pull their surroundings into Myelin: the head of the trt852 log goes there, that of the yolov8 log
+# (Slice, Softmax, Add, Div only) does not.
 
 
 def run(net: Net) -> None:
     """Replace each connected stretch of non-native ops that holds a seed by one Myelin op."""
     ops = net.ops
-    if not any(op.kind in _SEEDS for op in ops):
+    if not any(op.kind in MYELIN_SEEDS for op in ops):
         return
     foreign = [op for op in ops if op.kind not in _NATIVE]
     levels = _levels(net, ops)
     for group in _groups(net, foreign, levels):
-        if any(op.kind in _SEEDS for op in group) and len(group) > 1:
+        if any(op.kind in MYELIN_SEEDS for op in group) and len(group) > 1:
             _replace(net, group)
 
 

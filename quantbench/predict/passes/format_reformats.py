@@ -8,8 +8,9 @@ between the two is reformatted: 4 of 4 in those engines. One of the four, mobile
 when the rule was written. Builds without FP16 keep such tensors linear (trt852 log), so nothing is added for them.
 """
 
+from quantbench.graph.ops import AVERAGES
 from quantbench.predict.layers import dtypes_of
-from quantbench.predict.net import AVERAGES, Net, Op
+from quantbench.predict.net import Net, Op
 from quantbench.predict.versions import Version
 
 NAME = "format reformat"

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Hashable
 
-from quantbench.predict.net import QUANTIZE, Net, Op
+from quantbench.graph.ops import QUANTIZE
+from quantbench.predict.net import Net, Op
 
 NAME = "HorizontalMergeQNodes"
 

@@ -1,12 +1,10 @@
 """ActivationToPointwiseConversion and PointWiseFusion: activations and elementwise chains become PWN layers."""
 
+from quantbench.graph.ops import ACTIVATIONS, ARITHMETIC
 from quantbench.predict.net import Net, Op
 
-ACTIVATIONS = frozenset(
-    {"LeakyRelu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish", "Elu", "Selu", "Softplus", "Tanh", "Mish", "Gelu",
-     "Erf", "PRelu", "ThresholdedRelu", "Softsign", "Relu"}
-)  # fmt: skip
-_ELEMENTWISE = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "Sqrt", "Exp", "Neg", "Abs", "Log", "Max", "Min"})
+# Erf stands for the GELU around it.
+_LONE = ACTIVATIONS - {"Relu"} | {"Erf"}
 POINTWISE = "Pointwise"
 
 
@@ -14,7 +12,7 @@ def run(net: Net) -> None:
     """SiLU first (it is a chain that closes on itself), then lone activations, then chains."""
     for sigmoid in net.of_kind("Sigmoid", "HardSigmoid"):
         _fuse_silu(net, sigmoid)
-    for op in net.of_kind(*(ACTIVATIONS - {"Relu"})):
+    for op in net.of_kind(*_LONE):
         net.step("ActivationToPointwiseConversion", "retype", op.name)
         op.kind, op.name = POINTWISE, f"PWN({op.name})"
     for op in net.ops:
@@ -46,7 +44,7 @@ def _fuse_chain(net: Net, op: Op) -> None:
 
 def _chainable(net: Net, op: Op) -> bool:
     """Elementwise on floats; an Add of a weighted layer waits for ConvEltwiseSumFusion."""
-    if op.kind not in _ELEMENTWISE and op.kind != POINTWISE:
+    if op.kind not in ARITHMETIC and op.kind != POINTWISE:
         return False
     for tensor in op.inputs:
         maker = net.producer(tensor)

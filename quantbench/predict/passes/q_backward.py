@@ -1,6 +1,7 @@
 """VanillaSwapWithFollowingQ: a Q moves before a layer that only moves data (Slice, Resize, MaxPool, Flatten ...)."""
 
-from quantbench.predict.net import QUANTIZE, Net, Op
+from quantbench.graph.ops import QUANTIZE
+from quantbench.predict.net import Net, Op
 from quantbench.predict.passes.exchange import exchange, note_swap
 
 NAME = "VanillaSwapWithFollowingQ"

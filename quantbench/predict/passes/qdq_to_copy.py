@@ -1,6 +1,7 @@
 """QDQToCopy: what no layer took becomes a Reformat with `Origin: QDQ`, a kernel of its own."""
 
-from quantbench.predict.net import DEQUANTIZE, QUANTIZE, Net
+from quantbench.graph.ops import DEQUANTIZE, QUANTIZE
+from quantbench.predict.net import Net
 
 NAME = "QDQToCopy"
 

@@ -1,5 +1,6 @@
 """QuantizeDoubleInputNodes: a weighted layer or Add takes the DQs of its two inputs, and the Q behind it if it can."""
 
+from quantbench.graph.ops import MATRIX
 from quantbench.predict.net import Net, Op
 
 NAME = "QuantizeDoubleInputNodes"
@@ -43,7 +44,7 @@ def _guess(net: Net, op: Op) -> str:
         return "an INT8 ConvTranspose leaves the Q behind it (NVIDIA/TensorRT issue 2597, on 8.5)"
     if op.kind == "Conv" and rank not in (None, _IMAGE):
         return f"an INT8 conv on a tensor of {rank} dimensions: no log at hand shows one"
-    if op.kind in ("MatMul", "Gemm") and op.inputs[1] not in net.constants:
+    if op.kind in MATRIX and op.inputs[1] not in net.constants:
         return "an INT8 MatMul of two activations: no log at hand shows one"
     if op.kind == "MatMul" and rank not in (None, 2):
         return f"an INT8 MatMul of a tensor of {rank} dimensions with weights: no log at hand shows one"

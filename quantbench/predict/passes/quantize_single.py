@@ -1,6 +1,7 @@
 """QuantizeSingleInputNodes: an average pooling between a DQ and a Q computes in INT8."""
 
-from quantbench.predict.net import AVERAGES, Net
+from quantbench.graph.ops import AVERAGES
+from quantbench.predict.net import Net
 from quantbench.predict.passes.quantize_double import take_dq, take_q
 
 NAME = "QuantizeSingleInputNodes"

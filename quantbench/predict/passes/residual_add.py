@@ -1,5 +1,6 @@
 """QuantizeConvWithResidualAdd: conv + Add (+ Relu) + Q with a DQ on the other input becomes one INT8 layer."""
 
+from quantbench.graph.ops import CONVS
 from quantbench.predict.net import Net, Op
 from quantbench.predict.passes.quantize_double import take_dq, take_q
 
@@ -25,7 +26,7 @@ def _matches(net: Net, add: Op, index: int) -> bool:
         conv is not None
         and other is not None
         and q is not None
-        and conv.kind in ("Conv", "ConvTranspose")
+        and conv.kind in CONVS
         and not conv.activation
         and net.only_reader(conv.out) is add
         and all((p := net.producer(t)) is not None and p.is_dq for t in conv.inputs[:2])

@@ -18,9 +18,9 @@ channels hundreds of times larger than the others (Dettmers et al., arXiv:2208.0
 float too). `qdq/guard.py` takes out, after calibration, those whose range turns out as bad.
 """
 
+from quantbench.graph.ops import AFFINE, CONVS, IDENTITIES
 from quantbench.graph.view import GraphView, NodeView
 from quantbench.qdq.draft import Draft
-from quantbench.qdq.ops import CONVS
 from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.reach import made_quantized, read_quantized
 from quantbench.qdq.rules.streams import normalised_streams
@@ -28,8 +28,7 @@ from quantbench.qdq.rules.streams import normalised_streams
 RULE = "residual"
 # What goes into the conv before it, so that the conv still ends in the Add: batch norms, and a scale or bias by a
 # constant (Paddle writes a conv's bias so).
-_FOLDED = frozenset({"BatchNormalization", "Identity", "Dropout"})
-_BY_CONSTANT = frozenset({"Add", "Sub", "Mul", "Div"})
+_FOLDED = IDENTITIES | {"BatchNormalization"}
 
 
 def apply(view: GraphView, draft: Draft, options: PlacementOptions) -> None:
@@ -74,7 +73,7 @@ def conv_ending_in(view: GraphView, tensor: str) -> NodeView | None:
         if node is None or node.op in CONVS:
             return node
         computed = [name for name in node.inputs if name and not view.is_constant(name)]
-        by_constant = node.op in _BY_CONSTANT and len(computed) == 1 < len(node.inputs)
+        by_constant = node.op in AFFINE and len(computed) == 1 < len(node.inputs)
         if not computed or not (node.op in _FOLDED or by_constant):
             return None
         tensor = computed[0]
