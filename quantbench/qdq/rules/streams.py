@@ -2,8 +2,8 @@
 
 from typing import TypeGuard
 
-from quantbench.graph.ops import is_mover
 from quantbench.graph.view import GraphView, NodeView
+from quantbench.qdq.ops import is_mover
 
 _NORMS = frozenset({
     "LayerNormalization", "GroupNormalization", "InstanceNormalization", "RMSNormalization",
