@@ -10,6 +10,7 @@ import json
 import os
 import platform
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def main() -> None:
         base = found["FP32"].median_ms
         for name, t in found.items():
             print(f"| {name} | {t.median_ms:.2f} | {t.p90_ms:.2f} | {t.p99_ms:.2f} | {base / t.median_ms:.2f} |")
-            rows.append({"model": name, **t.to_json(), "times_fp32": base / t.median_ms})
+            rows.append({"model": name, **asdict(t), "times_fp32": base / t.median_ms})
     if arguments.out is not None:
         facts = {"cpu": cpu(), "cores": os.cpu_count(), "load_before": load[0], "onnxruntime": onnxruntime.__version__}
         arguments.out.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")

@@ -19,7 +19,6 @@ from quantbench.data.sources import at_most, dataset_source, feeds, labelled
 from quantbench.demo import efficientnet_lite0
 from quantbench.demo.packages import package_file
 from quantbench.evaluate.outputs import compare_outputs
-from quantbench.evaluate.statistics import Measured
 from quantbench.graph.load import load_model
 from quantbench.graph.onnx_view import view_of
 from quantbench.images.preprocess import PRESETS, Preprocess
@@ -29,6 +28,7 @@ from quantbench.ptq.measure import runner
 from quantbench.qdq.correct_bias import correct_bias
 from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.place import place
+from quantbench.records.evaluation import Measured
 
 METHODS = ("minmax", "entropy", "percentile:99.9", "percentile:99.99", "percentile:99.999", "mse")
 MODELS = Path(__file__).parents[1] / "tests" / "data" / "models"

@@ -20,6 +20,7 @@ from quantbench.cache import (
 )
 from quantbench.cache.model import CalibrationCache
 from quantbench.errors import QuantbenchError
+from quantbench.quoted import unquoted
 
 DIALECTS = (
     tensorrt.DIALECT,
@@ -59,6 +60,8 @@ def parse_bytes(data: bytes, *, values: str | None = None) -> CalibrationCache:
     if safetensors_file.is_safetensors(data):
         return modelopt.parse_safetensors(data, "the file")
     text = decode(data)
+    if text.lstrip()[:1] in (">", "`", "~"):
+        text = unquoted(text)
     if b"\0" in data and not tensorrt.is_header(text.partition("\n")[0]) and text.lstrip()[:1] != "{":
         return onnxruntime_flatbuffers.parse(data)
     if text.lstrip()[:1] in ("{", "["):

@@ -15,8 +15,8 @@ from quantbench.errors import Interrupted, QuantbenchError
 
 # In the order in which `--help` shows them.
 COMMANDS = (
-    "ptq", "qat_export", "build", "bench", "inspect", "predict", "lint", "explain", "cache", "recipes", "doctor",
-    "demo_images",
+    "ptq", "qat_export", "build", "bench", "inspect", "predict", "lint", "explain", "cache", "recipes", "schema",
+    "doctor", "demo_images",
 )  # fmt: skip
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130

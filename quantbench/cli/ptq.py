@@ -1,6 +1,5 @@
 """`quantbench ptq`: from a float model and a folder of images to an inspected, measured INT8 model."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +102,7 @@ def ptq(
     folder, record = run_ptq(changed, progress, overwrite=overwrite, cache=policy)
     write_reports(folder.path, record)
     if as_json:
-        typer.echo(json.dumps(record, indent=2))
+        typer.echo(record.to_json(), nl=False)
         return
     for line in summary_lines(folder.path, record):
         typer.echo(line)

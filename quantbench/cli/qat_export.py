@@ -1,7 +1,6 @@
 """`quantbench qat-export`: from a torch checkpoint to a Q/DQ ONNX, calibrated and perhaps fine-tuned."""
 
 import contextlib
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -95,10 +94,10 @@ def qat_export(
     # With --json stdout belongs to run.json; a trainer's and an exporter's own chatter goes to stderr.
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         folder, record = run_qat_export(changed, Flags(trust, resume, overwrite, device), progress)
-    if not is_first():
+    if record is None:
         return
     if as_json:
-        typer.echo(json.dumps(record, indent=2))
+        typer.echo(record.to_json(), nl=False)
         return
     for line in summary_lines(folder.path, record):
         typer.echo(line)

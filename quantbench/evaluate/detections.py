@@ -11,8 +11,9 @@ from quantbench.errors import QuantbenchError
 from quantbench.evaluate.boxes import CONFIDENCE as EVERY
 from quantbench.evaluate.boxes import NMS_IOU, Floats, decode
 from quantbench.evaluate.mean_ap import MOST_BOXES, greedy, intervals, match
-from quantbench.evaluate.statistics import Measured, share
+from quantbench.evaluate.statistics import share
 from quantbench.images.truth import Label, Truth
+from quantbench.records.evaluation import BoxFacts, Measured
 
 CONFIDENCE = 0.25
 SAME_IOU = 0.5
@@ -26,10 +27,12 @@ class BoxOutput:
     classes: int
     shape: tuple[int, ...]
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain data for evaluation.json."""
-        return {"classes": self.classes, "shape": list(self.shape), "confidence": CONFIDENCE, "nms_iou": NMS_IOU,
-                "same_iou": SAME_IOU}  # fmt: skip
+    def facts(self, output: str) -> BoxFacts:
+        """What the report says of it; `output` is its name."""
+        return BoxFacts(
+            output=output, classes=self.classes, shape=self.shape, confidence=CONFIDENCE, nms_iou=NMS_IOU,
+            same_iou=SAME_IOU,
+        )  # fmt: skip
 
 
 def box_output(outputs: Sequence[NDArray[Any]]) -> BoxOutput | None:

@@ -1,29 +1,12 @@
 """Per-layer damage: SQNR and cosine of each layer's output in the INT8 model against the float one. Streaming."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import onnx
 
 from quantbench.calibration.ort_outputs import Feed, InnerTensors
-
-
-@dataclass(frozen=True, slots=True)
-class LayerError:
-    """`sqnr_db` = 10 log10(|x|² / |x - x_int8|²), `cosine` of the angle between both, over all images and elements."""
-
-    node: str
-    op: str
-    tensor: str
-    sqnr_db: float
-    cosine: float
-
-    def to_json(self) -> dict[str, str | float]:
-        """Plain data for evaluation.json."""
-        return {
-            "node": self.node, "op": self.op, "tensor": self.tensor, "sqnr_db": self.sqnr_db, "cosine": self.cosine
-        }  # fmt: skip
+from quantbench.records.evaluation import LayerError
 
 
 def layer_errors(

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from quantbench.evaluate.statistics import Measured
 from quantbench.images.truth import Truth
+from quantbench.records.evaluation import Measured
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 _RECALLS = np.linspace(0.0, 1.0, 101)

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from quantbench.calibration.ort_outputs import Feed
 from quantbench.evaluate.detections import BoxComparison
-from quantbench.evaluate.statistics import Measured, paired_difference, share, sqnr_db
+from quantbench.evaluate.statistics import paired_difference, share, sqnr_db
 from quantbench.images.truth import Label, Truth
+from quantbench.records.evaluation import Measured
 
 Run = Callable[[Feed], Sequence[NDArray[Any]]]
 

@@ -1,27 +1,13 @@
 """Intervals for what is measured on a sample of images."""
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from quantbench.records.evaluation import Measured
+
 _Z95 = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """A value with its 95 % interval and the number of images (or what `unit` says) behind it."""
-
-    value: float
-    low: float
-    high: float
-    count: int
-    unit: str = "images"
-
-    def to_json(self) -> dict[str, float | int]:
-        """Plain data for evaluation.json; the count stands under the name of its unit."""
-        return {"value": self.value, "low": self.low, "high": self.high, self.unit: self.count}
 
 
 def share(hits: int, count: int, unit: str = "images") -> Measured:

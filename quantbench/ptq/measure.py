@@ -1,5 +1,6 @@
 """The measuring stage: FP32 against INT8 in onnxruntime, on images: outputs, layers, latency, size."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from quantbench.evaluate.outputs import Run, compare_outputs
 from quantbench.images.source import Source
 from quantbench.ort import create_session
 from quantbench.progress import Progress
+from quantbench.records.evaluation import Evaluation, LatencyPair, Outputs, Sizes
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -25,7 +27,7 @@ _LAYER_IMAGES = 32
 
 def measure(
     model: onnx.ModelProto,
-    nodes: list[str],
+    nodes: Sequence[str],
     input_name: str,
     source: Source,
     calibration: Source,
@@ -36,7 +38,7 @@ def measure(
     max_bad: int,
     threads: int,
     latency: bool,
-) -> dict[str, Any]:
+) -> Evaluation:
     """What evaluation.json holds. `nodes`: quantized layers; `source`: images to compare on; models are in `folder`."""
     reference = create_session(model, threads=threads)
     quantized = create_session(folder / ORT_MODEL, threads=threads)
@@ -60,30 +62,20 @@ def measure(
             threads=threads,
             on_batch=advance,
         )
-    result: dict[str, Any] = {
-        "outputs": {name: value.to_json() for name, value in outputs.items()},
-        "layers": [error.to_json() for error in layers],
-        "bytes": {
-            "float": model.ByteSize(),
-            "qdq": _size(folder / QDQ_MODEL),
-            "onnxruntime": _size(folder / ORT_MODEL),
-        },
-    }
-    if boxes.output is not None:
-        name = reference.get_outputs()[boxes.output.index].name
-        result["boxes"] = {"output": name, **boxes.output.to_json()}
+    found = boxes.output
+    times = None
     if latency:
         size = fixed or 1
         one = padded(next(iter(feeds(few, input_name, size, max_bad=max_bad))), fixed)
-        result["latency"] = {
-            name: value.to_json()
-            for name, value in interleaved(
-                {"float": lambda: reference.run(None, one), "int8": lambda: quantized.run(None, one)},
-                batch=size,
-                threads=threads,
-            ).items()
-        }
-    return result
+        calls = {"plain": lambda: reference.run(None, one), "int8": lambda: quantized.run(None, one)}
+        times = LatencyPair(**interleaved(calls, batch=size, threads=threads))
+    return Evaluation(
+        outputs=Outputs(**outputs),
+        layers=tuple(layers),
+        sizes=Sizes(plain=model.ByteSize(), qdq=_size(folder / QDQ_MODEL), onnxruntime=_size(folder / ORT_MODEL)),
+        boxes=found.facts(reference.get_outputs()[found.index].name) if found is not None else None,
+        latency=times,
+    )
 
 
 def runner(session: "onnxruntime.InferenceSession", batch: int) -> Run:

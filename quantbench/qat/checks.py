@@ -1,8 +1,5 @@
 """What is checked of an exported Q/DQ model: it runs, it agrees with torch, its concats have one scale each."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import onnx
 import torch
@@ -16,6 +13,7 @@ from quantbench.evaluate.statistics import share, sqnr_db
 from quantbench.graph.ops import WEIGHTED
 from quantbench.ort import create_session
 from quantbench.qat.trace import output_tensors
+from quantbench.records.qat import Agreement, BoxesAlike
 
 _CONFIDENT = 0.25
 _SAME_BOX = 0.9
@@ -37,25 +35,25 @@ def run_onnx(model: onnx.ModelProto, images: NDArray[np.float32]) -> list[NDArra
     return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
 
 
-def compare(reference: list[NDArray[np.float32]], exported: list[NDArray[np.float32]], kind: str) -> Mapping[str, Any]:
-    """Plain data: largest difference, SQNR, and argmax agreement (classifier) or box agreement (detector)."""
+def compare(reference: list[NDArray[np.float32]], exported: list[NDArray[np.float32]], kind: str) -> Agreement:
+    """Largest difference, SQNR, and argmax agreement (classifier) or box agreement (detector)."""
     a, b = reference[0], exported[0]
     flat_a, flat_b = (x.reshape(len(x), -1).astype(np.float64) for x in (a, b))
-    result: dict[str, Any] = {
-        "images": len(a),
-        "max_difference": float(max(np.abs(x - y).max() for x, y in zip(reference, exported, strict=True))),
-        "largest_output": float(np.abs(a).max()),
-        "sqnr_db": sqnr_db((flat_a**2).sum(1), ((flat_a - flat_b) ** 2).sum(1)).to_json(),
-    }
+    agreement, boxes = None, None
     if a.ndim == 2:
-        same = int((a.argmax(1) == b.argmax(1)).sum())
-        result["agreement"] = share(same, len(a)).to_json()
+        agreement = share(int((a.argmax(1) == b.argmax(1)).sum()), len(a))
     elif kind == "yolo" and a.ndim == 3:
         found, total = _boxes_found(a, b)
-        result["boxes"] = {"reference": total, "found": found}
-        if total:
-            result["agreement"] = share(found, total).to_json()
-    return result
+        boxes = BoxesAlike(reference=total, found=found)
+        agreement = share(found, total, "boxes") if total else None
+    return Agreement(
+        images=len(a),
+        max_difference=float(max(np.abs(x - y).max() for x, y in zip(reference, exported, strict=True))),
+        largest_output=float(np.abs(a).max()),
+        sqnr_db=sqnr_db((flat_a**2).sum(1), ((flat_a - flat_b) ** 2).sum(1)),
+        agreement=agreement,
+        boxes=boxes,
+    )
 
 
 def _boxes_found(a: NDArray[np.float32], b: NDArray[np.float32]) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from quantbench.qdq.plan import Plan
 from quantbench.qdq.rules.residual import RULE
 
 BULK_SQNR = "bulk_sqnr_db"
+_REASON = f"{RULE}: outliers leave most values of the skip to the noise"
 
 
 def guarded(plan: Plan, ranges: Ranges, least_db: float) -> tuple[Plan, dict[str, float]]:
@@ -25,4 +26,4 @@ def guarded(plan: Plan, ranges: Ranges, least_db: float) -> tuple[Plan, dict[str
     if not worst:
         return plan, {}
     kept = tuple(site for site in plan.activations if site.rule != RULE or site.node not in worst)
-    return Plan(kept, plan.weights, plan.kept_float), worst
+    return Plan(kept, plan.weights, {**plan.kept_float, **dict.fromkeys(worst, _REASON)}), worst

@@ -1,7 +1,8 @@
 """Figures in words: bytes, shares, intervals."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+
+from quantbench.records.evaluation import Measured
 
 
 def size(count: float) -> str:
@@ -26,24 +27,23 @@ def listed(names: Sequence[str], *, most: int) -> str:
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def percent(measured: Mapping[str, Any]) -> str:
+def percent(measured: Measured) -> str:
     """A share with its interval: 97.3 % (95.1 to 98.6)."""
-    low, high = 100 * measured["low"], 100 * measured["high"]
-    return f"{100 * measured['value']:.1f} % ({low:.1f} to {high:.1f})"
+    low, high = 100 * measured.low, 100 * measured.high
+    return f"{100 * measured.value:.1f} % ({low:.1f} to {high:.1f})"
 
 
-def points(measured: Mapping[str, Any]) -> str:
+def points(measured: Measured) -> str:
     """A difference of shares in percentage points with its interval."""
-    low, high = 100 * measured["low"], 100 * measured["high"]
-    return f"{100 * measured['value']:+.2f} points ({low:+.2f} to {high:+.2f})"
+    low, high = 100 * measured.low, 100 * measured.high
+    return f"{100 * measured.value:+.2f} points ({low:+.2f} to {high:+.2f})"
 
 
-def decibel(measured: Mapping[str, Any]) -> str:
+def decibel(measured: Measured) -> str:
     """An SQNR with its interval."""
-    return f"{measured['value']:.1f} dB ({measured['low']:.1f} to {measured['high']:.1f})"
+    return f"{measured.value:.1f} dB ({measured.low:.1f} to {measured.high:.1f})"
 
 
-def behind(measured: Mapping[str, Any]) -> str:
+def behind(measured: Measured) -> str:
     """How many of what a figure rests on: 1,000 images."""
-    unit = next(key for key in measured if key not in ("value", "low", "high"))
-    return f"{measured[unit]:,} {unit}"
+    return f"{measured.count:,} {measured.unit}"

@@ -90,13 +90,13 @@ def test_shares_and_map_by_hand() -> None:
     found = comparison.result()
     assert (found["boxes_kept"].value, found["boxes_kept"].count) == (pytest.approx(1 / 3), 12)
     assert (found["boxes_shared"].value, found["boxes_shared"].count) == (0.5, 8)
-    assert found["boxes_kept"].to_json()["boxes"] == 12
+    assert (found["boxes_kept"].count, found["boxes_kept"].unit) == (12, "boxes")
     assert found["map50_float"].value == pytest.approx(1.0)
     # Class 0: half of the boxes found, all before the first mistake: 51 of 101 recalls. Class 1: found, however unsure.
     assert found["map50_int8"].value == pytest.approx((51 / 101 + 1) / 2)
     assert found["map_change"].value == pytest.approx(found["map_int8"].value - found["map_float"].value)
     assert found["map_change"].high < 0
-    assert found["map_change"].to_json()["images"] == 4
+    assert (found["map_change"].count, found["map_change"].unit) == (4, "images")
 
 
 def test_without_labels_there_is_no_map(real: tuple[NDArray[np.float32], list[Truth]]) -> None:

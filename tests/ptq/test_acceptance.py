@@ -81,16 +81,16 @@ def test_resnet18_compiled_for_sm86(tmp_path: Path) -> None:
     quantized = insert_qdq(model, plan, ranges)
 
     int8 = compiled(quantized, convs, tmp_path / "int8.onnx")
-    assert int8["weighted_int8"] == len(convs) == 20
-    assert int8["layers"] <= 41
-    assert int8["traffic_bytes"] <= 228e6
-    assert int8["traffic_bytes"] < compiled(model, convs, tmp_path / "fp32.onnx")["traffic_bytes"]
+    assert int8.weighted_int8 == len(convs) == 20
+    assert int8.layers <= 41
+    assert int8.traffic_bytes <= 228e6
+    assert int8.traffic_bytes < compiled(model, convs, tmp_path / "fp32.onnx").traffic_bytes
 
     half = compiled(to_fp16(quantized), convs, tmp_path / "half.onnx")
-    assert half["layers"] <= 41
-    assert half["weighted_int8"] == 20
+    assert half.layers <= 41
+    assert half.weighted_int8 == 20
     plain = compiled(to_fp16(model), convs, tmp_path / "plain.onnx")
-    assert half["traffic_bytes"] > plain["traffic_bytes"]  # INT8 does not pay on RTX, and the report must say so
+    assert half.traffic_bytes > plain.traffic_bytes  # INT8 does not pay on RTX, and the report must say so
 
 
 def test_report_says_that_int8_does_not_pay(cli, tmp_path: Path, pictures: Path) -> None:

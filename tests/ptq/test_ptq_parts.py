@@ -11,6 +11,7 @@ from quantbench.errors import QuantbenchError
 from quantbench.layers.layer import Layer, LayerTensor
 from quantbench.ptq.range_warnings import range_warnings
 from quantbench.recipe import Recipe, load_recipe
+from quantbench.records.compiled import TensorBytes
 from quantbench.shipped import shipped_names
 
 
@@ -80,9 +81,9 @@ def test_compiler_figures_by_hand() -> None:
         Layer("c", "gemm", (tensor("z", "FP16"),), (tensor("out", "FP16"),), (), ("C",)),
     ]
     found = compile_summary(layers, ["A", "B"], ["A", "B", "C"])
-    assert found["weighted_int8"] == 2
-    assert found["not_int8"] == ["C"]
-    assert found["quantized_but_float"] == []
-    assert found["float_between"] == [{"tensor": "y", "bytes": 400}]
-    assert [c["name"] for c in found["conversions"]] == ["q", "r"]
-    assert found["traffic_bytes"] == 500 + 550 + 500 + 300 + 400
+    assert found.weighted_int8 == 2
+    assert found.not_int8 == ("C",)
+    assert found.quantized_but_float == ()
+    assert found.float_between == (TensorBytes(tensor="y", bytes=400),)
+    assert [c.name for c in found.conversions] == ["q", "r"]
+    assert found.traffic_bytes == 500 + 550 + 500 + 300 + 400

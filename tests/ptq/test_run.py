@@ -35,15 +35,15 @@ def test_a_run_leaves_everything_with_its_provenance(cli, small_model: Path, pic
     assert "by default: declare with --preprocess" in (out / "report.md").read_text()
 
     run = json.loads((out / "run.json").read_text())
-    assert run["versions"]["quantbench"]
+    assert run["provenance"]["versions"]["quantbench"]
     assert run["model"]["sha256"]
     assert run["data"]["sha256"]
-    assert run["command"].startswith("quantbench ptq")
-    assert run["recipe"]["calibration"]["calibrator"] == run["method"] == "entropy"
-    assert run["data"]["preprocess"]["crop"] == [64, 64]
-    outputs = run["evaluation_result"]["outputs"]
+    assert run["provenance"]["command"].startswith("quantbench ptq")
+    assert run["recipe"]["calibration"]["calibrator"] == run["calibration"]["method"] == "entropy"
+    assert run["preprocess"]["settings"]["crop"] == [64, 64]
+    outputs = run["evaluation"]["outputs"]
     assert outputs["sqnr_db"]["value"] > 15
-    assert outputs["agreement"]["images"] == 12
+    assert outputs["agreement"]["count"] == 12
 
     ranges = json.loads((out / "ranges.json").read_text())["tensors"]
     cache = parse((out / "calibration.cache").read_text())
@@ -96,7 +96,7 @@ def test_another_method_needs_a_word_and_no_second_look_at_the_images(
 
     code, _, error = cli(*command, "percentile:99", "--refresh")
     assert code == 0
-    assert json.loads((out / "run.json").read_text())["method"] == "percentile:99"
+    assert json.loads((out / "run.json").read_text())["calibration"]["method"] == "percentile:99"
     assert snapshot(out)["ranges.json"] != before["ranges.json"]
 
     code, _, error = cli(*command, "minmax", "--reuse-cache")
