@@ -16,7 +16,7 @@ from quantbench.inspection.inspection import Inspection, Source
 from quantbench.inspection.layer_json import built_by, read_layer_info, read_own_layers
 from quantbench.inspection.logs.build_log import BuildLog, read_build_log
 from quantbench.inspection.logs.kinds import NOT_LOG_LINES
-from quantbench.inspection.open_file import bare_name, read_bytes
+from quantbench.inspection.open_file import bare_name, head, read_bytes
 from quantbench.inspection.profile import Profile, Row, join, profile_of_table, read_latency_lists, read_profile
 from quantbench.inspection.qdq_onnx import QdqModel, read_qdq_onnx
 from quantbench.inspection.story import tell
@@ -29,7 +29,7 @@ from quantbench.layers.names import nodes_of, strip_profile
 EngineReader = Callable[[Path], Sequence[Layer]]
 
 # Larger texts are logs of builds, which hold no JSON.
-_EMBEDDED_AT_MOST = 64 << 20
+_EMBEDDED_AT_MOST = 32 << 20
 _LAYER_SOURCES = ("layer-info", "own-layers", "engine", "log", "onnx")
 _SUFFIXES = (".graph.json", ".profile.json", ".layers.json", ".build.log", ".json", ".log", ".txt", ".md", ".cache",
              ".engine", ".plan", ".trt", ".onnx")  # fmt: skip
@@ -162,7 +162,7 @@ def _read(found: Found, look: EngineReader | None) -> _Group:
 
 def _embedded(group: _Group, path: Path) -> None:
     """Layers and profile that stand as JSON or as Polygraphy's text inside the file at `path`."""
-    data = read_bytes(path) if path.stat().st_size <= _EMBEDDED_AT_MOST else b""
+    data = head(path, _EMBEDDED_AT_MOST)  # of an archive that is cut off, what it holds
     if not any(mark in data for mark in MARKS):
         return
     found = embedded(data.decode("utf-8", "replace"))
