@@ -12,7 +12,7 @@ from quantbench.graph.half import detach
 from quantbench.graph.save import save_model
 from quantbench.graph.surgery import check
 from quantbench.progress import Progress
-from quantbench.qdq.correct_bias import correct_bias
+from quantbench.qdq.correct_bias import SWEEPS, correct_bias
 from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.integer_activation import activations_on_integers
 from quantbench.qdq.plan import Plan
@@ -53,8 +53,8 @@ def quantize(
         raise QuantbenchError("no layer can be quantized: every Conv, ConvTranspose, Gemm and MatMul is kept float")
     quantized = insert_qdq(model, plan, ranges)
     if feeds is not None:
-        with progress.task("Bias correction", images) as advance:
-            quantized = correct_bias(quantized, feeds(), threads=threads, on_batch=advance)
+        with progress.task("Bias correction", SWEEPS * images) as advance:
+            quantized = correct_bias(quantized, feeds, threads=threads, on_batch=advance)
     check(quantized, full=True)
     save_model(quantized, folder / QDQ_MODEL)
     save_model(for_onnxruntime(quantized), folder / ORT_MODEL)

@@ -56,7 +56,7 @@ class Evidence(str, Enum):
 
 
 class Myelin(str, Enum):
-    """Which compiler within TensorRT takes the operator (a guess, see predict/passes/foreign.py)."""
+    """Which compiler within TensorRT takes the operator (see predict/passes/myelin.py)."""
 
     NATIVE = "native"  # TensorRT's own kernels, whatever stands around it
     SEED = "seed"  # Myelin, and it pulls its surroundings there
@@ -118,7 +118,8 @@ OPERATORS: Mapping[str, Operator] = {row.name: row for row in [
            int8=True, **_NATIVE),
     *_rows("InstanceNormalization LRN", Kind.NORM, "trt852", **_NATIVE),
     *_rows("LayerNormalization", Kind.NORM, "trt109 (in Myelin)", **_SEED),
-    *_rows("GroupNormalization LpNormalization RMSNormalization", Kind.NORM, "onnx"),
+    *_rows("GroupNormalization LpNormalization RMSNormalization MeanVarianceNormalization", Kind.NORM, "onnx"),
+    *_rows("SimplifiedLayerNormalization SkipLayerNormalization", Kind.NORM, "onnxruntime's contrib operators"),
     *_rows("AveragePool GlobalAveragePool ReduceMean", Kind.AVERAGE, "a100 (resnet-qat-residual-qgap); precision",
            int8=True, sign=Sign.FIRST, **_NATIVE),
     *_rows("GlobalMaxPool ReduceMax", Kind.REDUCE, "onnx", sign=Sign.FIRST),
@@ -142,7 +143,8 @@ OPERATORS: Mapping[str, Operator] = {row.name: row for row in [
     *_rows("GatherND GatherElements", Kind.INDEX, "trt852 (in Myelin)", **_SEED),
     *_rows("ScatterND ScatterElements NonZero", Kind.INDEX, "onnx", **_SEED),
     *_rows("NonMaxSuppression", Kind.INDEX, "trt852", **_NATIVE),
-    *_rows("GridSample RoiAlign", Kind.INDEX, "onnx"),
+    *_rows("GridSample", Kind.INDEX, "trt109 (in Myelin)", **_SEED),
+    *_rows("RoiAlign", Kind.INDEX, "onnx"),
     *_rows("Concat", Kind.JOIN, "trt852 (SplitQAcrossPrecedingFanIn)", int8=True, sign=Sign.ALL),
     *_rows("Resize", Kind.RESIZE, "trt852, trt86, trt109 (nearest); precision", swaps=_SHOWN, int8=True, **_NATIVE),
     *_rows("Pad", Kind.PAD, "rtx3090 (zeros, last two of four dimensions)", swaps=_SHOWN),
@@ -189,6 +191,8 @@ CONVS = frozenset({"Conv", "ConvTranspose"})
 BIASED = CONVS | {"Gemm"}
 WEIGHTED = of_kind(Kind.WEIGHTED)
 MATRIX = WEIGHTED - CONVS
+# Norms over the channels or positions of one sample: not those that a conv takes in, nor LRN.
+SAMPLE_NORMS = of_kind(Kind.NORM) - {"BatchNormalization", "LRN"}
 AVERAGES = of_kind(Kind.AVERAGE)
 ACTIVATIONS = of_kind(Kind.ACTIVATION)
 AFFINE = of_kind(Kind.AFFINE)

@@ -11,6 +11,7 @@ from quantbench.graph.normalise import normalise
 from quantbench.graph.ops import QDQ_AXIS
 from quantbench.graph.surgery import check, copied, edited
 from quantbench.qat.fuse_pads import fuse_pads
+from quantbench.qdq.bias_range import raise_weight_scales
 from quantbench.qdq.weights import quantize_weight
 
 _QDQ = ("QuantizeLinear", "DequantizeLinear")
@@ -34,6 +35,7 @@ def _tidy(graph: gs.Graph, *, int8_weights: bool) -> None:
     _drop_identities(graph)
     fuse_pads(graph)
     _merge_pairs(graph)
+    raise_weight_scales(graph)
     graph.cleanup()
     if int8_weights:
         _store_int8(graph)

@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from quantbench.calibration.collect import collect_maxima
+from quantbench.calibration.collect import collect, maxima_of
 from quantbench.calibration.ranges import Ranges, TensorRange
 from quantbench.core.quantize import for_onnxruntime
 from quantbench.graph.load import load_model
@@ -31,7 +31,7 @@ def test_half_models_are_quantized_and_written_as_they_came(name: str, tmp_path:
     view = view_of(model)
     plan = place(view)
     assert {site.node for site in plan.weights} == {"a", "b"}
-    maxima = collect_maxima(model, [{"x": IMAGES}], calibrated_tensors(view, plan))
+    maxima = maxima_of(collect(model, [{"x": IMAGES}], calibrated_tensors(view, plan)))
     quantized = insert_qdq(model, plan, Ranges({tensor: TensorRange(amax) for tensor, amax in maxima.items()}))
     save_model(quantized, tmp_path / "q.onnx")
     save_model(for_onnxruntime(quantized), tmp_path / "ort.onnx")

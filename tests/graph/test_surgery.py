@@ -59,7 +59,7 @@ def cache_of(model: onnx.ModelProto, folder: Path) -> CalibrationCache:
 WRITERS = {
     "insert": lambda m, _: quantized(m),
     "for onnxruntime": lambda m, _: for_onnxruntime(quantized(m)),
-    "bias correction": lambda m, _: correct_bias(quantized(m), [{"x": IMAGES}]),
+    "bias correction": lambda m, _: correct_bias(quantized(m), lambda: [{"x": IMAGES}]),
     "to-qdq": lambda m, folder: to_qdq(m, cache_of(m, folder)).model,
     "strip": lambda m, _: strip_qdq(quantized(m)).model,
     "fp16": lambda m, _: to_fp16(m),
@@ -92,7 +92,7 @@ def test_models_over_one_message_pass_by_path(tmp_path: Path) -> None:
     """The way of models over 2 GB: no message holds their weights, and they are written beside the model."""
     onnx.save(told(), str(tmp_path / "m.onnx"), save_as_external_data=True, location="w.bin", size_threshold=0)
     model = load_model(tmp_path / "m.onnx")
-    corrected = correct_bias(quantized(model), [{"x": IMAGES}])
+    corrected = correct_bias(quantized(model), lambda: [{"x": IMAGES}])
     surgery.check(corrected, full=True)
     save_model(corrected, tmp_path / "q.onnx")
     save_model(to_fp16(corrected), tmp_path / "h.onnx")
