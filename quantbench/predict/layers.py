@@ -6,6 +6,7 @@ from quantbench.graph.ops import AFFINE, AVERAGES, SHUFFLES, SWAPS
 from quantbench.layers.layer import Layer, LayerTensor
 from quantbench.predict.evidence import GUESS, confidence
 from quantbench.predict.net import Net, Op
+from quantbench.predict.passes import blackwell
 from quantbench.predict.versions import Version
 
 _DTYPES = {"float32": "FP32", "float16": "FP16", "bfloat16": "BF16", "int8": "INT8", "int32": "INT32",
@@ -36,7 +37,7 @@ def layers_of(net: Net, version: Version) -> tuple[Layer, ...]:
         layers.append(
             Layer(
                 name=op.name,
-                type=_type_of(net, op),
+                type=(blackwell.type_of(op) if version.whole_network_in_myelin else "") or _type_of(net, op),
                 inputs=tuple(_tensor(net, t, dtypes, homes.get(t, t)) for t in inputs),
                 outputs=tuple(_tensor(net, t, dtypes, homes.get(t, t)) for t in op.outputs),
                 constants=_constants(net, op),
