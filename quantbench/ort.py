@@ -1,7 +1,7 @@
 """onnxruntime sessions, and its errors as ours."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import onnx
 
@@ -55,6 +55,14 @@ def session_options() -> "onnxruntime.SessionOptions":
     options.log_severity_level = 3
     options.add_session_config_entry("session.x64quantprecision", "1")
     return options
+
+
+def run_bound(session: "onnxruntime.InferenceSession", binding: Any) -> None:
+    """Run `session` on what `binding` binds. Raises QuantbenchError, in one line, where onnxruntime fails."""
+    try:
+        session.run_with_iobinding(binding)
+    except refusals() as error:
+        raise QuantbenchError(f"onnxruntime fails on a batch: {str(error).splitlines()[0][:300]}") from error
 
 
 def refusals() -> tuple[type[Exception], ...]:

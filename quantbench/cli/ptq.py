@@ -30,7 +30,12 @@ def ptq(
     max_bad: int = typer.Option(None, help="Corrupt images to skip before giving up."),
     eval_dir: Path = typer.Option(None, help="Images to compare FP32 and INT8 on."),
     labels: str = typer.Option(
-        None, help="Labels of --eval-dir: none, folder, file-name, yolo (boxes in labels/ beside images/, for mAP)."
+        None,
+        help="Labels of --eval-dir: none, folder, file-name, yolo (boxes in labels/ beside images/), csv=FILE, "
+        "coco=FILE, masks (masks/ beside images/).",
+    ),
+    classes: Path = typer.Option(
+        None, help="Class names, one a line, or the training folder. (default: the model's metadata)"
     ),
     keep_float: list[str] = typer.Option(
         None, metavar="PATTERN", help="Node name pattern to keep in float; may be repeated."
@@ -82,6 +87,7 @@ def ptq(
             "data.max_bad": max_bad,
             "evaluation.dir": eval_dir,
             "evaluation.labels": labels,
+            "evaluation.classes": classes,
             "calibration.calibrator": calibrator,
             "calibration.batch_size": batch_size,
             "calibration.bias_correction": False if no_bias_correction else None,

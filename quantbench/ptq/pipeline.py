@@ -25,10 +25,21 @@ from quantbench.compilation.compile_check import (
 )
 from quantbench.core.quantize import BIAS_IMAGES, ORT_MODEL, QDQ_MODEL, quantize, refuse_quantized
 from quantbench.data.box_labels import check_box_labels
+from quantbench.data.class_list import read_classes
 from quantbench.data.model_input import ImageInput, fitting_preprocess, image_input
-from quantbench.data.sources import at_most, dataset_source, feeds, first_image, folder_source, labels_of
+from quantbench.data.sources import (
+    Classes,
+    at_most,
+    check_labels,
+    dataset_source,
+    feeds,
+    first_image,
+    folder_source,
+    labels_of,
+)
 from quantbench.engines.build import Chosen
 from quantbench.errors import QuantbenchError
+from quantbench.evaluate.task import answers, facts_of
 from quantbench.graph.load import load_model, model_sha256
 from quantbench.graph.onnx_view import view_of
 from quantbench.graph.view import GraphView
@@ -161,7 +172,7 @@ def prepare(recipe: Recipe) -> Prepared:
     image = image_input(model, str(path))
     preprocess, origin = fitting_preprocess(recipe.data.preprocess, image)
     calibration = _calibration_source(recipe, preprocess)
-    evaluation, what = _evaluation_source(recipe, preprocess, calibration)
+    evaluation, what = _evaluation_source(recipe, preprocess, calibration, model_classes(model, recipe))
     labels = labels_of(evaluation)
     shape = tuple(first_image(calibration).shape)
     check_shapes(recipe.compile, {image.name: (image.batch or -1, *shape)})
@@ -190,10 +201,18 @@ def _calibration_source(recipe: Recipe, preprocess: Any) -> Source:
     raise QuantbenchError("no calibration images: give --calib-dir FOLDER, or data.dataset in a recipe")
 
 
-def _evaluation_source(recipe: Recipe, preprocess: Any, calibration: Source) -> tuple[Source, str]:
+def model_classes(model: onnx.ModelProto, recipe: Recipe) -> Classes:
+    """Class names as given, else as the model's metadata has them, and how many answers the model has."""
+    given = recipe.evaluation.classes
+    return Classes(read_classes(given) if given is not None else facts_of(model).names, answers(model))
+
+
+def _evaluation_source(recipe: Recipe, preprocess: Any, calibration: Source, classes: Classes) -> tuple[Source, str]:
     wanted = recipe.evaluation
+    check_labels(wanted.labels)
     if wanted.dir is not None:
-        return at_most(folder_source(wanted.dir, preprocess, wanted.labels), wanted.max_images), str(wanted.dir)
+        source = folder_source(wanted.dir, preprocess, wanted.labels, classes)
+        return at_most(source, wanted.max_images), str(wanted.dir)
     if wanted.labels != "none":
         raise QuantbenchError(f"--labels {wanted.labels} needs --eval-dir FOLDER: the images that the labels belong to")
     if wanted.dataset is not None:
@@ -224,6 +243,7 @@ def _ranges(
             folder.state,
             digest([owner["model"], owner["data"], list(tensors), batch]),
             progress,
+            needed=run.plan.tensors,
             threads=recipe.threads,
         )
         found = find_ranges(histograms, run.choice.method, run.choice.threshold)

@@ -204,6 +204,7 @@ def _deliver(
         quantized=quantized,
         concats=concat_scales(exported),
     )
+    boxes = yolo.boxes(module) if model.kind == "yolo" else None
     compiled = None
     chosen = check_request(recipe.compile)
     if chosen is not None:
@@ -215,8 +216,8 @@ def _deliver(
         progress.note(why)
     return _Delivered(
         facts,
-        compare(reference, answers, model.kind),
-        compare(unquantized, answers, model.kind),
+        compare(reference, answers, boxes),
+        compare(unquantized, answers, boxes),
         prediction_facts(path),
         compiled,
     )
