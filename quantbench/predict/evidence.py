@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from quantbench.predict.versions import Version
 
 SEEN, ELSEWHERE, GUESS = "seen", "seen in another version", "guess"
-_ORDER = {SEEN: 0, ELSEWHERE: 1, GUESS: 2}
+LEVELS = (SEEN, ELSEWHERE, GUESS)
 
 A100 = "A100 engines of TREx"
 TRT852 = "trt852 log"
@@ -127,6 +127,6 @@ def confidence(version: Version, keys: Iterable[str]) -> tuple[str, str]:
     for key in keys:
         found = trait(key)
         level = SEEN if version.name in found.seen else (ELSEWHERE if found.seen else GUESS)
-        if _ORDER[level] > _ORDER[worst]:
+        if LEVELS.index(level) > LEVELS.index(worst):
             worst, why = level, found.text if level == GUESS else ""
     return worst, why

@@ -142,7 +142,7 @@ def _fuse_chain(net: Net, op: Op, defers: bool) -> None:
             net.add_input(op, tensor)
         sum_of_two = op.activation == SILU and follower.kind == "Add" and len(op.inputs) == _TWO
         op.kind, op.order = POINTWISE, follower.order
-        op.activation = SILU_ADD if sum_of_two else follower.activation or "PWN"
+        op.activation = SILU_ADD if sum_of_two else "PWN"
         op.traits.append("pointwise-chain")
 
 

@@ -14,6 +14,8 @@
     Conv -> BN -> Reshape -> MatMul ... -> Reshape -> Q -> DQ -> Conv       Conv, {BN ... Reshape}, Q, Conv
 """
 
+from dataclasses import dataclass
+
 from quantbench.graph.ops import AVERAGES, DEQUANTIZE, MATRIX, MYELIN_SEEDS, NATIVE, QUANTIZE, SHUFFLES
 from quantbench.predict.net import Net, Op
 from quantbench.predict.versions import Version
@@ -27,6 +29,28 @@ _NATIVE_BEFORE_10 = MATRIX | {"BatchNormalization", QUANTIZE, DEQUANTIZE}
 # yolov8 log (Slice, Softmax, Add, Div only) does not; nor do the Slices, Softmax and Transpose of the 8.6.0 backbone.
 # 10.9 RT-DETRv2: 11 kernels for 6 matrix products and attentions, 95 for 51.
 KERNELS_A_GEMM = 1.85
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A matrix product by weights inside a ForeignNode; `input_dq`, `weight_dq`: which of its inputs a DQ makes."""
+
+    node: str
+    source: str
+    weights: str
+    input_dq: bool
+    weight_dq: bool
+
+    @property
+    def int8(self) -> bool:
+        """Whether it computes in INT8 (10.9 log: gemms with Int8 in and out)."""
+        return self.input_dq and self.weight_dq
+
+
+def products(op: Op) -> tuple[Product, ...]:
+    """Products inside `op`, () where it is no ForeignNode."""
+    found = op.attributes.get("inside", ())
+    return found if isinstance(found, tuple) else ()
 
 
 def run(net: Net, version: Version) -> None:
@@ -173,12 +197,14 @@ def _inside(net: Net, group: list[Op]) -> dict[str, object]:
     Softmax between are one attention; products of one tensor by several weights are one."""
     roots = {op: root for op in group if op.kind in MATRIX and (root := _weight(net, op))}
     weighted = list(roots)
-    int8 = [op for op in weighted if all(_dequantized(net, t) for t in op.inputs[:2])]
     others = sum(op.kind in MATRIX for op in group) - len(weighted)
     sources = {_source(net, op.inputs[0]) for op in weighted}
     kernels = max(1, round(KERNELS_A_GEMM * (len(sources) + (others + 1) // 2)))
     return {
-        "inside": tuple((op.nodes[0], roots[op], op in int8) for op in weighted),
+        "inside": tuple(
+            Product(op.nodes[0], op.inputs[0], roots[op], *(_dequantized(net, t) for t in op.inputs[:2]))
+            for op in weighted
+        ),
         "kernels_estimated": kernels,
     }
 
