@@ -66,6 +66,7 @@ class Placement(_Section):
     tensorrt: str = ""
     gpu: str = ""
     residual: bool = True
+    residual_db: float = Field(default=15.0, ge=0)
     add_both: bool = False
     pooling: bool = True
     share_concat: bool = True

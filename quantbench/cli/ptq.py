@@ -54,6 +54,9 @@ def ptq(
     for_onnxruntime: bool = typer.Option(
         False, "--for-onnxruntime", help="Quantize both inputs of residual Adds: faster on a CPU, slower in TensorRT."
     ),
+    residual_float: bool = typer.Option(
+        False, "--residual-float", help="Leave skip connections in float: slower, for nets that lose accuracy in them."
+    ),
     threads: int = typer.Option(None, help="onnxruntime threads; 0 lets it choose."),
     reuse_cache: bool = typer.Option(False, "--reuse-cache", help="Take the run folder's calibration.cache as it is."),
     refresh: bool = typer.Option(False, "--refresh", help="Calibrate anew, whatever the run folder holds."),
@@ -98,6 +101,7 @@ def ptq(
             "placement.tensorrt": for_tensorrt,
             "placement.keep_float": tuple(keep_float) if keep_float else None,
             "placement.add_both": True if for_onnxruntime else None,
+            "placement.residual": False if residual_float else None,
             "compile.quantization": "implicit" if implicit else None,
             **build,
             **({"compile.backend": "none"} if no_compile else {}),

@@ -1,7 +1,7 @@
 """`quantbench ptq` from a recipe to a finished run folder. A stage is skipped while what it depends on is unchanged."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,7 @@ from quantbench.ptq.measure import measure
 from quantbench.ptq.range_warnings import range_warnings
 from quantbench.ptq.resolve import display_name, model_path
 from quantbench.qdq.facts import placement_facts
+from quantbench.qdq.guard import guarded
 from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.place import place
 from quantbench.qdq.plan import Plan
@@ -126,6 +127,8 @@ def _stages(run: Prepared, folder: RunFolder, owner: dict[str, str], progress: P
     # A refresh must not find its own stage done: the time makes its key new.
     owner_key = [owner, provenance().time] if cache == "refresh" else [owner]
     ranges = _ranges(run, folder, owner, owner_key, given, progress)
+    run = _without_poor_skips(run, ranges, progress)
+    facts = run.facts
     warnings = range_warnings(ranges)
     for warning in warnings[:_SHOWN_WARNINGS]:
         progress.note(f"warning: {warning}")
@@ -161,6 +164,17 @@ def _stages(run: Prepared, folder: RunFolder, owner: dict[str, str], progress: P
     )
     record.save(folder.path / RUN)
     return record
+
+
+def _without_poor_skips(run: Prepared, ranges: Ranges, progress: Progress) -> Prepared:
+    """`run` with the plan that the ranges allow."""
+    plan, left = guarded(run.plan, ranges, run.recipe.placement.residual_db)
+    if not left:
+        return run
+    worst = min(left, key=lambda name: left[name])
+    count = "1 skip connection stays" if len(left) == 1 else f"{len(left)} skip connections stay"
+    progress.note(f"{count} float: outliers leave most values {left[worst]:.1f} dB above the noise at {worst}")
+    return replace(run, plan=plan, facts=replace(run.facts, placement=placement_facts(run.view, plan)))
 
 
 def prepare(recipe: Recipe) -> Prepared:
