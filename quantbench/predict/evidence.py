@@ -93,6 +93,7 @@ TRAITS: dict[str, Trait] = {
     "concat-shared": Trait("what another layer reads too is copied into a Concat", {"8.6.0": BB860, "10.9": RTDETR}),
     "concat-stomps": Trait("an INT8 input that ends inside a vector of 32 channels is copied into a Concat",
                            {"8.6.0": FU860}),
+    "own-kernel": Trait("a layer of its own: no log at hand shows this operator outside of Myelin"),
     "reshaped": Trait("a Reshape is a view", {"8.4": "levit128s log", "8.6.0": BB860}),
     "slice-copy": Trait("a Slice that a Softmax reads is a copy", {"8.6.0": BB860}),
     "myelin": Trait("which layers go to Myelin", {"8.5.2": TRT852, "8.6.0": HD860, "10.9": RTDETR}),

@@ -17,6 +17,10 @@ _TYPES = {"Conv": "CaskConvolution", "ConvTranspose": "CaskDeconvolution", "MaxP
           "Resize": "Resize", "Myelin": "Myelin", "NonMaxSuppression": "NMS", "Softmax": "SoftMax",
           "Gemm": "CaskGemm", "MatMul": "CaskGemm", "Slice": "Slice", "Relu": "PointWiseV2",
           "BatchNormalization": "Scale"}  # fmt: skip
+# Kinds that logs and engines at hand show as layers of their own, whatever was done to them.
+_PLAIN = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Resize", "Softmax", "Slice", "Transpose", "Add", "Mul",
+                    "Sub", "Div", "Pointwise", "Relu", "BatchNormalization", "UnfoldedBN", "NonMaxSuppression",
+                    "MaxPool", "AveragePool", "GlobalAveragePool", "ReduceMean", "Copy", "FormatReformat"})  # fmt: skip
 _GONE = frozenset({"InPlace", "View"})
 _KEEP_DTYPE = SWAPS | {"InPlace", "View", "Copy", "FormatReformat", "Concat"}
 
@@ -128,7 +132,8 @@ def _attributes(op: Op, version: Version) -> dict[str, object]:
         found["residual"] = op.residual
     if op.activation:
         found["activation"] = op.activation
-    level, why = confidence(version, op.traits)
+    own = op.kind not in _PLAIN and not op.is_q and not op.is_dq
+    level, why = confidence(version, [*op.traits, *(["own-kernel"] if own and not op.traits else [])])
     found["confidence"] = level
     if level == GUESS:
         found["guess"] = why
