@@ -18,7 +18,7 @@ from quantbench.core.quantize import for_onnxruntime
 from quantbench.data.sources import at_most, dataset_source, feeds, labelled
 from quantbench.demo import efficientnet_lite0
 from quantbench.demo.packages import package_file
-from quantbench.evaluate.outputs import compare_outputs
+from quantbench.evaluate.outputs import compare_outputs, measures_of
 from quantbench.graph.load import load_model
 from quantbench.graph.onnx_view import view_of
 from quantbench.images.preprocess import PRESETS, Preprocess
@@ -87,9 +87,10 @@ def measure(case: Case) -> Iterator[tuple[str, bool, dict[str, Measured]]]:
         ranges = find_ranges(histograms, method, threshold_method(method))
         plain = insert_qdq(model, plan, ranges)
         for corrected in (False, True):
-            quantized = correct_bias(plain, images()) if corrected else plain
+            quantized = correct_bias(plain, images) if corrected else plain
             run = runner(create_session(for_onnxruntime(quantized)), 0)
-            yield method, corrected, compare_outputs(reference, run, labelled(case.evaluation, name, BATCH))
+            found = compare_outputs(reference, run, labelled(case.evaluation, name, BATCH))
+            yield method, corrected, measures_of(found)
 
 
 def row(method: str, corrected: bool, figures: dict[str, Measured]) -> Sequence[str]:

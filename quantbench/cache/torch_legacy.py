@@ -5,6 +5,7 @@ then, for each key in that order, the number of elements (int64) and the raw ele
 `_legacy_save`.
 """
 
+import math
 import pickle
 from collections import OrderedDict
 from pathlib import Path
@@ -78,6 +79,11 @@ def _view(flat: NDArray[Any], stored: _Stored) -> NDArray[Any]:
     size = flat.itemsize
     strides = [stride * size for stride in stored.strides]
     reach = stored.offset + sum(max(n - 1, 0) * s for n, s in zip(stored.shape, stored.strides, strict=True))
-    if stored.offset < 0 or min(stored.strides, default=0) < 0 or reach >= flat.size > 0:
+    if (
+        stored.offset < 0
+        or min(stored.strides, default=0) < 0
+        or reach >= flat.size > 0
+        or math.prod(stored.shape) > flat.size
+    ):
         raise ValueError("a tensor reaches past its storage")
     return np.lib.stride_tricks.as_strided(flat[stored.offset :], stored.shape, strides).copy()

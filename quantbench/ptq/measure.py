@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 from quantbench.calibration.ort_outputs import Feed, padded, static_batch, unpadded
 from quantbench.core.quantize import ORT_MODEL, QDQ_MODEL
 from quantbench.data.sources import at_most, feeds, labelled
-from quantbench.evaluate.detections import BoxComparison
+from quantbench.evaluate.evaluator import Run
 from quantbench.evaluate.latency import interleaved
 from quantbench.evaluate.layers import layer_errors
-from quantbench.evaluate.outputs import Run, compare_outputs
+from quantbench.evaluate.outputs import box_facts, compare_outputs, measures_of
+from quantbench.evaluate.task import facts_of
 from quantbench.images.source import Source
 from quantbench.ort import create_session
 from quantbench.progress import Progress
+from quantbench.qdq.reencode import to_u8_activations
 from quantbench.records.evaluation import Evaluation, LatencyPair, Outputs, Sizes
 
 if TYPE_CHECKING:
@@ -43,26 +45,27 @@ def measure(
     reference = create_session(model, threads=threads)
     quantized = create_session(folder / ORT_MODEL, threads=threads)
     fixed = static_batch(model)
-    boxes = BoxComparison()
+    names = [value.name for value in reference.get_outputs()]
     with progress.task("FP32 against INT8", len(source)) as advance:
-        outputs = compare_outputs(
+        evaluation = compare_outputs(
             runner(reference, fixed),
             runner(quantized, fixed),
             labelled(source, input_name, batch, max_bad=max_bad),
-            boxes=boxes,
+            facts=facts_of(model),
+            outputs=names,
             on_batch=advance,
         )
     few = at_most(calibration, _LAYER_IMAGES)
     with progress.task("Error of each layer", len(few)) as advance:
         layers = layer_errors(
             model,
-            onnx.load(str(folder / ORT_MODEL)),
+            # Not the onnxruntime model: there activations run on integers, and what stands behind them has no tensor.
+            to_u8_activations(onnx.load(str(folder / QDQ_MODEL))),
             nodes,
             feeds(few, input_name, batch, max_bad=max_bad),
             threads=threads,
             on_batch=advance,
         )
-    found = boxes.output
     times = None
     if latency:
         size = fixed or 1
@@ -70,10 +73,14 @@ def measure(
         calls = {"plain": lambda: reference.run(None, one), "int8": lambda: quantized.run(None, one)}
         times = LatencyPair(**interleaved(calls, batch=size, threads=threads))
     return Evaluation(
-        outputs=Outputs(**outputs),
+        outputs=Outputs(**measures_of(evaluation)),
+        task=evaluation.task.kind,
+        task_why=evaluation.task.why,
+        parts=evaluation.models[1].errors,
+        differing=evaluation.models[1].differing,
         layers=tuple(layers),
         sizes=Sizes(plain=model.ByteSize(), qdq=_size(folder / QDQ_MODEL), onnxruntime=_size(folder / ORT_MODEL)),
-        boxes=found.facts(reference.get_outputs()[found.index].name) if found is not None else None,
+        boxes=box_facts(evaluation.task, names),
         latency=times,
     )
 

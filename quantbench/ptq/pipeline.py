@@ -1,7 +1,7 @@
 """`quantbench ptq` from a recipe to a finished run folder. A stage is skipped while what it depends on is unchanged."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,21 @@ from quantbench.compilation.compile_check import (
 )
 from quantbench.core.quantize import BIAS_IMAGES, ORT_MODEL, QDQ_MODEL, quantize, refuse_quantized
 from quantbench.data.box_labels import check_box_labels
+from quantbench.data.class_list import read_classes
 from quantbench.data.model_input import ImageInput, fitting_preprocess, image_input
-from quantbench.data.sources import at_most, dataset_source, feeds, first_image, folder_source, labels_of
+from quantbench.data.sources import (
+    Classes,
+    at_most,
+    check_labels,
+    dataset_source,
+    feeds,
+    first_image,
+    folder_source,
+    labels_of,
+)
 from quantbench.engines.build import Chosen
 from quantbench.errors import QuantbenchError
+from quantbench.evaluate.task import answers, facts_of
 from quantbench.graph.load import load_model, model_sha256
 from quantbench.graph.onnx_view import view_of
 from quantbench.graph.view import GraphView
@@ -45,6 +56,7 @@ from quantbench.ptq.measure import measure
 from quantbench.ptq.range_warnings import range_warnings
 from quantbench.ptq.resolve import display_name, model_path
 from quantbench.qdq.facts import placement_facts
+from quantbench.qdq.guard import guarded
 from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.place import place
 from quantbench.qdq.plan import Plan
@@ -114,6 +126,8 @@ def _stages(run: Prepared, folder: RunFolder, owner: dict[str, str], progress: P
     # A refresh must not find its own stage done: the time makes its key new.
     owner_key = [owner, provenance().time] if cache == "refresh" else [owner]
     ranges = _ranges(run, folder, owner, owner_key, given, progress)
+    run = _without_poor_skips(run, ranges, progress)
+    facts = run.facts
     warnings = range_warnings(ranges)
     for warning in warnings[:_SHOWN_WARNINGS]:
         progress.note(f"warning: {warning}")
@@ -151,6 +165,17 @@ def _stages(run: Prepared, folder: RunFolder, owner: dict[str, str], progress: P
     return record
 
 
+def _without_poor_skips(run: Prepared, ranges: Ranges, progress: Progress) -> Prepared:
+    """`run` with the plan that the ranges allow."""
+    plan, left = guarded(run.plan, ranges, run.recipe.placement.residual_db)
+    if not left:
+        return run
+    worst = min(left, key=lambda name: left[name])
+    count = "1 skip connection stays" if len(left) == 1 else f"{len(left)} skip connections stay"
+    progress.note(f"{count} float: outliers leave most values {left[worst]:.1f} dB above the noise at {worst}")
+    return replace(run, plan=plan, facts=replace(run.facts, placement=placement_facts(run.view, plan)))
+
+
 def prepare(recipe: Recipe) -> Prepared:
     """Load and check model, data and plan. Raises QuantbenchError for whatever is wrong with them."""
     choice = choose(recipe.calibration.calibrator)
@@ -161,7 +186,7 @@ def prepare(recipe: Recipe) -> Prepared:
     image = image_input(model, str(path))
     preprocess, origin = fitting_preprocess(recipe.data.preprocess, image)
     calibration = _calibration_source(recipe, preprocess)
-    evaluation, what = _evaluation_source(recipe, preprocess, calibration)
+    evaluation, what = _evaluation_source(recipe, preprocess, calibration, model_classes(model, recipe))
     labels = labels_of(evaluation)
     shape = tuple(first_image(calibration).shape)
     check_shapes(recipe.compile, {image.name: (image.batch or -1, *shape)})
@@ -190,10 +215,18 @@ def _calibration_source(recipe: Recipe, preprocess: Any) -> Source:
     raise QuantbenchError("no calibration images: give --calib-dir FOLDER, or data.dataset in a recipe")
 
 
-def _evaluation_source(recipe: Recipe, preprocess: Any, calibration: Source) -> tuple[Source, str]:
+def model_classes(model: onnx.ModelProto, recipe: Recipe) -> Classes:
+    """Class names as given, else as the model's metadata has them, and how many answers the model has."""
+    given = recipe.evaluation.classes
+    return Classes(read_classes(given) if given is not None else facts_of(model).names, answers(model))
+
+
+def _evaluation_source(recipe: Recipe, preprocess: Any, calibration: Source, classes: Classes) -> tuple[Source, str]:
     wanted = recipe.evaluation
+    check_labels(wanted.labels)
     if wanted.dir is not None:
-        return at_most(folder_source(wanted.dir, preprocess, wanted.labels), wanted.max_images), str(wanted.dir)
+        source = folder_source(wanted.dir, preprocess, wanted.labels, classes)
+        return at_most(source, wanted.max_images), str(wanted.dir)
     if wanted.labels != "none":
         raise QuantbenchError(f"--labels {wanted.labels} needs --eval-dir FOLDER: the images that the labels belong to")
     if wanted.dataset is not None:

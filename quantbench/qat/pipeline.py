@@ -35,6 +35,7 @@ from quantbench.qat.report import write_reports
 from quantbench.qat.sources import calibration_source, first_images, tensor_batches
 from quantbench.qat.trace import trace
 from quantbench.qdq.facts import placement_facts
+from quantbench.qdq.guard import guarded
 from quantbench.qdq.options import PlacementOptions
 from quantbench.recipe import Recipe
 from quantbench.records.compiled import Compiled, Refused
@@ -159,11 +160,18 @@ def _quantize(
         raise QuantbenchError("no layer can be quantized: every Conv, ConvTranspose and Linear is kept float")
     teacher = copy.deepcopy(module) if recipe.training.epochs and recipe.training.distill else None
     float_copy = copy.deepcopy(module) if recipe.training.epochs else None
-    insert(module, traced, plan, learned=recipe.training.learned_scales)
+    # On a copy, since what calibration finds may take quantizers out of the plan.
+    probe = copy.deepcopy(module)
+    insert(probe, traced, plan)
     method = recipe.calibration.calibrator
     with progress.task(f"Calibrating ({method})", 2 * len(source)) as advance:
         batches = tensor_batches(source, recipe.calibration.batch_size, recipe.data.max_bad, advance)
-        ranges = ranges_of(collect(module, batches), method)
+        ranges = ranges_of(collect(probe, batches), method)
+    del probe
+    plan, poor = guarded(plan, ranges, recipe.placement.residual_db)
+    if poor:
+        progress.note(f"{len(poor)} skip connections stay float: outliers leave most of their values to the noise")
+    insert(module, traced, plan, learned=recipe.training.learned_scales)
     apply_ranges(module, ranges)
     set_mode(module, Mode.QUANTIZE)
     if distributed.is_first():
@@ -204,6 +212,7 @@ def _deliver(
         quantized=quantized,
         concats=concat_scales(exported),
     )
+    boxes = yolo.boxes(module) if model.kind == "yolo" else None
     compiled = None
     chosen = check_request(recipe.compile)
     if chosen is not None:
@@ -215,8 +224,8 @@ def _deliver(
         progress.note(why)
     return _Delivered(
         facts,
-        compare(reference, answers, model.kind),
-        compare(unquantized, answers, model.kind),
+        compare(reference, answers, boxes),
+        compare(unquantized, answers, boxes),
         prediction_facts(path),
         compiled,
     )
