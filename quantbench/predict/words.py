@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 
 from quantbench.layers.layer import Layer
+from quantbench.predict.evidence import ELSEWHERE, LEVELS
 from quantbench.predict.prediction import FloatWeighted, Prediction
 from quantbench.predict.score import Score
 
@@ -24,6 +25,7 @@ def rows(prediction: Prediction) -> list[tuple[str, ...]]:
 def lines(prediction: Prediction) -> Iterator[str]:
     """Fates, figures, what vanishes and merges, what stays float and the mend, and the guesses."""
     numbers = _numbers(prediction)
+    yield prediction.headline
     counts = Counter((fate.op, fate.status) for fate in prediction.fates)
     yield "Q/DQ: " + ", ".join(f"{count} {op} {status}" for (op, status), count in sorted(counts.items()))
     for fate in prediction.leftover:
@@ -33,6 +35,9 @@ def lines(prediction: Prediction) -> Iterator[str]:
         f"{_many(len(prediction.layers), 'layer', 'layers')}, {prediction.int8_layers} weighted in INT8, "
         f"{_many(len(prediction.reformats), 'reformat', 'reformats')}, {prediction.float_bytes / 1e6:.1f} MB moved in "
         f"float between INT8 layers"
+    )
+    yield "Layers " + ", ".join(
+        f"{level}: {prediction.confidence[level]}" for level in LEVELS if level in prediction.confidence
     )
     places = prediction.in_place
     if any(places.values()):
@@ -93,6 +98,11 @@ def _row(layer: Layer, numbers: Mapping[str, int], qdq: Set[str]) -> tuple[str, 
         notes.append("+ residual")
     if "guess" in layer.attributes:
         notes.append(f"guess {numbers[str(layer.attributes['guess'])]}")
+    elif layer.attributes.get("confidence") == ELSEWHERE:
+        notes.append("elsewhere")
+    if layer.type == "Myelin":
+        notes.append(f"about {layer.attributes['kernels_estimated']} kernels, {layer.attributes['int8_inside']} of "
+                     f"{layer.attributes['weighted_inside']} products INT8")  # fmt: skip
     inputs = ",".join(t.dtype for t in layer.inputs)
     outputs = ",".join(sorted({t.dtype for t in layer.outputs}))
     others = [node.rpartition("/")[2] for node in layer.nodes[1:] if node not in qdq]
@@ -102,7 +112,9 @@ def _row(layer: Layer, numbers: Mapping[str, int], qdq: Set[str]) -> tuple[str, 
 
 def _short(layer: Layer) -> str:
     """The first ONNX node stands for a layer; names of fused layers are too long for a table."""
-    return layer.nodes[0] if layer.nodes and layer.origin != "QDQ" else layer.name
+    if layer.type == "Myelin" or layer.origin == "QDQ" or not layer.nodes:
+        return layer.name
+    return layer.nodes[0]
 
 
 def _mends(title: str, found: Sequence[FloatWeighted]) -> Iterator[str]:
