@@ -31,14 +31,8 @@ def lint(model: onnx.ModelProto, *, version: str = "", gpu: str = "") -> tuple[F
 
 def fix(model: onnx.ModelProto, *, version: str = "", gpu: str = "") -> tuple[onnx.ModelProto, dict[str, int]]:
     """A copy of `model` with everything mended that needs no new ranges, and how often each rule mended."""
-<<<<<<< HEAD
     copy = copied(model)
-    index = Index(copy)
-=======
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
     index = Index(copy, version_of(version, gpu))
->>>>>>> main
     counts = {rule.RULE: rule.fix(index) for rule in _FIXERS}
     check(copy)
     return copy, counts
