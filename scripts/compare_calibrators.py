@@ -87,7 +87,7 @@ def measure(case: Case) -> Iterator[tuple[str, bool, dict[str, Measured]]]:
         ranges = find_ranges(histograms, method, threshold_method(method))
         plain = insert_qdq(model, plan, ranges)
         for corrected in (False, True):
-            quantized = correct_bias(plain, images()) if corrected else plain
+            quantized = correct_bias(plain, images) if corrected else plain
             run = runner(create_session(for_onnxruntime(quantized)), 0)
             found = compare_outputs(reference, run, labelled(case.evaluation, name, BATCH))
             yield method, corrected, measures_of(found)

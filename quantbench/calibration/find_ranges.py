@@ -1,8 +1,10 @@
 """Histograms to Ranges by one threshold method."""
 
+import math
 from collections.abc import Mapping
 
 from quantbench.calibration.histogram import Histogram, require_finite, summary
+from quantbench.calibration.noise import bulk_sqnr_db
 from quantbench.calibration.ranges import Ranges, TensorRange
 from quantbench.calibration.thresholds import Threshold
 
@@ -17,5 +19,8 @@ def find_ranges(histograms: Mapping[str, Histogram], method: str, threshold: Thr
     for name, histogram in histograms.items():
         require_finite(histogram, name)
         amax = threshold(histogram)
-        found[name] = TensorRange(amax, method, summary(histogram, amax))
+        facts: dict[str, float | int | None] = {**summary(histogram, amax)}
+        noise = bulk_sqnr_db(histogram, amax)
+        facts["bulk_sqnr_db"] = round(noise, 2) if math.isfinite(noise) else None  # JSON has no infinity
+        found[name] = TensorRange(amax, method, facts)
     return Ranges(found)

@@ -44,6 +44,9 @@ def ptq(
         False, "--no-bias-correction", help="Leave the mean error of each channel in, instead of taking it out."
     ),
     placement: str = typer.Option(None, help="rules, or best: try variants against the TensorRT predictor."),
+    for_tensorrt: str = typer.Option(
+        None, "--for", help="Version of TensorRT that best placement and the prediction speak of. (default: 10.9)"
+    ),
     implicit: bool = typer.Option(
         False, "--implicit", help="Hand the ranges to TensorRT 10 or older instead of Q/DQ; later versions get Q/DQ."
     ),
@@ -54,6 +57,9 @@ def ptq(
     min_agreement: float = typer.Option(None, help="Exit 3 where fewer percent of answers are FP32's."),
     min_sqnr: float = typer.Option(None, help="Exit 3 where the worst output has fewer dB."),
     max_drop: float = typer.Option(None, help="Exit 3 where the task's measure loses more points."),
+    residual_float: bool = typer.Option(
+        False, "--residual-float", help="Leave skip connections in float: slower, for nets that lose accuracy in them."
+    ),
     threads: int = typer.Option(None, help="onnxruntime threads; 0 lets it choose."),
     reuse_cache: bool = typer.Option(False, "--reuse-cache", help="Take the run folder's calibration.cache as it is."),
     refresh: bool = typer.Option(False, "--refresh", help="Calibrate anew, whatever the run folder holds."),
@@ -98,8 +104,10 @@ def ptq(
             "calibration.batch_size": batch_size,
             "calibration.bias_correction": False if no_bias_correction else None,
             "placement.method": placement,
+            "placement.tensorrt": for_tensorrt,
             "placement.keep_float": tuple(keep_float) if keep_float else None,
             "placement.add_both": True if for_onnxruntime else None,
+            "placement.residual": False if residual_float else None,
             "compile.quantization": "implicit" if implicit else None,
             **build,
             **({"compile.backend": "none"} if no_compile else {}),

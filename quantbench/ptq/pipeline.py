@@ -1,7 +1,7 @@
 """`quantbench ptq` from a recipe to a finished run folder. A stage is skipped while what it depends on is unchanged."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ from quantbench.images.source import Source
 from quantbench.images.truth import labels_sha256
 from quantbench.predict.best import best_placement
 from quantbench.predict.facts import prediction_facts
+from quantbench.predict.versions import DEFAULT
 from quantbench.progress import Progress
 from quantbench.provenance import provenance
 from quantbench.ptq.cache_policy import CACHE, Policy, cached_ranges, write_cache
@@ -56,6 +57,7 @@ from quantbench.ptq.measure import measure
 from quantbench.ptq.range_warnings import range_warnings
 from quantbench.ptq.resolve import display_name, model_path
 from quantbench.qdq.facts import placement_facts
+from quantbench.qdq.guard import guarded
 from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.place import place
 from quantbench.qdq.plan import Plan
@@ -125,6 +127,8 @@ def _stages(run: Prepared, folder: RunFolder, owner: dict[str, str], progress: P
     # A refresh must not find its own stage done: the time makes its key new.
     owner_key = [owner, provenance().time] if cache == "refresh" else [owner]
     ranges = _ranges(run, folder, owner, owner_key, given, progress)
+    run = _without_poor_skips(run, ranges, progress)
+    facts = run.facts
     warnings = range_warnings(ranges)
     for warning in warnings[:_SHOWN_WARNINGS]:
         progress.note(f"warning: {warning}")
@@ -155,11 +159,22 @@ def _stages(run: Prepared, folder: RunFolder, owner: dict[str, str], progress: P
         placement=facts.placement,
         evaluated_on=facts.evaluated_on,
         evaluation=Evaluation.load(folder.path / EVALUATION),
-        prediction=prediction_facts(folder.path / QDQ_MODEL),
+        prediction=prediction_facts(folder.path / QDQ_MODEL, recipe.placement.tensorrt, recipe.placement.gpu),
         compiled=compiler,
     )
     record.save(folder.path / RUN)
     return record
+
+
+def _without_poor_skips(run: Prepared, ranges: Ranges, progress: Progress) -> Prepared:
+    """`run` with the plan that the ranges allow."""
+    plan, left = guarded(run.plan, ranges, run.recipe.placement.residual_db)
+    if not left:
+        return run
+    worst = min(left, key=lambda name: left[name])
+    count = "1 skip connection stays" if len(left) == 1 else f"{len(left)} skip connections stay"
+    progress.note(f"{count} float: outliers leave most values {left[worst]:.1f} dB above the noise at {worst}")
+    return replace(run, plan=plan, facts=replace(run.facts, placement=placement_facts(run.view, plan)))
 
 
 def prepare(recipe: Recipe) -> Prepared:
@@ -179,8 +194,12 @@ def prepare(recipe: Recipe) -> Prepared:
     if recipe.evaluation.labels == "yolo" and recipe.evaluation.dir is not None:
         check_box_labels(model, image.name, evaluation, labels, recipe.evaluation.dir, threads=recipe.threads)
     view = view_of(model)
-    options = PlacementOptions(**recipe.placement.model_dump(exclude={"method"}))
-    plan = best_placement(view, options).plan if recipe.placement.method == "best" else place(view, options)
+    switches = recipe.placement
+    options = PlacementOptions(**switches.model_dump(exclude={"method", "tensorrt", "gpu"}))
+    if switches.method == "best":
+        plan = best_placement(view, options, version=switches.tensorrt or DEFAULT, gpu=switches.gpu).plan
+    else:
+        plan = place(view, options)
     where = recipe.data.calib_dir if recipe.data.calib_dir is not None else f"data set {recipe.data.dataset}"
     facts = Facts(
         ModelFacts(name=display_name(recipe), path=str(path), sha256=model_sha256(path)),

@@ -15,9 +15,9 @@ from quantbench.atomic import write_json
 from quantbench.cache.strip import strip_qdq
 from quantbench.calibration.ranges import Ranges
 from quantbench.compilation.compile_check import Subject, check_request, check_shapes, compile_stage, missing
-from quantbench.core.quantize import save
 from quantbench.errors import QuantbenchError
 from quantbench.graph.load import model_sha256
+from quantbench.graph.save import save_model
 from quantbench.images.source import Source
 from quantbench.predict.facts import prediction_facts
 from quantbench.progress import Progress
@@ -35,6 +35,7 @@ from quantbench.qat.report import write_reports
 from quantbench.qat.sources import calibration_source, first_images, tensor_batches
 from quantbench.qat.trace import trace
 from quantbench.qdq.facts import placement_facts
+from quantbench.qdq.guard import guarded
 from quantbench.qdq.options import PlacementOptions
 from quantbench.recipe import Recipe
 from quantbench.records.compiled import Compiled, Refused
@@ -159,11 +160,18 @@ def _quantize(
         raise QuantbenchError("no layer can be quantized: every Conv, ConvTranspose and Linear is kept float")
     teacher = copy.deepcopy(module) if recipe.training.epochs and recipe.training.distill else None
     float_copy = copy.deepcopy(module) if recipe.training.epochs else None
-    insert(module, traced, plan, learned=recipe.training.learned_scales)
+    # On a copy, since what calibration finds may take quantizers out of the plan.
+    probe = copy.deepcopy(module)
+    insert(probe, traced, plan)
     method = recipe.calibration.calibrator
     with progress.task(f"Calibrating ({method})", 2 * len(source)) as advance:
         batches = tensor_batches(source, recipe.calibration.batch_size, recipe.data.max_bad, advance)
-        ranges = ranges_of(collect(module, batches), method)
+        ranges = ranges_of(collect(probe, batches), method)
+    del probe
+    plan, poor = guarded(plan, ranges, recipe.placement.residual_db)
+    if poor:
+        progress.note(f"{len(poor)} skip connections stay float: outliers leave most of their values to the noise")
+    insert(module, traced, plan, learned=recipe.training.learned_scales)
     apply_ranges(module, ranges)
     set_mode(module, Mode.QUANTIZE)
     if distributed.is_first():
@@ -191,7 +199,7 @@ def _deliver(
         reference = run_torch(module, images)
         unquantized = _float_outputs(module, images)
     path = folder.path / f"{model.name}.qdq.onnx"
-    save(exported, path)
+    save_model(exported, path)
     answers = run_onnx(exported, images.numpy())
     quantized, weighted = quantized_nodes(exported)
     facts = Exported(

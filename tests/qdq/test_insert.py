@@ -121,7 +121,7 @@ def test_int8_weights_are_a_quarter_and_the_same(
 def test_bias_correction_takes_the_mean_error_out(
     model: onnx.ModelProto, quantized: onnx.ModelProto, images: np.ndarray
 ) -> None:
-    corrected = correct_bias(quantized, [{"image": images[:8]}, {"image": images[8:]}])
+    corrected = correct_bias(quantized, lambda: [{"image": images[:8]}, {"image": images[8:]}])
     assert len(corrected.graph.node) == len(quantized.graph.node)
     reference = run(model, images)
     before = np.abs((run(quantized, images) - reference).mean(axis=0)).sum()
