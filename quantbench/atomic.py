@@ -30,13 +30,31 @@ def atomic_path(path: Path) -> Iterator[Path]:
         mask = os.umask(0)
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)
+        sync(temporary)
         os.replace(temporary, path)
+        sync(path.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise QuantbenchError(f"cannot write {path}: {error.strerror or error}") from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def sync(path: Path) -> None:
+    """Wait until the file, or the names in the folder, are on the disk: a power cut after a rename loses neither.
+
+    Raises OSError where the file cannot be written; folders are left to systems that cannot sync them (Windows).
+    """
+    folder = path.is_dir()
+    if folder and os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY if folder or os.name != "nt" else os.O_RDWR)
+    try:
+        with contextlib.suppress(OSError) if folder else contextlib.nullcontext():
+            os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

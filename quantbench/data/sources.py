@@ -1,6 +1,7 @@
 """Where images come from: a folder, ready arrays, a named data set; and as feeds for the model."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -21,6 +22,23 @@ from quantbench.images.truth import Label
 from quantbench.images.yolo_labels import from_yolo
 
 Labelled = tuple[dict[str, NDArray[Any]], Sequence[Label]]
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """A source of images with the hash over names and contents of these, and of how they are prepared."""
+
+    source: Source
+    sha256: str
+
+    @staticmethod
+    def of(source: Source) -> "Images":
+        """Hash the images of `source`. Raises QuantbenchError where one cannot be read."""
+        return Images(source, source.sha256())
+
+    def key(self) -> str:
+        """Their content; where they lie changes nothing."""
+        return self.sha256
 
 
 def folder_source(path: Path, preprocess: Preprocess, labels: str = "none") -> Source:
