@@ -19,7 +19,7 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from quantbench.calibration.collect import collect_maxima
+from quantbench.calibration.collect import collect, maxima_of
 from quantbench.calibration.ranges import Ranges, TensorRange
 from quantbench.core.quantize import for_onnxruntime
 from quantbench.demo import resnet18
@@ -46,7 +46,7 @@ def variants(model: onnx.ModelProto, images: NDArray[np.float32]) -> dict[str, o
         ("onnxruntime placement", PlacementOptions(add_both=True)),
     ):
         plan = place(view_of(model), options)
-        maxima = collect_maxima(model, [{resnet18.INPUT: images}], plan.tensors)
+        maxima = maxima_of(collect(model, [{resnet18.INPUT: images}], plan.tensors))
         signed = insert_qdq(model, plan, Ranges({tensor: TensorRange(amax) for tensor, amax in maxima.items()}))
         found[f"{name}, S8S8 Q/DQ"] = signed
         found[f"{name}, U8S8 Q/DQ"] = to_u8_activations(signed)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from quantbench import limits
 from quantbench.cache import (
     aimet,
     decimal_text,
@@ -42,6 +43,7 @@ def read_cache(path: Path, *, values: str | None = None) -> CalibrationCache:
     Raises QuantbenchError, naming the file, where it does not exist, is empty, or is of no known dialect.
     """
     try:
+        limits.regular_file(path, limits.CACHE_BYTES)
         data = path.read_bytes()
     except OSError as error:
         raise QuantbenchError(f"cannot read {path}: {error.strerror or error}") from error

@@ -15,7 +15,9 @@ def ptq_request(recipe: Recipe) -> PtqRequest:
     return PtqRequest(
         model=ModelChoice(recipe.model or "", architecture),
         data=DataChoice(data.calib_dir, data.dataset, data.preprocess, data.max_images, data.max_bad),
-        evaluation=EvaluationChoice(evaluation.dir, evaluation.dataset, evaluation.labels, evaluation.max_images),
+        evaluation=EvaluationChoice(
+            evaluation.dir, evaluation.dataset, evaluation.labels, evaluation.classes, evaluation.max_images
+        ),
         latency=evaluation.latency,
         calibrator=recipe.calibration.calibrator,
         batch_size=recipe.calibration.batch_size,

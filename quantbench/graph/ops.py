@@ -56,7 +56,7 @@ class Evidence(str, Enum):
 
 
 class Myelin(str, Enum):
-    """Which compiler within TensorRT takes the operator (a guess, see predict/passes/foreign.py)."""
+    """Which compiler within TensorRT takes the operator (see predict/passes/myelin.py)."""
 
     NATIVE = "native"  # TensorRT's own kernels, whatever stands around it
     SEED = "seed"  # Myelin, and it pulls its surroundings there
@@ -142,7 +142,8 @@ OPERATORS: Mapping[str, Operator] = {row.name: row for row in [
     *_rows("GatherND GatherElements", Kind.INDEX, "trt852 (in Myelin)", **_SEED),
     *_rows("ScatterND ScatterElements NonZero", Kind.INDEX, "onnx", **_SEED),
     *_rows("NonMaxSuppression", Kind.INDEX, "trt852", **_NATIVE),
-    *_rows("GridSample RoiAlign", Kind.INDEX, "onnx"),
+    *_rows("GridSample", Kind.INDEX, "trt109 (in Myelin)", **_SEED),
+    *_rows("RoiAlign", Kind.INDEX, "onnx"),
     *_rows("Concat", Kind.JOIN, "trt852 (SplitQAcrossPrecedingFanIn)", int8=True, sign=Sign.ALL),
     *_rows("Resize", Kind.RESIZE, "trt852, trt86, trt109 (nearest); precision", swaps=_SHOWN, int8=True, **_NATIVE),
     *_rows("Pad", Kind.PAD, "rtx3090 (zeros, last two of four dimensions)", swaps=_SHOWN),

@@ -9,10 +9,11 @@ import onnx
 from quantbench.graph.ops import WEIGHTED
 from quantbench.predict.prediction import FloatWeighted
 from quantbench.predict.simulate import predict_model
+from quantbench.predict.versions import DEFAULT
 from quantbench.predict.words import guesses
 from quantbench.records.prediction import Guess, LeftOver, Mend, Prediction
 
-_VERSION = "10"
+_VERSION = DEFAULT
 
 
 def prediction_facts(path: Path) -> Prediction:

@@ -14,7 +14,8 @@ class Op:
 
     `name` is what TensorRT prints for it, `nodes` the ONNX nodes in it, `order` its place in the network. `scale` is
     that of a Q or DQ: equal keys are equal scales. `int8_in`: it took its DQs; `int8_out`: it took a trailing Q.
-    `residual`: the tensor of a fused Add; `guess`: why the logs at hand do not prove what was done to it.
+    `residual`: the tensor of a fused Add; `traits`: what was done to it, keys of `evidence.TRAITS`, which tells which
+    log or engine shows each.
     """
 
     kind: str
@@ -32,7 +33,7 @@ class Op:
     out_scale: Hashable = None
     constants: list[str] = field(default_factory=list)
     clone_of: str = ""
-    guess: str = ""
+    traits: list[str] = field(default_factory=list)
 
     @property
     def out(self) -> str:
@@ -59,8 +60,9 @@ class Op:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing that a pass did, as the log would tell it: `what` of fuse, take (Q or DQs taken in), merge, swap,
-    split, copy, remove, retype; `target` the layer that the pass ran on; `others` the layers concerned."""
+    """One thing that a pass did, as the log would tell it: `what` of fuse, take-q, take-dq, take-residual, inside (of
+    Myelin), merge, swap, split, split-dq, cancel, copy, remove, retype; `target` the layer that the pass ran on;
+    `others` the layers concerned."""
 
     name: str
     what: str
@@ -79,7 +81,7 @@ class Net:
         self.weights: dict[str, Op] = {}  # tensor of INT8 weights to the op that made it (for names)
         self.folded: set[str] = set()  # float constants that were DQ of constants
         self.steps: list[Step] = []
-        self.guesses: dict[str, str] = {}  # Q or DQ to what no log at hand shows of its fate
+        self.notes: dict[str, list[str]] = {}  # Q or DQ to traits of its fate
         self._ops: dict[Op, None] = {}
         self._producer: dict[str, Op] = {}
         self._readers: dict[str, list[Op]] = {}
@@ -127,9 +129,13 @@ class Net:
 
     def set_output(self, op: Op, tensor: str) -> None:
         """Let `op` write `tensor` as its first output."""
-        if self._producer.get(op.outputs[0]) is op:
-            del self._producer[op.outputs[0]]
-        op.outputs[0] = tensor
+        self.rename_output(op, 0, tensor)
+
+    def rename_output(self, op: Op, index: int, tensor: str) -> None:
+        """Let `op` write `tensor` as its output `index`; readers of the old one keep reading that."""
+        if self._producer.get(op.outputs[index]) is op:
+            del self._producer[op.outputs[index]]
+        op.outputs[index] = tensor
         self._producer[tensor] = op
 
     def redirect(self, old: str, new: str) -> None:
@@ -164,9 +170,11 @@ class Net:
         """Record what a pass did."""
         self.steps.append(Step(name, what, target, others))
 
-    def guess(self, name: str, why: str) -> None:
-        """Mark the fate of a Q or DQ as a guess; the first reason stays."""
-        self.guesses.setdefault(name, why)
+    def note(self, name: str, trait: str) -> None:
+        """Note a trait of the fate of a Q or DQ."""
+        known = self.notes.setdefault(name, [])
+        if trait not in known:
+            known.append(trait)
 
     def shape(self, tensor: str) -> tuple[int | str | None, ...] | None:
         """Shape of `tensor` as far as it is known."""

@@ -9,13 +9,15 @@ from numpy.typing import NDArray
 
 from quantbench.calibration.ort_outputs import Feed, padded, static_batch, unpadded
 from quantbench.data.sources import Images, at_most, feeds, labelled
-from quantbench.evaluate.detections import BoxComparison
+from quantbench.evaluate.evaluator import Run
 from quantbench.evaluate.latency import interleaved
 from quantbench.evaluate.layers import layer_errors
-from quantbench.evaluate.outputs import Run, compare_outputs
+from quantbench.evaluate.outputs import box_facts, compare_outputs, measures_of
+from quantbench.evaluate.task import facts_of
 from quantbench.ort import create_session
 from quantbench.progress import Progress
 from quantbench.ptq.prepare import FloatModel
+from quantbench.qdq.reencode import to_u8_activations
 from quantbench.records.evaluation import Evaluation, LatencyPair, Outputs, Sizes
 from quantbench.stage import UNKEYED, FileRef
 
@@ -52,26 +54,27 @@ def measure(inputs: Measuring) -> Evaluation:
     reference = create_session(model, threads=threads)
     quantized = create_session(inputs.onnxruntime.path, threads=threads)
     fixed = static_batch(model)
-    boxes = BoxComparison()
+    names = [value.name for value in reference.get_outputs()]
     with progress.task("FP32 against INT8", len(source)) as advance:
-        outputs = compare_outputs(
+        evaluation = compare_outputs(
             runner(reference, fixed),
             runner(quantized, fixed),
             labelled(source, input_name, batch, max_bad=max_bad),
-            boxes=boxes,
+            facts=facts_of(model),
+            outputs=names,
             on_batch=advance,
         )
     few = at_most(calibration, _LAYER_IMAGES)
     with progress.task("Error of each layer", len(few)) as advance:
         layers = layer_errors(
             model,
-            onnx.load(str(inputs.onnxruntime.path)),
+            # Not the onnxruntime model: there activations run on integers, and what stands behind them has no tensor.
+            to_u8_activations(onnx.load(str(inputs.qdq.path))),
             nodes,
             feeds(few, input_name, batch, max_bad=max_bad),
             threads=threads,
             on_batch=advance,
         )
-    found = boxes.output
     times = None
     if inputs.latency:
         size = fixed or 1
@@ -79,10 +82,14 @@ def measure(inputs: Measuring) -> Evaluation:
         calls = {"plain": lambda: reference.run(None, one), "int8": lambda: quantized.run(None, one)}
         times = LatencyPair(**interleaved(calls, batch=size, threads=threads))
     return Evaluation(
-        outputs=Outputs(**outputs),
+        outputs=Outputs(**measures_of(evaluation)),
+        task=evaluation.task.kind,
+        task_why=evaluation.task.why,
+        parts=evaluation.models[1].errors,
+        differing=evaluation.models[1].differing,
         layers=tuple(layers),
         sizes=Sizes(plain=model.ByteSize(), qdq=_size(inputs.qdq.path), onnxruntime=_size(inputs.onnxruntime.path)),
-        boxes=found.facts(reference.get_outputs()[found.index].name) if found is not None else None,
+        boxes=box_facts(evaluation.task, names),
         latency=times,
     )
 

@@ -1,8 +1,10 @@
 """`quantbench ptq`: four stages, each a value, and the record that is put together from theirs."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
+from quantbench.calibration.ranges import Ranges
 from quantbench.compilation.stage import Compiling, compile_in
 from quantbench.core.quantize import ORT_MODEL, QDQ_MODEL
 from quantbench.images.source import file_sha256
@@ -16,6 +18,8 @@ from quantbench.ptq.prepare import Prepared, prepare
 from quantbench.ptq.range_warnings import range_warnings
 from quantbench.ptq.request import PtqRequest
 from quantbench.ptq.resolve import display_name
+from quantbench.qdq.facts import placement_facts
+from quantbench.qdq.guard import guarded
 from quantbench.qdq.tensors import calibrated_tensors
 from quantbench.records.evaluation import Evaluation
 from quantbench.records.facts import CalibrationFacts
@@ -71,6 +75,7 @@ def _stages(
     else:
         _calibrate(request, run, folder, owner, progress, refresh=cache == "refresh")
     ranges = stages.read_ranges(folder.path)
+    run = _without_poor_skips(run, ranges, request.placement.residual_db, progress)
     warnings = range_warnings(ranges)
     for warning in warnings[:_SHOWN_WARNINGS]:
         progress.note(f"warning: {warning}")
@@ -116,12 +121,23 @@ def _stages(
     )
 
 
+def _without_poor_skips(run: Prepared, ranges: Ranges, least_db: float, progress: Progress) -> Prepared:
+    """`run` with the plan that the ranges allow."""
+    plan, left = guarded(run.plan, ranges, least_db)
+    if not left:
+        return run
+    worst = min(left, key=lambda name: left[name])
+    count = "1 skip connection stays" if len(left) == 1 else f"{len(left)} skip connections stay"
+    progress.note(f"{count} float: outliers leave most values {left[worst]:.1f} dB above the noise at {worst}")
+    return replace(run, plan=plan, placement_facts=placement_facts(run.model.view, plan))
+
+
 def _calibrate(
     request: PtqRequest, run: Prepared, folder: RunFolder, owner: Owner, progress: Progress, *, refresh: bool
 ) -> None:
     counting = stages.Counting(
-        run.model, calibrated_tensors(run.model.view, run.plan), run.calibration, run.batch, run.choice.feeder,
-        request.data.max_bad, request.threads,
+        run.model, calibrated_tensors(run.model.view, run.plan), run.calibration, run.batch, run.plan.tensors,
+        run.choice.feeder, request.data.max_bad, request.threads,
     )  # fmt: skip
     inputs = stages.Calibrating(counting, run.choice, owner, folder.state, progress)
     folder.run(stages.calibrating(inputs), again=refresh)

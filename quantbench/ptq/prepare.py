@@ -9,10 +9,21 @@ from quantbench.calibration.ort_outputs import static_batch
 from quantbench.compilation.request import check_request, check_shapes
 from quantbench.core.quantize import refuse_quantized
 from quantbench.data.box_labels import check_box_labels
+from quantbench.data.class_list import read_classes
 from quantbench.data.model_input import ImageInput, fitting_preprocess, image_input
-from quantbench.data.sources import Images, at_most, dataset_source, first_image, folder_source, labels_of
+from quantbench.data.sources import (
+    Classes,
+    Images,
+    at_most,
+    check_labels,
+    dataset_source,
+    first_image,
+    folder_source,
+    labels_of,
+)
 from quantbench.engines.build import Chosen
 from quantbench.errors import QuantbenchError
+from quantbench.evaluate.task import answers, facts_of
 from quantbench.graph.load import load_model, model_sha256
 from quantbench.graph.onnx_view import view_of
 from quantbench.graph.view import GraphView
@@ -74,7 +85,8 @@ def prepare(request: PtqRequest) -> Prepared:
     image = image_input(proto, str(path))
     preprocess, origin = fitting_preprocess(request.data.preprocess, image)
     calibration, where = _calibration_images(request.data, preprocess)
-    evaluation, what = _evaluation_images(request.evaluation, preprocess, calibration)
+    classes = model_classes(proto, request.evaluation.classes)
+    evaluation, what = _evaluation_images(request.evaluation, preprocess, calibration, classes)
     labels = labels_of(evaluation)
     shape = tuple(first_image(calibration).shape)
     check_shapes(request.compile, {image.name: (image.batch or -1, *shape)})
@@ -104,9 +116,18 @@ def _calibration_images(data: DataChoice, preprocess: Preprocess) -> tuple[Sourc
     raise QuantbenchError("no calibration images: give --calib-dir FOLDER, or data.dataset in a recipe")
 
 
-def _evaluation_images(wanted: EvaluationChoice, preprocess: Preprocess, calibration: Source) -> tuple[Source, str]:
+def model_classes(model: onnx.ModelProto, given: Path | None) -> Classes:
+    """Class names as given, else as the model's metadata has them, and how many answers the model has."""
+    return Classes(read_classes(given) if given is not None else facts_of(model).names, answers(model))
+
+
+def _evaluation_images(
+    wanted: EvaluationChoice, preprocess: Preprocess, calibration: Source, classes: Classes
+) -> tuple[Source, str]:
+    check_labels(wanted.labels)
     if wanted.dir is not None:
-        return at_most(folder_source(wanted.dir, preprocess, wanted.labels), wanted.max_images), str(wanted.dir)
+        source = folder_source(wanted.dir, preprocess, wanted.labels, classes)
+        return at_most(source, wanted.max_images), str(wanted.dir)
     if wanted.labels != "none":
         raise QuantbenchError(f"--labels {wanted.labels} needs --eval-dir FOLDER: the images that the labels belong to")
     if wanted.dataset is not None:

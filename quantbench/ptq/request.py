@@ -30,12 +30,13 @@ class DataChoice:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationChoice:
-    """Images to compare on, the calibration images themselves where none are named; `labels`: none, folder, file-name
-    or yolo."""
+    """Images to compare on, the calibration images themselves where none are named; `labels`: one of
+    `quantbench.data.sources.LABELS`; `classes`: a file with the names of the model's classes."""
 
     dir: Path | None = None
     dataset: str | None = None
     labels: str = "none"
+    classes: Path | None = None
     max_images: int = 1024
 
 

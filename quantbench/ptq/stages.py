@@ -29,12 +29,13 @@ _NUMBERS = ("numpy", "onnx", "onnxruntime", "pillow")
 @dataclass(frozen=True, slots=True)
 class Counting:
     """What histograms are counted from: `tensors` of the model over all images in batches of `batch`; `feeder` tells
-    of a calibrator that brings data of its own."""
+    of a calibrator that brings data of its own. `needed`: tensors that must have a range."""
 
     model: FloatModel
     tensors: tuple[str, ...]
     images: Images
     batch: int
+    needed: tuple[str, ...]
     feeder: str
     max_bad: int = field(metadata=UNKEYED)
     threads: int = field(metadata=UNKEYED)
@@ -90,6 +91,7 @@ def _calibrate(inputs: Calibrating, out: Path) -> None:
         inputs.state,
         digest([counting, chosen_versions(*_NUMBERS)]),
         inputs.progress,
+        needed=counting.needed,
         threads=counting.threads,
     )
     found = find_ranges(histograms, choice.method, choice.threshold)

@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from quantbench.data.sources import folder_source
+from quantbench.data.class_list import read_classes
+from quantbench.data.sources import Classes, folder_source
 from quantbench.errors import QuantbenchError
 from quantbench.evaluate.statistics import share
 from quantbench.images.source import Source
@@ -49,8 +50,10 @@ def finetune(model: TorchModel, wanted: FineTuning, progress: Progress) -> Train
         return TrainingFacts.model_validate(reached)
     if not (data / "train").is_dir() or not (data / "val").is_dir():
         raise QuantbenchError(f"data set {data} needs the folders train and val, each with one folder a class")
-    train = folder_source(data / "train", model.preprocess, "folder")
-    held_out = folder_source(data / "val", model.preprocess, "folder")
+    # One list for both: a class that the held-out images lack must not move those behind it.
+    names = Classes(read_classes(data / "train"))
+    train = folder_source(data / "train", model.preprocess, "folder", names)
+    held_out = folder_source(data / "val", model.preprocess, "folder", names)
     classes = int(model.module(model.example.to(device)).shape[1])
     batch = min(options.batch, len(train))
 

@@ -38,6 +38,7 @@ from quantbench.qat.request import QatRequest
 from quantbench.qat.sources import calibration_source, first_images, tensor_batches
 from quantbench.qat.trace import Trace, trace
 from quantbench.qdq.facts import placement_facts
+from quantbench.qdq.guard import guarded
 from quantbench.records.compiled import Compiled, Refused
 from quantbench.records.facts import CalibrationFacts, DataFacts, ModelFacts, PlacementFacts, PreprocessFacts
 from quantbench.records.qat import Agreement, Exported, RangeFacts, TensorSignature, TrainingFacts
@@ -171,10 +172,17 @@ def _quantize(
         raise QuantbenchError("no layer can be quantized: every Conv, ConvTranspose and Linear is kept float")
     teacher = copy.deepcopy(module) if training and training.options.distill else None
     float_copy = copy.deepcopy(module) if training else None
-    insert(module, traced, plan, learned=bool(training and training.options.learned_scales))
+    # On a copy, since what calibration finds may take quantizers out of the plan.
+    probe = copy.deepcopy(module)
+    insert(probe, traced, plan)
     with progress.task(f"Calibrating ({wanted.method})", 2 * len(source)) as advance:
         batches = tensor_batches(source, wanted.batch_size, wanted.max_bad, advance)
-        ranges = ranges_of(collect(module, batches), wanted.method)
+        ranges = ranges_of(collect(probe, batches), wanted.method)
+    del probe
+    plan, poor = guarded(plan, ranges, request.placement.residual_db)
+    if poor:
+        progress.note(f"{len(poor)} skip connections stay float: outliers leave most of their values to the noise")
+    insert(module, traced, plan, learned=bool(training and training.options.learned_scales))
     apply_ranges(module, ranges)
     set_mode(module, Mode.QUANTIZE)
     reached = None
@@ -234,12 +242,8 @@ def _export(wanted: ExportOptions, job: _Job, out: Path) -> _Delivered:
         quantized=quantized,
         concats=concat_scales(exported),
     )
-    return _Delivered(
-        exported,
-        facts,
-        compare(reference, answers, model.kind),
-        compare(unquantized, answers, model.kind),
-    )
+    boxes = yolo.boxes(module) if model.kind == "yolo" else None
+    return _Delivered(exported, facts, compare(reference, answers, boxes), compare(unquantized, answers, boxes))
 
 
 def _without_qdq(model: onnx.ModelProto) -> onnx.ModelProto | None:

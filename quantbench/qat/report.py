@@ -49,7 +49,11 @@ def _headline(run: QatRun) -> Section:
     cards = (
         (f"{len(onnx.quantized)} of {len(onnx.weighted)}", "weighted layers quantized", "Q/DQ on input and weight"),
         (size(onnx.bytes), onnx.file, f"opset {onnx.opset}"),
-        (f"{run.against_float.sqnr_db.value:.1f} dB", "SQNR against float", f"{run.data.images} images calibrated"),
+        (
+            decibel(run.against_float.sqnr_db).partition(" (")[0],
+            "SQNR against float",
+            f"{run.data.images} images calibrated",
+        ),
     )
     blocks: list[Block] = [Cards(cards)]
     if run.quantized_by:

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from quantbench.records.evaluation import Measured
+from quantbench.records.evaluation import Measured, NotMeasurable
 from quantbench.records.record import Record
 
 
@@ -53,7 +53,7 @@ class Agreement(Record):
     images: int
     max_difference: float
     largest_output: float
-    sqnr_db: Measured
+    sqnr_db: Measured | NotMeasurable
     agreement: Measured | None = None
     boxes: BoxesAlike | None = None
 

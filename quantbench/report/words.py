@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from quantbench.records.evaluation import Measured
+from quantbench.records.evaluation import Measured, NotMeasurable
 
 
 def size(count: float) -> str:
@@ -39,11 +39,22 @@ def points(measured: Measured) -> str:
     return f"{100 * measured.value:+.2f} points ({low:+.2f} to {high:+.2f})"
 
 
-def decibel(measured: Measured) -> str:
-    """An SQNR with its interval."""
+def decibel(measured: Measured | NotMeasurable) -> str:
+    """An SQNR with its interval, or why there is none; one image has no interval."""
+    if isinstance(measured, NotMeasurable):
+        return f"not measurable: {measured.reason}"
+    if measured.low == measured.high:
+        return f"{measured.value:.1f} dB"
     return f"{measured.value:.1f} dB ({measured.low:.1f} to {measured.high:.1f})"
 
 
-def behind(measured: Measured) -> str:
+def pixels(measured: Measured) -> str:
+    """A distance with its interval."""
+    return f"{measured.value:.2f} px ({measured.low:.2f} to {measured.high:.2f})"
+
+
+def behind(measured: Measured | NotMeasurable) -> str:
     """How many of what a figure rests on: 1,000 images."""
+    if isinstance(measured, NotMeasurable):
+        return "-"
     return f"{measured.count:,} {measured.unit}"

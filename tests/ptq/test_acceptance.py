@@ -15,7 +15,7 @@ from quantbench.demo import efficientnet_lite0, resnet18
 from quantbench.engines import tensorrt_rtx
 from quantbench.engines.base import BuildOptions
 from quantbench.engines.shapes import Profile
-from quantbench.evaluate.outputs import compare_outputs
+from quantbench.evaluate.outputs import compare_outputs, measures_of
 from quantbench.graph.load import load_model
 from quantbench.graph.onnx_view import view_of
 from quantbench.graph.to_fp16 import to_fp16
@@ -33,15 +33,17 @@ def test_efficientnet_lite0_on_photos_it_never_saw(cli, tmp_path: Path) -> None:
     code, _, error = cli("ptq", "--calib-dir", imgs, "--out", out)
     assert code == 0, error
     outputs = json.loads((out / "evaluation.json").read_text())["outputs"]
-    assert outputs["agreement"]["images"] >= 300
+    assert outputs["agreement"]["count"] >= 300
     assert outputs["agreement"]["value"] >= 0.95
     assert outputs["sqnr_db"]["value"] >= 20.0
 
     source = dataset_source("foolbox-imagenet", efficientnet_lite0.PREPROCESS)
-    found = compare_outputs(
-        runner(create_session(efficientnet_lite0.onnx_path()), 0),
-        runner(create_session(out / "model.ort.onnx"), 0),
-        labelled(source, efficientnet_lite0.INPUT, 4),
+    found = measures_of(
+        compare_outputs(
+            runner(create_session(efficientnet_lite0.onnx_path()), 0),
+            runner(create_session(out / "model.ort.onnx"), 0),
+            labelled(source, efficientnet_lite0.INPUT, 4),
+        )
     )
     assert found["top1_float"].value == 18 / 20
     assert found["top1_int8"].value >= 18 / 20
@@ -58,7 +60,7 @@ def test_top1_on_a_labelled_set_is_kept(cli, tmp_path: Path, name: str) -> None:
     code, _, error = cli("ptq", MODELS / f"{name}.onnx", "--recipe", recipe, "--out", out, "--no-compile")
     assert code == 0, error
     outputs = json.loads((out / "evaluation.json").read_text())["outputs"]
-    assert outputs["top1_float"]["images"] == 2000
+    assert outputs["top1_float"]["count"] == 2000
     assert outputs["top1_float"]["value"] > 0.98
     assert abs(outputs["top1_change"]["value"]) <= 0.003
 

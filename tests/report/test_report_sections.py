@@ -6,7 +6,15 @@ from typing import Any
 import pytest
 
 from quantbench.records.compiled import BareEngine, Compiled, Engine, EngineLatencies, EngineLatency
-from quantbench.records.evaluation import BoxFacts, Evaluation, Measured, Outputs, Sizes
+from quantbench.records.evaluation import (
+    BoxFacts,
+    Evaluation,
+    Measured,
+    NotMeasurable,
+    OutputError,
+    Outputs,
+    Sizes,
+)
 from quantbench.records.facts import (
     CalibrationFacts,
     DataFacts,
@@ -111,9 +119,15 @@ PROVENANCE = Provenance(command="quantbench ptq", time="2026-01-01T00:00:00+00:0
 
 
 def detector(**outputs: Measured) -> PtqRun:
-    boxes = BoxFacts(output="output0", shape=(8, 84, 8400), classes=80, confidence=0.25, nms_iou=0.7, same_iou=0.5)
+    boxes = BoxFacts(output="output0", format="yolo", why="its shape", shape=(8, 84, 8400), classes=80,
+                     confidence=0.25, nms_iou=0.7, same_iou=0.5)  # fmt: skip
     evaluation = Evaluation(
-        outputs=Outputs(sqnr_db=measured(30, 8), **outputs), layers=(), boxes=boxes,
+        outputs=Outputs(sqnr_db=measured(30, 8), **outputs), layers=(), boxes=boxes, task="boxes",
+        task_why="its shape",
+        parts=(
+            OutputError("output0", "boxes", measured(30, 8)),
+            OutputError("output0", "class scores", NotMeasurable("the reference is zero everywhere")),
+        ),
         sizes=Sizes(plain=4_000_000, qdq=4_000_000, onnxruntime=1_000_000),
     )  # fmt: skip
     prediction = Prediction(version="TensorRT 10", layers=2, int8_layers=1, weighted=2, fates={}, left_over=(),

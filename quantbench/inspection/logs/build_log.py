@@ -13,6 +13,7 @@ from quantbench.inspection.logs.lexer import Event, read_events
 from quantbench.inspection.logs.profile_table import ProfileTable
 from quantbench.inspection.logs.tactics import TacticReader
 from quantbench.layers.layer import Layer
+from quantbench.layers.names import metadata_nodes
 
 PASS_KINDS = frozenset(
     {"phase", "pass-run", "fuse", "quantize-fuse", "remove", "duplicate", "swap", "retype", "merge",
@@ -53,6 +54,10 @@ class Build:
     passes: list[Event] = field(default_factory=list)
     nodes: dict[str, LogNode] = field(default_factory=dict)
     initializers: list[str] = field(default_factory=list)
+    network_inputs: list[str] = field(default_factory=list)
+    network_outputs: list[str] = field(default_factory=list)
+    registered: set[str] = field(default_factory=set)
+    foreign: dict[str, tuple[str, ...]] = field(default_factory=dict)
     tactics: TacticReader = field(default_factory=TacticReader)
     placements: list[tuple[str, str, str]] = field(default_factory=list)
     memory: list[str] = field(default_factory=list)
@@ -304,6 +309,29 @@ def _initializer(log: BuildLog, build: Build, event: Event) -> None:
     build.initializers.append(str(event.fields.get("tensor", "")))
 
 
+def _network_io(log: BuildLog, build: Build, event: Event) -> None:
+    """`Adding network input: x with dtype: ...` and `Marking x_12 as output: x`, the ONNX name last."""
+    start, _, rest = event.message.partition(": ")
+    if start == "Adding network input":
+        build.network_inputs.append(rest.partition(" with dtype")[0].strip())
+    elif start.startswith("Marking ") and start.endswith(" as output"):
+        build.network_outputs.append(rest.strip())
+
+
+def _register(log: BuildLog, build: Build, event: Event) -> None:
+    """ONNX nodes that have a layer of their name; importers write some out as unnamed layers."""
+    layer, joint, node = event.message.removeprefix("Registering layer: ").partition(" for ONNX node: ")
+    if joint and layer.strip() == node.strip():
+        build.registered.add(node.strip())
+
+
+def _foreign(log: BuildLog, build: Build, event: Event) -> None:
+    """`ForeignNode {ForeignNode[a...b]} metadata: [ONNX Layer: a][ONNX Layer: ...`: the nodes that went to Myelin."""
+    name, joint, metadata = event.message.partition(" metadata: ")
+    if joint and name.startswith("ForeignNode "):
+        build.foreign.setdefault(name.removeprefix("ForeignNode "), metadata_nodes(metadata))
+
+
 def _append_to(name: str) -> Callable[[BuildLog, Build, Event], None]:
     def append(log: BuildLog, build: Build, event: Event) -> None:
         kept: list[Event] = getattr(build, name)
@@ -316,7 +344,7 @@ _HANDLERS: dict[str, Callable[[BuildLog, Build, Event], None]] = {
     "stage": _stage, "parse-node": _node, "node-inputs": _node, "node-outputs": _node, "placement": _placement,
     "memory": _memory, "scale": _scale, "dynamic-range": _range, "missing-scale": _missing,
     "summary": _summary, "option": _option,
-    "trtexec": _trtexec,
+    "trtexec": _trtexec, "network-io": _network_io, "register": _register, "myelin": _foreign,
     "import-initializer": _initializer, "rejected-int8": _append_to("rejected"),
     "precision": _append_to("precision_notes"), "calibration": _append_to("calibration"),
     "reformat": _append_to("reformats"), "warning": _append_to("warnings"), "error": _append_to("errors"),

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from quantbench import limits
 from quantbench.inspection.logs.fields import parse_fields
 from quantbench.inspection.logs.prefix import Prefix, soft_prefix, split_prefix
 from quantbench.inspection.logs.rules import BY_FIRST_WORD, BY_LETTERS, PHRASES
@@ -72,10 +73,17 @@ def read_events(path: Path) -> Iterator[Event]:
         yield from lex(_until_cut(lines), markdown=markdown)
 
 
-def _until_cut(lines: Iterable[str]) -> Iterator[str]:
-    """`lines` up to where a compressed file is cut off: a log that stops early is still a log."""
+def _until_cut(lines: io.TextIOWrapper) -> Iterator[str]:
+    """`lines` up to where a compressed file is cut off: a log that stops early is still a log.
+
+    Raises QuantbenchError for a line that no program writes (gigabytes that compress to nothing).
+    """
     try:
-        yield from lines
+        while line := lines.readline(limits.LINE_CHARACTERS + 1):
+            if len(line) > limits.LINE_CHARACTERS:
+                limits.check("a line of the log", len(line), limits.LINE_CHARACTERS, "characters")
+                line += lines.readline()
+            yield line
     except EOFError:
         return
 

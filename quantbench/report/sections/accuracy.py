@@ -3,7 +3,7 @@
 from quantbench.records.evaluation import BoxFacts, Outputs
 from quantbench.records.run import PtqRun
 from quantbench.report.blocks import Block, Section, Table, Text
-from quantbench.report.words import behind, decibel, percent, points
+from quantbench.report.words import behind, decibel, percent, pixels, points
 
 _ROWS = (
     ("agreement", "Same argmax as FP32", percent),
@@ -18,10 +18,25 @@ _ROWS = (
     ("map50_float", "mAP50, FP32", percent),
     ("map50_int8", "mAP50, INT8", percent),
     ("map50_change", "Change of mAP50", points),
+    ("miou_float", "mIoU, FP32", percent),
+    ("miou_int8", "mIoU, INT8", percent),
+    ("miou_change", "Change of mIoU", points),
+    ("pixels_alike", "Pixels of the same class as FP32", percent),
     ("boxes_kept", "Boxes of FP32 that INT8 finds too", percent),
     ("boxes_shared", "Boxes of INT8 that FP32 finds too", percent),
-    ("sqnr_db", "SQNR of the outputs", decibel),
+    ("equal", "Equal integers", percent),
+    ("point_error", "Mean distance of key points from FP32's", pixels),
 )
+
+
+_READ = {
+    "yolo": "YOLO boxes: centre and size in pixels, {classes} class scores; they count from a score of {confidence:g}, "
+    "after suppression at IoU {nms_iou:g}",
+    "nms": "boxes after suppression; they count from a score of {confidence:g}",
+    "efficientnms": "boxes after suppression (EfficientNMS); they count from a score of {confidence:g}",
+    "detr-softmax": "boxes of queries, with logits of {classes} classes and of none; they count from {confidence:g}",
+    "detr-sigmoid": "boxes of queries, with logits of {classes} classes; they count from {confidence:g}",
+}
 
 
 def section(run: PtqRun) -> Section:
@@ -30,6 +45,7 @@ def section(run: PtqRun) -> Section:
     outputs = result.outputs
     found = ((title, show, getattr(outputs, key)) for key, title, show in _ROWS)
     rows = tuple((title, show(value), behind(value)) for title, show, value in found if value is not None)
+    rows += tuple((f"SQNR, {part.name}", decibel(part.sqnr), behind(part.sqnr)) for part in result.parts)
     blocks: list[Block] = [
         Text(f"Measured on {run.evaluated_on.images} images: {run.evaluated_on.what}. Both models ran in "
              f"onnxruntime; in brackets the 95 % interval.")
@@ -44,12 +60,11 @@ def section(run: PtqRun) -> Section:
 
 def _boxes(facts: BoxFacts, outputs: Outputs) -> list[Block]:
     shape = ", ".join(["N", *map(str, facts.shape[1:])])
+    read = _READ[facts.format].format(**facts.model_dump())
     blocks: list[Block] = [
         Text(
-            f"Output {facts.output} [{shape}] is taken as YOLO boxes: centre and size in pixels, "
-            f"{facts.classes} class scores. Boxes count from a score of {facts.confidence:g}, after suppression "
-            f"at IoU {facts.nms_iou:g}; two are the same if they have one class and an IoU of at least "
-            f"{facts.same_iou:g}."
+            f"Output {facts.output} [{shape}] is taken as {read}; told from {facts.why}. Two boxes are the same if "
+            f"they have one class and an IoU of at least {facts.same_iou:g}."
         )
     ]
     if outputs.boxes_kept is None:

@@ -13,6 +13,7 @@ def section(run: PtqRun) -> Section:
     cards = [
         *_change("top-1", outputs.top1_float, outputs.top1_int8, outputs.top1_change),
         *_change("mAP50-95", outputs.map_float, outputs.map_int8, outputs.map_change),
+        *_change("mIoU", outputs.miou_float, outputs.miou_int8, outputs.miou_change),
     ]
     if outputs.boxes_kept is not None:
         kept = outputs.boxes_kept
@@ -20,8 +21,10 @@ def section(run: PtqRun) -> Section:
     if outputs.agreement is not None:
         share = outputs.agreement
         cards.append((f"{100 * share.value:.1f} %", "same answer as FP32", behind(share)))
-    sqnr = outputs.sqnr_db
-    cards.append((f"{sqnr.value:.1f} dB", "signal to quantization noise at the output", behind(sqnr)))
+    if outputs.sqnr_db is not None:
+        sqnr = outputs.sqnr_db
+        several = ", the worst one" if len(result.parts) > 1 else ""
+        cards.append((f"{sqnr.value:.1f} dB", f"signal to quantization noise at the output{several}", behind(sqnr)))
     cards.append(
         (f"{len(placement.quantized)} of {len(placement.weighted)}", "weighted layers quantized", "Q/DQ model")
     )
