@@ -2,6 +2,7 @@
 
 from quantbench.cli.requests import compile_request, placement_options
 from quantbench.errors import QuantbenchError
+from quantbench.predict.versions import PredictedFor
 from quantbench.qat.export import ExportOptions
 from quantbench.qat.options import TrainOptions
 from quantbench.qat.request import CalibrationChoice, QatRequest, TorchChoice, TrainingChoice
@@ -24,6 +25,7 @@ def qat_request(recipe: Recipe, *, device: str, trust: bool, resume: bool) -> Qa
         ),
         placement=placement_options(recipe.placement),
         best_placement=recipe.placement.method == "best",
+        predicted=PredictedFor(recipe.placement.tensorrt, recipe.placement.gpu),
         training=_training(recipe, resume),
         export=ExportOptions(export.exporter, export.opset, export.dynamic_batch, export.int8_weights),
         compile=compile_request(recipe.compile),

@@ -4,6 +4,7 @@ from quantbench.compilation.request import CompileRequest
 from quantbench.engines.base import BuildOptions
 from quantbench.engines.build_arguments import default_timing_cache, layer_precisions, pools, precisions, words
 from quantbench.engines.shapes import parse_profile
+from quantbench.predict.versions import PredictedFor
 from quantbench.ptq.request import DataChoice, EvaluationChoice, ModelChoice, PtqRequest
 from quantbench.qdq.options import PlacementOptions
 from quantbench.recipe import Compile, Placement, Recipe
@@ -24,6 +25,7 @@ def ptq_request(recipe: Recipe) -> PtqRequest:
         bias_correction=recipe.calibration.bias_correction,
         placement=placement_options(recipe.placement),
         best_placement=recipe.placement.method == "best",
+        predicted=PredictedFor(recipe.placement.tensorrt, recipe.placement.gpu),
         compile=compile_request(recipe.compile),
         threads=recipe.threads,
         out=recipe.out,
@@ -32,8 +34,8 @@ def ptq_request(recipe: Recipe) -> PtqRequest:
 
 
 def placement_options(section: Placement) -> PlacementOptions:
-    """The switches of the rules; `method` is the caller's to look at."""
-    return PlacementOptions(**section.model_dump(exclude={"method"}))
+    """The switches of the rules; what is not theirs is the caller's to look at."""
+    return PlacementOptions(**section.model_dump(exclude={"method", "tensorrt", "gpu"}))
 
 
 def compile_request(section: Compile) -> CompileRequest:

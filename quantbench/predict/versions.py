@@ -8,6 +8,14 @@ DEFAULT = "10.9"  # the newest version whose Q/DQ build log is at hand
 
 
 @dataclass(frozen=True, slots=True)
+class PredictedFor:
+    """The TensorRT version and the GPU that a user means to deploy on; "" for the best known."""
+
+    tensorrt: str = ""
+    gpu: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Version:
     """Facts of one version on one GPU.
 
@@ -135,6 +143,14 @@ def _nearest(number: tuple[int, ...]) -> Version:
     minor = [v for v in KNOWN if v.number[:2] == number[:2]]
     older = [v for v in minor or KNOWN if v.number <= number]
     return older[-1] if older else (minor or list(KNOWN))[0]
+
+
+def known_gpu(text: str) -> str:
+    """`gpu_of`, "" for what is not known."""
+    try:
+        return gpu_of(text)
+    except QuantbenchError:
+        return ""
 
 
 def gpu_of(text: str) -> str:

@@ -14,6 +14,7 @@ from quantbench.evaluate.latency import interleaved
 from quantbench.evaluate.layers import layer_errors
 from quantbench.evaluate.outputs import box_facts, compare_outputs, measures_of
 from quantbench.evaluate.task import facts_of
+from quantbench.graph.surgery import bytes_of
 from quantbench.ort import create_session
 from quantbench.progress import Progress
 from quantbench.ptq.prepare import FloatModel
@@ -88,7 +89,7 @@ def measure(inputs: Measuring) -> Evaluation:
         parts=evaluation.models[1].errors,
         differing=evaluation.models[1].differing,
         layers=tuple(layers),
-        sizes=Sizes(plain=model.ByteSize(), qdq=_size(inputs.qdq.path), onnxruntime=_size(inputs.onnxruntime.path)),
+        sizes=Sizes(plain=bytes_of(model), qdq=_size(inputs.qdq.path), onnxruntime=_size(inputs.onnxruntime.path)),
         boxes=box_facts(evaluation.task, names),
         latency=times,
     )

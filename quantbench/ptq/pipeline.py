@@ -115,7 +115,7 @@ def _stages(
         placement=run.placement_facts,
         evaluated_on=run.evaluated_on,
         evaluation=Evaluation.load(folder.path / stages.EVALUATION),
-        prediction=prediction_facts(folder.path / QDQ_MODEL),
+        prediction=prediction_facts(folder.path / QDQ_MODEL, request.predicted.tensorrt, request.predicted.gpu),
         compiled=compiled,
         stages=folder.records(),
     )

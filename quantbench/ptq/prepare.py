@@ -31,6 +31,7 @@ from quantbench.images.preprocess import Preprocess
 from quantbench.images.source import Source
 from quantbench.images.truth import labels_sha256
 from quantbench.predict.best import best_placement
+from quantbench.predict.versions import DEFAULT
 from quantbench.ptq.calibrator_choice import Choice, choose
 from quantbench.ptq.request import DataChoice, EvaluationChoice, PtqRequest
 from quantbench.ptq.resolve import display_name, model_path
@@ -93,7 +94,11 @@ def prepare(request: PtqRequest) -> Prepared:
     if request.evaluation.labels == "yolo" and request.evaluation.dir is not None:
         check_box_labels(proto, image.name, evaluation, labels, request.evaluation.dir, threads=request.threads)
     view = view_of(proto)
-    plan = best_placement(view, request.placement).plan if request.best_placement else place(view, request.placement)
+    if request.best_placement:
+        goal = request.predicted
+        plan = best_placement(view, request.placement, version=goal.tensorrt or DEFAULT, gpu=goal.gpu).plan
+    else:
+        plan = place(view, request.placement)
     model = FloatModel(path, model_sha256(path), proto, view, image)
     calibrated, evaluated = Images.of(calibration), Images.of(evaluation)
     return Prepared(

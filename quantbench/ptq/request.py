@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from quantbench.compilation.request import CompileRequest
+from quantbench.predict.versions import PredictedFor
 from quantbench.qdq.options import PlacementOptions
 from quantbench.recipe import Architecture
 
@@ -52,6 +53,7 @@ class PtqRequest:
     bias_correction: bool = True
     placement: PlacementOptions = field(default_factory=PlacementOptions)
     best_placement: bool = False
+    predicted: PredictedFor = field(default_factory=PredictedFor)
     compile: CompileRequest = field(default_factory=CompileRequest)
     latency: bool = True
     threads: int = 0

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from quantbench.errors import QuantbenchError
 from quantbench.predict.best import best_placement
+from quantbench.predict.versions import DEFAULT, PredictedFor
 from quantbench.qat.quantizer import SharedRange, TensorQuantizer, WeightQuantizer
 from quantbench.qat.router import SiteRouter
 from quantbench.qat.trace import Slot, Trace
@@ -141,13 +142,13 @@ def _router(owner: nn.Module) -> SiteRouter:
 
 
 def plan_for(
-    traced: Trace, options: PlacementOptions, float_modules: tuple[str, ...] = (), *, best: bool = False
+    traced: Trace, options: PlacementOptions, float_modules: tuple[str, ...] = (), *, best: PredictedFor | None = None
 ) -> Plan:
     """The Plan of the one rule set for a traced model; every node of `float_modules` (and below) stays float.
 
     Where such a head is named, the rule that guesses the head from the graph is off: it would look through the named
-    one and keep the convs before it. `best` takes the variant of least cost by the predictor instead of the rules as
-    they are (`quantbench.predict.best`).
+    one and keep the convs before it. With `best`: the variant of least cost by the predictor for it, instead of the
+    rules as they are (`quantbench.predict.best`).
     """
     patterns = [
         f"{module}{tail}"
@@ -157,4 +158,6 @@ def plan_for(
     ]
     kept = (*options.keep_float, *patterns)
     options = replace(options, keep_float=kept, head_float=options.head_float and not float_modules)
-    return best_placement(traced.view, options).plan if best else place(traced.view, options)
+    if best is None:
+        return place(traced.view, options)
+    return best_placement(traced.view, options, version=best.tensorrt or DEFAULT, gpu=best.gpu).plan

@@ -16,10 +16,10 @@ from quantbench.cache.strip import strip_qdq
 from quantbench.calibration.ranges import Ranges
 from quantbench.compilation.request import check_request, check_shapes
 from quantbench.compilation.stage import Compiling, compile_in
-from quantbench.core.quantize import save
 from quantbench.data.sources import Images
 from quantbench.errors import QuantbenchError
 from quantbench.graph.load import model_sha256
+from quantbench.graph.save import save_model
 from quantbench.images.source import Source
 from quantbench.predict.facts import prediction_facts
 from quantbench.progress import Progress
@@ -154,7 +154,9 @@ def _run(
         device=str(device), quantized_by=foreign, calibration=made.calibration, placement=made.placement,
         ranges=_range_facts(made.ranges) if made.ranges else (), training=made.training,
         exported=delivered.exported, against_torch=delivered.against_torch, against_float=delivered.against_float,
-        prediction=prediction_facts(folder.path / delivered.exported.file), compiled=compiled,
+        prediction=prediction_facts(
+            folder.path / delivered.exported.file, request.predicted.tensorrt, request.predicted.gpu
+        ), compiled=compiled,
         stages=folder.records(),
     )  # fmt: skip
     record.save(folder.path / RUN)
@@ -167,7 +169,9 @@ def _quantize(
     device: torch.device,
 ) -> _Made:  # fmt: skip
     module, training, wanted = model.module, request.training, request.calibration
-    plan = plan_for(traced, request.placement, model.float_modules, best=request.best_placement)
+    plan = plan_for(
+        traced, request.placement, model.float_modules, best=request.predicted if request.best_placement else None
+    )
     if not plan.weights:
         raise QuantbenchError("no layer can be quantized: every Conv, ConvTranspose and Linear is kept float")
     teacher = copy.deepcopy(module) if training and training.options.distill else None
@@ -229,7 +233,7 @@ def _export(wanted: ExportOptions, job: _Job, out: Path) -> _Delivered:
     if job.ranges is not None:
         write_json(out / "ranges.json", job.ranges.to_json())
     path = out / f"{model.name}.qdq.onnx"
-    save(exported, path)
+    save_model(exported, path)
     answers = run_onnx(exported, images.numpy())
     quantized, weighted = quantized_nodes(exported)
     facts = Exported(

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from quantbench.compilation.request import CompileRequest
+from quantbench.predict.versions import PredictedFor
 from quantbench.qat.export import ExportOptions
 from quantbench.qat.options import TrainOptions
 from quantbench.qdq.options import PlacementOptions
@@ -59,6 +60,7 @@ class QatRequest:
     calibration: CalibrationChoice = field(default_factory=CalibrationChoice)
     placement: PlacementOptions = field(default_factory=PlacementOptions)
     best_placement: bool = False
+    predicted: PredictedFor = field(default_factory=PredictedFor)
     training: TrainingChoice | None = None
     export: ExportOptions = field(default_factory=ExportOptions)
     compile: CompileRequest = field(default_factory=CompileRequest)
