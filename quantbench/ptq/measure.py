@@ -15,6 +15,7 @@ from quantbench.evaluate.latency import interleaved
 from quantbench.evaluate.layers import layer_errors
 from quantbench.evaluate.outputs import box_facts, compare_outputs, measures_of
 from quantbench.evaluate.task import facts_of
+from quantbench.graph.load import load_model
 from quantbench.graph.surgery import bytes_of
 from quantbench.images.source import Source
 from quantbench.ort import create_session
@@ -61,7 +62,7 @@ def measure(
         layers = layer_errors(
             model,
             # Not the onnxruntime model: there activations run on integers, and what stands behind them has no tensor.
-            to_u8_activations(onnx.load(str(folder / QDQ_MODEL))),
+            to_u8_activations(load_model(folder / QDQ_MODEL)),
             nodes,
             feeds(few, input_name, batch, max_bad=max_bad),
             threads=threads,
