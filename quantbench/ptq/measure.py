@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import onnx
 from numpy.typing import NDArray
 
 from quantbench.calibration.ort_outputs import Feed, padded, static_batch, unpadded
