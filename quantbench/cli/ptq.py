@@ -75,6 +75,7 @@ def ptq(
     The same command again goes on where an interrupted run stopped.
     """
     from quantbench.cli.gate import gate
+    from quantbench.cli.requests import ptq_request
     from quantbench.decide.gates import Gates, outputs_missed
     from quantbench.errors import QuantbenchError
     from quantbench.progress import Progress
@@ -115,13 +116,13 @@ def ptq(
     )
     policy: Policy = "reuse" if reuse_cache else "refresh" if refresh else "check"
     progress = Progress("none" if as_json else None)
-    folder, record = run_ptq(changed, progress, overwrite=overwrite, cache=policy)
-    decision = decide(folder.path, record)
-    write_reports(folder.path, record, decision)
+    folder, record = run_ptq(ptq_request(changed), progress, overwrite=overwrite, cache=policy)
+    decision = decide(folder, record)
+    write_reports(folder, record, decision)
     if as_json:
         typer.echo(record.to_json(), nl=False)
     else:
-        for line in summary_lines(folder.path, record, decision.verdict):
+        for line in summary_lines(folder, record, decision.verdict):
             typer.echo(line)
     gate(
         outputs_missed(Gates(min_agreement, min_sqnr, max_drop), record.evaluation.outputs), decision.verdict.next_step
