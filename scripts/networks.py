@@ -61,7 +61,7 @@ class DigitDetector(nn.Module):
         self.distance = nn.Conv2d(BINS, 1, 1, bias=False)
         self.distance.weight.requires_grad_(False).copy_(torch.arange(BINS, dtype=torch.float32).view(1, BINS, 1, 1))
         for head in self.classes:
-            nn.init.constant_(head[1].bias, -4.6)  # 1 % at the start, as focal losses want
+            nn.init.constant_(head.get_parameter("1.bias"), -4.6)  # 1 % at the start, as focal losses want
         centres, strides = [], []
         for stride in STRIDES:
             side = size // stride
@@ -87,7 +87,7 @@ class DigitDetector(nn.Module):
         logits = torch.cat([head(m).flatten(2) for head, m in zip(self.classes, maps, strict=True)], 2)
         if self.training:
             return distances, logits
-        near, far = self.sides(distances).split(2, 1)
+        near, far = torch.split(self.sides(distances), 2, 1)
         low, high = self.anchors - near, self.anchors + far
         return torch.cat([(low + high) / 2, high - low, logits.sigmoid()], 1)
 
@@ -150,8 +150,8 @@ class ConvNeXtBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[N, width, H, W] to the same."""
         y = self.norm(self.depthwise(x).permute(0, 2, 3, 1))
-        y = self.scale * self.narrow(self.act(self.wide(y)))
-        return x + y.permute(0, 3, 1, 2)
+        z: Tensor = self.scale * self.narrow(self.act(self.wide(y)))
+        return x + z.permute(0, 3, 1, 2)
 
 
 class Norm2d(nn.LayerNorm):
@@ -159,7 +159,8 @@ class Norm2d(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] to the same."""
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        y: Tensor = super().forward(x.permute(0, 2, 3, 1))
+        return y.permute(0, 3, 1, 2)
 
 
 class SmallConvNeXt(nn.Module):

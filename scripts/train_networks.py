@@ -98,7 +98,7 @@ def train(model: nn.Module, count: int, batch: int, seconds: float, rate: float,
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
                 value = loss(order[first : first + batch])
             optimizer.zero_grad(set_to_none=True)
-            value.backward()
+            torch.autograd.backward(value)
             nn.utils.clip_grad_norm_(wanted, 5.0)
             optimizer.step()
             steps += 1
@@ -167,7 +167,8 @@ def detector_loss(model: DigitDetector, images: Tensor, boxes: Tensor, classes: 
     logs = raw.log_softmax(-1)
     distribution = -(logs.gather(-1, low.long()[..., None])[..., 0] * (1 - share)
                      + logs.gather(-1, low.long()[..., None] + 1)[..., 0] * share).mean(1)  # fmt: skip
-    return classify + 2 * ((1 - general) * weight).sum() / total + 0.25 * (distribution * weight).sum() / total
+    loss: Tensor = classify + 2 * ((1 - general) * weight).sum() / total + 0.25 * (distribution * weight).sum() / total
+    return loss
 
 
 def detr_loss(model: SmallDetr, images: Tensor, boxes: Tensor, classes: Tensor) -> Tensor:
@@ -199,7 +200,8 @@ def detr_loss(model: SmallDetr, images: Tensor, boxes: Tensor, classes: Tensor) 
     classify = (F.binary_cross_entropy_with_logits(logits, target, reduction="none") * focus).sum() / count
     offset = (found[layer, image, query] - centred[image, box]).abs().sum() / count
     overlap = (1 - giou(corners[layer, image, query], truth[image, box])[1]).sum() / count
-    return 2 * classify + 5 * offset + 2 * overlap
+    loss: Tensor = 2 * classify + 5 * offset + 2 * overlap
+    return loss
 
 
 def detector(name: str, model: nn.Module, given: argparse.Namespace, device: torch.device) -> dict[str, Any]:
