@@ -9,7 +9,7 @@ import onnx
 from quantbench.api.html import shown
 from quantbench.api.words import in_words_of_python
 from quantbench.cache.model import CalibrationCache
-from quantbench.engines.base import BuildResult
+from quantbench.engines.base import BuildOptions, BuildResult
 from quantbench.errors import QuantbenchError
 from quantbench.evaluate.evaluator import Evaluation
 from quantbench.graph.load import load_model, prepared_model
@@ -98,12 +98,16 @@ def build(
     """
     from quantbench.atomic import write_bytes
     from quantbench.engines.build import build_engine
-    from quantbench.engines.build_arguments import options_of
-    from quantbench.recipe import Recipe
+    from quantbench.engines.build_arguments import precisions, words
+    from quantbench.engines.shapes import parse_profile
 
-    changes = {"precision": precision, "target": target, "batch": batch, "shapes": tuple(shapes)}
-    wanted = Recipe().merged({f"compile.{key}": value for key, value in changes.items()}).compile
-    result = build_engine(Path(model), options_of(wanted), backend)
+    options = BuildOptions(
+        precisions=precisions(precision),
+        profiles=tuple(parse_profile(text) for text in shapes),
+        default_batch=batch,
+        targets=tuple(name.lower() for name in words(target)),
+    )
+    result = build_engine(Path(model), options, backend)
     if out is not None:
         write_bytes(Path(out), result.engine)
     return result
