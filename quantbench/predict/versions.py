@@ -131,10 +131,12 @@ def version_of(text: str, gpu: str = "") -> Version:
 
 
 def _nearest(number: tuple[int, ...]) -> Version:
-    """The newest known version that is not newer, within the same minor version if one is known there."""
+    """The newest known version that is not newer, within the same minor version, else the same major one, if any is
+    known there."""
     minor = [v for v in KNOWN if v.number[:2] == number[:2]]
-    older = [v for v in minor or KNOWN if v.number <= number]
-    return older[-1] if older else (minor or list(KNOWN))[0]
+    near = minor or [v for v in KNOWN if v.number[0] == number[0]] or list(KNOWN)
+    older = [v for v in near if v.number <= number]
+    return older[-1] if older else near[0]
 
 
 def known_gpu(text: str) -> str:
