@@ -106,7 +106,7 @@ def test_row_3_a_relu_that_is_also_an_output_leaves_no_identity() -> None:
 @pytest.mark.parametrize("name", ["linear3d_torch_transpose", "linear3d_weight_transposed"])
 @pytest.mark.parametrize("version", ["8.6.0", "10.9", "11"])
 def test_row_4_linears_as_torch_exports_them_are_int8(name: str, version: str) -> None:
-    """Every Linear of a real 10.x engine ran INT8 in and out: weight Q, DQ, Transpose, MatMul, tokens of 3 dimensions."""
+    """Every Linear of a real 10.x engine ran INT8: weight Q, DQ, Transpose, MatMul, tokens of three dimensions."""
     model = _model(name)
     prediction = predict_model(model, version=version)
     assert prediction.int8_layers == sum(node.op_type == "MatMul" for node in model.graph.node) == 2
@@ -150,8 +150,8 @@ def test_row_5_a_float_conv_is_split_from_its_relu() -> None:
 
 
 def test_row_5_resnet18_with_qdq_on_each_conv_output_is_known_in_part() -> None:
-    """44 layers, 38 with an INT8 tensor. A DQ and a Q of other scale that meet are two kernels here; what TensorRT makes
-    of them is unknown, so the number of layers is not claimed, but all 20 convs are INT8 in and out."""
+    """44 layers, 38 with an INT8 tensor. A DQ and a Q of other scale that meet are two kernels here; what TensorRT does
+    with them is unknown, so the number of layers is not claimed, but all 20 convs are INT8 in and out."""
     d = Draft()
     x = d.tensor("x", (1, 64, 56, 56))
     for block in range(2):

@@ -3,8 +3,7 @@
 1. Convolutions, poolings, Resize, NonMaxSuppression, loops and whatever has kernels of its own stay outside; so do a Q
    and a DQ between such a layer and the next.
 2. What is left falls into connected stretches. Those with a seed go to Myelin: index arithmetic (Gather, Cast ...) and
-   LayerNormalization in every version, attention (a MatMul of two activations) from 8.6 (`Version.attention_seeds`),
-   every MatMul and Gemm from 10 (`Version.myelin_matmul`).
+   LayerNormalization in every version, every MatMul and Gemm from 10 (`Version.myelin_matmul`).
    A BatchNormalization, activation or Add beside a seed goes along; without a seed they stay.
 3. A stretch may not wrap around a layer outside that it feeds: it is cut there.
 4. Versions with `myelin_matmul`: Q and DQ of what is inside go in. A DQ goes with its readers; a Q with its DQs, unless
@@ -107,11 +106,13 @@ def _returned(net: Net, dq: Op, outside: set[Op]) -> bool:
 
 
 def _conv_takes(net: Net, q: Op) -> bool:
-    """Whether an INT8 conv or average pooling can take `q`, past what Qs move or what goes into the conv."""
+    """Whether an INT8 conv can take `q`, past what goes into the conv, or an average pooling, past a Flatten."""
     maker = net.producer(q.inputs[0])
+    shuffled = False
     while maker is not None and maker.kind in _PASSED and net.only_reader(maker.out) is not None:
+        shuffled = shuffled or maker.kind in SHUFFLES
         maker = net.producer(maker.inputs[0])
-    if maker is None or maker.kind not in ("Conv", *AVERAGES):
+    if maker is None or maker.kind not in (AVERAGES if shuffled else AVERAGES | {"Conv"}):
         return False
     first = net.producer(maker.inputs[0])
     return first is not None and first.is_dq
