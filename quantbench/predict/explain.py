@@ -24,7 +24,8 @@ _DIFFERENCES: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     ("float_silu", "SiLU goes into float convs too", "silu-float", ("8.4",)),
     ("silu_residual", "conv, SiLU and a residual Add are one layer", "silu-residual", ()),
     ("deconv_scale", "a quantized ConvTranspose takes its BatchNormalization", "deconv-bn", ("8.6.0",)),
-    ("myelin_matmul", "every MatMul and Gemm goes to Myelin, with its Q and DQ", "myelin", ("8.4",)),
+    ("myelin_attention", "attention goes to Myelin, INT8 products by weights do not", "myelin-matmul", ("8.4",)),
+    ("myelin_matmul", "every MatMul and Gemm goes to Myelin, with its Q and DQ", "myelin-matmul", ("8.4",)),
 )
 
 
@@ -87,8 +88,8 @@ def markdown() -> str:
     lines.append(
         f"No mark: a log or engine of that version shows it. \\*: it was seen in another version and is carried over. "
         f"(guess): no log or engine shows it. Whole Q/DQ logs or engines are at hand of {', '.join(WITH_LOGS)}; of the "
-        f"others there are reports, of {', '.join(v.name for v in shown if not v.backed)} nothing: a version of which nothing "
-        f"is known is taken to do as the newest known one before it. Default: {DEFAULT}."
+        f"others there are reports, of {', '.join(v.name for v in shown if not v.backed)} nothing: a version of which "
+        f"nothing is known is taken to do as the newest known one before it. Default: {DEFAULT}."
     )
     lines += ["", "| GPU (`--gpu`) | generation | what is known of Q/DQ engines on it |", "|---|---|---|"]
     lines += [f"| {name} | {generation} | {known} |" for name, (generation, known) in GPUS.items()]

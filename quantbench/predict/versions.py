@@ -14,8 +14,8 @@ class Version:
     `name` is what was asked for; `like` the version with evidence whose facts it takes. `last_twin_stays`: of Qs that
     read one tensor with one scale the last in network order stays. `relu_past_qdq`: Q and DQ between an INT8 conv and
     its Relu move behind the Relu. `pointwise_takes_q`: QuantizeGenericNodes. `float_silu`: SiLU goes into float convs.
-    `deconv_scale`: a quantized ConvTranspose takes the BatchNormalization behind it. `myelin_matmul`: matrix
-    products go to Myelin (`passes.myelin`). `silu_residual`: conv, SiLU and Add are one layer.
+    `deconv_scale`: a quantized ConvTranspose takes the BatchNormalization behind it. `myelin_attention`,
+    `myelin_matmul`: what goes to Myelin (`passes.myelin`). `silu_residual`: conv, SiLU and Add are one layer.
     `whole_network_in_myelin`: convs too (Blackwell). `gpu`: "" where none was named.
     """
 
@@ -27,6 +27,7 @@ class Version:
     pointwise_takes_q: bool = False
     float_silu: bool = False
     deconv_scale: bool = False
+    myelin_attention: bool = False
     myelin_matmul: bool = False
     silu_residual: bool = False
     scale_pass: str = "QConvScaleFusion"
@@ -59,7 +60,10 @@ _EIGHT = Version("8.4", "8.4", (8, 4))
 
 def _of(base: Version, name: str, *, last_twin_stays: bool = False) -> Version:
     number = tuple(int(part) for part in name.split("."))
-    return replace(base, name=name, like=name, number=number, last_twin_stays=last_twin_stays)
+    attention = number[:2] == (8, 6)
+    return replace(
+        base, name=name, like=name, number=number, last_twin_stays=last_twin_stays, myelin_attention=attention
+    )
 
 
 # Those of which a Q/DQ log or the engines of whole networks are at hand.

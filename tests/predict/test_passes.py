@@ -121,6 +121,23 @@ def test_a_transformer_between_convs_is_one_foreign_node() -> None:
     assert {f.into for f in prediction.fates if f.name == "Qlinear"} == {myelin.name}
 
 
+@quotes("myelin", 2, "attention (a MatMul of two activations) in 8.6")
+@pytest.mark.parametrize(("version", "inside"), [("8.4", None), ("8.6.0", False), ("10.9", True)])
+def test_attention_goes_to_myelin_from_8_6_on_and_int8_products_from_10_on(version: str, inside: bool | None) -> None:
+    d = Draft()
+    x = d.qdq(d.tensor("x", (1, 64, 32)), "Q", "DQ", "x")
+    q, k = (d.node("MatMul", [x, d.weights(n, (32, 32), f"{n}Q", f"{n}DQ")], (1, 64, 32), n) for n in "qk")
+    k = d.node("Transpose", [k], (1, 32, 64), "turned")
+    out = d.node("Softmax", [d.node("MatMul", [q, k], (1, 64, 64), "scores")], (1, 64, 64), "softmax")
+    regions = [set(layer.nodes) for layer in _run(d, out, version=version).layers if layer.type == "Myelin"]
+    if inside is None:
+        assert regions == []
+    else:
+        assert len(regions) == 1
+        assert {"turned", "scores", "softmax"} <= regions[0]
+        assert ("q" in regions[0]) is inside
+
+
 @quotes("myelin", 2, "without a seed they stay")
 def test_pointwise_layers_between_convs_stay_outside() -> None:
     d, x = _image()
