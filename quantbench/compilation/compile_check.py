@@ -12,7 +12,7 @@ from quantbench.calibration.ort_outputs import static_batch
 from quantbench.calibration.ranges import Ranges
 from quantbench.compilation.engine_layers import at_batch, real_layers
 from quantbench.compilation.traffic import compile_summary
-from quantbench.core.quantize import for_onnxruntime, save
+from quantbench.core.quantize import for_onnxruntime
 from quantbench.engines.base import BuildOptions, BuildResult
 from quantbench.engines.bench_model import BenchRequest, bench_model
 from quantbench.engines.build import Chosen, build_engine, choose_backend
@@ -21,6 +21,7 @@ from quantbench.engines.facts import FACTS, ONNXRUNTIME, TENSORRT_RTX
 from quantbench.engines.shapes import InputShapes, Profile, complete_profiles
 from quantbench.engines.tensorrt_rtx import DEFAULT_TARGETS
 from quantbench.errors import QuantbenchError
+from quantbench.graph.save import save_model
 from quantbench.layers.layer import Layer
 from quantbench.progress import Progress
 from quantbench.recipe import Compile
@@ -169,7 +170,7 @@ def _int8_request(
 
 def _build(model: onnx.ModelProto, what: str, options: BuildOptions, wanted: Compile, engine: Path) -> BuildResult:
     source = engine.parent / "compile.onnx"
-    save(model, source)
+    save_model(model, source)
     try:
         built = build_engine(source, options, wanted.backend)
     except QuantbenchError as error:

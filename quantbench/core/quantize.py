@@ -5,10 +5,12 @@ from pathlib import Path
 
 import onnx
 
-from quantbench.atomic import atomic_path
 from quantbench.calibration.ort_outputs import Feed
 from quantbench.calibration.ranges import Ranges
 from quantbench.errors import QuantbenchError
+from quantbench.graph.half import detach
+from quantbench.graph.save import save_model
+from quantbench.graph.surgery import check
 from quantbench.progress import Progress
 from quantbench.qdq.correct_bias import SWEEPS, correct_bias
 from quantbench.qdq.insert import insert_qdq
@@ -53,17 +55,13 @@ def quantize(
     if feeds is not None:
         with progress.task("Bias correction", SWEEPS * images) as advance:
             quantized = correct_bias(quantized, feeds, threads=threads, on_batch=advance)
-    onnx.checker.check_model(quantized, full_check=True)
-    save(quantized, folder / QDQ_MODEL)
-    save(for_onnxruntime(quantized), folder / ORT_MODEL)
+    check(quantized, full=True)
+    save_model(quantized, folder / QDQ_MODEL)
+    save_model(for_onnxruntime(quantized), folder / ORT_MODEL)
 
 
 def for_onnxruntime(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same numbers in the form that onnxruntime's CPU kernels are fast on."""
-    return activations_on_integers(to_u8_activations(model))
-
-
-def save(model: onnx.ModelProto, path: Path) -> None:
-    """Write an ONNX file atomically."""
-    with atomic_path(path) as temporary:
-        onnx.save(model, str(temporary))
+    """The same numbers in the form that onnxruntime's CPU kernels are fast on; its float parts are FP32."""
+    result = activations_on_integers(to_u8_activations(model))
+    detach(result)
+    return result

@@ -2,6 +2,8 @@
 
 import onnx
 
+from quantbench.graph.surgery import copied
+
 
 def own_zero_points(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of `model` in which no two weights share the initializer of a zero point per channel.
@@ -9,8 +11,7 @@ def own_zero_points(model: onnx.ModelProto) -> onnx.ModelProto:
     onnxruntime, where it moves weights from S8 to U8 (`session.x64quantprecision` on processors without VNNI), adds the
     moved zero point under a name made of the old one, and refuses the second weight that has the same.
     """
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = copied(model)
     stored = {tensor.name: tensor for tensor in copy.graph.initializer}
     owner: dict[tuple[str, str], str] = {}  # (quantized tensor, zero point) -> name of its own copy
     for node in copy.graph.node:

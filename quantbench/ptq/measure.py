@@ -15,6 +15,7 @@ from quantbench.evaluate.latency import interleaved
 from quantbench.evaluate.layers import layer_errors
 from quantbench.evaluate.outputs import box_facts, compare_outputs, measures_of
 from quantbench.evaluate.task import facts_of
+from quantbench.graph.surgery import bytes_of
 from quantbench.images.source import Source
 from quantbench.ort import create_session
 from quantbench.progress import Progress
@@ -79,7 +80,7 @@ def measure(
         parts=evaluation.models[1].errors,
         differing=evaluation.models[1].differing,
         layers=tuple(layers),
-        sizes=Sizes(plain=model.ByteSize(), qdq=_size(folder / QDQ_MODEL), onnxruntime=_size(folder / ORT_MODEL)),
+        sizes=Sizes(plain=bytes_of(model), qdq=_size(folder / QDQ_MODEL), onnxruntime=_size(folder / ORT_MODEL)),
         boxes=box_facts(evaluation.task, names),
         latency=times,
     )

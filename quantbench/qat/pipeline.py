@@ -15,9 +15,9 @@ from quantbench.atomic import write_json
 from quantbench.cache.strip import strip_qdq
 from quantbench.calibration.ranges import Ranges
 from quantbench.compilation.compile_check import Subject, check_request, check_shapes, compile_stage, missing
-from quantbench.core.quantize import save
 from quantbench.errors import QuantbenchError
 from quantbench.graph.load import model_sha256
+from quantbench.graph.save import save_model
 from quantbench.images.source import Source
 from quantbench.predict.facts import prediction_facts
 from quantbench.progress import Progress
@@ -199,7 +199,7 @@ def _deliver(
         reference = run_torch(module, images)
         unquantized = _float_outputs(module, images)
     path = folder.path / f"{model.name}.qdq.onnx"
-    save(exported, path)
+    save_model(exported, path)
     answers = run_onnx(exported, images.numpy())
     quantized, weighted = quantized_nodes(exported)
     facts = Exported(
