@@ -17,8 +17,8 @@ from onnx import helper, numpy_helper
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from quantbench.qat import yolo
-from quantbench.qat.export import ExportOptions, export_onnx
 from quantbench.qat.models import TorchModel, load_model
+from quantbench.qat.to_onnx import ExportOptions, export_onnx
 from quantbench.qat.trace import trace
 
 _SMALLEST = 256  # elements; smaller tensors stay as they are

@@ -14,7 +14,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from quantbench.qat.export import ExportOptions, export_onnx
+from quantbench.qat.to_onnx import ExportOptions, export_onnx
 from quantbench.qat.trace import trace
 from scripts.qat_ship_models import halved
 from scripts.train_networks import build

@@ -3,6 +3,8 @@
 import onnx
 import onnx_graphsurgeon as gs
 
+from quantbench.graph.surgery import edited
+
 
 def own_zero_points(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of `model` in which no two weights share an initializer, and no two layers a quantized weight.
@@ -10,7 +12,10 @@ def own_zero_points(model: onnx.ModelProto) -> onnx.ModelProto:
     onnxruntime, where it moves weights from S8 to U8 (`session.x64quantprecision` on processors without VNNI), adds the
     moved zero point and weight under names made of the old ones, and refuses the second layer that has the same.
     """
-    graph = gs.import_onnx(model)
+    return edited(model, _own_constants)
+
+
+def _own_constants(graph: gs.Graph) -> None:
     count = 0
     for dequantize in list(graph.nodes):
         chain = _weight_chain(dequantize)
@@ -25,10 +30,6 @@ def own_zero_points(model: onnx.ModelProto) -> onnx.ModelProto:
                 node.inputs = [own if tensor is made else tensor for tensor in node.inputs]
             else:
                 _with_own_constants(chain, f"own{count}")
-    graph.cleanup(remove_unused_graph_inputs=False).toposort()
-    result: onnx.ModelProto = gs.export_onnx(graph)
-    result.ir_version = model.ir_version
-    return result
 
 
 def _weight_chain(node: gs.Node) -> list[gs.Node]:

@@ -8,6 +8,8 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from quantbench.graph.normalise import normalise
+from quantbench.graph.ops import QDQ_AXIS
+from quantbench.graph.surgery import check, copied, edited
 from quantbench.qat.fuse_pads import fuse_pads
 from quantbench.qdq.bias_range import raise_weight_scales
 from quantbench.qdq.weights import quantize_weight
@@ -21,7 +23,14 @@ def clean(model: onnx.ModelProto, *, int8_weights: bool = False) -> onnx.ModelPr
     model = _name_by_scope(model)
     with contextlib.suppress(onnx.shape_inference.InferenceError, RuntimeError):  # shapes only help folding
         model = onnx.shape_inference.infer_shapes(model)
-    graph = gs.import_onnx(normalise(model))
+    result = edited(normalise(model), lambda graph: _tidy(graph, int8_weights=int8_weights))
+    result.ir_version = max(result.ir_version, 8)
+    result.producer_name, result.producer_version = "quantbench", ""
+    check(result)
+    return normalise(result)
+
+
+def _tidy(graph: gs.Graph, *, int8_weights: bool) -> None:
     graph.fold_constants(fold_shapes=True, error_ok=True)
     _drop_identities(graph)
     fuse_pads(graph)
@@ -31,19 +40,12 @@ def clean(model: onnx.ModelProto, *, int8_weights: bool = False) -> onnx.ModelPr
     graph.cleanup()
     if int8_weights:
         _store_int8(graph)
-    graph.cleanup(remove_unused_graph_inputs=False).toposort()
-    result: onnx.ModelProto = gs.export_onnx(graph)
-    result.ir_version = min(result.ir_version, max(model.ir_version, 8))
-    result.producer_name = "quantbench"
-    onnx.checker.check_model(result)
-    return normalise(result)
 
 
 def _name_by_scope(model: onnx.ModelProto) -> onnx.ModelProto:
     """Name the dynamo exporter's nodes after their modules (`/model.0.conv/Conv`), and drop its notes: they hold
     source lines and paths of the exporting machine."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = copied(model)
     for node in copy.graph.node:
         notes = {p.key: p.value for p in node.metadata_props}
         if _SCOPES in notes:
@@ -77,7 +79,7 @@ def _merge_pairs(graph: gs.Graph) -> None:
         for node in list(graph.nodes):
             if node.op != op or not isinstance(node.inputs[1], gs.Constant):
                 continue
-            key = (id(node.inputs[0]), node.inputs[1].values.tobytes(), node.attrs.get("axis"))
+            key = (id(node.inputs[0]), node.inputs[1].values.tobytes(), node.attrs.get("axis", QDQ_AXIS))
             known = first.setdefault(key, node)
             if known is node or node.outputs[0] in graph.outputs:
                 continue
@@ -121,7 +123,7 @@ def _store_int8(graph: gs.Graph) -> None:
         weight, scale = node.inputs[0], node.inputs[1]
         if not isinstance(scale, gs.Constant):
             continue
-        axis = node.attrs.get("axis") if np.ndim(scale.values) else None
+        axis = node.attrs.get("axis", QDQ_AXIS) if np.ndim(scale.values) else None
         values = quantize_weight(np.asarray(weight.values), np.asarray(scale.values, np.float32), axis)
         stored = gs.Constant(f"{weight.name}_int8", values)
         quantized = node.outputs[0]

@@ -41,4 +41,4 @@ def judge(inspection: Inspection) -> list[Verdict]:
 
 def uses_tensor_cores(kernel: str) -> bool:
     """Whether a kernel's name tells of tensor-core instructions."""
-    return _USES.search(kernel) is not None and "ffma" not in kernel
+    return _USES.search(kernel) is not None and "ffma" not in kernel and "simt" not in kernel
