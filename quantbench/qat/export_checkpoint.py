@@ -5,8 +5,8 @@ from pathlib import Path
 
 from quantbench.graph.load import model_sha256
 from quantbench.graph.save import save_model
-from quantbench.qat.export import ExportOptions, export_onnx
 from quantbench.qat.models import load_model
+from quantbench.qat.to_onnx import ExportOptions, export_onnx
 from quantbench.qat.trace import trace
 from quantbench.recipe import Architecture
 from quantbench.stage import digest
