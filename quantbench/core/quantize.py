@@ -34,6 +34,30 @@ def refuse_quantized(model: onnx.ModelProto, name: str) -> None:
         )
 
 
+def carry_out(
+    model: onnx.ModelProto,
+    plan: Plan,
+    ranges: Ranges,
+    progress: Progress,
+    *,
+    feeds: Callable[[], Iterable[Feed]] | None,
+    images: int,
+    threads: int = 0,
+) -> onnx.ModelProto:
+    """The Q/DQ model of `plan` with `ranges`. `feeds` (None: no bias correction) are calibration images.
+
+    Raises QuantbenchError where nothing can be quantized.
+    """
+    if not plan.weights:
+        raise QuantbenchError("no layer can be quantized: every Conv, ConvTranspose, Gemm and MatMul is kept float")
+    quantized = insert_qdq(model, plan, ranges)
+    if feeds is not None:
+        with progress.task("Bias correction", SWEEPS * images) as advance:
+            quantized = correct_bias(quantized, feeds, threads=threads, on_batch=advance)
+    check(quantized, full=True)
+    return quantized
+
+
 def quantize(
     model: onnx.ModelProto,
     plan: Plan,
@@ -45,17 +69,8 @@ def quantize(
     images: int,
     threads: int = 0,
 ) -> None:
-    """Write model.qdq.onnx and model.ort.onnx into `folder`. `feeds` (None: no bias correction) are calibration images.
-
-    Raises QuantbenchError where nothing can be quantized.
-    """
-    if not plan.weights:
-        raise QuantbenchError("no layer can be quantized: every Conv, ConvTranspose, Gemm and MatMul is kept float")
-    quantized = insert_qdq(model, plan, ranges)
-    if feeds is not None:
-        with progress.task("Bias correction", SWEEPS * images) as advance:
-            quantized = correct_bias(quantized, feeds, threads=threads, on_batch=advance)
-    check(quantized, full=True)
+    """Write model.qdq.onnx and model.ort.onnx into `folder`: `carry_out`, saved. Raises as that."""
+    quantized = carry_out(model, plan, ranges, progress, feeds=feeds, images=images, threads=threads)
     save_model(quantized, folder / QDQ_MODEL)
     save_model(for_onnxruntime(quantized), folder / ORT_MODEL)
 

@@ -7,8 +7,8 @@ from quantbench.graph.load import model_sha256
 from quantbench.graph.save import save_model
 from quantbench.load_object import load_object, source_sha256
 from quantbench.provenance import chosen_versions
-from quantbench.qat.export import ExportOptions, export_onnx
 from quantbench.qat.models import load_model
+from quantbench.qat.to_onnx import ExportOptions, export_onnx
 from quantbench.qat.trace import trace
 from quantbench.recipe import Architecture
 from quantbench.stage import digest
