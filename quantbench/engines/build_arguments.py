@@ -39,6 +39,15 @@ def options_of(wanted: Compile) -> BuildOptions:
         gpu_fallback=wanted.gpu_fallback,
         layer_precisions=layer_precisions(wanted.layer_precision),
         precision_constraints=wanted.precision_constraints,
+        plugins=tuple(existing(path, "--plugin") for path in wanted.plugin),
+        serialize_plugins=wanted.serialize_plugins,
+        exclude_lean_runtime=wanted.exclude_lean_runtime,
+        avg_timing=wanted.avg_timing,
+        aux_streams=wanted.aux_streams,
+        build_route=wanted.build_route,
+        forbid_tactics=wanted.forbid_tactic,
+        choose_tactics=chosen_tactics(wanted.choose),
+        replay=existing(wanted.replay, "--replay") if wanted.replay is not None else None,
     )
 
 
@@ -73,6 +82,24 @@ def layer_precisions(given: Sequence[str]) -> tuple[tuple[str, str], ...]:
             raise QuantbenchError(f"--layer-precision {text!r} is not PATTERN=PRECISION with fp32, fp16, bf16 or int8")
         pairs.append((pattern, precision.lower()))
     return tuple(pairs)
+
+
+def chosen_tactics(given: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """`["/conv1/*=0x9ae0c0d2fb3a01e5"]` as pairs; the kernel is what follows the last `=`."""
+    pairs = []
+    for text in given:
+        layer, _, tactic = text.rpartition("=")
+        if not layer or not tactic:
+            raise QuantbenchError(f"--choose {text!r} is not LAYER=TACTIC, like /conv1/Conv=0x9ae0c0d2fb3a01e5")
+        pairs.append((layer, tactic))
+    return tuple(pairs)
+
+
+def existing(path: Path, option: str) -> Path:
+    """`path`; raises QuantbenchError, naming the option, where there is no such file."""
+    if not path.is_file():
+        raise QuantbenchError(f"{option} {path} is no file")
+    return path
 
 
 def read_ranges(path: Path) -> Ranges:
