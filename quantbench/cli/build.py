@@ -41,8 +41,9 @@ def build(
     from dataclasses import replace
 
     from quantbench.atomic import write_bytes
+    from quantbench.cli.requests import build_options
     from quantbench.engines.build import build_engine
-    from quantbench.engines.build_arguments import calibrator_for, engine_path, options_of, read_ranges
+    from quantbench.engines.build_arguments import calibrator_for, engine_path, read_ranges
     from quantbench.engines.write_layers import write_layers
     from quantbench.errors import QuantbenchError
     from quantbench.recipe import Recipe, load_recipe
@@ -66,13 +67,13 @@ def build(
         from quantbench.trtexec.write import as_trtexec as written
 
         file = engine_path(model, out, backend)
-        line, missing = written(model, options_of(wanted), file, ranges, as_trtexec)
+        line, missing = written(model, build_options(wanted), file, ranges, as_trtexec)
         typer.echo(line)
         for said in (*missing, *(("--calib-dir: trtexec runs no calibrator; give its cache",) if calib_dir else ())):
             typer.echo(f"lost: {said}", err=True)
         return
     options = replace(
-        options_of(wanted),
+        build_options(wanted),
         ranges=read_ranges(ranges) if ranges else None,
         calibrator=calibrator_for(model, calibrator, calib_dir, calib_batch, preprocess),
         log_file=wanted.log or engine_path(model, out, backend).with_suffix(".build.log"),

@@ -10,15 +10,21 @@ from onnx import NodeProto, numpy_helper
 
 from quantbench.graph.onnx_view import view_of
 from quantbench.graph.ops import DEQUANTIZE, QUANTIZE
+from quantbench.graph.order import sort_nodes
 from quantbench.graph.subgraphs import captures
 from quantbench.graph.view import GraphView
+from quantbench.predict.versions import Version, version_of
 
 
 class Index:
-    """Lookups over `model`, which fixes edit in place; call `refresh` after an edit."""
+    """Lookups over `model`, which fixes edit in place; call `refresh` after an edit.
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    `version`: the TensorRT that advice is for, by default the best known.
+    """
+
+    def __init__(self, model: onnx.ModelProto, version: Version | None = None) -> None:
         self.model = model
+        self.version = version if version is not None else version_of("")
         self.view: GraphView = view_of(model)
         self.refresh()
 
@@ -104,19 +110,5 @@ class Index:
 
     def sort(self) -> None:
         """Bring the nodes into an order in which each stands behind what it reads, changing as little as can be."""
-        nodes = [onnx.NodeProto.FromString(n.SerializeToString()) for n in self.model.graph.node]
-        makers = {out: position for position, node in enumerate(nodes) for out in node.output if out}
-        ordered: dict[int, None] = {}
-        for start in range(len(nodes)):
-            waiting = [start]
-            while waiting:
-                position = waiting[-1]
-                read = (*nodes[position].input, *captures(nodes[position]))
-                missing = [makers[t] for t in read if t in makers and makers[t] not in ordered]
-                if position in ordered or not missing:
-                    ordered[waiting.pop()] = None
-                else:
-                    waiting.extend(missing)
-        del self.model.graph.node[:]
-        self.model.graph.node.extend(nodes[position] for position in ordered)
+        sort_nodes(self.model.graph)
         self.refresh()

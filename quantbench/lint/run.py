@@ -2,8 +2,8 @@
 
 import onnx
 
-from quantbench.graph.onnx_view import infer_shapes
 from quantbench.graph.ops import DEQUANTIZE, QUANTIZE
+from quantbench.graph.surgery import check, copied
 from quantbench.lint.finding import Finding
 from quantbench.lint.index import Index
 from quantbench.lint.rules import (
@@ -15,25 +15,26 @@ from quantbench.lint.rules import (
     residual_float,
     zero_point,
 )
+from quantbench.predict.versions import version_of
 
 _FINDERS = (zero_point, int32_bias, q_before_activation, duplicate_q, residual_float, concat_scales, predicted)
 # What one fix leaves may open another: Q moved behind a Relu may be the twin of one that is there.
 _FIXERS = (int32_bias, q_before_activation, duplicate_q, residual_float, concat_scales)
 
 
-def lint(model: onnx.ModelProto) -> tuple[Finding, ...]:
-    """Findings of all rules, dearest first within a rule. Node names must be unique (`graph.normalise`)."""
-    index = Index(model)
+def lint(model: onnx.ModelProto, *, version: str = "", gpu: str = "") -> tuple[Finding, ...]:
+    """Findings of all rules for TensorRT `version` on `gpu`, dearest first within a rule. Node names must be unique
+    (`graph.normalise`). Raises QuantbenchError for an unknown version or GPU."""
+    index = Index(model, version_of(version, gpu))
     return tuple(f for rule in _FINDERS for f in sorted(rule.find(index), key=lambda found: -found.cost))
 
 
-def fix(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, int]]:
+def fix(model: onnx.ModelProto, *, version: str = "", gpu: str = "") -> tuple[onnx.ModelProto, dict[str, int]]:
     """A copy of `model` with everything mended that needs no new ranges, and how often each rule mended."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    index = Index(copy)
+    copy = copied(model)
+    index = Index(copy, version_of(version, gpu))
     counts = {rule.RULE: rule.fix(index) for rule in _FIXERS}
-    _check(copy)
+    check(copy)
     return copy, counts
 
 
@@ -46,8 +47,3 @@ def refused(model: onnx.ModelProto) -> tuple[Finding, ...]:
 def has_qdq(model: onnx.ModelProto) -> bool:
     """Whether `model` holds Q/DQ at all."""
     return any(node.op_type in (QUANTIZE, DEQUANTIZE) for node in model.graph.node)
-
-
-def _check(model: onnx.ModelProto) -> None:
-    """The checker's word on the mended graph, in a copy without large weights: it takes no model over 2 GB."""
-    onnx.checker.check_model(infer_shapes(model))

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from quantbench.cli.requests import build_options
 from quantbench.engines.base import BuildOptions
-from quantbench.engines.build_arguments import options_of
 from quantbench.engines.shapes import parse_profile
 from quantbench.errors import QuantbenchError
 from quantbench.recipe import Recipe
@@ -40,7 +40,7 @@ def _read_back(line: str) -> BuildOptions:
     changes = {
         f"compile.{name}": value for name, value in given.items() if value is not None and name != "weakly_typed"
     }
-    return options_of(Recipe().merged({"compile.batch": 8, **changes}).compile)
+    return build_options(Recipe().merged({"compile.batch": 8, **changes}).compile)
 
 
 def test_options_come_back_from_their_own_line() -> None:
