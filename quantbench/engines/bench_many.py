@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantbench.engines.bench_model import noise, ort_feed
+from quantbench.engines.bench_inputs import noise
+from quantbench.engines.bench_model import ort_feed
 from quantbench.engines.shapes import Shape
 from quantbench.errors import QuantbenchError
 

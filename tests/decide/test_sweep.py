@@ -52,7 +52,7 @@ def test_grid(recipe: Path) -> None:
             parse_grid([text])
     with pytest.raises(QuantbenchError, match="twice"):
         parse_grid(["a=1", "a=2"])
-    with pytest.raises(QuantbenchError, match="unknown key .*calibrato"):
+    with pytest.raises(QuantbenchError, match=r"unknown key .*calibrato"):
         trials_of([recipe], {"calibration.calibrato": ["minmax"]})
 
 

@@ -55,7 +55,7 @@ def test_warm_up_lasts_until_it_is_steady() -> None:
     ("extra", "words"),
     [
         (("--batch", "one"), "is no list of batch sizes"),
-        (("--streams", 2), "are for one engine at a time"),
+        (("--streams", 2), "are for one model at a time"),
         (("--data", "nowhere"), "nowhere"),
     ],
 )
