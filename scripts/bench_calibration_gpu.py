@@ -13,6 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,11 @@ from quantbench.qat.calibrate import collect, ranges_of
 from quantbench.qat.counter import TensorCounter
 from quantbench.qat.insert import insert, plan_for
 from quantbench.qat.trace import trace
+from quantbench.qat.yolo import exporting, float_modules
 from quantbench.qdq.options import PlacementOptions
 
 GPU = torch.device("cuda")
+_EVENT: Any = torch.cuda.Event
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -41,7 +44,7 @@ def milliseconds(work: Callable[[], Any], repeats: int = 20) -> float:
         work()
     times = []
     for _ in range(repeats):
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start, end = (_EVENT(enable_timing=True) for _ in range(2))
         start.record()
         work()
         end.record()
@@ -91,13 +94,17 @@ def bandwidth() -> list[dict[str, Any]]:
                 other, counter = torch.empty_like(x), TensorCounter(1, GPU)
                 copied = milliseconds(partial(other.copy_, x))
                 counted = milliseconds(partial(counter.add, 0, x))
-                reduced = milliseconds(lambda x=x: x.abs().amax())
+                reduced = milliseconds(partial(_largest, x))
                 rows.append(
                     {"dtype": str(dtype).removeprefix("torch."), "values": name, "MB": size, "copy_ms": copied,
                      "sweep_ms": counted, "abs_amax_ms": reduced, "copy_GBps": 2 * size / copied,
                      "sweep_GBps": size / counted, "share_of_copy": size / counted / (2 * size / copied)}
                 )  # fmt: skip
     return rows
+
+
+def _largest(x: Tensor) -> Tensor:
+    return x.abs().amax()
 
 
 def resnet50() -> tuple[nn.Module, int]:
@@ -118,8 +125,10 @@ def calibration(build: Callable[[], tuple[nn.Module, int]], images: int, batch: 
     model = model.to(GPU)
     example = torch.rand(2, 3, size, size, device=GPU)
     quantized = copy.deepcopy(model)
-    traced = trace(quantized, example)
-    insert(quantized, traced, plan_for(traced, PlacementOptions()))
+    detector = hasattr(model, "yaml")
+    with exporting(quantized) if detector else nullcontext():
+        traced = trace(quantized, example)
+    insert(quantized, traced, plan_for(traced, PlacementOptions(), float_modules(quantized) if detector else ()))
     model, quantized = half(model), half(quantized)
     batches = [
         torch.randn(batch, 3, size, size, device=GPU, dtype=torch.float16).to(memory_format=torch.channels_last)

@@ -17,6 +17,7 @@ from quantbench.calibration.thresholds import threshold_method
 from quantbench.errors import QuantbenchError
 from quantbench.qat.counter import TensorCounter, reduce_over_group
 from quantbench.qat.quantizer import Mode, activation_quantizers, set_mode
+from quantbench.qat.replay import Replay
 
 # Yields the batches ([n, 3, h, w] float32, as the model wants them); called once.
 Batches = Callable[[], Iterable[Tensor]]
@@ -44,9 +45,10 @@ def collect(model: nn.Module, batches: Batches) -> dict[str, Histogram]:
     device = next(model.parameters()).device
     images = 0
     with observing(model, device) as counter, torch.no_grad():
+        run = Replay(model)
         for batch in batches():
             images += len(batch)
-            model(batch.to(device))
+            run(batch.to(device, non_blocking=True))
     seen = torch.tensor([images], device=device)
     reduce_over_group(seen, "sum")
     if int(seen) == 0:

@@ -1,7 +1,7 @@
 /* The sweep of quantbench/calibration/sweep.c on an NVIDIA GPU: |x|, its maximum, NaN and infinity, and the histogram
  * on the nested grid, in one reading of the tensor. Compiled by NVRTC (quantbench/qat/device_sweep.py).
  *
- * Each block keeps a private histogram in shared memory, two copies of it for odd and even lanes. It holds a tile in
+ * Each block keeps a private histogram in shared memory, several copies of it for different lanes. It holds a tile in
  * registers, looks whether a value lies past the grid (one barrier with a vote), folds its histogram if so, and counts
  * the tile. At the end it adds what it has to the tensor's row, or, where its grid grew, to `scratch`, a histogram for
  * each possible exponent; then the last block of the launch folds all of them into the row. So nothing waits for the
@@ -16,9 +16,16 @@ typedef unsigned long long u64;
 #define MIN_EXPONENT (-126)
 #define SLOTS 243
 #define INFINITE 0x7f800000u
+#ifndef THREADS
 #define THREADS 512
+#endif
+#ifndef VECTORS
 #define VECTORS 4
+#endif
+/* Copies lie beside each other, bin by bin, so that lanes of different copies never meet in a bank. */
+#ifndef COPIES
 #define COPIES 2
+#endif
 
 enum { FLOAT32 = 0, FLOAT16 = 1, BFLOAT16 = 2 };
 
@@ -54,10 +61,18 @@ template <int KIND> __device__ __forceinline__ u32 largest(const uint4 &v) {
     return found;
 }
 
+__device__ __forceinline__ void load(uint4 *tile, const uint4 *source, long long start, long long vectors) {
+#pragma unroll
+    for (int v = 0; v < VECTORS; v++) {
+        long long at = start + v * THREADS + threadIdx.x;
+        tile[v] = at < vectors ? __ldcs(source + at) : make_uint4(0, 0, 0, 0);
+    }
+}
+
 __device__ __forceinline__ void count_one(u32 bits, float scale, u32 *mine, u32 &zeros) {
     int bin = min(__float2int_rz(__uint_as_float(bits) * scale), BINS - 1); /* NaN gives 0 */
     if (bin > 0)
-        atomicAdd(mine + bin, 1u);
+        atomicAdd(mine + bin * COPIES, 1u);
     else
         zeros++;
 }
@@ -71,55 +86,54 @@ template <int KIND> __device__ __forceinline__ void count(const uint4 &v, float 
             count_one(magnitude<KIND>(words[i], half), scale, mine, zeros);
 }
 
-/* Both copies onto a grid whose bins are 2^steps as wide. All threads call it, between barriers. */
-__device__ void fold_shared(u32 (*table)[BINS], int steps) {
-    u32 kept[COPIES][BINS / THREADS];
-    for (int copy = 0; copy < COPIES; copy++)
-        for (int k = 0; k < BINS / THREADS; k++) {
-            int bin = threadIdx.x + k * THREADS;
-            kept[copy][k] = table[copy][bin];
-        }
+__device__ __forceinline__ u32 all_copies(const u32 *table, int bin) {
+    u32 sum = 0;
+#pragma unroll
+    for (int copy = 0; copy < COPIES; copy++) sum += table[bin * COPIES + copy];
+    return sum;
+}
+
+/* The histogram onto a grid whose bins are 2^steps as wide. All threads call it, between barriers. */
+__device__ void fold_shared(u32 *table, int steps) {
+    u32 kept[BINS / THREADS];
+    for (int k = 0; k < BINS / THREADS; k++) kept[k] = all_copies(table, threadIdx.x + k * THREADS);
     __syncthreads();
-    for (int copy = 0; copy < COPIES; copy++)
-        for (int k = 0; k < BINS / THREADS; k++) table[copy][threadIdx.x + k * THREADS] = 0;
+    for (int i = threadIdx.x; i < COPIES * BINS; i += THREADS) table[i] = 0;
     __syncthreads();
-    for (int copy = 0; copy < COPIES; copy++)
-        for (int k = 0; k < BINS / THREADS; k++) {
-            int bin = threadIdx.x + k * THREADS;
-            if (kept[copy][k]) atomicAdd(&table[copy][bin >> min(steps, BITS)], kept[copy][k]);
-        }
+    for (int k = 0; k < BINS / THREADS; k++)
+        if (kept[k]) atomicAdd(table + (threadIdx.x + k * THREADS >> min(steps, BITS)) * COPIES, kept[k]);
     __syncthreads();
 }
 
 template <int KIND> __device__ void sweep(const void *data, long long size, int row, State state) {
-    __shared__ union {
-        u32 table[COPIES][BINS];
-        u64 total[BINS];
-    } shared;
+    extern __shared__ u64 total[]; /* [BINS], at the end; until then the table in the same memory */
+    u32 *table = (u32 *)total;     /* [BINS, COPIES] */
     __shared__ u32 block_maximum;
     __shared__ int started, last;
     const int each = KIND == FLOAT32 ? 4 : 8;
     const long long vectors = size / each;
     const uint4 *source = (const uint4 *)data;
-    for (int i = threadIdx.x; i < COPIES * BINS; i += THREADS) (&shared.table[0][0])[i] = 0;
+    for (int i = threadIdx.x; i < COPIES * BINS; i += THREADS) table[i] = 0;
     if (threadIdx.x == 0) {
         started = *(volatile int *)(state.exponents + row);
         block_maximum = 0;
     }
     __syncthreads();
     int exponent = started;
-    u32 *mine = shared.table[threadIdx.x % COPIES];
+    u32 *mine = table + threadIdx.x % COPIES;
     u32 zeros = 0, maximum = 0;
-    for (long long start = (long long)blockIdx.x * THREADS * VECTORS; start < vectors + 1;
-         start += (long long)gridDim.x * THREADS * VECTORS) {
-        uint4 tile[VECTORS];
+    const long long step = (long long)gridDim.x * THREADS * VECTORS;
+    long long start = (long long)blockIdx.x * THREADS * VECTORS;
+    uint4 tile[VECTORS], next[VECTORS];
+    load(next, source, start, vectors);
+    for (; start <= vectors; start += step) {
         u32 found = 0, tail = 0;
 #pragma unroll
         for (int v = 0; v < VECTORS; v++) {
-            long long at = start + v * THREADS + threadIdx.x;
-            tile[v] = at < vectors ? __ldcs(source + at) : make_uint4(0, 0, 0, 0);
+            tile[v] = next[v];
             found = max(found, largest<KIND>(tile[v]));
         }
+        load(next, source, start + step, vectors); /* on its way while this tile is counted */
         /* What is left over after whole vectors belongs to the tile that ends the tensor. */
         bool ends = start <= vectors && vectors < start + THREADS * VECTORS;
         long long left = vectors * each + threadIdx.x;
@@ -135,7 +149,7 @@ template <int KIND> __device__ void sweep(const void *data, long long size, int 
             atomicMax(&block_maximum, found);
             __syncthreads();
             int grown = max(exponent, exponent_for(block_maximum));
-            fold_shared(shared.table, grown - exponent);
+            fold_shared(table, grown - exponent);
             exponent = grown;
         }
         float scale = __uint_as_float((u32)(127 - exponent) << 23);
@@ -149,7 +163,7 @@ template <int KIND> __device__ void sweep(const void *data, long long size, int 
         maximum = max(maximum, __shfl_xor_sync(~0u, maximum, offset));
     }
     if (threadIdx.x % 32 == 0) {
-        if (zeros) atomicAdd(&shared.table[0][0], zeros);
+        if (zeros) atomicAdd(table, zeros);
         atomicMax(state.maxima + row, maximum);
     }
     __syncthreads();
@@ -158,8 +172,7 @@ template <int KIND> __device__ void sweep(const void *data, long long size, int 
     const int slot = exponent - MIN_EXPONENT;
     u64 *counts = state.counts + (long long)row * BINS;
     for (int bin = threadIdx.x; bin < BINS; bin += THREADS) {
-        u32 sum = 0;
-        for (int copy = 0; copy < COPIES; copy++) sum += shared.table[copy][bin];
+        u32 sum = all_copies(table, bin);
         if (!sum) continue;
         if (grew)
             atomicAdd(state.scratch + slot * BINS + bin, sum);
@@ -183,11 +196,11 @@ template <int KIND> __device__ void sweep(const void *data, long long size, int 
         if (used[word]) widest = word * 32 + 31 - __clz(used[word]) + MIN_EXPONENT;
     }
     if (widest == started) return;
-    for (int bin = threadIdx.x; bin < BINS; bin += THREADS) shared.total[bin] = 0;
+    for (int bin = threadIdx.x; bin < BINS; bin += THREADS) total[bin] = 0;
     __syncthreads();
     for (int bin = threadIdx.x; bin < BINS; bin += THREADS) {
         u64 value = __ldcg(counts + bin);
-        if (value) atomicAdd(&shared.total[bin >> min(widest - started, BITS)], value);
+        if (value) atomicAdd(&total[bin >> min(widest - started, BITS)], value);
     }
 #pragma unroll
     for (int word = 0; word < 8; word++)
@@ -197,12 +210,12 @@ template <int KIND> __device__ void sweep(const void *data, long long size, int 
             for (int bin = threadIdx.x; bin < BINS; bin += THREADS) {
                 u32 value = __ldcg(state.scratch + from * BINS + bin);
                 if (!value) continue;
-                atomicAdd(&shared.total[bin >> steps], (u64)value);
+                atomicAdd(&total[bin >> steps], (u64)value);
                 state.scratch[from * BINS + bin] = 0;
             }
         }
     __syncthreads();
-    for (int bin = threadIdx.x; bin < BINS; bin += THREADS) counts[bin] = shared.total[bin];
+    for (int bin = threadIdx.x; bin < BINS; bin += THREADS) counts[bin] = total[bin];
     if (threadIdx.x < 8) state.used[threadIdx.x] = 0;
     if (threadIdx.x == 0) state.exponents[row] = widest;
 }
