@@ -26,9 +26,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from quantbench.calibration.native import load
 from quantbench.calibration.sweep import Counter, histogram_of, usable_cores
-from quantbench.qat.calibrate import collect, ranges_of
 from quantbench.qat.counter import TensorCounter
 from quantbench.qat.insert import insert, plan_for
+from quantbench.qat.observe import collect, ranges_of
 from quantbench.qat.trace import trace
 from quantbench.qat.yolo import exporting, float_modules
 from quantbench.qdq.options import PlacementOptions
@@ -162,7 +162,7 @@ def half(model: nn.Module) -> nn.Module:
 
 def graphs(model: nn.Module, quantized: nn.Module, batches: list[Tensor]) -> dict[str, float]:
     """Both forward passes captured once as a CUDA graph and replayed for every batch."""
-    from quantbench.qat.calibrate import observing
+    from quantbench.qat.observe import observing
 
     given = batches[0].clone()
     counter: list[TensorCounter] = []

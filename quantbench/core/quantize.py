@@ -5,10 +5,12 @@ from pathlib import Path
 
 import onnx
 
-from quantbench.atomic import atomic_path
 from quantbench.calibration.ort_outputs import Feed
 from quantbench.calibration.ranges import Ranges
 from quantbench.errors import QuantbenchError
+from quantbench.graph.half import detach
+from quantbench.graph.save import save_model
+from quantbench.graph.surgery import check
 from quantbench.progress import Progress
 from quantbench.qdq.correct_bias import SWEEPS, correct_bias
 from quantbench.qdq.insert import insert_qdq
@@ -32,6 +34,30 @@ def refuse_quantized(model: onnx.ModelProto, name: str) -> None:
         )
 
 
+def carry_out(
+    model: onnx.ModelProto,
+    plan: Plan,
+    ranges: Ranges,
+    progress: Progress,
+    *,
+    feeds: Callable[[], Iterable[Feed]] | None,
+    images: int,
+    threads: int = 0,
+) -> onnx.ModelProto:
+    """The Q/DQ model of `plan` with `ranges`. `feeds` (None: no bias correction) are calibration images.
+
+    Raises QuantbenchError where nothing can be quantized.
+    """
+    if not plan.weights:
+        raise QuantbenchError("no layer can be quantized: every Conv, ConvTranspose, Gemm and MatMul is kept float")
+    quantized = insert_qdq(model, plan, ranges)
+    if feeds is not None:
+        with progress.task("Bias correction", SWEEPS * images) as advance:
+            quantized = correct_bias(quantized, feeds, threads=threads, on_batch=advance)
+    check(quantized, full=True)
+    return quantized
+
+
 def quantize(
     model: onnx.ModelProto,
     plan: Plan,
@@ -43,27 +69,14 @@ def quantize(
     images: int,
     threads: int = 0,
 ) -> None:
-    """Write model.qdq.onnx and model.ort.onnx into `folder`. `feeds` (None: no bias correction) are calibration images.
-
-    Raises QuantbenchError where nothing can be quantized.
-    """
-    if not plan.weights:
-        raise QuantbenchError("no layer can be quantized: every Conv, ConvTranspose, Gemm and MatMul is kept float")
-    quantized = insert_qdq(model, plan, ranges)
-    if feeds is not None:
-        with progress.task("Bias correction", SWEEPS * images) as advance:
-            quantized = correct_bias(quantized, feeds, threads=threads, on_batch=advance)
-    onnx.checker.check_model(quantized, full_check=True)
-    save(quantized, folder / QDQ_MODEL)
-    save(for_onnxruntime(quantized), folder / ORT_MODEL)
+    """Write model.qdq.onnx and model.ort.onnx into `folder`: `carry_out`, saved. Raises as that."""
+    quantized = carry_out(model, plan, ranges, progress, feeds=feeds, images=images, threads=threads)
+    save_model(quantized, folder / QDQ_MODEL)
+    save_model(for_onnxruntime(quantized), folder / ORT_MODEL)
 
 
 def for_onnxruntime(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same numbers in the form that onnxruntime's CPU kernels are fast on."""
-    return activations_on_integers(to_u8_activations(model))
-
-
-def save(model: onnx.ModelProto, path: Path) -> None:
-    """Write an ONNX file atomically."""
-    with atomic_path(path) as temporary:
-        onnx.save(model, str(temporary))
+    """The same numbers in the form that onnxruntime's CPU kernels are fast on; its float parts are FP32."""
+    result = activations_on_integers(to_u8_activations(model))
+    detach(result)
+    return result

@@ -14,6 +14,7 @@ from quantbench.engines.base import BuildOptions
 from quantbench.errors import QuantbenchError
 from quantbench.graph.load import load_model
 from quantbench.graph.onnx_view import view_of
+from quantbench.graph.save import save_model
 from quantbench.graph.to_fp16 import to_bf16, to_fp16
 from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.place import place
@@ -27,7 +28,6 @@ _TENSORRT_METHODS = {
     "LEGACY_CALIBRATION": "legacy",
 }
 _HALF = {"fp16", "bf16", "best"}
-_ONE_MESSAGE = 1_900_000_000  # bytes; protobuf holds less than 2 GiB
 
 
 @contextlib.contextmanager
@@ -49,8 +49,7 @@ def prepared(model: Path, options: BuildOptions) -> Iterator[tuple[Path, tuple[s
         return
     with tempfile.TemporaryDirectory(prefix="quantbench-") as scratch:
         file = Path(scratch) / model.name
-        large = changed.ByteSize() > _ONE_MESSAGE
-        onnx.save(changed, str(file), save_as_external_data=large, location=f"{model.name}.data")
+        save_model(changed, file)
         yield file, notes
 
 

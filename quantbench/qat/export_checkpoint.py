@@ -3,15 +3,13 @@
 import os
 from pathlib import Path
 
-import onnx
-
-from quantbench.atomic import atomic_path
 from quantbench.graph.load import model_sha256
-from quantbench.qat.export import ExportOptions, export_onnx
+from quantbench.graph.save import save_model
 from quantbench.qat.models import load_model
+from quantbench.qat.to_onnx import ExportOptions, export_onnx
 from quantbench.qat.trace import trace
 from quantbench.recipe import Architecture
-from quantbench.run_folder import digest
+from quantbench.stage import digest
 
 
 def export_checkpoint(path: Path, architecture: Architecture) -> Path:
@@ -26,6 +24,5 @@ def export_checkpoint(path: Path, architecture: Architecture) -> Path:
         model = load_model(str(path), architecture=architecture)
         options = ExportOptions(dynamic_batch=True, input_name=model.input_name, output_names=model.output_names)
         exported = export_onnx(model.module, model.example, trace(model.module, model.example).folds, options)
-        with atomic_path(target) as temporary:
-            onnx.save(exported, str(temporary))
+        save_model(exported, target)
     return target
