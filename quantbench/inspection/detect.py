@@ -100,7 +100,7 @@ def _is_onnx(head: bytes) -> bool:
 
 def _json(path: Path) -> Found:
     try:
-        data = json.loads(read_bytes(path))
+        data = json.loads(read_bytes(path), strict=False)  # TensorRT writes U+001E into Metadata
     except (ValueError, UnicodeDecodeError, RecursionError) as error:
         raise QuantbenchError(f"{path} begins like JSON but is not ({error}); export it again") from error
     return Found(path, _json_kind(data, path), data)
