@@ -18,7 +18,7 @@ class Percentile(Calibrator):
     percentile = 99.99
 
     def threshold(self, histogram: Histogram) -> float:
-        """amax such that `percentile` of the elements of |x| lie within; `histogram` has 2048 bins over [0, max]."""
+        """amax such that `percentile` of the elements of |x| lie within; `histogram` has counts and a bin width."""
         return percentile.threshold(histogram, self.percentile)
 
 

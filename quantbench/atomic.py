@@ -1,8 +1,10 @@
 """Atomic writes: a reader sees the old file or the new one, never half of one."""
 
 import contextlib
+import glob
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,28 +17,81 @@ from quantbench.errors import QuantbenchError
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary sibling of `path`; on success it replaces `path`, on any failure it is removed.
 
-    Raises QuantbenchError where the folder cannot be written or the disk is full.
+    A link is followed. A device or a pipe is written through, never replaced. What is written is on the disk before
+    it gets its name. What a killed process left of an earlier try is removed. Raises QuantbenchError where the folder
+    cannot be written, the disk is full, or `path` is a folder.
     """
+    target = _target(path)
+    through = target.exists() and not target.is_file()
+    folder = Path(tempfile.gettempdir()) if through else target.parent
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_left_over(folder, target.name)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.{os.getpid()}-", suffix=".part", dir=folder)
         os.close(handle)
     except OSError as error:
         raise QuantbenchError(f"cannot write {path}: {error.strerror or error}; choose another --out") from error
     temporary = Path(name)
     try:
         yield temporary
+        if through:
+            with temporary.open("rb") as source, target.open("wb") as sink:
+                shutil.copyfileobj(source, sink)
+            return
         # mkstemp makes files private; results are for sharing, so give them what the umask allows.
         mask = os.umask(0)
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)
-        os.replace(temporary, path)
+        _sync(temporary)
+        os.replace(temporary, target)
+        _sync(folder)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise QuantbenchError(f"cannot write {path}: {error.strerror or error}") from error
-    except BaseException:
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
+
+
+def _target(path: Path) -> Path:
+    """What `path` leads to. Raises QuantbenchError for a folder and for links in a circle."""
+    try:
+        target = path.resolve() if path.is_symlink() else path
+    except (OSError, RuntimeError) as error:
+        raise QuantbenchError(f"cannot write {path}: its link leads nowhere; choose another --out") from error
+    if target.is_dir():
+        raise QuantbenchError(f"cannot write {path}: it is a folder; name a file")
+    return target
+
+
+def _remove_left_over(folder: Path, name: str) -> None:
+    """Remove temporary files of `name` whose process is gone (killed before it could tidy up)."""
+    for left in folder.glob(f".{glob.escape(name)}.*-*.part"):
+        owner = left.name.removeprefix(f".{name}.").partition("-")[0]
+        if owner.isdigit() and not _alive(int(owner)):
+            left.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # somebody else's
+    return True
+
+
+def _sync(path: Path) -> None:
+    """Put `path` on the disk; file systems that cannot sync a folder are left in peace."""
+    if path.is_dir() and os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError:
+        if not path.is_dir():
+            raise
+    finally:
+        os.close(handle)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -41,7 +41,7 @@ class Calibrator:
     def __init__(self, batches: OpenBatches | None = None, batch_size: int = 1, cache: Path | None = None) -> None:
         """`batches` opens the data from its beginning: dicts of input name to array [batch_size, …].
 
-        It is called once a pass (quantbench makes two, TensorRT one). `cache` is where the calibration cache lies or
+        It is called once a pass (calibration makes one). `cache` is where the calibration cache lies or
         will lie; None keeps none.
         """
         self.batches = batches

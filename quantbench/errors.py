@@ -9,4 +9,9 @@ class QuantbenchError(Exception):
 
 
 class Interrupted(BaseException):
-    """Ctrl-C. Not a KeyboardInterrupt, which the CLI library would swallow before a word can be said."""
+    """Ctrl-C, or SIGTERM (`terminated`). Not a KeyboardInterrupt, which the CLI library would swallow before a word
+    can be said."""
+
+    def __init__(self, *, terminated: bool = False) -> None:
+        super().__init__()
+        self.terminated = terminated

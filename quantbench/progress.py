@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Literal
 
+from quantbench.terminal import console, echo
+
 Advance = Callable[[int], None]
 Mode = Literal["bar", "lines", "none"]
 _EVERY_SECONDS = 5.0
@@ -20,7 +22,7 @@ class Progress:
     def note(self, text: str) -> None:
         """One plain line."""
         if self.mode != "none":
-            print(text, file=sys.stderr, flush=True)
+            echo(text, err=True)
 
     @contextlib.contextmanager
     def task(self, title: str, total: int, unit: str = "images") -> Iterator[Advance]:
@@ -33,7 +35,6 @@ class Progress:
             yield lambda count: None
 
     def _bar(self, title: str, total: int, unit: str) -> Iterator[Advance]:
-        from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
 
@@ -42,7 +43,7 @@ class Progress:
             TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), rate,
             TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
         )  # fmt: skip
-        with RichProgress(*columns, console=Console(stderr=True)) as bar:
+        with RichProgress(*columns, console=console(stderr=True)) as bar:
             task = bar.add_task(title, total=total, rate="")
 
             def advance(count: int) -> None:

@@ -5,28 +5,33 @@ import importlib.metadata
 import platform
 import shlex
 import sys
-from typing import Any
 
 import quantbench
+from quantbench.records.facts import Machine, Provenance
 
 _PACKAGES = ("numpy", "onnx", "onnx-graphsurgeon", "onnxruntime", "tensorrt-rtx", "tensorrt", "torch", "pillow")
 
 
-def provenance(seed: int) -> dict[str, Any]:
-    """Plain data: versions of quantbench and of what it computes with, machine, time (UTC), command line, seed."""
-    versions = {"quantbench": quantbench.__version__, "python": platform.python_version()}
+def provenance(seconds: float = 0.0) -> Provenance:
+    """Of this process, now: versions of quantbench and of what it computes with, machine, time (UTC), command line."""
+    return Provenance(
+        command=shlex.join(["quantbench", *sys.argv[1:]]),
+        time=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        seconds=round(seconds, 2),
+        versions=versions(),
+        machine=Machine(system=platform.platform(), processor=_processor(), cores=_cores()),
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of quantbench, Python and the packages that a result depends on, those that are installed."""
+    found = {"quantbench": quantbench.__version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:
-            versions[package] = importlib.metadata.version(package)
+            found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return {
-        "command": shlex.join(["quantbench", *sys.argv[1:]]),
-        "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "seed": seed,
-        "versions": versions,
-        "machine": {"system": platform.platform(), "processor": _processor(), "cores": _cores()},
-    }
+    return found
 
 
 def _cores() -> int:

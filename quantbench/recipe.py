@@ -1,14 +1,16 @@
 """Schema of a recipe (YAML): everything a run needs, validated before anything starts."""
 
 import difflib
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from quantbench import limits
 from quantbench.errors import QuantbenchError
+from quantbench.yaml_file import read_yaml
 
 
 class _Section(BaseModel):
@@ -34,12 +36,15 @@ class Data(_Section):
 
 
 class Evaluation(_Section):
-    """Images to compare FP32 and INT8 on; the calibration images themselves when none are named. `labels` of `dir`: by
-    folder, by the digits of the file name, or yolo: boxes in labels/….txt beside images/."""
+    """Images to compare FP32 and INT8 on; the calibration images themselves when none are named. `labels` of `dir`:
+    none, folder, file-name (the digits at its end), yolo (boxes in labels/….txt beside images/), csv=FILE (image,
+    label), coco=FILE, masks (masks/….png beside images/). `classes`: names in the order of their numbers, one a line,
+    or the training folder; by default those in the model's metadata."""
 
     dir: Path | None = None
     dataset: str | None = None
-    labels: Literal["none", "folder", "file-name", "yolo"] = "none"
+    labels: str = "none"
+    classes: Path | None = None
     max_images: int = Field(default=1024, ge=1)
     latency: bool = True
 
@@ -58,6 +63,7 @@ class Placement(_Section):
 
     method: Literal["rules", "best"] = "rules"
     residual: bool = True
+    residual_db: float = Field(default=15.0, ge=0)
     add_both: bool = False
     pooling: bool = True
     share_concat: bool = True
@@ -144,7 +150,7 @@ class Recipe(_Section):
     weights: Path | None = None
     training: Training = Training()
     export: Export = Export()
-    threads: int = Field(default=0, ge=0)
+    threads: int = Field(default=0, ge=0, le=limits.THREADS)
     seed: int = 0
     out: Path | None = None
 
@@ -164,16 +170,7 @@ class Recipe(_Section):
 
 def load_recipe(path: Path) -> Recipe:
     """Read and validate a recipe. Raises QuantbenchError, one line, for anything wrong with it."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise QuantbenchError(f"cannot read recipe {path}: {getattr(error, 'strerror', None) or error}") from error
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" at line {where.line + 1}" if where is not None else ""
-        raise QuantbenchError(f"recipe {path} is not valid YAML{line}: {getattr(error, 'problem', error)}") from error
+    data = read_yaml(path, "recipe")
     if not isinstance(data, dict):
         raise QuantbenchError(f"recipe {path} is not a mapping of keys to values")
     return validated(data, f"recipe {path}")
@@ -192,7 +189,7 @@ def _explain(error: ValidationError) -> str:
     path = [str(part) for part in first["loc"]]
     key = ".".join(path)
     if first["type"] != "extra_forbidden":
-        return f"{key} = {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+        return f"{key} = {reprlib.repr(first['input'])}: {first['msg'][0].lower()}{first['msg'][1:]}"
     known = _keys_of(path[:-1])
     near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"

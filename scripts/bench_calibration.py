@@ -29,7 +29,7 @@ def images(count: int) -> Source:
 
 def ours(count: int, method: str) -> int:
     """Two passes and the threshold search; returns the number of tensors."""
-    from quantbench.calibration.collect import collect_histograms, collect_maxima
+    from quantbench.calibration.collect import collect
     from quantbench.calibration.find_ranges import find_ranges
     from quantbench.calibration.thresholds import threshold_method
     from quantbench.graph.load import load_model
@@ -39,8 +39,7 @@ def ours(count: int, method: str) -> int:
     model = load_model(efficientnet_lite0.onnx_path())
     tensors = place(view_of(model)).tensors
     source = images(count)
-    maxima = collect_maxima(model, feeds(source, efficientnet_lite0.INPUT, BATCH), tensors)
-    histograms = collect_histograms(model, feeds(source, efficientnet_lite0.INPUT, BATCH), maxima)
+    histograms = collect(model, feeds(source, efficientnet_lite0.INPUT, BATCH), tensors)
     return len(find_ranges(histograms, method, threshold_method(method)))
 
 

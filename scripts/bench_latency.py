@@ -10,6 +10,7 @@ import json
 import os
 import platform
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from quantbench.calibration.collect import collect_maxima
+from quantbench.calibration.collect import collect, maxima_of
 from quantbench.calibration.ranges import Ranges, TensorRange
 from quantbench.core.quantize import for_onnxruntime
 from quantbench.demo import resnet18
@@ -45,7 +46,7 @@ def variants(model: onnx.ModelProto, images: NDArray[np.float32]) -> dict[str, o
         ("onnxruntime placement", PlacementOptions(add_both=True)),
     ):
         plan = place(view_of(model), options)
-        maxima = collect_maxima(model, [{resnet18.INPUT: images}], plan.tensors)
+        maxima = maxima_of(collect(model, [{resnet18.INPUT: images}], plan.tensors))
         signed = insert_qdq(model, plan, Ranges({tensor: TensorRange(amax) for tensor, amax in maxima.items()}))
         found[f"{name}, S8S8 Q/DQ"] = signed
         found[f"{name}, U8S8 Q/DQ"] = to_u8_activations(signed)
@@ -82,7 +83,7 @@ def main() -> None:
         base = found["FP32"].median_ms
         for name, t in found.items():
             print(f"| {name} | {t.median_ms:.2f} | {t.p90_ms:.2f} | {t.p99_ms:.2f} | {base / t.median_ms:.2f} |")
-            rows.append({"model": name, **t.to_json(), "times_fp32": base / t.median_ms})
+            rows.append({"model": name, **asdict(t), "times_fp32": base / t.median_ms})
     if arguments.out is not None:
         facts = {"cpu": cpu(), "cores": os.cpu_count(), "load_before": load[0], "onnxruntime": onnxruntime.__version__}
         arguments.out.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")

@@ -11,15 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantbench.calibration.collect import collect_histograms, collect_maxima
+from quantbench.calibration.collect import collect
 from quantbench.calibration.find_ranges import find_ranges
 from quantbench.calibration.thresholds import threshold_method
 from quantbench.core.quantize import for_onnxruntime
 from quantbench.data.sources import at_most, dataset_source, feeds, labelled
 from quantbench.demo import efficientnet_lite0
 from quantbench.demo.packages import package_file
-from quantbench.evaluate.outputs import compare_outputs
-from quantbench.evaluate.statistics import Measured
+from quantbench.evaluate.outputs import compare_outputs, measures_of
 from quantbench.graph.load import load_model
 from quantbench.graph.onnx_view import view_of
 from quantbench.images.preprocess import PRESETS, Preprocess
@@ -29,6 +28,7 @@ from quantbench.ptq.measure import runner
 from quantbench.qdq.correct_bias import correct_bias
 from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.place import place
+from quantbench.records.evaluation import Measured
 
 METHODS = ("minmax", "entropy", "percentile:99.9", "percentile:99.99", "percentile:99.999", "mse")
 MODELS = Path(__file__).parents[1] / "tests" / "data" / "models"
@@ -81,15 +81,16 @@ def measure(case: Case) -> Iterator[tuple[str, bool, dict[str, Measured]]]:
     def images() -> Iterator[dict[str, NDArray[Any]]]:
         return feeds(case.calibration, name, BATCH)
 
-    histograms = collect_histograms(model, images(), collect_maxima(model, images(), plan.tensors))
+    histograms = collect(model, images(), plan.tensors)
     reference = runner(create_session(model), 0)
     for method in METHODS:
         ranges = find_ranges(histograms, method, threshold_method(method))
         plain = insert_qdq(model, plan, ranges)
         for corrected in (False, True):
-            quantized = correct_bias(plain, images()) if corrected else plain
+            quantized = correct_bias(plain, images) if corrected else plain
             run = runner(create_session(for_onnxruntime(quantized)), 0)
-            yield method, corrected, compare_outputs(reference, run, labelled(case.evaluation, name, BATCH))
+            found = compare_outputs(reference, run, labelled(case.evaluation, name, BATCH))
+            yield method, corrected, measures_of(found)
 
 
 def row(method: str, corrected: bool, figures: dict[str, Measured]) -> Sequence[str]:

@@ -41,6 +41,7 @@ from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.place import place
 from quantbench.qdq.plan import Plan
+from quantbench.records.compiled import LayerTotals
 
 Images = NDArray[np.float32]
 _MODELOPT = """
@@ -189,8 +190,8 @@ class Row:
     network: str
     tool: str
     predicted: Prediction | None
-    compiled: dict[str, Any] | None
-    half: dict[str, Any] | None
+    compiled: LayerTotals | None
+    half: LayerTotals | None
     trouble: str = ""
 
     def line(self) -> str:
@@ -201,10 +202,10 @@ class Row:
             megabytes = [f"{n / 1e6:.2f}" for n in (p.float_bytes, moved_bytes(p), cost_of(p))]
             left = [str(n) for n in (p.int8_layers, len(p.leftover), len(p.reformats), len(p.layers))] + megabytes
         if h is not None:
-            last = f"{h['traffic_bytes'] / 1e6:.2f}"
+            last = f"{h.traffic_bytes / 1e6:.2f}"
         if c is not None:
-            right = [f"{c['weighted_int8']} of {c['weighted']}", str(len(c["conversions"])),
-                     f"{c['float_between_bytes'] / 1e6:.2f}", f"{c['traffic_bytes'] / 1e6:.2f}"]  # fmt: skip
+            right = [f"{c.weighted_int8} of {c.weighted}", str(len(c.conversions)),
+                     f"{c.float_between_bytes / 1e6:.2f}", f"{c.traffic_bytes / 1e6:.2f}"]  # fmt: skip
         return "| " + " | ".join([self.network, self.tool, *left, *right, last]) + " |"
 
 
@@ -218,7 +219,7 @@ def compare(network: str, tool: str, source: Path, folder: Path, images: Images,
     model = normalise(onnx.load(target))
     onnx.save(model, target)
     prediction = predict_model(model)
-    built: list[dict[str, Any] | None] = []
+    built: list[LayerTotals | None] = []
     trouble = ""
     for form, path in ((model, target), (to_fp16(model), target.with_suffix(".fp16.onnx"))):
         try:
@@ -230,7 +231,7 @@ def compare(network: str, tool: str, source: Path, folder: Path, images: Images,
     return Row(network, tool, prediction, compiled, half, trouble)
 
 
-def compile_by_rtx(model: onnx.ModelProto, path: Path) -> dict[str, Any]:
+def compile_by_rtx(model: onnx.ModelProto, path: Path) -> LayerTotals:
     """Figures of the engine for sm86. Raises QuantbenchError."""
     onnx.save(model, path)
     layers = real_layers(tensorrt_rtx.build(path, BuildOptions(targets=("sm86",))))

@@ -11,6 +11,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -124,9 +125,9 @@ def measure_yolo(given: argparse.Namespace, device: torch.device) -> dict[str, A
     found = intervals(matches, "fp32", given.resamples)
     best = max((n for n in matches if n.startswith("ptq")), key=lambda n: found[n]["map"].value)
     report["qat_minus_best_ptq"] = {
-        best: intervals({k: matches[k] for k in ("qat", best)}, best, given.resamples)["qat"]["difference"].to_json()
+        best: intervals({k: matches[k] for k in ("qat", best)}, best, given.resamples)["qat"]["difference"]
     }
-    report["map50_95"] = {name: {k: v.to_json() for k, v in entry.items()} for name, entry in found.items()}
+    report["map50_95"] = {name: {k: asdict(v) for k, v in entry.items()} for name, entry in found.items()}
     return report
 
 
@@ -174,8 +175,8 @@ def measure_classifier(given: argparse.Namespace, device: torch.device) -> dict[
     torch.save({k: v.cpu() for k, v in model.state_dict().items()}, given.out / "mobilenetv2-digits-qat-state.pt")
     return {
         "images": len(test_y), "training": {**trained, "seconds": seconds, "start": given.start},
-        "top1": {name: share(int(a.sum()), len(a)).to_json() for name, a in answers.items()},
-        "minus_fp32": {n: paired_difference(answers["fp32"], a).to_json() for n, a in answers.items()},
+        "top1": {name: asdict(share(int(a.sum()), len(a))) for name, a in answers.items()},
+        "minus_fp32": {n: asdict(paired_difference(answers["fp32"], a)) for n, a in answers.items()},
     }  # fmt: skip
 
 

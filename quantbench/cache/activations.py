@@ -1,16 +1,8 @@
 """Which tensors of a network a calibration cache speaks of, and which of them TensorRT's fusions swallow."""
 
+from quantbench.graph.ops import AFFINE, FUSED, WEIGHTED
 from quantbench.graph.view import GraphView, NodeView
-from quantbench.qdq.ops import WEIGHTED
 from quantbench.qdq.rules.residual import residual_index
-
-# What TensorRT fuses into a preceding convolution or matrix product, whose own output then never exists
-# (NVIDIA, TensorRT Developer Guide, "Types of layer fusions").
-POINTWISE = frozenset(
-    {"BatchNormalization", "Relu", "Clip", "LeakyRelu", "PRelu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Elu",
-     "Selu", "Softplus", "ThresholdedRelu", "Mish", "Gelu", "Swish"}
-)  # fmt: skip
-_WITH_CONSTANT = frozenset({"Add", "Sub", "Mul", "Div"})
 
 
 def activations(view: GraphView) -> tuple[str, ...]:
@@ -51,9 +43,9 @@ def _next(view: GraphView, tensor: str, position: dict[str, int]) -> tuple[list[
     if len(readers) != 1:
         return None
     (node,) = readers
-    if node.op in POINTWISE and node.inputs[0] == tensor:
+    if node.op in FUSED and node.inputs[0] == tensor:
         return [tensor], node.outputs[0], node.op != "BatchNormalization"
-    if node.op in _WITH_CONSTANT and len(node.inputs) == 2:
+    if node.op in AFFINE and len(node.inputs) == 2:
         other = node.inputs[1] if node.inputs[0] == tensor else node.inputs[0]
         if view.is_constant(other):
             return [tensor], node.outputs[0], False

@@ -15,6 +15,7 @@ from quantbench.errors import QuantbenchError
 
 DIALECT = "aimet"
 WRITTEN_VERSION = "1.0.0"
+_MOST_BITS = 32
 
 
 def matches(data: Mapping[str, Any]) -> bool:
@@ -116,7 +117,9 @@ def _read_zero_point(name: str, encoding: Mapping[str, Any]) -> Entry:
 
 
 def _entry(name: str, scale: float, offset: float, bits: int) -> Entry:
-    """Entry of the grid scale * (offset ... offset + 2**bits - 1)."""
+    """Entry of the grid scale * (offset ... offset + 2**bits - 1). Raises ValueError for no number of bits."""
+    if not 1 <= bits <= _MOST_BITS:
+        raise ValueError(f"{bits} bits")
     half = 2 ** (bits - 1)
     low, high = scale * offset, scale * (offset + 2 * half - 1)
     if offset == -half:

@@ -6,11 +6,8 @@ from quantbench.cache.implicit import Derived, Meaning, meaning
 from quantbench.cache.match import Match, Matching, match
 from quantbench.cache.model import CalibrationCache
 from quantbench.calibration.ranges import TensorRange
+from quantbench.graph.ops import INT8
 from quantbench.graph.view import GraphView
-from quantbench.qdq.ops import AVERAGES, WEIGHTED
-
-# Layers that have INT8 kernels in TensorRT's implicit mode and are worth naming when they lose them.
-_INT8_LAYERS = WEIGHTED | AVERAGES | frozenset({"Add", "Mul", "MaxPool", "Concat", "Resize"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +62,7 @@ def _float_layers(view: GraphView, result: Meaning) -> tuple[FloatLayer, ...]:
     missing = set(result.missing)
     found: dict[str, FloatLayer] = {}
     for node in view.nodes:
-        if node.op not in _INT8_LAYERS:
+        if node.op not in INT8:
             continue
         for name in node.inputs:
             if name in missing:

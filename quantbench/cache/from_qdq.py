@@ -14,8 +14,9 @@ from quantbench.cache.implicit import Derived, meaning
 from quantbench.cache.strip import Stripped, strip_qdq
 from quantbench.calibration.ranges import INT8_MAX, Ranges, TensorRange
 from quantbench.graph.onnx_view import view_of
+from quantbench.graph.ops import AVERAGES, WEIGHTED
 from quantbench.graph.view import GraphView, NodeView
-from quantbench.qdq.ops import AVERAGES, WEIGHTED, weight_index
+from quantbench.qdq.ops import weight_index
 
 INT8, FLOAT = "int8", "fp16"
 _SCALE_TYPES = tuple(

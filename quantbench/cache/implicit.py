@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from quantbench.cache.activations import activations, superseded
 from quantbench.calibration.ranges import Ranges, TensorRange
+from quantbench.graph.ops import AVERAGES
 from quantbench.graph.view import GraphView, NodeView
-from quantbench.qdq.ops import AVERAGES, is_mover
+from quantbench.qdq.ops import is_mover
 
 
 @dataclass(frozen=True, slots=True)

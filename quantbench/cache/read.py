@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from quantbench import limits
 from quantbench.cache import (
     aimet,
     decimal_text,
@@ -20,6 +21,7 @@ from quantbench.cache import (
 )
 from quantbench.cache.model import CalibrationCache
 from quantbench.errors import QuantbenchError
+from quantbench.quoted import unquoted
 
 DIALECTS = (
     tensorrt.DIALECT,
@@ -41,6 +43,7 @@ def read_cache(path: Path, *, values: str | None = None) -> CalibrationCache:
     Raises QuantbenchError, naming the file, where it does not exist, is empty, or is of no known dialect.
     """
     try:
+        limits.regular_file(path, limits.CACHE_BYTES)
         data = path.read_bytes()
     except OSError as error:
         raise QuantbenchError(f"cannot read {path}: {error.strerror or error}") from error
@@ -59,6 +62,8 @@ def parse_bytes(data: bytes, *, values: str | None = None) -> CalibrationCache:
     if safetensors_file.is_safetensors(data):
         return modelopt.parse_safetensors(data, "the file")
     text = decode(data)
+    if text.lstrip()[:1] in (">", "`", "~"):
+        text = unquoted(text)
     if b"\0" in data and not tensorrt.is_header(text.partition("\n")[0]) and text.lstrip()[:1] != "{":
         return onnxruntime_flatbuffers.parse(data)
     if text.lstrip()[:1] in ("{", "["):

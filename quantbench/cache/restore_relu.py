@@ -7,14 +7,7 @@ is where INT8 saturates anyway.
 import onnx
 from onnx import helper
 
-_NEVER_NEGATIVE = frozenset({"Relu", "Sigmoid", "HardSigmoid", "Softmax", "Abs", "Exp", "Sqrt", "Softplus"})
-# Ops whose output is never negative where none of their inputs is.
-_KEEPS_SIGN = frozenset(
-    {"Add", "Mul", "Concat", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceMax",
-     "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Slice", "Split", "Dropout", "Max", "Min"}
-)  # fmt: skip
-
-_MANY_INPUTS = frozenset({"Add", "Mul", "Concat", "Max", "Min"})
+from quantbench.graph.ops import Sign, sign_of
 
 
 def restore_relus(graph: onnx.GraphProto, clamped: set[str]) -> list[str]:
@@ -28,11 +21,12 @@ def restore_relus(graph: onnx.GraphProto, clamped: set[str]) -> list[str]:
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
         nodes.append(node)
-        signless = node.op_type in _NEVER_NEGATIVE or _is_clip_from_zero(node, graph)
+        sign = sign_of(node.op_type)
+        signless = sign is Sign.POSITIVE or _is_clip_from_zero(node, graph)
         data = [name for name in node.input if name]
-        if node.op_type not in _MANY_INPUTS:
+        if sign is Sign.FIRST:
             data = data[:1]
-        if signless or (node.op_type in _KEEPS_SIGN and all(name in positive for name in data)):
+        if signless or (sign is not Sign.ANY and all(name in positive for name in data)):
             positive.update(node.output)
         for index, name in enumerate(node.output):
             if name in clamped and name not in positive:

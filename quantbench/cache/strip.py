@@ -11,7 +11,7 @@ from onnx import helper, numpy_helper
 from quantbench.cache.restore_relu import restore_relus
 from quantbench.calibration.ranges import INT8_MAX
 from quantbench.errors import QuantbenchError
-from quantbench.qdq.ops import MOVERS
+from quantbench.graph.ops import KEEPS_VALUES
 from quantbench.qdq.weights import weight_scale
 
 _Q, _DQ = "QuantizeLinear", "DequantizeLinear"
@@ -93,7 +93,7 @@ def _refuse_integers(graph: onnx.GraphProto) -> None:
             )
         if node.op_type in (_DQ, "Resize") or not any(name in quantized for name in node.input):
             continue
-        if node.op_type not in MOVERS:
+        if node.op_type not in KEEPS_VALUES:
             raise QuantbenchError(
                 f"node {node.name} ({node.op_type}) computes on quantized integers, as models prepared for onnxruntime "
                 f"do; give the Q/DQ model that was made for TensorRT (model.qdq.onnx)"

@@ -5,6 +5,7 @@ rebuilds containers and tensors only; every other class becomes an inert `Opaque
 """
 
 import io
+import math
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from quantbench import limits
 from quantbench.errors import QuantbenchError
 
 _DTYPES = {
@@ -39,6 +41,7 @@ class StoredTensor:
         if self.kind not in _DTYPES:
             raise QuantbenchError(f"{self.archive}: cannot read a tensor of {self.kind}")
         dtype = np.dtype(_DTYPES[self.kind])
+        limits.check(f"{self.archive}: a range", math.prod(self.shape), limits.RANGE_ELEMENTS, "numbers")
         try:
             with zipfile.ZipFile(self.archive) as archive:
                 flat = np.frombuffer(archive.read(self.member), dtype)

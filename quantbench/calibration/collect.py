@@ -1,85 +1,87 @@
-"""The two passes of calibration: absolute maxima first, then histograms up to those maxima.
+"""Calibration's one pass: images through the network, every wanted tensor counted into its histogram.
 
-Because the range of every histogram is final before counting starts, the result depends neither on the order of the
-images nor on how they are split among processes: maxima merge by max, histograms by addition of integers.
+The grid of a histogram nests in that of any other (`quantbench.calibration.histogram`), so the result depends neither
+on the order of the images nor on how they are split among processes; histograms merge exactly.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-import numpy as np
 import onnx
 
-from quantbench.calibration.histogram import Histogram, add, empty, merge
+from quantbench.calibration.histogram import Histogram, merge, require_finite
 from quantbench.calibration.ort_outputs import Feed, InnerTensors
+from quantbench.calibration.sweep import Counter
 from quantbench.errors import QuantbenchError
 
 # Called after each batch with the number of images in it.
 OnBatch = Callable[[int], None]
 
 
-def collect_maxima(
+class Collector:
+    """A network and the histograms of its `tensors`; feed it batches, read `histograms` at any time."""
+
+    def __init__(self, model: onnx.ModelProto, tensors: Sequence[str], *, threads: int = 0) -> None:
+        """`threads` for the network and for counting each; 0: as many as there are cores."""
+        self._tensors = tuple(dict.fromkeys(tensors))
+        self._rows = {name: row for row, name in enumerate(self._tensors)}
+        self._runner = InnerTensors(model, self._tensors, threads=threads)
+        self._counter = Counter(len(self._tensors), threads=threads)
+
+    def add(self, feed: Feed) -> int:
+        """Run one batch and count it; returns its images. Only this batch's activations are alive meanwhile."""
+        with self._runner.bound(feed) as blocks:
+            self._counter.add([block.at(self._rows[name]) for name, block in blocks])
+        return int(next(iter(feed.values())).shape[0])
+
+    def histograms(self) -> dict[str, Histogram]:
+        """What was counted so far, in the order of the tensors."""
+        return {name: self._counter.histogram(row) for name, row in self._rows.items()}
+
+
+def collect(
     model: onnx.ModelProto,
     feeds: Iterable[Feed],
     tensors: Sequence[str],
     *,
     threads: int = 0,
     on_batch: OnBatch | None = None,
-) -> dict[str, float]:
-    """Pass one: largest |x| of each tensor over all `feeds` (float32 values as floats).
+) -> dict[str, Histogram]:
+    """Histogram of |x| of each of `tensors` over all `feeds`.
 
-    Raises QuantbenchError where there is no batch at all, or a tensor overflows to infinity or NaN.
+    A tensor that reached infinity or NaN has a broken histogram (`usable` decides what becomes of it). Raises
+    QuantbenchError where there is no batch at all.
     """
-    runner = InnerTensors(model, tensors, maxima=True, threads=threads)
-    maxima = dict.fromkeys(tensors, 0.0)
-    seen = False
+    collector = Collector(model, tensors, threads=threads)
+    seen = 0
     for feed in feeds:
-        seen = True
-        for name, value in runner.run(feed):
-            maxima[name] = _larger(maxima[name], float(value), name)
+        count = collector.add(feed)
+        seen += count
         if on_batch:
-            on_batch(_count(feed))
+            on_batch(count)
     if not seen:
         raise QuantbenchError("no calibration images; give a folder with images (--calib-dir)")
-    return maxima
-
-
-def collect_histograms(
-    model: onnx.ModelProto,
-    feeds: Iterable[Feed],
-    maxima: Mapping[str, float],
-    *,
-    threads: int = 0,
-    on_batch: OnBatch | None = None,
-) -> dict[str, Histogram]:
-    """Pass two: histogram of |x| of each tensor of `maxima`. One batch of activations is alive at a time.
-
-    Raises QuantbenchError where a tensor holds NaN.
-    """
-    runner = InnerTensors(model, tuple(maxima), threads=threads)
-    histograms = {name: empty(amax) for name, amax in maxima.items()}
-    for feed in feeds:
-        for name, values in runner.run(feed):
-            add(histograms[name], np.asarray(values, np.float32), name)
-        if on_batch:
-            on_batch(_count(feed))
-    return histograms
-
-
-def merge_maxima(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float]:
-    """Maxima of two parts of the images."""
-    return {name: max(value, second[name]) for name, value in first.items()}
+    return collector.histograms()
 
 
 def merge_histograms(first: Mapping[str, Histogram], second: Mapping[str, Histogram]) -> dict[str, Histogram]:
-    """Histograms of two parts of the images, collected with the same maxima; bit-exact in any order."""
+    """Histograms of two parts of the images; bit-exact in any order."""
     return {name: merge(histogram, second[name]) for name, histogram in first.items()}
 
 
-def _larger(known: float, value: float, name: str) -> float:
-    if not np.isfinite(value):
-        raise QuantbenchError(f"tensor {name} reaches {value}; the model overflows on a calibration image")
-    return max(known, value)
+def usable(histograms: Mapping[str, Histogram], needed: Iterable[str]) -> tuple[dict[str, Histogram], list[str]]:
+    """Histograms of finite tensors, and the names of those left out because they reached infinity or NaN.
+
+    A mask of -inf that nothing quantizes is ordinary; raises QuantbenchError where one of `needed` is not finite.
+    """
+    for name in needed:
+        if name in histograms:
+            require_finite(histograms[name], name)
+    kept = {name: histogram for name, histogram in histograms.items() if not histogram.broken}
+    return kept, [name for name in histograms if name not in kept]
 
 
-def _count(feed: Feed) -> int:
-    return int(next(iter(feed.values())).shape[0])
+def maxima_of(histograms: Mapping[str, Histogram]) -> dict[str, float]:
+    """Exact largest |x| of each tensor. Raises QuantbenchError where one is not finite."""
+    for name, histogram in histograms.items():
+        require_finite(histogram, name)
+    return {name: histogram.amax for name, histogram in histograms.items()}

@@ -1,16 +1,26 @@
 """Histograms to Ranges by one threshold method."""
 
+import math
 from collections.abc import Mapping
 
-from quantbench.calibration.histogram import Histogram, summary
+from quantbench.calibration.histogram import Histogram, require_finite, summary
+from quantbench.calibration.noise import bulk_sqnr_db
 from quantbench.calibration.ranges import Ranges, TensorRange
 from quantbench.calibration.thresholds import Threshold
 
 
 def find_ranges(histograms: Mapping[str, Histogram], method: str, threshold: Threshold) -> Ranges:
-    """Ranges of all tensors; `method` is the name that is recorded."""
+    """Ranges of all tensors; `method` is the name that is recorded.
+
+    Raises QuantbenchError where a tensor reached infinity or NaN (`quantbench.calibration.collect.usable` leaves out
+    those that nobody needs).
+    """
     found = {}
     for name, histogram in histograms.items():
+        require_finite(histogram, name)
         amax = threshold(histogram)
-        found[name] = TensorRange(amax, method, summary(histogram, amax))
+        facts: dict[str, float | int | None] = {**summary(histogram, amax)}
+        noise = bulk_sqnr_db(histogram, amax)
+        facts["bulk_sqnr_db"] = round(noise, 2) if math.isfinite(noise) else None  # JSON has no infinity
+        found[name] = TensorRange(amax, method, facts)
     return Ranges(found)

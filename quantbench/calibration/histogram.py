@@ -1,4 +1,10 @@
-"""Histogram of |x| at 2048 bins up to a known maximum. Counts are integers: merging is exact, order is nothing."""
+"""Histogram of |x| on a grid whose bins are 2^e wide: one pass, no maximum known beforehand, exact whatever the order.
+
+The exponent e is the least with which 4096 bins reach past the largest |x|, so 2048 to 4096 of them are in use. When a
+larger value comes e grows and neighbouring bins are added. Grids of powers of two nest (a bin of one is whole bins of
+any finer one), and multiplying by 2^-e is exact, so the counts are those of the final grid from the start: the same
+for any order, any batches and any split among processes. The exact maximum is kept beside.
+"""
 
 from dataclasses import dataclass
 
@@ -7,75 +13,102 @@ from numpy.typing import NDArray
 
 from quantbench.errors import QuantbenchError
 
-BINS = 2048
-# Elements handled at a time: small enough for the scratch buffers to stay in the L2 cache.
-_CHUNK = 1 << 16
+BINS = 4096
+_BITS = 12
+# 2^-MIN_EXPONENT must be a float32; what is smaller than such a bin is noise around zero.
+MIN_EXPONENT = -126
+# Bins over [0, amax] in which threshold searches work, whatever the grid.
+LEVEL_BINS = 2048
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Histogram:
-    """Counts [2048] (int64) of |x| in equal bins over [0, amax]; bin i holds floor(|x| * 2048 / amax) = i.
+    """Counts [4096] (int64) of |x| of one tensor: bin i holds i * 2^exponent <= |x| < (i + 1) * 2^exponent.
 
-    `amax` is the exact largest |x| over the whole calibration set (pass one), a float32 value.
+    `amax` is the exact largest |x| (a float32 value). Where the tensor held infinity or NaN it is that, and nothing is
+    counted.
     """
 
     counts: NDArray[np.int64]
+    exponent: int
     amax: float
 
     @property
     def bin_width(self) -> float:
-        """Width of a bin, in the unit of the tensor."""
-        return self.amax / BINS
+        """Width of a bin, in the unit of the tensor: 2^exponent."""
+        return float(2.0**self.exponent)
 
     @property
     def total(self) -> int:
         """Number of elements seen."""
         return int(self.counts.sum())
 
+    @property
+    def broken(self) -> bool:
+        """Whether a value was infinite or NaN."""
+        return not np.isfinite(self.amax)
 
-def empty(amax: float) -> Histogram:
-    """A histogram with no counts up to `amax`."""
-    return Histogram(np.zeros(BINS, np.int64), amax)
+    def levels(self) -> NDArray[np.float64]:
+        """Counts [2048] (float64) in equal bins over [0, amax], for searches whose answer depends on bins that end at
+        the maximum. A bin of the grid that such an edge cuts is shared out in proportion, unless it stands alone: then
+        it is one value rather than a stretch of them, and goes whole to where its middle lies.
+        """
+        if self.amax == 0:
+            zeros = np.zeros(LEVEL_BINS)
+            zeros[0] = self.counts[0]
+            return zeros
+        reach = self.amax / self.bin_width
+        filled = np.pad(self.counts > 0, 1)
+        alone = filled[1:-1] & ~filled[:-2] & ~filled[2:]
+        edges = np.arange(LEVEL_BINS + 1) * (reach / LEVEL_BINS)
+        edges[-1] = reach
+        # The bin of the grid that holds the maximum ends there.
+        counted = np.concatenate(([0.0], np.cumsum(np.where(alone, 0, self.counts), dtype=np.float64)))
+        shared: NDArray[np.float64] = np.diff(np.interp(edges, np.minimum(np.arange(BINS + 1), reach), counted))
+        single = np.flatnonzero(alone)
+        middle = np.minimum(single + 0.5, reach) * (LEVEL_BINS / reach)
+        target = np.minimum(middle.astype(np.int64), LEVEL_BINS - 1)
+        np.add.at(shared, target, self.counts[single])
+        return shared
+
+
+def empty() -> Histogram:
+    """A histogram that has seen nothing."""
+    return Histogram(np.zeros(BINS, np.int64), MIN_EXPONENT, 0.0)
+
+
+def exponent_for(amax: float) -> int:
+    """The least exponent with which 4096 bins of 2^exponent reach past `amax` (finite)."""
+    return max(int(np.frexp(amax)[1]) - _BITS, MIN_EXPONENT) if amax > 0 else MIN_EXPONENT
+
+
+def fold(counts: NDArray[np.int64], steps: int) -> NDArray[np.int64]:
+    """The same counts [..., 4096] on a grid whose bins are 2^steps times as wide."""
+    if steps == 0:
+        return counts
+    folded = np.zeros_like(counts)
+    if steps >= _BITS:
+        folded[..., 0] = counts.sum(axis=-1)
+    else:
+        folded[..., : BINS >> steps] = counts.reshape(*counts.shape[:-1], -1, 1 << steps).sum(axis=-1)
+    return folded
 
 
 def merge(first: Histogram, second: Histogram) -> Histogram:
-    """Sum of two histograms of one tensor, bit-exact in any order.
+    """Histogram of both parts together, bit-exact in any order and grouping."""
+    if first.broken or second.broken:
+        worst = np.nan if np.isnan(first.amax) or np.isnan(second.amax) else np.inf
+        return Histogram(np.zeros(BINS, np.int64), MIN_EXPONENT, float(worst))
+    exponent = max(first.exponent, second.exponent)
+    counts = fold(first.counts, exponent - first.exponent) + fold(second.counts, exponent - second.exponent)
+    return Histogram(counts, exponent, max(first.amax, second.amax))
 
-    Raises ValueError where the maxima differ: both must come from the same merged pass one.
-    """
-    if first.amax != second.amax:
-        raise ValueError(f"cannot merge histograms up to {first.amax} and {second.amax}")
-    return Histogram(first.counts + second.counts, first.amax)
 
-
-def add(histogram: Histogram, values: NDArray[np.float32], name: str = "tensor") -> None:
-    """Count `values` (any shape, float32) into `histogram` in place.
-
-    Raises QuantbenchError naming `name` where a value is NaN or infinite.
-    """
-    flat = values.reshape(-1)
-    if histogram.amax == 0.0:
-        histogram.counts[0] += flat.size
-        return
-    with np.errstate(over="ignore"):
-        per_unit = np.float32(BINS / histogram.amax)
-    if not np.isfinite(per_unit):
-        # A maximum so small that bins per unit overflow float32: subnormal noise around zero.
-        histogram.counts[0] += flat.size
-        return
-    scaled = np.empty(_CHUNK, np.float32)
-    index = np.empty(_CHUNK, np.int64)
-    for start in range(0, flat.size, _CHUNK):
-        part = flat[start : start + _CHUNK]
-        x, i = scaled[: part.size], index[: part.size]
-        np.abs(part, out=x)
-        np.multiply(x, per_unit, out=x)
-        np.minimum(x, BINS - 1, out=x)  # the maximum itself, and rounding just above it, belong to the last bin
-        with np.errstate(invalid="ignore"):
-            np.copyto(i, x, casting="unsafe")
-        if i.min(initial=0) < 0:
-            raise QuantbenchError(f"tensor {name} holds NaN values; the model or an image is broken")
-        histogram.counts[:] += np.bincount(i, minlength=BINS)
+def require_finite(histogram: Histogram, name: str) -> None:
+    """Raise QuantbenchError, naming tensor `name`, where it held infinity or NaN."""
+    if histogram.broken:
+        reached = "holds NaN values" if np.isnan(histogram.amax) else "reaches infinity"
+        raise QuantbenchError(f"tensor {name} {reached}; the model overflows on a calibration image, or an image does")
 
 
 def summary(histogram: Histogram, amax: float) -> dict[str, float | int]:
@@ -86,6 +119,7 @@ def summary(histogram: Histogram, amax: float) -> dict[str, float | int]:
         clipped = int(histogram.counts[int(np.ceil(amax / histogram.bin_width - 1e-9)) :].sum())
     return {
         "bins": BINS,
+        "bin_width": histogram.bin_width,
         "elements": histogram.total,
         "observed_max": histogram.amax,
         "share_first_bin": float(histogram.counts[0] / total),

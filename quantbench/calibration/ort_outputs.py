@@ -1,53 +1,80 @@
 """Run a network in onnxruntime and hand out chosen inner tensors, one batch in flight, nothing kept."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import helper
 
+from quantbench.calibration.sweep import FLOAT16, FLOAT32, Block, block_of
 from quantbench.errors import QuantbenchError
-from quantbench.ort import create_session
+from quantbench.ort import create_session, run_bound
 
 Feed = Mapping[str, NDArray[np.generic]]
-_MAX_SUFFIX = "__quantbench_amax"
+_DTYPES = {"tensor(float)": FLOAT32, "tensor(float16)": FLOAT16}
 
 
 class InnerTensors:
     """A session of the network that also yields `tensors`.
 
-    With `maxima` the network itself reduces each tensor to max |x| and only scalars leave it; without, arrays do.
     A batch smaller than a static batch dimension is padded by repetition and the padding cut off again.
     """
 
-    def __init__(
-        self, model: onnx.ModelProto, tensors: Sequence[str], *, maxima: bool = False, threads: int = 0
-    ) -> None:
+    def __init__(self, model: onnx.ModelProto, tensors: Sequence[str], *, threads: int = 0) -> None:
         self.tensors = tuple(tensors)
         self._batch = static_batch(model)
         self._inputs = {value.name for value in model.graph.input}
         self._given = [name for name in self.tensors if name in self._inputs]
-        inner = [name for name in self.tensors if name not in self._inputs]
-        self._maxima = maxima
-        self._fetch = [name + _MAX_SUFFIX for name in inner] if maxima else inner
-        self._names = inner
-        self._session = create_session(with_outputs(model, inner, maxima=maxima), threads=threads)
+        self._inner = [name for name in self.tensors if name not in self._inputs]
+        self._session = create_session(with_outputs(model, self._inner), threads=threads)
 
     def run(self, feed: Feed) -> Iterator[tuple[str, NDArray[np.float32]]]:
-        """Yield (tensor, array) for one batch; with `maxima` the array is a scalar max |x|."""
+        """Yield (tensor, array) for one batch."""
         for name in self._given:
-            values = np.asarray(feed[name], np.float32)
-            yield name, np.max(np.abs(values)) if self._maxima else values
-        if not self._fetch:
+            yield name, np.asarray(feed[name], np.float32)
+        if not self._inner:
             return
         count = next(iter(feed.values())).shape[0]
-        outputs = self._session.run(self._fetch, padded(feed, self._batch))
+        outputs = self._session.run(self._inner, padded(feed, self._batch))
         outputs.reverse()
-        for name in self._names:
-            array = outputs.pop()  # the list lets go of each array, so memory falls while the caller counts
-            yield name, array if self._maxima else unpadded(array, self._batch, count)
+        for name in self._inner:
+            array = outputs.pop()  # the list lets go of each array, so memory falls while the caller works
+            yield name, unpadded(array, self._batch, count)
+
+    @contextmanager
+    def bound(self, feed: Feed) -> Iterator[list[tuple[str, Block]]]:
+        """(tensor, memory) for one batch where onnxruntime wrote it, not copied; valid within the `with`.
+
+        onnxruntime takes the memory from its arena, so the next batch reuses it.
+        """
+        given = [np.ascontiguousarray(feed[name], np.float32) for name in self._given]
+        blocks = [(name, block_of(array)) for name, array in zip(self._given, given, strict=True)]
+        if not self._inner:
+            yield blocks
+            return
+        count = next(iter(feed.values())).shape[0]
+        binding = self._session.io_binding()
+        inputs = {name: np.ascontiguousarray(array) for name, array in padded(feed, self._batch).items()}
+        for name, array in inputs.items():
+            binding.bind_cpu_input(name, array)
+        for name in self._inner:
+            binding.bind_output(name, "cpu")
+        run_bound(self._session, binding)
+        values = binding.get_outputs()
+        keep: list[NDArray[Any]] = []
+        for name, value in zip(self._inner, values, strict=True):
+            shape = _unpadded_shape(value.shape(), self._batch, count)
+            kind = _DTYPES.get(value.data_type())
+            if kind is None:
+                keep.append(unpadded(value.numpy(), self._batch, count).astype(np.float32))
+                blocks.append((name, block_of(keep[-1])))
+            else:
+                size = int(np.prod(shape, dtype=np.int64))
+                blocks.append((name, Block(-1, value.data_ptr() if size else 0, size, kind)))
+        yield blocks
 
 
 def padded(feed: Feed, batch: int) -> dict[str, NDArray[np.generic]]:
@@ -79,19 +106,17 @@ def static_batch(model: onnx.ModelProto) -> int:
     return 0
 
 
-def with_outputs(model: onnx.ModelProto, tensors: Sequence[str], *, maxima: bool = False) -> onnx.ModelProto:
-    """Copy of `model` whose outputs are `tensors`, or with `maxima` the scalars max |tensor| (ReduceMax of Abs)."""
+def with_outputs(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
+    """Copy of `model` whose outputs are `tensors`; its own where there are none."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    del copy.graph.output[:]
-    if not tensors:
-        copy.graph.output.extend(model.graph.output)
-    for name in tensors:
-        if maxima:
-            absolute, reduced = f"{name}__quantbench_abs", name + _MAX_SUFFIX
-            copy.graph.node.append(helper.make_node("Abs", [name], [absolute]))
-            copy.graph.node.append(helper.make_node("ReduceMax", [absolute], [reduced], keepdims=0))
-            copy.graph.output.append(helper.make_tensor_value_info(reduced, TensorProto.FLOAT, []))
-        else:
-            copy.graph.output.append(helper.make_empty_tensor_value_info(name))
+    if tensors:
+        del copy.graph.output[:]
+        copy.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in tensors)
     return copy
+
+
+def _unpadded_shape(shape: Sequence[int], batch: int, count: int) -> list[int]:
+    if not batch or count == batch or not shape:
+        return list(shape)
+    return [shape[0] // batch * count, *shape[1:]]

@@ -1,5 +1,6 @@
 """Histograms on disk (`.npz`), so that another method or a resumed run needs no second look at the images."""
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,26 +11,39 @@ from quantbench.calibration.histogram import Histogram
 from quantbench.errors import QuantbenchError
 
 
-def save_histograms(path: Path, histograms: Mapping[str, Histogram], *, images: int = 0) -> None:
-    """Write names, counts [T, 2048] (int64), maxima [T] (float64) and how many `images` are in them, atomically."""
+def save_histograms(path: Path, histograms: Mapping[str, Histogram], *, images: int = 0, key: str = "") -> None:
+    """Write names, counts [T, 4096] (int64), exponents [T], maxima [T] (float64), how many `images` are in them and
+    the `key` of what they were counted from, atomically.
+    """
     names = list(histograms)
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(
             stream,
+            key=np.array(key),
             names=np.array(names),
             counts=np.stack([histograms[name].counts for name in names]),
+            exponents=np.array([histograms[name].exponent for name in names], np.int32),
             maxima=np.array([histograms[name].amax for name in names], np.float64),
             images=np.int64(images),
         )
 
 
-def load_histograms(path: Path) -> tuple[dict[str, Histogram], int]:
-    """Inverse of `save_histograms`: histograms and images. Raises QuantbenchError where the file is damaged."""
+def load_histograms(path: Path, key: str | None = None) -> tuple[dict[str, Histogram], int]:
+    """Inverse of `save_histograms`: histograms and images. With `key` nothing and 0 where the file is absent, is of
+    an older version, or was counted from something else.
+
+    Raises QuantbenchError where the file is damaged.
+    """
+    if key is not None and not path.exists():
+        return {}, 0
     try:
         with np.load(path) as data:
-            names, counts, maxima = data["names"].tolist(), data["counts"], data["maxima"].tolist()
+            if key is not None and ("key" not in data or str(data["key"]) != key):
+                return {}, 0
+            names, counts = data["names"].tolist(), data["counts"]
+            exponents, maxima = data["exponents"].tolist(), data["maxima"].tolist()
             images = int(data["images"])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise QuantbenchError(f"{path} is damaged ({error}); delete it and calibrate again") from error
-    pairs = zip(names, counts, maxima, strict=True)
-    return {name: Histogram(count, amax) for name, count, amax in pairs}, images
+    rows = zip(names, counts, exponents, maxima, strict=True)
+    return {name: Histogram(count, exponent, amax) for name, count, exponent, amax in rows}, images

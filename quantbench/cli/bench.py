@@ -4,6 +4,8 @@ from pathlib import Path
 
 import typer
 
+from quantbench import limits
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -19,7 +21,7 @@ def bench(
     backend: str = typer.Option(
         "auto", help="auto: by the file. onnxruntime wants an ONNX file, tensorrt and tensorrt-rtx an engine."
     ),
-    threads: int = typer.Option(0, min=0, help="onnxruntime threads; 0 lets it choose."),
+    threads: int = typer.Option(0, min=0, max=limits.THREADS, help="onnxruntime threads; 0 lets it choose."),
     streams: int = typer.Option(1, min=1, help="GPU streams, one context each."),
     cuda_graph: bool = typer.Option(False, "--cuda-graph", help="Launch each call as one CUDA graph."),
     no_transfers: bool = typer.Option(False, "--no-transfers", help="Leave copies to and from the GPU out."),

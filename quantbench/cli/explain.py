@@ -1,6 +1,11 @@
 """`quantbench explain`: what an optimizer pass does."""
 
+from typing import TYPE_CHECKING
+
 import typer
+
+if TYPE_CHECKING:
+    from quantbench.inspection.errors.entry import ErrorEntry
 
 
 def register(app: typer.Typer) -> None:
@@ -9,15 +14,18 @@ def register(app: typer.Typer) -> None:
 
 
 def explain(
-    name: str = typer.Argument("", help="A pass as a log names it, e.g. QConvScaleFusion; none lists them all."),
+    name: str = typer.Argument(
+        "", help="A pass as a log names it, e.g. QConvScaleFusion, or the text of an error; none lists them all."
+    ),
     json_output: bool = typer.Option(False, "--json", help="Print as JSON."),
 ) -> None:
-    """Explain a TensorRT optimizer pass: what it does, what it means for INT8, before and after."""
+    """Explain a TensorRT optimizer pass (what it does, what it means for INT8) or an error (its meaning, what next)."""
     import json
     from dataclasses import asdict
 
     from quantbench.cli.inspect_table import make_console, print_text
     from quantbench.errors import QuantbenchError
+    from quantbench.inspection.errors.registry import ERRORS, lookup_error, similar_errors
     from quantbench.inspection.passes.entry import PHASES
     from quantbench.inspection.passes.registry import PASSES, lookup, similar
 
@@ -33,12 +41,18 @@ def explain(
                 typer.echo("  no log that quantbench was made from shows a pass of it")
             for entry in entries:
                 print_text(console, entry.does, 2, f"{entry.name:28} ")
+        typer.echo("\nErrors")
+        for entry_of_error in ERRORS.values():
+            print_text(console, entry_of_error.meaning, 2, f"{entry_of_error.name:31} ")
         return
     found = lookup(name)
     if found is None:
-        near = similar(name)
-        hint = f"did you mean {', '.join(near)}?" if near else "`quantbench explain` lists all passes"
-        raise QuantbenchError(f"no pass {name} is known; {hint}")
+        if (wrong := lookup_error(name)) is not None:
+            _error(wrong, json_output)
+            return
+        near = [*similar(name), *similar_errors(name)]
+        hint = f"did you mean {', '.join(near)}?" if near else "`quantbench explain` lists all passes and errors"
+        raise QuantbenchError(f"no pass and no error {name[:80]} is known; {hint}")
     if json_output:
         typer.echo(json.dumps(asdict(found), indent=2))
         return
@@ -51,3 +65,28 @@ def explain(
     typer.echo()
     typer.echo("".join(f"    {line}\n" for line in found.drawing.split("\n")))
     typer.echo("--> float, ==> INT8")
+
+
+def _error(entry: "ErrorEntry", json_output: bool) -> None:
+    import json
+
+    from quantbench.cli.inspect_table import make_console, print_text
+
+    if json_output:
+        data = {
+            "name": entry.name, "printed": entry.printed, "meaning": entry.meaning, "causes": list(entry.causes),
+            "next": entry.command, "thread": entry.url,
+        }  # fmt: skip
+        typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
+        return
+    console = make_console()
+    typer.echo(f"{entry.name}\n")
+    print_text(console, entry.printed, 4)
+    typer.echo()
+    print_text(console, entry.meaning)
+    typer.echo("\nCauses, the likeliest first:")
+    for cause in entry.causes:
+        print_text(console, cause, 2, "- ")
+    typer.echo()
+    print_text(console, entry.command, 0, "→ ")
+    print_text(console, f"see {entry.url}")

@@ -10,7 +10,7 @@ from quantbench.inspection.circumstances import one_line
 from quantbench.inspection.compare import PAIRED_BY, Comparison
 from quantbench.inspection.fate import STATUS
 from quantbench.inspection.inspection import Inspection
-from quantbench.inspection.logs.kinds import NOT_LOG_LINES
+from quantbench.inspection.logs.build_log import understood_share
 from quantbench.inspection.passes.entry import PHASES
 from quantbench.inspection.story import stage_changes
 from quantbench.inspection.table import LayerRow, rows
@@ -19,6 +19,7 @@ from quantbench.inspection.verdicts.verdict import Verdict, count
 
 _COLOURS = {"problem": "red", "cost": "yellow", "note": "green"}
 _ITEMS = 4
+_UNKNOWN = 3
 _TOP = 20
 
 
@@ -62,14 +63,33 @@ def _log_line(console: Console, inspection: Inspection) -> None:
     log = inspection.log
     if log is None:
         return
-    lines = sum(n for kind, n in log.kinds.items() if kind not in NOT_LOG_LINES)
-    missed = log.kinds["unknown"]
+    lines, understood = understood_share(log)
     if lines:
-        print_text(
-            console, f"{count(lines, 'log line')}, {100 * (1 - missed / lines):.2f} % understood", 2, style="dim"
-        )
-    for event in log.unknown[:5]:
-        print_text(console, f"line {event.line}: {event.message[:160]}", 4, style="dim")
+        print_text(console, f"{count(lines, 'log line')}, {100 * understood:.2f} % understood", 2, style="dim")
+    for form in log.unknown[:_UNKNOWN]:
+        print_text(console, f"{form.count} times, first in line {form.line}: {form.message[:160]}", 4, style="dim")
+    if len(log.unknown) > _UNKNOWN:
+        print_text(console, f"--unknown lists all {len(log.unknown)} forms", 4, style="dim")
+
+
+def print_unknown(inspection: Inspection) -> None:
+    """Print the forms of lines that were not understood to stdout, the commonest first."""
+    console = make_console()
+    log = inspection.log
+    if log is None:
+        return
+    lines, understood = understood_share(log)
+    console.print(
+        f"[bold]{escape(inspection.title)}[/bold]  {count(lines, 'log line')}, {100 * understood:.2f} % understood"
+    )
+    print_table(
+        console,
+        [
+            Column("lines", tuple(str(f.count) for f in log.unknown), True),
+            Column("first", tuple(str(f.line) for f in log.unknown), True),
+            Column("as the first of them reads", tuple(f.message.strip()[:300] for f in log.unknown)),
+        ],
+    )
 
 
 def _story(console: Console, inspection: Inspection) -> None:
@@ -102,7 +122,9 @@ def _story(console: Console, inspection: Inspection) -> None:
 def _fates(console: Console, inspection: Inspection) -> None:
     statuses = [f.status for f in inspection.fates]
     if statuses:
-        console.print(f"\n{len(statuses)} Q and DQ:")
+        build = inspection.build
+        total = inspection.model is not None or (build is not None and bool(build.nodes or build.passes))
+        console.print(f"\n{len(statuses)} Q and DQ{'' if total else ' that layers name (the network may hold more)'}:")
         for status, text in STATUS.items():
             if status in statuses:
                 console.print(f"  {statuses.count(status):5d} {text}")

@@ -1,25 +1,32 @@
-"""The `quantbench` command: gathers the sub-commands and turns user errors into one line.
+"""The `quantbench` command: gathers the sub-commands and turns every error into one line.
 
 Each `cli/<command>.py` imports at its top nothing heavier than typer, so that `--help` stays fast.
 """
 
 import importlib
-import signal
+import os
+import shlex
 import sys
-from types import FrameType
+import tempfile
+import traceback
+from pathlib import Path
 
 import typer
 
 import quantbench
+from quantbench import limits
 from quantbench.errors import Interrupted, QuantbenchError
+from quantbench.terminal import echo, one_line
 
 # In the order in which `--help` shows them.
 COMMANDS = (
-    "ptq", "qat_export", "build", "bench", "inspect", "predict", "lint", "explain", "cache", "recipes", "doctor",
-    "demo_images",
+    "ptq", "qat_export", "evaluate", "build", "bench", "inspect", "predict", "lint", "explain", "cache", "recipes",
+    "schema", "doctor", "demo_images",
 )  # fmt: skip
 EXIT_USER_ERROR = 2
+EXIT_INTERNAL = 70  # EX_SOFTWARE of sysexits.h
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
 
 app = typer.Typer(
     name="quantbench",
@@ -31,6 +38,9 @@ app = typer.Typer(
 )
 
 
+_DEBUG = "QUANTBENCH_DEBUG"
+
+
 def _version(value: bool) -> None:
     if value:
         typer.echo(f"quantbench {quantbench.__version__}")
@@ -40,8 +50,16 @@ def _version(value: bool) -> None:
 @app.callback()
 def _root(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+    debug: bool = typer.Option(False, "--debug", help="Print the traceback of an error too.", show_default=False),
+    no_limits: bool = typer.Option(
+        False, "--no-limits", help="Read files of any size (quantbench/limits.py).", show_default=False
+    ),
 ) -> None:
     """INT8 quantization workbench: calibrate, place Q/DQ, build, inspect, report."""
+    if debug:
+        os.environ[_DEBUG] = "1"
+    if no_limits:
+        limits.lift()
 
 
 def register_commands() -> None:
@@ -51,23 +69,49 @@ def register_commands() -> None:
 
 
 def main() -> None:
-    """Run the CLI; a `QuantbenchError` becomes one line and exit code 2, Ctrl-C exit code 130."""
-    register_commands()
-    usual = signal.signal(signal.SIGINT, _interrupt)
+    """Run the CLI; whatever goes wrong becomes one line on stderr and an exit code.
+
+    `QuantbenchError`: 2. Ctrl-C: 130, SIGTERM: 143. Anything else is a fault of ours: 70, with the details in a file.
+    """
     try:
+        register_commands()
         app()
     except QuantbenchError as error:
-        print(f"quantbench: error: {error}", file=sys.stderr)
+        _debug()
+        echo(f"quantbench: error: {one_line(str(error))}", err=True)
         sys.exit(EXIT_USER_ERROR)
-    except Interrupted:
-        print("quantbench: interrupted; earlier results are whole; run the same command to go on", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
-    finally:
-        signal.signal(signal.SIGINT, usual)
+    except Interrupted as stop:
+        word, code = ("terminated", EXIT_TERMINATED) if stop.terminated else ("interrupted", EXIT_INTERRUPTED)
+        echo(f"quantbench: {word}; earlier results are whole; run the same command to go on", err=True)
+        sys.exit(code)
+    except BrokenPipeError:
+        # `quantbench inspect … | head`: nobody reads on, which is no error. Python must not flush into the pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:  # the last net: a user never sees a traceback that was not asked for
+        _debug()
+        echo(f"quantbench: error: {one_line(_unexpected(error))}", err=True)
+        sys.exit(EXIT_INTERNAL)
 
 
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise Interrupted
+def _debug() -> None:
+    if os.environ.get(_DEBUG):
+        traceback.print_exc()
+
+
+def _unexpected(error: Exception) -> str:
+    """What the last net says: the error, the command, and where its details were written."""
+    command = shlex.join(["quantbench", *sys.argv[1:]])
+    first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    details = f"{command}\nquantbench {quantbench.__version__}, Python {sys.version}\n\n{traceback.format_exc()}"
+    try:
+        handle, name = tempfile.mkstemp(prefix="quantbench-error-", suffix=".txt")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(details)
+        where = f"details in {Path(name)}"
+    except OSError:
+        where = "details with --debug"
+    return f"{type(error).__name__}: {first}; a fault of quantbench's in '{command[:300]}'; {where}"
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
     from quantbench.predict.prediction import Prediction
     from quantbench.predict.score import Score
 
-_FAMILY = "tensorrt"
 _RTX = "RTX"
 
 
@@ -22,33 +22,46 @@ def register(app: typer.Typer) -> None:
 
 
 def predict(
-    model: Path = typer.Argument(..., help="Q/DQ ONNX file, or a verbose TensorRT log with its parser section."),
-    for_: str = typer.Option(_FAMILY, "--for", help="tensorrt (10), or tensorrt-8.4, tensorrt-8.5, tensorrt-10."),
+    model: Path = typer.Argument(None, help="Q/DQ ONNX file, or a verbose TensorRT log with its parser section."),
+    for_: str = typer.Option(
+        "", "--for", help="Version of TensorRT: 8.4, 8.6.1, 10.9, 11 ... (default: 10.9; for a log: its own)."
+    ),
+    gpu: str = typer.Option("", "--gpu", help="Compute capability, as sm87 (default: any before Blackwell)."),
     against: Path = typer.Option(None, help="Verbose log of a real build of this model: score the prediction by it."),
     fp16: bool = typer.Option(
         None, "--fp16/--no-fp16", help="May the build use FP16 kernels? (default: yes; for a log: as it was built)"
+    ),
+    explain_version: bool = typer.Option(
+        False, "--explain-version", help="Say what is known of the version named by --for, and what shows it."
     ),
     as_json: bool = typer.Option(False, "--json", help="Print plain data on stdout and nothing else."),
 ) -> None:
     """Predict the engine: fused layers, precisions, the fate of each Q/DQ, what stays float and how to mend it.
 
-    The prediction speaks of TensorRT 8 to 10. What TensorRT-RTX makes of a model, 'quantbench build' shows for real.
+    The prediction speaks of TensorRT 8 to 11. What TensorRT-RTX makes of a model, 'quantbench build' shows for real.
     """
+    from quantbench.errors import QuantbenchError
     from quantbench.inspection.logs.build_log import read_build_log
     from quantbench.predict.score import score_log
+    from quantbench.predict.versions import version_of
 
-    version = _version(for_)
+    facts = version_of(for_, gpu)
+    if explain_version:
+        _explain(for_, gpu)
+        return
+    if model is None:
+        raise QuantbenchError("name a model or a log: quantbench predict MODEL.qdq.onnx")
     source = against or (model if model.suffix != ".onnx" else None)
     log = read_build_log(source) if source is not None else None
+    rtx = log is not None and log.version == _RTX
+    version = for_ or (log.version if log is not None and log.version and not rtx else facts.name)
     if fp16 is None:
         fp16 = log is None or "FP16" in log.options.get("Precision", "FP16")
+    build = _Build(version, gpu, fp16)
     notes: tuple[str, ...] = ()
     scores: tuple[Score, ...] = ()
-    if model.suffix == ".onnx":
-        prediction, notes = _of_model(model, version, fp16)
-    else:
-        prediction = _of_log(model, version, fp16)
-    if log is not None and log.version == _RTX:
+    prediction, notes = _of_model(model, build) if model.suffix == ".onnx" else (_of_log(model, build), ())
+    if rtx:
         notes = (*notes, "Not scored: the log is of TensorRT-RTX, another compiler")
     elif log is not None:
         _check(log, source or model)
@@ -63,18 +76,24 @@ def predict(
     _print(prediction, scores, notes)
 
 
-def _version(text: str) -> str:
-    from quantbench.errors import QuantbenchError
-    from quantbench.predict.versions import VERSIONS
+@dataclass(frozen=True, slots=True)
+class _Build:
+    """What is predicted for."""
 
-    family, dash, version = text.partition("-")
-    if family != _FAMILY or (dash and version not in VERSIONS):
-        known = ", ".join([_FAMILY, *(f"{_FAMILY}-{v}" for v in VERSIONS)])
-        raise QuantbenchError(f"--for {text} is not known; it takes {known} (TensorRT-RTX compiles: quantbench build)")
-    return version or "10"
+    version: str
+    gpu: str
+    fp16: bool
 
 
-def _of_model(path: Path, version: str, fp16: bool) -> "tuple[Prediction, tuple[str, ...]]":
+def _explain(for_: str, gpu: str) -> None:
+    from quantbench.predict.explain import explain
+    from quantbench.predict.versions import version_of
+
+    for line in explain(version_of(for_, gpu)):
+        typer.echo(line)
+
+
+def _of_model(path: Path, build: _Build) -> "tuple[Prediction, tuple[str, ...]]":
     """The prediction, and what to know before believing it."""
     from quantbench.errors import QuantbenchError
     from quantbench.graph.load import load_model
@@ -91,14 +110,14 @@ def _of_model(path: Path, version: str, fp16: bool) -> "tuple[Prediction, tuple[
             f"{path} holds no Q/DQ{where} to predict; make a Q/DQ model with 'quantbench ptq {path} ...'"
         )
     notes = model_notes([f"{f.node}: {f.message}" for f in refused(model)], inner)
-    return predict_model(model, version=version, fp16=fp16), notes
+    return predict_model(model, version=build.version, gpu=build.gpu, fp16=build.fp16), notes
 
 
-def _of_log(path: Path, version: str, fp16: bool) -> "Prediction":
+def _of_log(path: Path, build: _Build) -> "Prediction":
     from quantbench.errors import QuantbenchError
     from quantbench.inspection.logs.build_log import read_build_log
     from quantbench.predict.simulate import predict as simulate
-    from quantbench.predict.topology import view_from_log
+    from quantbench.predict.topology import scales_of_log, view_from_log
 
     log = read_build_log(path)
     view = view_from_log(log.build)
@@ -111,7 +130,8 @@ def _of_log(path: Path, version: str, fp16: bool) -> "Prediction":
     if lost:
         raise QuantbenchError(f"{path} logs only part of its parsing ({lost} is not in it); give the whole log, or the "
                               f"ONNX file and --against {path}")  # fmt: skip
-    return simulate(view, version=log.version if version == "10" and log.version else version, fp16=fp16)
+    scales = scales_of_log(view, log.build)
+    return simulate(view, version=build.version, gpu=build.gpu, scales=scales, fp16=build.fp16)
 
 
 def _fused(build: "Build") -> Iterator[str]:

@@ -1,6 +1,5 @@
 """`quantbench ptq`: from a float model and a folder of images to an inspected, measured INT8 model."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,12 @@ def ptq(
     max_bad: int = typer.Option(None, help="Corrupt images to skip before giving up."),
     eval_dir: Path = typer.Option(None, help="Images to compare FP32 and INT8 on."),
     labels: str = typer.Option(
-        None, help="Labels of --eval-dir: none, folder, file-name, yolo (boxes in labels/ beside images/, for mAP)."
+        None,
+        help="Labels of --eval-dir: none, folder, file-name, yolo (boxes in labels/ beside images/), csv=FILE, "
+        "coco=FILE, masks (masks/ beside images/).",
+    ),
+    classes: Path = typer.Option(
+        None, help="Class names, one a line, or the training folder. (default: the model's metadata)"
     ),
     keep_float: list[str] = typer.Option(
         None, metavar="PATTERN", help="Node name pattern to keep in float; may be repeated."
@@ -46,6 +50,9 @@ def ptq(
     no_compile: bool = typer.Option(False, "--no-compile", help="Build no engine."),
     for_onnxruntime: bool = typer.Option(
         False, "--for-onnxruntime", help="Quantize both inputs of residual Adds: faster on a CPU, slower in TensorRT."
+    ),
+    residual_float: bool = typer.Option(
+        False, "--residual-float", help="Leave skip connections in float: slower, for nets that lose accuracy in them."
     ),
     threads: int = typer.Option(None, help="onnxruntime threads; 0 lets it choose."),
     reuse_cache: bool = typer.Option(False, "--reuse-cache", help="Take the run folder's calibration.cache as it is."),
@@ -83,12 +90,14 @@ def ptq(
             "data.max_bad": max_bad,
             "evaluation.dir": eval_dir,
             "evaluation.labels": labels,
+            "evaluation.classes": classes,
             "calibration.calibrator": calibrator,
             "calibration.batch_size": batch_size,
             "calibration.bias_correction": False if no_bias_correction else None,
             "placement.method": placement,
             "placement.keep_float": tuple(keep_float) if keep_float else None,
             "placement.add_both": True if for_onnxruntime else None,
+            "placement.residual": False if residual_float else None,
             "compile.quantization": "implicit" if implicit else None,
             **build,
             **({"compile.backend": "none"} if no_compile else {}),
@@ -99,7 +108,7 @@ def ptq(
     folder, record = run_ptq(changed, progress, overwrite=overwrite, cache=policy)
     write_reports(folder.path, record)
     if as_json:
-        typer.echo(json.dumps(record, indent=2))
+        typer.echo(record.to_json(), nl=False)
         return
     for line in summary_lines(folder.path, record):
         typer.echo(line)

@@ -1,7 +1,6 @@
 """`quantbench qat-export`: from a torch checkpoint to a Q/DQ ONNX, calibrated and perhaps fine-tuned."""
 
 import contextlib
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -39,6 +38,9 @@ def qat_export(
     dynamic: bool = typer.Option(None, "--dynamic", help="Leave the batch size open."),
     int8_weights: bool = typer.Option(None, "--int8-weights", help="Store weights as INT8: a quarter of the size."),
     keep_float: list[str] = typer.Option(None, help="Node name pattern to keep in float; may be repeated."),
+    residual_float: bool = typer.Option(
+        False, "--residual-float", help="Leave skip connections in float: slower, for nets that lose accuracy in them."
+    ),
     no_compile: bool = typer.Option(False, "--no-compile", help="Build no engine."),
     device: str = typer.Option("", help="cpu or cuda. (default: cuda where there is one)"),
     trust: bool = typer.Option(False, "--trust", help="Unpickle the checkpoint in full: it may run any code."),
@@ -83,6 +85,7 @@ def qat_export(
             "export.dynamic_batch": dynamic,
             "export.int8_weights": int8_weights,
             "placement.keep_float": tuple(keep_float) if keep_float else None,
+            "placement.residual": False if residual_float else None,
             **build,
             **({"compile.backend": "none"} if no_compile else {}),
         }
@@ -91,10 +94,10 @@ def qat_export(
     # With --json stdout belongs to run.json; a trainer's and an exporter's own chatter goes to stderr.
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         folder, record = run_qat_export(changed, Flags(trust, resume, overwrite, device), progress)
-    if not is_first():
+    if record is None:
         return
     if as_json:
-        typer.echo(json.dumps(record, indent=2))
+        typer.echo(record.to_json(), nl=False)
         return
     for line in summary_lines(folder.path, record):
         typer.echo(line)

@@ -1,9 +1,9 @@
 """The compiler stage: what a backend makes of the INT8 model, layer by layer, and of the float model beside it."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import onnx
 
@@ -24,6 +24,7 @@ from quantbench.errors import QuantbenchError
 from quantbench.layers.layer import Layer
 from quantbench.progress import Progress
 from quantbench.recipe import Compile
+from quantbench.records.compiled import BareEngine, Compiled, Engine, EngineLatencies, EngineLatency, Refused
 
 LAYERS = "layers.json"
 LOG = "build.log"
@@ -73,10 +74,10 @@ def missing(wanted: Compile) -> str:
 
 def compile_stage(
     subject: Subject, folder: Path, wanted: Compile, chosen: Chosen, progress: Progress
-) -> dict[str, Any]:
+) -> Compiled | Refused:
     """`compile_check`; where nobody named a backend, a model that it refuses costs the check and not the run.
 
-    The result then holds `failed`, the reason, alone, and the folder no engine of an earlier run.
+    The folder then holds no engine of an earlier run.
     """
     try:
         return compile_check(subject, folder, wanted, chosen, progress)
@@ -86,12 +87,10 @@ def compile_stage(
         if wanted.backend != "auto":
             raise
         progress.note(f"warning: no compiler check: {error}")
-        return {"failed": str(error)}
+        return Refused(failed=str(error))
 
 
-def compile_check(
-    subject: Subject, folder: Path, wanted: Compile, chosen: Chosen, progress: Progress
-) -> dict[str, Any]:
+def compile_check(subject: Subject, folder: Path, wanted: Compile, chosen: Chosen, progress: Progress) -> Compiled:
     """Build the INT8 model and, for comparison, the float one; write engine, layers.json and build.log into `folder`.
 
     What stays float is built in `wanted.precision`. Where `chosen` builds for a GPU of this machine, the engines are
@@ -113,28 +112,43 @@ def compile_check(
     log = "\n".join(built.log_lines())
     for path in filter(None, (folder / LOG, wanted.log)):
         write_text(path, log)
-    facts: dict[str, Any] = {
-        "backend": built.backend,
-        "version": built.version,
-        "target": ",".join(built.targets),
-        "precision": "+".join(sorted(halves)) or "fp32",
-        "quantization": "explicit" if int8_options.ranges is None else "implicit",
-        "shape": [batch, *subject.shape],
-        "seconds": round(built.seconds, 1),
-        "notes": [*note, *built.notes],
-        "int8": _summary(layers, built, subject.quantized_nodes, subject.weighted_nodes),
-    }
-    timed = not FACTS[chosen.family].builds_without_gpu
-    latency = {"int8": bench_model(folder / ENGINE, BenchRequest({}))} if timed else {}
-    if plain is not None:
-        facts["float"] = _summary(at_batch(real_layers(plain), batch), plain, (), subject.weighted_nodes)
-        if timed:
-            latency["float"] = bench_model(scratch, BenchRequest({}))
-        scratch.unlink()
-    if latency:
-        facts["latency"] = latency
-    write_json(folder / LAYERS, {**facts, "layers": [layer.to_json() for layer in layers]})
+    facts = Compiled(
+        backend=built.backend,
+        version=built.version,
+        target=",".join(built.targets),
+        precision="+".join(sorted(halves)) or "fp32",
+        quantization="explicit" if int8_options.ranges is None else "implicit",
+        shape=(batch, *subject.shape),
+        seconds=round(built.seconds, 1),
+        notes=(*note, *built.notes),
+        int8=_summary(layers, built, subject.quantized_nodes, subject.weighted_nodes),
+        plain=_summary(at_batch(real_layers(plain), batch), plain, (), subject.weighted_nodes) if plain else None,
+        latency=None
+        if FACTS[chosen.family].builds_without_gpu
+        else EngineLatencies(int8=_timed(folder / ENGINE), plain=_timed(scratch) if plain else None),
+    )
+    scratch.unlink(missing_ok=True)
+    write_json(folder / LAYERS, {**facts.model_dump(mode="json"), "layers": [layer.to_json() for layer in layers]})
     return facts
+
+
+def read_compiled(folder: Path) -> Compiled:
+    """What `compile_check` left in `folder`. Raises QuantbenchError where its layers.json cannot be read."""
+    path = folder / LAYERS
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise QuantbenchError(f"cannot read {path}: {error}") from error
+    data.pop("layers", None)
+    return Compiled.from_json(json.dumps(data), str(path))
+
+
+def _timed(engine: Path) -> EngineLatency:
+    times = bench_model(engine, BenchRequest({}))
+    latency = times["latency"]
+    return EngineLatency(
+        median_ms=latency["median"], p90_ms=latency["p90"], p99_ms=latency["p99"], calls=times["calls"]
+    )
 
 
 def _int8_request(
@@ -185,6 +199,9 @@ def _for(options: BuildOptions) -> str:
 
 def _summary(
     layers: Sequence[Layer], built: BuildResult, quantized: Sequence[str], weighted: Sequence[str]
-) -> dict[str, Any]:
-    size = {"engine_bytes": len(built.engine)}
-    return compile_summary(layers, quantized, weighted) | size if layers else size
+) -> Engine | BareEngine:
+    size = len(built.engine)
+    if not layers:
+        return BareEngine(engine_bytes=size)
+    totals = compile_summary(layers, quantized, weighted)
+    return Engine(engine_bytes=size, **dict(totals))

@@ -1,17 +1,17 @@
 """Figures of a compiled network: INT8 layers, float tensors between them, stand-alone kernels, bytes moved."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from quantbench.layers.layer import Layer
+from quantbench.records.compiled import Kernel, LayerTotals, TensorBytes
 
 _FLOATS = ("FP32", "FP16", "BF16")
 # Types of layers that carry weights, in TensorRT-RTX's words: correlation is a convolution, gemm a matrix product.
 _WEIGHTED_TYPES = ("correlation", "gemm", "convolution", "deconvolution", "conv", "matmul", "fc")
 
 
-def compile_summary(layers: Sequence[Layer], quantized: Sequence[str], weighted: Sequence[str]) -> dict[str, Any]:
-    """Plain data for the report's compiler table.
+def compile_summary(layers: Sequence[Layer], quantized: Sequence[str], weighted: Sequence[str]) -> LayerTotals:
+    """Figures for the report's compiler table.
 
     `weighted_int8` counts the ONNX nodes of `weighted` whose layer takes INT8 at its first input; `float_between` are
     float tensors written by a layer that takes INT8 and read by a layer that writes or takes INT8 elsewhere.
@@ -20,18 +20,18 @@ def compile_summary(layers: Sequence[Layer], quantized: Sequence[str], weighted:
     int8 = sorted(node for node, layer in owners.items() if layer.inputs and layer.inputs[0].dtype == "INT8")
     between = float_tensors_between(layers)
     alone = [layer for layer in layers if is_conversion(layer)]
-    return {
-        "layers": len(layers),
-        "traffic_bytes": sum(layer.traffic_bytes for layer in layers),
-        "weighted": len(weighted),
-        "weighted_int8": len(int8),
-        "not_int8": sorted(set(weighted) - set(int8)),
-        "quantized_but_float": sorted(set(quantized) - set(int8)),
-        "float_between": [{"tensor": name, "bytes": size} for name, size in between.items()],
-        "float_between_bytes": sum(between.values()),
-        "conversions": [{"name": layer.name, "bytes": layer.traffic_bytes} for layer in alone],
-        "conversion_bytes": sum(layer.traffic_bytes for layer in alone),
-    }
+    return LayerTotals(
+        layers=len(layers),
+        traffic_bytes=sum(layer.traffic_bytes for layer in layers),
+        weighted=len(weighted),
+        weighted_int8=len(int8),
+        not_int8=tuple(sorted(set(weighted) - set(int8))),
+        quantized_but_float=tuple(sorted(set(quantized) - set(int8))),
+        float_between=tuple(TensorBytes(tensor=name, bytes=size) for name, size in between.items()),
+        float_between_bytes=sum(between.values()),
+        conversions=tuple(Kernel(name=layer.name, bytes=layer.traffic_bytes) for layer in alone),
+        conversion_bytes=sum(layer.traffic_bytes for layer in alone),
+    )
 
 
 def weighted_layers(layers: Sequence[Layer], weighted: Sequence[str]) -> dict[str, Layer]:

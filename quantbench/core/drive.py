@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import onnx
 
 from quantbench.cache.tensorrt import parse, render
-from quantbench.calibration.collect import collect_histograms, collect_maxima
+from quantbench.calibration.collect import collect
 from quantbench.calibration.find_ranges import find_ranges
 from quantbench.calibration.ranges import Ranges, TensorRange
 from quantbench.calibrator import CACHE_ALGORITHMS, Calibrator, feeds
@@ -26,8 +26,7 @@ def calibrate_with(
         return _from_cache(known, tensors, method)
     constants = {tensor.name for tensor in model.graph.initializer}
     names = [value.name for value in model.graph.input if value.name not in constants]
-    maxima = collect_maxima(model, feeds(calibrator, names), tensors, threads=threads)
-    histograms = collect_histograms(model, feeds(calibrator, names), maxima, threads=threads)
+    histograms = collect(model, feeds(calibrator, names), tensors, threads=threads)
     ranges = find_ranges(histograms, method, calibrator.threshold)
     text = render(ranges, algorithm=CACHE_ALGORITHMS[calibrator.get_algorithm()])
     calibrator.write_calibration_cache(text.encode("utf-8"))

@@ -10,7 +10,7 @@ from quantbench.calibration.ort_outputs import Feed
 from quantbench.calibration.ranges import Ranges
 from quantbench.errors import QuantbenchError
 from quantbench.progress import Progress
-from quantbench.qdq.correct_bias import correct_bias
+from quantbench.qdq.correct_bias import SWEEPS, correct_bias
 from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.integer_activation import activations_on_integers
 from quantbench.qdq.plan import Plan
@@ -51,8 +51,8 @@ def quantize(
         raise QuantbenchError("no layer can be quantized: every Conv, ConvTranspose, Gemm and MatMul is kept float")
     quantized = insert_qdq(model, plan, ranges)
     if feeds is not None:
-        with progress.task("Bias correction", images) as advance:
-            quantized = correct_bias(quantized, feeds(), threads=threads, on_batch=advance)
+        with progress.task("Bias correction", SWEEPS * images) as advance:
+            quantized = correct_bias(quantized, feeds, threads=threads, on_batch=advance)
     onnx.checker.check_model(quantized, full_check=True)
     save(quantized, folder / QDQ_MODEL)
     save(for_onnxruntime(quantized), folder / ORT_MODEL)

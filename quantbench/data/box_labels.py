@@ -9,7 +9,8 @@ import onnx
 from quantbench.calibration.ort_outputs import padded, static_batch
 from quantbench.data.sources import first_image
 from quantbench.errors import QuantbenchError
-from quantbench.evaluate.detections import box_output, check_classes
+from quantbench.evaluate.scores import check_classes
+from quantbench.evaluate.task import facts_of, find_task, shown
 from quantbench.images.source import Source
 from quantbench.images.truth import Label, Truth
 from quantbench.images.yolo_labels import label_file
@@ -25,18 +26,19 @@ def check_box_labels(
     """
     feed = padded({input_name: first_image(source)[None]}, static_batch(model))
     outputs: list[Any] = [np.asarray(array) for array in create_session(model, threads=threads).run(None, feed)]
-    found = box_output(outputs)
-    if found is None:
-        shown = ", ".join(f"{array.dtype}{list(array.shape)}" for array in outputs)
+    found = find_task(outputs, facts_of(model))
+    if found.kind != "boxes":
         raise QuantbenchError(
             f"--labels yolo goes with a detector whose output is [N, 4 + classes, anchors], boxes in pixels and scores "
-            f"0 to 1, as ultralytics exports YOLOv8; this model gives {shown}"
+            f"0 to 1, as ultralytics exports YOLOv8, or [N, M, 6] after suppression, or boxes and logits of queries as "
+            f"DETR gives them; this model gives {shown(outputs)}"
         )
     files = [label_file(folder / source.name(index)) for index in range(len(source))]
     boxes = 0
     for file, label in zip(files, labels, strict=True):
         if isinstance(label, Truth):
-            check_classes(label, found.classes, f"labels {file}")
+            if found.format != "nms":  # how many classes there are, such rows do not say
+                check_classes(label, found.classes, f"labels {file}")
             boxes += len(label.classes)
     if not boxes:
         there = sum(file.exists() for file in files)

@@ -1,6 +1,7 @@
 """Where images come from: a folder, ready arrays, a named data set; and as feeds for the model."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -8,12 +9,14 @@ from urllib.parse import parse_qsl
 import numpy as np
 from numpy.typing import NDArray
 
+from quantbench.data.class_list import folder_classes
 from quantbench.errors import QuantbenchError
 from quantbench.images.arrays import ArrayFiles
 from quantbench.images.decode import BadImageError
-from quantbench.images.folder import ImageFolder
+from quantbench.images.folder import ImageFolder, LabelOf
 from quantbench.images.labels import class_folders, from_file_name, from_folder
 from quantbench.images.open import open_dataset, open_folder
+from quantbench.images.other_labels import from_coco, from_csv, from_masks
 from quantbench.images.preprocess import Preprocess
 from quantbench.images.source import Source, Subset
 from quantbench.images.stream import batches
@@ -23,21 +26,55 @@ from quantbench.images.yolo_labels import from_yolo
 Labelled = tuple[dict[str, NDArray[Any]], Sequence[Label]]
 
 
-def folder_source(path: Path, preprocess: Preprocess, labels: str = "none") -> Source:
-    """Images (or `.npy`/`.npz` batches) at `path`. `labels`: none, folder (sorted folder names), file-name, yolo.
+LABELS = ("none", "folder", "file-name", "yolo", "masks", "csv", "coco")
 
-    Raises QuantbenchError where there is nothing to read, and for boxes of arrays, which have no size of their own.
+
+@dataclass(frozen=True, slots=True)
+class Classes:
+    """The model's classes: `names` in the order of their numbers, where they are known, and how many answers it has."""
+
+    names: tuple[str, ...] = ()
+    count: int | None = None
+
+
+def folder_source(path: Path, preprocess: Preprocess, labels: str = "none", classes: Classes | None = None) -> Source:
+    """Images (or `.npy`/`.npz` batches) at `path`. `labels`: one of LABELS; csv and coco name their file as
+    `csv=FILE` (labels.csv in the folder by default), `coco=FILE`.
+
+    Raises QuantbenchError where there is nothing to read, where folders cannot be told to be this class or that, and
+    for labels of arrays that only images can have.
     """
-    if labels == "yolo":
-        source = open_folder(path, preprocess, label_of=from_yolo(path))
-        if isinstance(source, ArrayFiles):
-            raise QuantbenchError(f"--labels yolo goes with image files; {path} holds arrays (.npy, .npz)")
-        return source
-    if labels == "file-name":
-        return open_folder(path, preprocess, label_of=from_file_name())
-    if labels == "folder":
-        return open_folder(path, preprocess, label_of=from_folder(class_folders(ImageFolder(path).names)))
-    return open_folder(path, preprocess)
+    kind, _, file = labels.partition("=")
+    check_labels(labels)
+    if kind == "none":
+        return open_folder(path, preprocess)
+    source = open_folder(path, preprocess, label_of=_label_of(path, kind, file, classes or Classes()))
+    if isinstance(source, ArrayFiles):
+        raise QuantbenchError(f"--labels {kind} goes with image files; {path} holds arrays (.npy, .npz)")
+    return source
+
+
+def check_labels(labels: str) -> None:
+    """Raise QuantbenchError where `labels` is none of LABELS."""
+    kind, _, file = labels.partition("=")
+    if kind not in LABELS or (file and kind not in ("csv", "coco")):
+        raise QuantbenchError(f"--labels {labels!r} is none of {', '.join(LABELS)}; csv=FILE and coco=FILE name a file")
+    if kind == "coco" and not file:
+        raise QuantbenchError("--labels coco needs its annotations: --labels coco=instances.json")
+
+
+def _label_of(path: Path, kind: str, file: str, classes: Classes) -> LabelOf:
+    if kind == "yolo":
+        return from_yolo(path)
+    if kind == "file-name":
+        return from_file_name()
+    if kind == "masks":
+        return from_masks(path)
+    if kind == "csv":
+        return from_csv(Path(file) if file else path / "labels.csv", classes.names)
+    if kind == "coco":
+        return from_coco(Path(file), path, classes.names)
+    return from_folder(folder_classes(class_folders(ImageFolder(path).names), classes.names, classes.count))
 
 
 def dataset_source(spec: str, preprocess: Preprocess) -> Source:

@@ -2,29 +2,11 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-
-@dataclass(frozen=True, slots=True)
-class Latency:
-    """Milliseconds for one call, over `runs` calls at one batch size and thread count."""
-
-    median_ms: float
-    p90_ms: float
-    p99_ms: float
-    runs: int
-    batch: int
-    threads: int
-
-    def to_json(self) -> dict[str, float | int]:
-        """Plain data for evaluation.json."""
-        return {
-            "median_ms": self.median_ms, "p90_ms": self.p90_ms, "p99_ms": self.p99_ms, "runs": self.runs,
-            "batch": self.batch, "threads": self.threads,
-        }  # fmt: skip
+from quantbench.records.evaluation import Latency
 
 
 def interleaved(

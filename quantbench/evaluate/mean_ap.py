@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from quantbench.evaluate.statistics import Measured
 from quantbench.images.truth import Truth
+from quantbench.records.evaluation import Measured
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 _RECALLS = np.linspace(0.0, 1.0, 101)
@@ -43,7 +43,7 @@ def match(detections: Sequence[Floats], truths: Sequence[Truth], classes: int) -
         for label in np.unique(found[:, 5]).astype(np.int64):
             own = found[found[:, 5] == label]
             images[label].append(np.full(len(own), index))
-            hits[label].append(greedy(own[:, :4], truth.boxes[truth.classes == label]))
+            hits[label].append(greedy(own[:, :4], truth.boxes[truth.classes == label])[0])
             scores[label].append(own[:, 4])
     matches = []
     for label in range(classes):
@@ -69,11 +69,13 @@ def iou(a: Floats, b: Floats) -> Floats:
     return found
 
 
-def greedy(boxes: Floats, wanted: Floats) -> NDArray[np.bool_]:
-    """Hits [10, n]: each box in order takes the free truth that it overlaps most, if by the threshold."""
+def greedy(boxes: Floats, wanted: Floats) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Hits [10, n]: each box in order takes the free truth that it overlaps most, if by the threshold; and which one
+    it takes at the lowest threshold [n], -1 for none."""
     hit = np.zeros((len(IOU_THRESHOLDS), len(boxes)), np.bool_)
+    taken = np.full(len(boxes), -1, np.int64)
     if not len(wanted):
-        return hit
+        return hit, taken
     overlaps = iou(boxes, wanted)
     free = np.ones((len(IOU_THRESHOLDS), len(wanted)), np.bool_)
     rows = np.arange(len(IOU_THRESHOLDS))
@@ -82,7 +84,8 @@ def greedy(boxes: Floats, wanted: Floats) -> NDArray[np.bool_]:
         best = left.argmax(axis=1)
         hit[:, i] = left[rows, best] >= IOU_THRESHOLDS
         free[rows[hit[:, i]], best[hit[:, i]]] = False
-    return hit
+        taken[i] = best[0] if hit[0, i] else -1
+    return hit, taken
 
 
 def average_precision(matches: Sequence[ClassMatches], weights: NDArray[np.int64] | None = None) -> Floats:

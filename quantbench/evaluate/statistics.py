@@ -1,27 +1,16 @@
-"""Intervals for what is measured on a sample of images."""
+"""Intervals and tests for what is measured on a sample of images."""
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from quantbench.records.evaluation import Measured, NotMeasurable
+
 _Z95 = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
+RESAMPLES = 1000
 
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """A value with its 95 % interval and the number of images (or what `unit` says) behind it."""
-
-    value: float
-    low: float
-    high: float
-    count: int
-    unit: str = "images"
-
-    def to_json(self) -> dict[str, float | int]:
-        """Plain data for evaluation.json; the count stands under the name of its unit."""
-        return {"value": self.value, "low": self.low, "high": self.high, self.unit: self.count}
+Floats = NDArray[np.float64]
 
 
 def share(hits: int, count: int, unit: str = "images") -> Measured:
@@ -38,30 +27,74 @@ def share(hits: int, count: int, unit: str = "images") -> Measured:
 def paired_difference(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Measured:
     """Difference of two shares of hits on the same images (second minus first), [N] booleans each.
 
-    The interval is the normal one on the paired differences: images on which both agree carry no noise.
+    The interval is the adjusted Wald one for pairs, with one image added to each of the two cells that differ, so that
+    it has a width where no image differs. Source: Bonett and Price, J. Educ. Behav. Stat. 37 (2012) 479.
     """
-    difference = second.astype(np.float64) - first.astype(np.float64)
-    mean = float(difference.mean())
-    half = _Z95 * float(difference.std(ddof=1)) / math.sqrt(len(difference)) if len(difference) > 1 else 0.0
-    return Measured(mean, mean - half, mean + half, len(difference))
+    count = len(first)
+    gained, lost = int((second & ~first).sum()), int((first & ~second).sum())
+    up, down = (gained + 1) / (count + 2), (lost + 1) / (count + 2)
+    half = _Z95 * math.sqrt(max(up + down - (up - down) ** 2, 0.0) / (count + 2))
+    value = (gained - lost) / count
+    return Measured(value, max(up - down - half, -1.0), min(up - down + half, 1.0), count)
 
 
-def sqnr_db(signal: NDArray[np.float64], noise: NDArray[np.float64], *, resamples: int = 1000) -> Measured:
+def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+    """Exact two-sided p of McNemar's test: how likely is a split of the images that differ at least as uneven, were
+    both models equally good. 1 where no image differs (McNemar, Psychometrika 12, 1947; exact by the binomial)."""
+    gained, lost = int((second & ~first).sum()), int((first & ~second).sum())
+    count, least = gained + lost, min(gained, lost)
+    if not count:
+        return 1.0
+    logs = [math.lgamma(count + 1) - math.lgamma(k + 1) - math.lgamma(count - k + 1) for k in range(least + 1)]
+    return min(1.0, 2 * sum(math.exp(log - count * math.log(2)) for log in logs))
+
+
+def unseen(count: int) -> float:
+    """Largest share of images of a kind that none of `count` images was, at 95 %: about 3 / count.
+
+    Source: Hanley and Lippman-Hand, "If nothing goes wrong, is everything all right?", JAMA 249 (1983) 1743.
+    """
+    return 1.0 - math.pow(0.05, 1.0 / max(count, 1))
+
+
+def of_draws(value: float, draws: Floats, count: int, *, bounds: tuple[float, float] | None = None) -> Measured:
+    """`value` with the 95 % percentile interval of bootstrap `draws` over `count` images.
+
+    Where no draw differs from another and the measure has `bounds`, images unlike these may still exist: the interval
+    then is what a share `unseen(count)` of them at a bound would make of it.
+    """
+    low, high = (float(q) for q in np.quantile(draws, [0.025, 0.975]))
+    if bounds is not None and low == high:
+        rare = unseen(count)
+        low, high = ((1 - rare) * value + rare * bound for bound in bounds)
+    return Measured(value, low, high, count)
+
+
+def resampled(images: int, resamples: int = RESAMPLES, seed: int = 0) -> NDArray[np.int64]:
+    """How often each image stands in each bootstrap resample: [resamples, images]. The same for the same numbers, so
+    that two models measured with it are compared in pairs."""
+    rng = np.random.default_rng(seed)
+    return np.stack([np.bincount(rng.integers(0, images, images), minlength=images) for _ in range(resamples)])
+
+
+def sqnr_db(signal: Floats, noise: Floats, *, resamples: int = RESAMPLES) -> Measured | NotMeasurable:
     """Signal-to-quantization-noise ratio in dB from each image's energies [N]; bootstrap interval (seeded).
 
-    SQNR = 10 log10(sum signal / sum noise); infinite for no noise, which is reported as 300 dB.
+    SQNR = 10 log10(sum signal / sum noise). Not measurable without images, signal or noise.
     """
     count = len(signal)
-    value = _db(signal.sum(), noise.sum())
+    if not count:
+        return NotMeasurable("there is no image")
+    if noise.sum() <= 0:
+        return NotMeasurable("both are equal to the last bit")
+    if signal.sum() <= 0:
+        return NotMeasurable("the reference is zero everywhere")
+    value = 10.0 * math.log10(signal.sum() / noise.sum())
     if count < 2:
         return Measured(value, value, value, count)
-    picks = np.random.default_rng(0).integers(0, count, size=(resamples, count))
-    drawn = np.array([_db(signal[p].sum(), noise[p].sum()) for p in picks])
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return Measured(value, float(low), float(high), count)
-
-
-def _db(signal: float, noise: float) -> float:
-    if noise <= 0:
-        return 300.0
-    return 10.0 * math.log10(max(signal, 1e-300) / noise)
+    weights = resampled(count, resamples)
+    signals, noises = weights @ signal, weights @ noise
+    # A resample that holds none of the few images with a signal, or with noise, says nothing in dB.
+    useful = (signals > 0) & (noises > 0)
+    draws = 10.0 * np.log10(signals[useful] / noises[useful])
+    return of_draws(value, draws, count)

@@ -15,6 +15,7 @@ from quantbench.errors import QuantbenchError
 from quantbench.graph.load import default_opset
 from quantbench.graph.normalise import normalise
 from quantbench.graph.onnx_view import infer_shapes
+from quantbench.graph.ops import MATRIX
 from quantbench.graph.subgraphs import bodies
 
 _QDQ = ("QuantizeLinear", "DequantizeLinear")
@@ -149,7 +150,7 @@ class _Caster:
         makers = {out: node for node in self.graph.node for out in node.output}
         found: set[str] = set()
         for node in self.graph.node:
-            if node.op_type not in ("Gemm", "MatMul"):
+            if node.op_type not in MATRIX:
                 continue
             pairs = [makers[name] for name in node.input[:2] if name in makers and makers[name].op_type in _QDQ]
             if any(self._scale_underflows(dq.input[1]) for dq in pairs):

@@ -90,7 +90,7 @@ def _open(file: Path, key: str | None) -> tuple[NDArray[Any], NDArray[Any] | Non
     except (OSError, ValueError, EOFError, KeyError, SyntaxError, zipfile.BadZipFile, zlib.error) as error:
         reason = " ".join(str(error).split())
         raise QuantbenchError(f"{file} cannot be read as an array without pickled objects ({reason})") from error
-    if array.ndim < 2 or array.dtype.kind not in "fiu" or len(array) == 0:
+    if array.ndim < 2 or array.dtype.kind not in "fiu" or array.size == 0:
         raise QuantbenchError(f"{file} holds {array.dtype}{list(array.shape)}; expected a batch of numbers [N, ...]")
     if labels is not None and (labels.shape != (len(array),) or labels.dtype.kind not in "iu"):
         raise QuantbenchError(

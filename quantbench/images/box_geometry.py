@@ -1,10 +1,13 @@
-"""Boxes on their way through the declared preprocessing, beside the picture."""
+"""Boxes and masks on their way through the declared preprocessing, beside the picture."""
+
+from dataclasses import replace
 
 import numpy as np
+from PIL import Image
 
 from quantbench.images.geometry import crop_place, letterbox_place, shortest_size
 from quantbench.images.preprocess import Preprocess
-from quantbench.images.truth import PictureBoxes, Truth
+from quantbench.images.truth import MaskTruth, PictureBoxes, PictureMask, Truth
 
 
 def carried(label: PictureBoxes, preprocess: Preprocess) -> Truth:
@@ -28,3 +31,12 @@ def carried(label: PictureBoxes, preprocess: Preprocess) -> Truth:
     boxes = np.clip(boxes, 0.0, np.array([canvas[1], canvas[0]] * 2, np.float64))
     there = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
     return Truth(boxes[there], label.truth.classes[there])
+
+
+def carried_mask(label: PictureMask, preprocess: Preprocess) -> MaskTruth:
+    """The mask as `preprocess` would move it: nearest pixels, and 255 (does not count) where it pads."""
+    steps = replace(
+        preprocess, filter="nearest", pad=255, scale=1.0, mean=(0.0,), std=(1.0,), channels="GRAY", layout="NHWC",
+        dtype="uint8",
+    )  # fmt: skip
+    return MaskTruth(steps(Image.fromarray(label.truth.classes))[:, :, 0])

@@ -8,7 +8,7 @@ from PIL import Image
 
 from quantbench.errors import QuantbenchError
 from quantbench.images.source import Pictures, combined_sha256, text_sha256
-from quantbench.images.truth import PictureBoxes
+from quantbench.images.truth import PictureBoxes, PictureMask
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ class RandomCrops:
     def label(self, index: int) -> int | None:
         """The photo's class: a crop may show less of the thing, so accuracy on crops is below that on photos.
 
-        None where the photo is labelled with boxes.
+        None where the photo is labelled with boxes or a mask.
         """
         label = self.pictures.label(index % len(self.pictures))
-        return None if isinstance(label, PictureBoxes) else label
+        return None if isinstance(label, PictureBoxes | PictureMask) else label
 
     def sha256(self) -> str:
         """Hash of the photos and of the parameters."""

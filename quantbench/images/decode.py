@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from quantbench import limits
 from quantbench.errors import QuantbenchError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -35,7 +36,10 @@ class BadImageError(QuantbenchError):
 def decode_file(path: Path, name: str = "") -> Image.Image:
     """Decode the file at `path`; see `decode_bytes`. `name` stands for it in messages (default: the path)."""
     try:
+        limits.regular_file(path, limits.IMAGE_BYTES)
         data = path.read_bytes()
+    except QuantbenchError as error:
+        raise BadImageError(name or str(path), str(error).removeprefix(f"{path} ")) from error
     except OSError as error:
         raise BadImageError(name or str(path), f"cannot be read: {error.strerror or error}") from error
     return decode_bytes(data, name or str(path))

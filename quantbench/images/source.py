@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from quantbench.errors import QuantbenchError
-from quantbench.images.box_geometry import carried
+from quantbench.images.box_geometry import carried, carried_mask
 from quantbench.images.decode import BadImageError
 from quantbench.images.preprocess import Preprocess
-from quantbench.images.truth import Label, PictureBoxes, PictureLabel
+from quantbench.images.truth import Label, PictureBoxes, PictureLabel, PictureMask
 
 
 class Pictures(Protocol):
@@ -83,8 +83,10 @@ class Prepared:
         return self.pictures.name(index)
 
     def label(self, index: int) -> Label:
-        """Label of the picture; boxes are carried through the preprocessing."""
+        """Label of the picture; boxes and masks are carried through the preprocessing."""
         label = self.pictures.label(index)
+        if isinstance(label, PictureMask):
+            return carried_mask(label, self.preprocess)
         return carried(label, self.preprocess) if isinstance(label, PictureBoxes) else label
 
     def sha256(self) -> str:

@@ -1,4 +1,4 @@
-"""What an image is labelled with: a class, or boxes."""
+"""What an image is labelled with: a class, boxes, or a class for each pixel."""
 
 import hashlib
 from collections.abc import Iterable
@@ -27,8 +27,22 @@ class PictureBoxes:
     size: tuple[int, int]
 
 
-Label = int | Truth | None
-PictureLabel = int | PictureBoxes | None
+@dataclass(frozen=True, eq=False)
+class MaskTruth:
+    """Class of each pixel of one image, `classes` [H, W] uint8; 255 does not count."""
+
+    classes: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class PictureMask:
+    """A mask before preprocessing, of the upright picture's size."""
+
+    truth: MaskTruth
+
+
+Label = int | Truth | MaskTruth | None
+PictureLabel = int | PictureBoxes | PictureMask | None
 
 
 def labels_sha256(labels: Iterable[Label]) -> str:
@@ -39,6 +53,9 @@ def labels_sha256(labels: Iterable[Label]) -> str:
             digest.update(f"{len(label.classes)} boxes\n".encode())
             digest.update(np.ascontiguousarray(label.classes, np.int64).tobytes())
             digest.update(np.ascontiguousarray(label.boxes, np.float64).tobytes())
+        elif isinstance(label, MaskTruth):
+            digest.update(f"mask {label.classes.shape}\n".encode())
+            digest.update(np.ascontiguousarray(label.classes, np.uint8).tobytes())
         else:
             digest.update(f"{label}\n".encode())
     return digest.hexdigest()

@@ -39,11 +39,19 @@ def one_line(inspection: Inspection) -> str:
     device, build = found.get("device", {}), found.get("build", {})
     name, capability = device.get("Selected Device", ""), device.get("Compute Capability", "")
     parts = [f"{name}{f' (compute capability {capability})' if capability else ''}"] if name else []
-    if "Precision" in build:
+    # Of an engine that was only loaded, trtexec prints the precision that it would have built with.
+    if "Precision" in build and not _only_loaded(inspection):
         parts.append(f"precision {build['Precision']}")
     if "Throughput" in found.get("measured", {}):
         parts.append(f"throughput {found['measured']['Throughput'].removesuffix(' qps')} a second")
     return ", ".join(parts)
+
+
+def _only_loaded(inspection: Inspection) -> bool:
+    if inspection.log is None:
+        return False
+    options = inspection.log.options
+    return "--loadEngine" in inspection.log.command or (bool(options.get("Load engine")) and not options.get("Model"))
 
 
 def _sort(options: Iterable[tuple[str, str]], found: dict[str, Group]) -> None:
@@ -58,7 +66,7 @@ def _take(values: Mapping[str, Any], into: Group) -> None:
     for key, value in values.items():
         text = _text(value)
         if text not in _SILENT:
-            into.setdefault(str(key), text)
+            into.setdefault(str(key), f"{text}.0" if key == "Compute Capability" and text.isdecimal() else text)
 
 
 def _text(value: Any) -> str:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from quantbench.errors import QuantbenchError
+from quantbench.inspection.embedded import embedded
 from quantbench.inspection.logs.prefix import split_prefix
 from quantbench.inspection.open_file import bare_name, read_bytes
 from quantbench.inspection.open_file import head as read_head
+from quantbench.quoted import unquoted
 
 # kind -> what the user is told.
 KINDS: dict[str, str] = {
@@ -74,7 +76,7 @@ def detect(path: Path) -> Found:
         raise QuantbenchError(
             f"{path} is binary and neither ONNX nor an engine that begins as engines do; rename an engine to .engine"
         )
-    if _is_cache(stripped):
+    if _is_cache(stripped) or _is_cache(unquoted(stripped.decode("utf-8", "replace")).lstrip().encode()):
         return Found(path, "calibration-cache")
     return Found(path, "log")
 
@@ -100,8 +102,11 @@ def _is_onnx(head: bytes) -> bool:
 
 def _json(path: Path) -> Found:
     try:
-        data = json.loads(read_bytes(path), strict=False)  # TensorRT writes U+001E into Metadata
+        # TensorRT 8.6 writes U+001E and U+001F into its JSON as they are.
+        data = json.loads(read_bytes(path), strict=False)
     except (ValueError, UnicodeDecodeError, RecursionError) as error:
+        if embedded(read_bytes(path).decode("utf-8", "replace")):
+            return Found(path, "log")
         raise QuantbenchError(f"{path} begins like JSON but is not ({error}); export it again") from error
     return Found(path, _json_kind(data, path), data)
 

@@ -55,7 +55,7 @@ def to_json(inspection: Inspection) -> dict[str, Any]:
             "options": log.options,
             "kinds": {k: n for k, n in sorted(log.kinds.items()) if k not in NOT_LOG_LINES},
             "not_understood": log.kinds["unknown"],
-            "not_understood_first": [{"line": e.line, "text": e.message} for e in log.unknown],
+            "not_understood_forms": [{"count": f.count, "line": f.line, "text": f.message} for f in log.unknown],
         }
     kept: dict[str, Any] = finite(data)
     return kept

@@ -9,7 +9,7 @@ from typing import Any
 from quantbench.inspection.logs.build_log import Build
 from quantbench.inspection.logs.lexer import Event
 from quantbench.inspection.qdq_onnx import QdqModel
-from quantbench.layers.categories import category, is_weighted
+from quantbench.layers.categories import QUANTIZED, category, is_weighted
 from quantbench.layers.layer import Layer
 from quantbench.layers.names import split_parts, strip_clone, strip_profile
 
@@ -21,14 +21,18 @@ STATUS: dict[str, str] = {
     "split": "cloned per branch before a Concat",
     "kernel": "computed inside a pointwise kernel",
     "left over": "left over as a copy or reformat of its own: not fused",
+    "cancelled": "cancelled out: a DQ and the Q behind it have one scale",
     "removed": "removed by a pass that names no target",
     "moved": "moved past a layer; what came of it then is not in the log",
     "not traced": "no line or layer tells",
 }
 
 
-# `x_QuantizeLinear`, `QuantizeLinear_20`; tensors (`…QuantizeLinear_output_0`) do not match.
-_QDQ_NAME = re.compile(r"(De)?[Qq]uantizeLinear(?:_\d+)?$")
+# `x_QuantizeLinear`, `QuantizeLinear_20`, tf2onnx's `QuantLinearNode__622` and `DequantLinearNode__3`; tensors
+# (`…QuantizeLinear_output_0`) do not match.
+_QDQ_NAME = re.compile(r"(De)?[Qq]uant(?:ize)?Linear(?:Node)?(?:_+\d+)*$")
+# Names given by hand (`/Q_w`, `DQ_1`), which only a quantized layer around them makes Q or DQ.
+_BY_HAND = re.compile(r"(?:^|[/.])(DQ|Q)(?:_\w{1,12})?$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +77,21 @@ def op_of_name(name: str) -> str:
     return "DQ" if found.group(1) else "Q"
 
 
+def _by_hand(node: str, layer: Layer) -> str:
+    found = _BY_HAND.search(node)
+    quantized = layer.origin == "QDQ" or any(t.dtype in QUANTIZED for t in (*layer.inputs, *layer.constants))
+    return found.group(1) if found is not None and quantized else ""
+
+
 def trace(build: Build | None, layers: Sequence[Layer], model: QdqModel | None = None) -> tuple[Fate, ...]:
     """Fates of all Q and DQ that the log, the layers or the ONNX model name, in the order of the network."""
     traces = _universe(build, layers, model)
     if build is not None:
+        running = ("", "")
         for event in build.passes:
-            _follow(event, traces)
+            if event.kind == "pass-run":
+                running = (str(event.fields.get("pass", "")), str(event.fields.get("layer", "")))
+            _follow(event, traces, running)
         for item in list(traces.values()):
             root = strip_clone(item.name)
             if root != item.name and root in traces and not traces[root].status:
@@ -110,7 +123,7 @@ def _universe(build: Build | None, layers: Sequence[Layer], model: QdqModel | No
                     names[name] = op
     for layer in layers:
         for node in layer.nodes:
-            if node not in names and (op := op_of_name(node)):
+            if node not in names and (op := op_of_name(node) or _by_hand(node, layer)):
                 names[node] = op
     return {name: _Trace(name, op) for name, op in names.items()}
 
@@ -121,8 +134,12 @@ def _names_in(event: Event) -> Iterable[str]:
             yield from split_parts(str(text))
 
 
-def _follow(event: Event, traces: dict[str, _Trace]) -> None:
-    """Apply one optimizer line."""
+# Passes that take Q and DQ into the layer that they run on; some versions log no more than the removal.
+_TAKES_IN = ("Quantize", "QConv", "ConstWeightsQuantize")
+
+
+def _follow(event: Event, traces: dict[str, _Trace], running: tuple[str, str]) -> None:
+    """Apply one optimizer line; `running` is the pass that runs and its layer."""
     fields = event.fields
     kind = event.kind
 
@@ -158,7 +175,13 @@ def _follow(event: Event, traces: dict[str, _Trace]) -> None:
     elif kind == "remove":
         name = str(fields.get("layer", ""))
         if name in traces and not traces[name].status:
-            note(name, "removed")
+            runs, target = running
+            if runs == "DqQFusion":
+                note(name, "cancelled", "")
+            elif runs.startswith(_TAKES_IN) and target and target != name:
+                note(name, "fused", target)
+            else:
+                note(name, "removed")
 
 
 def _fuse(name: str, layer: str, other: str, note: Any, traces: Mapping[str, _Trace]) -> None:

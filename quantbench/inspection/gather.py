@@ -9,12 +9,14 @@ from typing import Any
 from quantbench.errors import QuantbenchError
 from quantbench.inspection.companions import RUN_FILES, companions, in_run
 from quantbench.inspection.detect import Found, detect
+from quantbench.inspection.dynamic_types import NOTE, fill_types, unnamed_types
+from quantbench.inspection.embedded import MARKS, embedded
 from quantbench.inspection.fate import trace
 from quantbench.inspection.inspection import Inspection, Source
 from quantbench.inspection.layer_json import built_by, read_layer_info, read_own_layers
 from quantbench.inspection.logs.build_log import BuildLog, read_build_log
 from quantbench.inspection.logs.kinds import NOT_LOG_LINES
-from quantbench.inspection.open_file import bare_name, read_bytes
+from quantbench.inspection.open_file import bare_name, head, read_bytes
 from quantbench.inspection.profile import Profile, Row, join, profile_of_table, read_latency_lists, read_profile
 from quantbench.inspection.qdq_onnx import QdqModel, read_qdq_onnx
 from quantbench.inspection.story import tell
@@ -26,6 +28,8 @@ from quantbench.layers.names import nodes_of, strip_profile
 # Reads an engine file: its layers. Given by the caller, since inspection imports no engine.
 EngineReader = Callable[[Path], Sequence[Layer]]
 
+# Larger texts are logs of builds, which hold no JSON.
+_EMBEDDED_AT_MOST = 32 << 20
 _LAYER_SOURCES = ("layer-info", "own-layers", "engine", "log", "onnx")
 _SUFFIXES = (".graph.json", ".profile.json", ".layers.json", ".build.log", ".json", ".log", ".txt", ".md", ".cache",
              ".engine", ".plan", ".trt", ".onnx")  # fmt: skip
@@ -114,8 +118,11 @@ def _read(found: Found, look: EngineReader | None) -> _Group:
     kind, data = found.kind, found.data
     if kind == "log":
         group.log = read_build_log(found.path)
+        if not group.log.build.layers:
+            _embedded(group, found.path)
         if not set(group.log.kinds) - NOT_LOG_LINES:
-            group.sources = [Source(found.path, found.kind, "text without a line of TensorRT")]
+            held = "text with the layers of an engine in it" if group.layers else "text without a line of TensorRT"
+            group.sources = [Source(found.path, found.kind, held)]
     elif kind == "layer-info":
         info = read_layer_info(data)
         group.layers, group.names_only, group.bindings = info.layers, info.names_only, info.bindings
@@ -151,6 +158,23 @@ def _read(found: Found, look: EngineReader | None) -> _Group:
     elif kind in ("ranges", "inspection"):
         group.notes.append(f"{found.path.name} is {found.text}; it holds no layers of an engine")
     return group
+
+
+def _embedded(group: _Group, path: Path) -> None:
+    """Layers and profile that stand as JSON or as Polygraphy's text inside the file at `path`."""
+    data = head(path, _EMBEDDED_AT_MOST)  # of an archive that is cut off, what it holds
+    if not any(mark in data for mark in MARKS):
+        return
+    found = embedded(data.decode("utf-8", "replace"))
+    if found.layer_info is not None:
+        info = read_layer_info(found.layer_info)
+        group.layers, group.names_only, group.bindings = info.layers, info.names_only, info.bindings
+    elif found.layers:
+        group.layers = found.layers
+    if found.profile:
+        group.profiles.append(read_profile(found.profile))
+    if found:
+        group.notes.append(f"{path.name} holds the layers of an engine inside other text")
 
 
 def _home(groups: list[_Group], item: Found, read: _Group) -> _Group | None:
@@ -232,6 +256,9 @@ def _finish(group: _Group, number: int | None) -> Inspection:
                 Layer(name=row.name, type="", nodes=nodes_of(row.name), time_ms=row.mean_ms) for row in profiles[0].rows
             )
             group.names_only = True
+    if not group.names_only and unnamed_types(layers):
+        layers = fill_types(layers)
+        notes.append(NOTE)
     return Inspection(
         title=_title(group),
         sources=tuple(group.sources),

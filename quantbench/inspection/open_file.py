@@ -8,10 +8,13 @@ from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 
+from quantbench import limits
 from quantbench.errors import QuantbenchError
 
 Stream = gzip.GzipFile | lzma.LZMAFile | BufferedReader
 COMPRESSED = (".gz", ".xz")
+# Of a file that is read whole; a log is streamed and has no bound.
+_MOST_BYTES = 2_000 * limits.MIB
 _GZIP, _XZ, _ZSTD, _BZIP2, _ZIP = b"\x1f\x8b", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd", b"BZh", b"PK\x03\x04"
 _OTHERS = {_ZSTD: "zstd -d", _BZIP2: "bunzip2", _ZIP: "unzip"}
 
@@ -24,6 +27,8 @@ def open_binary(path: Path) -> Iterator[Stream]:
     what it holds and then EOFError.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise QuantbenchError(f"{path} is no regular file; copy its content into one")
         with path.open("rb") as file:
             start = file.read(6)
         for magic, command in _OTHERS.items():
@@ -57,7 +62,11 @@ def read_bytes(path: Path) -> bytes:
     """The whole file. Raises QuantbenchError where it is cut off inside its compression."""
     with open_binary(path) as file:
         try:
-            return file.read()
+            found = bytearray()
+            while piece := file.read(limits.MIB):
+                found += piece
+                limits.check(f"what {path} holds", len(found), _MOST_BYTES)
+            return bytes(found)
         except EOFError as error:
             raise QuantbenchError(f"{path} is cut off; copy or pack it again") from error
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import onnx
 
+from quantbench.graph.ops import KEEPS_VALUES
 from quantbench.layers.layer import Layer, LayerTensor
 
 # onnx.TensorProto.DataType -> our names.
@@ -18,8 +19,7 @@ _MADE = frozenset({"QLinearConv", "QLinearMatMul", "QGemm", "FusedConv", "FusedG
                    "QLinearLeakyRelu", "QLinearMul", "QLinearSoftmax", "MatMulIntegerToFloat",
                    "DynamicQuantizeMatMul", "ReorderInput", "ReorderOutput"})  # fmt: skip
 # These give what they take.
-_KEEP = frozenset({"Transpose", "Clip", "Relu", "MaxPool", "Reshape", "Flatten", "ReorderInput", "ReorderOutput",
-                   "Slice", "Squeeze", "Unsqueeze"})  # fmt: skip
+_KEEP = KEEPS_VALUES | {"Clip", "Relu", "ReorderInput", "ReorderOutput"}
 _TOKEN = re.compile(r"_token_\d+$|_nchwc$")
 
 

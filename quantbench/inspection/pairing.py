@@ -1,10 +1,12 @@
 """Which layers of two engines do the same work: paired by weights, by ONNX node, or by shape and order."""
 
 import itertools
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from quantbench.graph.ops import WEIGHTED
 from quantbench.inspection.fate import op_of_name
 from quantbench.inspection.inspection import Inspection
 from quantbench.inspection.logs.build_log import Build
@@ -79,11 +81,7 @@ def _weight_key(section: Section, build: Build | None) -> str:
     if not found and build is not None:
         for node in section.anchor.nodes:
             logged = build.nodes.get(node)
-            if (
-                logged is not None
-                and logged.op in ("Conv", "Gemm", "MatMul", "ConvTranspose")
-                and len(logged.inputs) > 1
-            ):
+            if logged is not None and logged.op in WEIGHTED and len(logged.inputs) > 1:
                 found.append(_origin(logged.inputs[1][0], build))
     return " || ".join(found)
 
@@ -133,7 +131,7 @@ def _by_order(left: list[Section], right: list[Section]) -> list[tuple[Section |
 
     What then is left alone on both sides in equal number (a conv that took its pooling in, say) is paired in order.
     """
-    pairs = _by_key(left, right, _numbered(left), _numbered(right))
+    pairs = _by_key(left, right, _numbered(left), _named_like(left, right))
     lone_left = [a for a, b in pairs if b is None and a is not None and a.anchor is not None]
     lone_right = [b for a, b in pairs if a is None and b is not None and b.anchor is not None]
     if len(lone_left) != len(lone_right):
@@ -153,6 +151,65 @@ def _numbered(found: Sequence[Section]) -> list[str]:
         keys.append(f"{shape} #{seen[shape]}" if shape else "")
         seen[shape] += 1
     return keys
+
+
+def _named_like(left: list[Section], right: list[Section]) -> list[str]:
+    """Keys of `right`: in each group of one shape, layers with names that tell (`conv2_block1_3_conv`, not `Conv_12`)
+    take the number of the layer of `left` whose name is most like theirs; else they are counted in order.
+
+    A branch's two convs of one shape (the last of a residual block and its shortcut) stand in either order, by which
+    of them took the Add in.
+    """
+    groups: dict[str, tuple[list[int], list[int]]] = {}
+    for side, found in enumerate((left, right)):
+        for index, section in enumerate(found):
+            if section.anchor is not None:
+                groups.setdefault(str(_shape(section)), ([], []))[side].append(index)
+    keys = ["" for _ in right]
+    for shape, (lefts, rights) in groups.items():
+        order = dict(zip(rights, range(len(rights)), strict=True))
+        if (
+            len(lefts) == len(rights) > 1
+            and all(_tells(left[i]) for i in lefts)
+            and all(_tells(right[j]) for j in rights)
+        ):
+            order = _most_alike([_words(left[i]) for i in lefts], {j: _words(right[j]) for j in rights})
+        for index, number in order.items():
+            keys[index] = f"{shape} #{number}"
+    return keys
+
+
+def _most_alike(lefts: list[Counter[str]], rights: dict[int, Counter[str]]) -> dict[int, int]:
+    """Index of the right to the position of its left, the most alike first, of equals the nearest in order."""
+    positions = {j: n for n, j in enumerate(rights)}
+    ranked = sorted(
+        (-_alike(words, other), abs(n - positions[j]), n, j)
+        for n, words in enumerate(lefts)
+        for j, other in rights.items()
+    )
+    found: dict[int, int] = {}
+    for _, _, n, j in ranked:
+        if j not in found and n not in found.values():
+            found[j] = n
+    return found
+
+
+def _alike(first: Counter[str], second: Counter[str]) -> float:
+    return sum((first & second).values()) / max(1, sum((first | second).values()))
+
+
+def _first_node(section: Section) -> str:
+    nodes = [n for n in section.anchor.nodes if not op_of_name(n)] if section.anchor is not None else []
+    return nodes[0] if nodes else ""
+
+
+def _tells(section: Section) -> bool:
+    """Whether the name is more than an operator and a number."""
+    return re.fullmatch(r"[A-Za-z]*_*\d*", _first_node(section)) is None
+
+
+def _words(section: Section) -> Counter[str]:
+    return Counter(re.findall(r"\d+|[A-Za-z]+", _first_node(section)))
 
 
 def _shape(section: Section) -> tuple[object, ...]:

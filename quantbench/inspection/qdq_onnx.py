@@ -8,17 +8,13 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from quantbench.errors import QuantbenchError
+from quantbench.graph.ops import ACTIVATIONS, AVERAGES, KEEPS_VALUES, WEIGHTED
 from quantbench.inspection.open_file import read_bytes
 from quantbench.inspection.ort_graph import is_optimized, layers_of
 from quantbench.layers.layer import Layer
 
-WEIGHTED_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 # Between a weighted node and the Q of its result: activations (SiLU is Sigmoid, Mul), a residual Add, pooling, moves.
-_PASSED = frozenset({
-    "BatchNormalization", "Relu", "Clip", "LeakyRelu", "PRelu", "Elu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh",
-    "Softplus", "Gelu", "Mul", "Add", "MaxPool", "AveragePool", "GlobalAveragePool", "ReduceMean", "Concat", "Split",
-    "Slice", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Resize", "Identity", "Dropout",
-})  # fmt: skip
+_PASSED = ACTIVATIONS | AVERAGES | KEEPS_VALUES | {"BatchNormalization", "Mul", "Add", "Concat", "Resize"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +97,7 @@ def read_qdq_onnx(path: Path) -> QdqModel:
                     is_weight(node.input[0]), names[id(made)] if made is not None else "", after,
                 )
             )  # fmt: skip
-        elif node.op_type in WEIGHTED_OPS and len(node.input) > 1:
+        elif node.op_type in WEIGHTED and len(node.input) > 1:
             weighted.append(_weighted(node, name, producers, readers))
     opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
     ops = {names[id(node)]: node.op_type for node in graph.node}

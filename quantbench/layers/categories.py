@@ -14,7 +14,8 @@ _EXACT = {
     "elementwise": "pointwise", "scale": "pointwise", "activation": "pointwise", "unary": "pointwise",
     "correlation": "convolution", "conv": "convolution", "convactpool": "convolution", "deconvolution": "convolution",
     "fusedconvactdirect": "convolution", "gemm": "gemm", "fc": "gemm", "runtime_fusion": "gemm",
-    "cudafusedblocklocalmlp": "gemm", "matrixmultiply": "gemm", "shuffle": "shuffle", "slice": "shuffle",
+    "fusion": "gemm", "cudafusedblocklocalmlp": "gemm", "matrixmultiply": "gemm", "shuffle": "shuffle",
+    "slice": "shuffle",
     "concat": "shuffle", "resize": "resize", "softmax": "softmax", "reduce": "reduce", "shape_call": "host",
     "qlinearconv": "convolution", "fusedconv": "convolution", "convtranspose": "convolution", "qlinearmatmul": "gemm",
     "qgemm": "gemm", "fusedgemm": "gemm", "fusedmatmul": "gemm", "matmul": "gemm", "matmulintegertofloat": "gemm",
@@ -24,7 +25,8 @@ _EXACT = {
     "quantizelinear": "pointwise", "dequantizelinear": "pointwise",
     "maxpool": "pooling", "avgpool": "pooling", "nms": "nms", "devicetoshapehostcopy": "host", "cast": "reformat",
 }  # fmt: skip
-_PARTS = (("convolution", "convolution"), ("deconv", "convolution"), ("fullyconnected", "gemm"), ("gemm", "gemm"),
+# A conv fused with its pooling (ConvActPool, conv_act_pool, CaskJitConv) is a conv; "convert" is none.
+_PARTS = (("conv", "convolution"), ("fullyconnected", "gemm"), ("gemm", "gemm"),
           ("matrixmultiply", "gemm"), ("mlp", "gemm"), ("pool", "pooling"), ("softmax", "softmax"),
           ("plugin", "plugin"), ("reduce", "reduce"), ("shuffle", "shuffle"), ("gather", "shuffle"),
           ("topk", "reduce"), ("rnn", "recurrent"))  # fmt: skip
@@ -37,7 +39,11 @@ def category(layer: Layer) -> str:
     plugin, recurrent, myelin, host, sync, other."""
     kind = layer.type.lower().replace(" ", "")
     found = _EXACT.get(kind)
-    if found == "gemm" and kind == "runtime_fusion" and not any(word in layer.name for word in _MATMUL_NAMES):
+    if (
+        found == "gemm"
+        and kind in ("runtime_fusion", "fusion")
+        and not any(word in layer.name for word in _MATMUL_NAMES)
+    ):
         return "pointwise"
     if found:
         return found

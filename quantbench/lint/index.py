@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 from onnx import NodeProto, numpy_helper
 
 from quantbench.graph.onnx_view import view_of
+from quantbench.graph.ops import DEQUANTIZE, QUANTIZE
 from quantbench.graph.subgraphs import captures
 from quantbench.graph.view import GraphView
-
-QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 
 
 class Index:

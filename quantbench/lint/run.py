@@ -3,8 +3,9 @@
 import onnx
 
 from quantbench.graph.onnx_view import infer_shapes
+from quantbench.graph.ops import DEQUANTIZE, QUANTIZE
 from quantbench.lint.finding import Finding
-from quantbench.lint.index import DEQUANTIZE, QUANTIZE, Index
+from quantbench.lint.index import Index
 from quantbench.lint.rules import (
     concat_scales,
     duplicate_q,

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+from quantbench.graph.ops import AVERAGES
 from quantbench.graph.view import GraphView, NodeView
 from quantbench.predict.cost import cost_of, moved_bytes
 from quantbench.predict.prediction import Prediction
 from quantbench.predict.simulate import predict
+from quantbench.predict.versions import DEFAULT
 from quantbench.predict.with_qdq import with_qdq
-from quantbench.qdq.ops import AVERAGES
 from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.place import place
 from quantbench.qdq.plan import ActivationSite, Plan
@@ -41,7 +42,9 @@ class BestPlacement:
     trials: tuple[Trial, ...]
 
 
-def best_placement(view: GraphView, options: PlacementOptions | None = None, *, version: str = "10") -> BestPlacement:
+def best_placement(
+    view: GraphView, options: PlacementOptions | None = None, *, version: str = DEFAULT
+) -> BestPlacement:
     """Try variants of the placement of `view` and return the one that costs least in float tensors and kernels.
 
     Where a rule has a choice: pooling or not and residual inputs or not everywhere; then each Add on its own (the one

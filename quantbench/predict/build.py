@@ -2,8 +2,9 @@
 
 from collections.abc import Hashable, Mapping
 
+from quantbench.graph.ops import DEQUANTIZE, QUANTIZE, SHUFFLES
 from quantbench.graph.view import GraphView, NodeView
-from quantbench.predict.net import DEQUANTIZE, QUANTIZE, Net, Op
+from quantbench.predict.net import Net, Op
 
 
 def net_of(view: GraphView, scales: Mapping[str, Hashable] | None = None) -> Net:
@@ -20,6 +21,11 @@ def net_of(view: GraphView, scales: Mapping[str, Hashable] | None = None) -> Net
             _add_qdq(net, node, order, given, view)
         elif node.op == "Split":
             _add_split(net, node, order)
+        elif _moves_weights(net, node):
+            # Behind the DQ of weights: it is there to be moved past, so what it writes is no constant yet.
+            net.add(Op(node.op, node.name, [node.inputs[0]], [node.outputs[0]], order, [node.name], node.attributes))
+            net.constants.difference_update(node.outputs)
+            continue
         elif node.op != "Constant" and not _constant(net, node):
             folded = _computed_parameters(view, node)
             kind, name = ("UnfoldedBN", " + ".join([*folded, node.name])) if folded else (node.op, node.name)
@@ -41,6 +47,21 @@ def _computed_parameters(view: GraphView, node: NodeView) -> list[str]:
 
 def _constant(net: Net, node: NodeView) -> bool:
     return bool(node.inputs) and all(not name or name in net.constants for name in node.inputs)
+
+
+def _moves_weights(net: Net, node: NodeView) -> bool:
+    """Whether `node` transposes or reshapes what a DQ makes of constants, as torch exports a Linear."""
+    maker = net.producer(node.inputs[0]) if node.inputs else None
+    if node.op not in SHUFFLES or maker is None or any(i not in net.constants for i in node.inputs[1:] if i):
+        return False
+    if maker.kind in SHUFFLES:
+        return _behind_weights(net, maker)
+    return maker.is_dq and maker.inputs[0] in net.constants
+
+
+def _behind_weights(net: Net, op: Op) -> bool:
+    maker = net.producer(op.inputs[0])
+    return maker is not None and maker.is_dq and maker.inputs[0] in net.constants
 
 
 def _add_qdq(net: Net, node: NodeView, order: int, scales: Mapping[str, Hashable], view: GraphView) -> None:

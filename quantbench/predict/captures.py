@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import onnx
 
+from quantbench.graph.ops import DEQUANTIZE, QUANTIZE
 from quantbench.graph.subgraphs import bodies, captures
 from quantbench.graph.view import GraphView
-from quantbench.predict.net import DEQUANTIZE, QUANTIZE
 
 
 def with_captures(view: GraphView, model: onnx.ModelProto) -> GraphView:

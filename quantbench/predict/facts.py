@@ -1,32 +1,39 @@
-"""What the predictor says of the Q/DQ model, as plain data for run.json and the report."""
+"""What the predictor says of the Q/DQ model, as the record that run.json and the report hold."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import onnx
 
+from quantbench.graph.ops import WEIGHTED
+from quantbench.predict.prediction import FloatWeighted
 from quantbench.predict.simulate import predict_model
+from quantbench.predict.versions import DEFAULT
 from quantbench.predict.words import guesses
-from quantbench.qdq.ops import WEIGHTED
+from quantbench.records.prediction import Guess, LeftOver, Mend, Prediction
 
-_VERSION = "10"
+_VERSION = DEFAULT
 
 
-def prediction_facts(path: Path) -> dict[str, Any]:
+def prediction_facts(path: Path) -> Prediction:
     """Summary of the engine that TensorRT 10 is predicted to build from the Q/DQ model at `path`."""
     model = onnx.load(str(path))
     found = predict_model(model, version=_VERSION)
-    return {
-        "for": f"TensorRT {_VERSION}",
-        "layers": len(found.layers),
-        "int8_layers": found.int8_layers,
-        "weighted": sum(node.op_type in WEIGHTED for node in model.graph.node),
-        "fates": dict(Counter(fate.status for fate in found.fates)),
-        "left_over": [fate.to_json() for fate in found.leftover],
-        "reformats": len(found.reformats),
-        "float_bytes": found.float_bytes,
-        "float_weighted": [item.to_json() for item in found.float_weighted],
-        "float_outputs": [item.to_json() for item in found.float_outputs],
-        "guesses": [{"why": why, "what": what} for why, what in guesses(found)],
-    }
+    return Prediction(
+        version=f"TensorRT {_VERSION}",
+        layers=len(found.layers),
+        int8_layers=found.int8_layers,
+        weighted=sum(node.op_type in WEIGHTED for node in model.graph.node),
+        fates=dict(Counter(fate.status for fate in found.fates)),
+        left_over=tuple(LeftOver(name=fate.name, op=fate.op, node=fate.node) for fate in found.leftover),
+        reformats=len(found.reformats),
+        float_bytes=found.float_bytes,
+        float_weighted=_mends(found.float_weighted),
+        float_outputs=_mends(found.float_outputs),
+        guesses=tuple(Guess(why=why, what=what) for why, what in guesses(found)),
+    )
+
+
+def _mends(found: Sequence[FloatWeighted]) -> tuple[Mend, ...]:
+    return tuple(Mend(node=item.node, reason=item.reason, mend=item.mend) for item in found)

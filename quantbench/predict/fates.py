@@ -1,9 +1,10 @@
 """Fates of Q and DQ, from the steps of the simulation, as the same value that logs are read into."""
 
+from quantbench.graph.ops import DEQUANTIZE, QUANTIZE
 from quantbench.graph.view import GraphView
 from quantbench.inspection.fate import Fate
-from quantbench.predict.net import DEQUANTIZE, QUANTIZE, Net
-from quantbench.predict.passes import const_fold_dangling
+from quantbench.predict.net import Net
+from quantbench.predict.passes import cleanup, motions
 
 
 def fates_of(net: Net, view: GraphView) -> tuple[Fate, ...]:
@@ -13,23 +14,25 @@ def fates_of(net: Net, view: GraphView) -> tuple[Fate, ...]:
     moves: dict[str, list[str]] = {}
     roots: dict[str, str] = {}
     for step in net.steps:
-        if step.what in ("take-q", "take-dq"):
+        if step.what in ("take-q", "take-dq", "take-residual", "inside"):
             for name in step.others:
                 state[name] = ("fused", step.target, "")
-        elif step.what == "merge" and step.name == "HorizontalMergeQNodes":
+        elif step.what == "merge" and step.name == motions.MERGE:
             for name in step.others:
                 state[name] = ("merged", "", step.target)
         elif step.what == "split":
             state[step.others[0]] = ("split", "", "")
+        elif step.what == "split-dq":
+            state[step.target] = ("split", "", "")
         elif step.what == "swap":
             moves.setdefault(step.others[0], []).append(step.target)
         elif step.what == "copy" and step.name == "QDQToCopy":
             state[step.target] = ("left over", "", "")
-        elif step.name == const_fold_dangling.NAME:
+        elif step.name == cleanup.DANGLING:
             state[step.others[0]] = ("folded", "", "")
         elif step.name == "ConstWeightsQuantizeFusion":
             state[step.others[0]] = ("folded", step.target, "")
-        elif step.name == "QDQCancel":
+        elif step.name == motions.MEET:
             state[step.target] = state[step.others[0]] = ("removed", "", "")
     for node in view.nodes:
         if node.op == DEQUANTIZE and node.name not in state and view.is_constant(node.inputs[0]):

@@ -2,8 +2,11 @@
 
 from collections.abc import Mapping
 
+from quantbench.graph.ops import AFFINE, AVERAGES, SHUFFLES, SWAPS
 from quantbench.layers.layer import Layer, LayerTensor
-from quantbench.predict.net import AVERAGES, SHUFFLES, Net, Op
+from quantbench.predict.evidence import GUESS, confidence
+from quantbench.predict.net import Net, Op
+from quantbench.predict.versions import Version
 
 _DTYPES = {"float32": "FP32", "float16": "FP16", "bfloat16": "BF16", "int8": "INT8", "int32": "INT32",
            "int64": "INT64", "bool": "BOOL", "uint8": "UINT8", "float64": "FP64"}  # fmt: skip
@@ -14,11 +17,10 @@ _TYPES = {"Conv": "CaskConvolution", "ConvTranspose": "CaskDeconvolution", "MaxP
           "Gemm": "CaskGemm", "MatMul": "CaskGemm", "Slice": "Slice", "Relu": "PointWiseV2",
           "BatchNormalization": "Scale"}  # fmt: skip
 _GONE = frozenset({"InPlace", "View"})
-_KEEP_DTYPE = frozenset({"MaxPool", "Resize", "Slice", "InPlace", "View", "Copy", "FormatReformat", "Concat", "Pad",
-                         "Expand", "Tile", "DepthToSpace", "SpaceToDepth", *SHUFFLES})  # fmt: skip
+_KEEP_DTYPE = SWAPS | {"InPlace", "View", "Copy", "FormatReformat", "Concat"}
 
 
-def layers_of(net: Net) -> tuple[Layer, ...]:
+def layers_of(net: Net, version: Version) -> tuple[Layer, ...]:
     """Layers in order of execution. Concats and slices done in place are no layers; what writes into a concat names
     the concat's tensor as its output, as TensorRT's dumps do."""
     dtypes = dtypes_of(net)
@@ -37,12 +39,10 @@ def layers_of(net: Net) -> tuple[Layer, ...]:
                 type=_type_of(net, op),
                 inputs=tuple(_tensor(net, t, dtypes, homes.get(t, t)) for t in inputs),
                 outputs=tuple(_tensor(net, t, dtypes, homes.get(t, t)) for t in op.outputs),
-                constants=tuple(
-                    _constant(net, t, op.int8_in and i == 0) for i, t in enumerate(op.constants)
-                ),
+                constants=_constants(net, op),
                 nodes=tuple(dict.fromkeys(op.nodes)),
                 origin="QDQ" if op.is_q or op.is_dq else ("REFORMAT" if op.kind == "FormatReformat" else ""),
-                attributes=_attributes(op),
+                attributes=_attributes(op, version),
             )
         )  # fmt: skip
     return tuple(layers)
@@ -88,6 +88,13 @@ def _tensor(net: Net, tensor: str, dtypes: Mapping[str, str], shown: str) -> Lay
     return LayerTensor(shown, dtype, dims=dims)
 
 
+def _constants(net: Net, op: Op) -> tuple[LayerTensor, ...]:
+    """Weights and bias; of a ForeignNode the weights of its matrix products."""
+    if op.kind == "Myelin":
+        return tuple(_constant(net, tensor, int8) for _, tensor, int8 in op.attributes.get("inside", ()))
+    return tuple(_constant(net, t, op.int8_in and i == 0) for i, t in enumerate(op.constants))
+
+
 def _constant(net: Net, tensor: str, int8: bool) -> LayerTensor:
     view = net.tensors.get(tensor)
     dims = tuple(d if isinstance(d, int) else -1 for d in (view.shape or ())) if view is not None else (-1,)
@@ -109,10 +116,10 @@ def _type_of(net: Net, op: Op) -> str:
         return "CaskConvolution"  # FCToConvTransform
     if op.kind in AVERAGES:
         return "CaskPooling"
-    return _TYPES.get(op.kind, "ElementWise" if op.kind in ("Add", "Mul", "Sub", "Div") else op.kind)
+    return _TYPES.get(op.kind, "ElementWise" if op.kind in AFFINE else op.kind)
 
 
-def _attributes(op: Op) -> dict[str, object]:
+def _attributes(op: Op, version: Version) -> dict[str, object]:
     found: dict[str, object] = {}
     if op.weighted and op.int8_in:
         found["int8"] = True
@@ -120,8 +127,15 @@ def _attributes(op: Op) -> dict[str, object]:
         found["residual"] = op.residual
     if op.activation:
         found["activation"] = op.activation
-    if op.guess:
-        found["guess"] = op.guess
+    level, why = confidence(version, op.traits)
+    found["confidence"] = level
+    if level == GUESS:
+        found["guess"] = why
+    if op.kind == "Myelin":
+        inside = op.attributes.get("inside", ())
+        found["weighted_inside"] = len(inside)
+        found["int8_inside"] = sum(int8 for _, _, int8 in inside)
+        found["kernels_estimated"] = op.attributes.get("kernels_estimated", 1)
     return found
 
 

@@ -4,22 +4,8 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from quantbench.graph.ops import DEQUANTIZE, QUANTIZE, SWAPS, WEIGHTED, keeps_values
 from quantbench.graph.view import TensorView
-
-# Ops past which Q moves backward and DQ forward: their output values are input values (NVIDIA, Developer Guide,
-# "Explicit quantization": Q/DQ commute with data movement). The logs show Slice, Resize and Concat; MaxPool and
-# Flatten are shown by the A100 engines; the others follow from the guide.
-MOVERS = frozenset(
-    {"MaxPool", "Reshape", "Transpose", "Slice", "Flatten", "Squeeze", "Unsqueeze", "Expand", "DepthToSpace",
-     "SpaceToDepth", "Tile"}
-)  # fmt: skip
-# Those that a log or an engine at hand shows (Pad, Resize and Concat: see `is_mover` and the passes); Transpose and
-# Reshape with a DQ before them: TREx's RTX-3090 TensorFlow resnet-qat engine.
-SHOWN_MOVERS = frozenset({"MaxPool", "Slice", "Flatten", "Resize", "Pad", "Reshape", "Transpose"})
-SHUFFLES = frozenset({"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze"})
-WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-AVERAGES = frozenset({"AveragePool", "GlobalAveragePool", "ReduceMean"})
-QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 
 
 @dataclass(eq=False, slots=True)
@@ -28,7 +14,8 @@ class Op:
 
     `name` is what TensorRT prints for it, `nodes` the ONNX nodes in it, `order` its place in the network. `scale` is
     that of a Q or DQ: equal keys are equal scales. `int8_in`: it took its DQs; `int8_out`: it took a trailing Q.
-    `residual`: the tensor of a fused Add; `guess`: why the logs at hand do not prove what was done to it.
+    `residual`: the tensor of a fused Add; `traits`: what was done to it, keys of `evidence.TRAITS`, which tells which
+    log or engine shows each.
     """
 
     kind: str
@@ -46,7 +33,7 @@ class Op:
     out_scale: Hashable = None
     constants: list[str] = field(default_factory=list)
     clone_of: str = ""
-    guess: str = ""
+    traits: list[str] = field(default_factory=list)
 
     @property
     def out(self) -> str:
@@ -73,8 +60,9 @@ class Op:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing that a pass did, as the log would tell it: `what` of fuse, take (Q or DQs taken in), merge, swap,
-    split, copy, remove, retype; `target` the layer that the pass ran on; `others` the layers concerned."""
+    """One thing that a pass did, as the log would tell it: `what` of fuse, take-q, take-dq, take-residual, inside (of
+    Myelin), merge, swap, split, split-dq, cancel, copy, remove, retype; `target` the layer that the pass ran on;
+    `others` the layers concerned."""
 
     name: str
     what: str
@@ -93,7 +81,7 @@ class Net:
         self.weights: dict[str, Op] = {}  # tensor of INT8 weights to the op that made it (for names)
         self.folded: set[str] = set()  # float constants that were DQ of constants
         self.steps: list[Step] = []
-        self.guesses: dict[str, str] = {}  # Q or DQ to what no log at hand shows of its fate
+        self.notes: dict[str, list[str]] = {}  # Q or DQ to traits of its fate
         self._ops: dict[Op, None] = {}
         self._producer: dict[str, Op] = {}
         self._readers: dict[str, list[Op]] = {}
@@ -141,9 +129,13 @@ class Net:
 
     def set_output(self, op: Op, tensor: str) -> None:
         """Let `op` write `tensor` as its first output."""
-        if self._producer.get(op.outputs[0]) is op:
-            del self._producer[op.outputs[0]]
-        op.outputs[0] = tensor
+        self.rename_output(op, 0, tensor)
+
+    def rename_output(self, op: Op, index: int, tensor: str) -> None:
+        """Let `op` write `tensor` as its output `index`; readers of the old one keep reading that."""
+        if self._producer.get(op.outputs[index]) is op:
+            del self._producer[op.outputs[index]]
+        op.outputs[index] = tensor
         self._producer[tensor] = op
 
     def redirect(self, old: str, new: str) -> None:
@@ -178,9 +170,11 @@ class Net:
         """Record what a pass did."""
         self.steps.append(Step(name, what, target, others))
 
-    def guess(self, name: str, why: str) -> None:
-        """Mark the fate of a Q or DQ as a guess; the first reason stays."""
-        self.guesses.setdefault(name, why)
+    def note(self, name: str, trait: str) -> None:
+        """Note a trait of the fate of a Q or DQ."""
+        known = self.notes.setdefault(name, [])
+        if trait not in known:
+            known.append(trait)
 
     def shape(self, tensor: str) -> tuple[int | str | None, ...] | None:
         """Shape of `tensor` as far as it is known."""
@@ -202,15 +196,13 @@ class Net:
             self.tensors[new] = TensorView(new, view.shape, view.dtype)
 
     def is_mover(self, op: Op) -> bool:
-        """Whether Q and DQ move past `op`. Resize moves values in nearest mode only (unknown mode counts as such).
+        """Whether Q and DQ move past `op`: what the operator table says of its kind, with two conditions.
 
-        Pad of the last two of four dimensions with zeros, which zero points of 0 keep (TREx's RTX-3090 TensorFlow
-        resnet-qat engine: past pool1_pad, not past the NHWC conv1_pad).
+        Resize in nearest mode only (`keeps_values`). Pad of the last two of four dimensions with zeros, which zero
+        points of 0 keep (TREx's RTX-3090 TensorFlow resnet-qat engine: past pool1_pad, not past the NHWC conv1_pad).
         """
-        if op.kind == "Resize":
-            return bool(op.attributes.get("mode", "nearest") == "nearest")
         if op.kind == "Pad":
             before, after = self.shape(op.inputs[0]), self.shape(op.out)
             known = before is not None and after is not None and len(before) == 4
             return known and before is not None and after is not None and before[:2] == after[:2]
-        return op.kind in MOVERS
+        return op.kind in SWAPS and keeps_values(op.kind, op.attributes)

@@ -31,9 +31,10 @@ class Prediction:
 
     `fates` of all Q and DQ; `float_weighted`: weighted layers that stay float; `float_outputs`: INT8 layers that write
     float where a Q follows; `float_bytes`: bytes moved by float tensors between INT8 layers (each tensor written once
-    and read once a reader); `guesses`, `fate_guesses`: layer, or Q or DQ, to what no log or engine at hand shows of it;
-    `version_guesses`: what is carried over from another version; `steps`: the optimizer's passes; `fp16`: whether the
-    build may use FP16 kernels.
+    and read once a reader); `fate_confidence`: Q or DQ to seen, seen in another version or guess (layers carry theirs
+    in `attributes`); `fate_guesses`: those of guesses, to what no log or engine at hand shows; `version_guesses`: what
+    is carried over from another version; `steps`: the optimizer's passes; `fp16`: whether the build may use FP16
+    kernels; `gpu`: "" or the compute capability, as sm87.
     """
 
     version: str
@@ -43,10 +44,16 @@ class Prediction:
     float_outputs: tuple[FloatWeighted, ...]
     float_bytes: int
     steps: tuple[Step, ...]
-    guesses: Mapping[str, str] = field(default_factory=dict)
+    fate_confidence: Mapping[str, str] = field(default_factory=dict)
     fate_guesses: Mapping[str, str] = field(default_factory=dict)
     version_guesses: tuple[str, ...] = ()
     fp16: bool = True
+    gpu: str = ""
+
+    @property
+    def guesses(self) -> dict[str, str]:
+        """Layers of which no log or engine at hand shows what was done to them, with what that is."""
+        return {layer.name: str(layer.attributes["guess"]) for layer in self.layers if "guess" in layer.attributes}
 
     @property
     def reformats(self) -> tuple[Layer, ...]:
@@ -71,13 +78,14 @@ class Prediction:
 
     @property
     def int8_layers(self) -> int:
-        """Weighted layers that compute in INT8."""
-        return sum(1 for layer in self.layers if layer.attributes.get("int8"))
+        """Weighted layers that compute in INT8, those inside Myelin counted."""
+        own = sum(1 for layer in self.layers if layer.attributes.get("int8"))
+        return own + sum(int(layer.attributes.get("int8_inside", 0)) for layer in self.layers)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `predict --json`."""
         return {
-            "for": f"TensorRT {self.version}", "fp16": self.fp16,
+            "for": f"TensorRT {self.version}", "gpu": self.gpu, "fp16": self.fp16,
             "layers": [layer.to_json() for layer in self.layers],
             "fates": [self._fate(fate) for fate in self.fates],
             "reformats": len(self.reformats), "left_over": len(self.leftover), "int8_layers": self.int8_layers,
@@ -90,5 +98,5 @@ class Prediction:
         }  # fmt: skip
 
     def _fate(self, fate: Fate) -> dict[str, Any]:
-        guess = self.fate_guesses.get(fate.name)
-        return fate.to_json() | ({"guess": guess} if guess else {})
+        told = {"confidence": self.fate_confidence.get(fate.name, ""), "guess": self.fate_guesses.get(fate.name, "")}
+        return fate.to_json() | {key: value for key, value in told.items() if value}

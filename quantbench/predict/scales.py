@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from quantbench.predict.net import DEQUANTIZE, QUANTIZE
+from quantbench.graph.ops import DEQUANTIZE, QUANTIZE
 
 
 def scales_of(model: onnx.ModelProto) -> dict[str, Hashable]:

@@ -1,5 +1,6 @@
 """What stays float, why, what would mend it, and how many bytes it moves."""
 
+from quantbench.graph.ops import CONVS
 from quantbench.predict.layers import dtypes_of
 from quantbench.predict.net import Net, Op
 from quantbench.predict.prediction import FloatWeighted
@@ -79,7 +80,7 @@ def float_bytes_between(net: Net) -> int:
 
 
 def _has_weights(op: Op) -> bool:
-    return bool(op.constants) or op.kind in ("Conv", "ConvTranspose")
+    return bool(op.constants) or op.kind in CONVS
 
 
 def _why_float(net: Net, op: Op) -> tuple[str, str]:

@@ -1,85 +1,147 @@
-"""Where TensorRT versions differ, and which log or engine shows it; what none shows is a guess."""
+"""Where TensorRT versions and GPUs differ, as the simulation asks for it. `evidence` says what shows each fact."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from quantbench.errors import QuantbenchError
+
+DEFAULT = "10.9"  # the newest version whose Q/DQ build log is at hand
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """Facts of one version family that the simulation asks for.
+    """Facts of one version on one GPU.
 
-    `last_twin_stays`: of Qs that read one tensor with one scale, the last in network order stays (8.5) or the first.
-    `formats_shown`: engines at hand show the reformats of `passes.format_reformats`.
-    `guesses`: facts that were carried over from the nearest version, because no log at hand shows them.
+    `name` is what was asked for; `like` the version with evidence whose facts it takes. `last_twin_stays`: of Qs that
+    read one tensor with one scale the last in network order stays. `relu_past_qdq`: Q and DQ between an INT8 conv and
+    its Relu move behind the Relu. `pointwise_takes_q`: QuantizeGenericNodes. `float_silu`: SiLU goes into float convs.
+    `deconv_scale`: a quantized ConvTranspose takes the BatchNormalization behind it. `attention_seeds`,
+    `myelin_matmul`: what goes to Myelin (`passes.myelin`). `silu_residual`: conv, SiLU and Add are one layer.
+    `whole_network_in_myelin`: convs too (Blackwell). `gpu`: "" where none was named.
     """
 
     name: str
-    last_twin_stays: bool
-    formats_shown: bool = False
-    guesses: tuple[str, ...] = ()
+    like: str
+    number: tuple[int, ...]
+    last_twin_stays: bool = False
+    relu_past_qdq: bool = False
+    pointwise_takes_q: bool = False
+    float_silu: bool = False
+    deconv_scale: bool = False
+    attention_seeds: bool = False
+    myelin_matmul: bool = False
+    silu_residual: bool = False
+    scale_pass: str = "QConvScaleFusion"
+    whole_network_in_myelin: bool = False
+    gpu: str = ""
+
+    @property
+    def backed(self) -> bool:
+        """Whether a log or an engine of this very version is known."""
+        return self.name == self.like
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What holds for the whole prediction: no evidence of the version, or of the GPU."""
+        found = []
+        if not self.backed:
+            found.append(f"nothing of TensorRT {self.name} is at hand: it is taken to do as {self.like} does")
+        elif self.name not in WITH_LOGS:
+            found.append(f"no Q/DQ log of TensorRT {self.name} is at hand, only reports on engines: else as "
+                         f"{'10.9' if self.number >= (10,) else '8.6.0'}")  # fmt: skip
+        if self.whole_network_in_myelin:
+            found.append("Blackwell: kernels are Myelin's; drawn from one engine and one stem")
+        return tuple(found)
 
 
-VERSIONS: dict[str, Version] = {
-    "8.4": Version("8.4", last_twin_stays=False, formats_shown=True),
-    "8.5": Version("8.5", last_twin_stays=True),
-    "10": Version(
-        "10", last_twin_stays=True, guesses=("no Q/DQ log of TensorRT 10 is at hand: it is taken to do as 8.5 does",)
-    ),
+_TEN = Version("10.9", "10.9", (10, 9), relu_past_qdq=True, pointwise_takes_q=True, float_silu=True, deconv_scale=True,
+               attention_seeds=True, myelin_matmul=True, silu_residual=True,
+               scale_pass="QConvOrDeconvScaleFusion")  # fmt: skip
+_EIGHT = Version("8.4", "8.4", (8, 4))
+
+
+def _of(base: Version, name: str, *, last_twin_stays: bool = False, attention_seeds: bool | None = None) -> Version:
+    number = tuple(int(part) for part in name.split("."))
+    seeds = base.attention_seeds if attention_seeds is None else attention_seeds
+    return replace(base, name=name, like=name, number=number, last_twin_stays=last_twin_stays, attention_seeds=seeds)
+
+
+# Those of which a Q/DQ log or the engines of whole networks are at hand.
+WITH_LOGS = ("8.4", "8.5.2", "8.6.0", "10.9")
+# Versions of which a log, an engine or a report on one is known, oldest first.
+KNOWN: tuple[Version, ...] = (
+    _EIGHT,
+    _of(_EIGHT, "8.5.2", last_twin_stays=True),
+    _of(_EIGHT, "8.5.10"),
+    _of(_EIGHT, "8.6.0", attention_seeds=True),
+    _of(_EIGHT, "8.6.1", attention_seeds=True),
+    _of(_TEN, "10.5"),
+    _of(_TEN, "10.7"),
+    _TEN,
+    _of(_TEN, "10.10"),
+    _of(_TEN, "10.14"),
+    _of(_TEN, "10.15"),
+    _of(_TEN, "10.16"),
+    _of(_TEN, "11.1"),
+)
+VERSIONS: dict[str, Version] = {version.name: version for version in KNOWN}
+# Families: the version with the best evidence stands for its family.
+_FAMILIES = {"8": "8.6.0", "8.4": "8.4", "8.5": "8.5.2", "8.6": "8.6.0", "10": DEFAULT, "11": "11.1"}
+
+_OLDEST, _ABSURD = 7, 100  # major versions
+BLACKWELL = ("sm100", "sm103", "sm110", "sm120", "sm121")
+# name, compute capability, what is known of Q/DQ engines on it
+GPUS: dict[str, tuple[str, str]] = {
+    "sm75": ("Turing", "10.14 YOLOv8n (counts), 10.15 ResNet-18: convs as on Ampere"),
+    "sm80": ("Ampere (A100, A30)", "8.4 engines of TREx"),
+    "sm86": ("Ampere (RTX 30)", "8.6.0 logs, 10.10 stem"),
+    "sm87": ("Orin", "8.5.2 and 8.5.10 logs"),
+    "sm89": ("Ada (RTX 40)", "10.9 RT-DETRv2 log"),
+    "sm90": ("Hopper", "10.9 report: conv, Q, DQ, Relu one layer"),
+    "sm100": ("Blackwell (B100, B200)", "lix_dmt_bev engine: convs, residuals and stem are Myelin kernels"),
+    "sm103": ("Blackwell (B300)", "as sm100 (guess)"),
+    "sm110": ("Blackwell (Thor)", "as sm100 (guess)"),
+    "sm120": ("Blackwell (RTX 50)", "11.1 stem: as sm100"),
+    "sm121": ("Blackwell (GB10)", "as sm120 (guess)"),
 }
 
-# fact, 8.4, 8.5, 10, where it is shown
-DIFFERENCES: tuple[tuple[str, str, str, str, str], ...] = (
-    (
-        "which of two twin Qs stays (HorizontalMergeQNodes)",
-        "the first of the network; a clone never",
-        "the last of the network; a clone never",
-        "as 8.5 (guess)",
-        "8.4: A100 resnet-qat (QuantizeLinear_65 stays), yolov8 log (clone_1 goes); 8.5: trt852 log "
-        "(downsample.0 stays, conv1 goes)",
-    ),
-    (
-        "which conv of two takes the Add (ConvEltwiseSumFusion)",
-        "the later one in network order",
-        "the later one (guess: the log has no Add of two convs)",
-        "the later one",
-        "8.4: A100 resnet-qat (Conv_95 + Add_97); 10: fuzzy_resnet18_fp16 (downsample.0/Conv + Add)",
-    ),
-    (
-        "a Relu behind the BatchNormalization of a quantized conv",
-        "leaves no name in the layer",
-        "leaves no name in the layer",
-        "as 8.5 (guess)",
-        "yolov8 log 2.3.14, trt852 log (Removing ... + ...Relu), A100 engines",
-    ),
-    (
-        "LeakyRelu and Clip behind a conv",
-        "fused as PWN(x)",
-        "fused as PWN(x)",
-        "as 8.5 (guess)",
-        "8.4: A100 mobilenet.qat (Conv_12 + PWN(Clip_16)); 8.5: trt852 log",
-    ),
-    (
-        "Sigmoid and Mul (SiLU) behind a quantized conv",
-        "fused (guess)",
-        "fused (guess)",
-        "fused (guess)",
-        "no log at hand; NVIDIA/TensorRT issues 3542 and 3861 tell of it, and of cases where it fails",
-    ),
-    (
-        "reformat between a float pooling and an INT8 conv that writes float or adds (builds with FP16)",
-        "one a border",
-        "one a border (guess)",
-        "one a border (guess)",
-        "8.4: A100 resnet-qat, mobilenet.qat, mobilenet_v2_residuals.qat; the 8.5 log is of a build without FP16",
-    ),
-)  # fmt: skip
+
+def version_of(text: str, gpu: str = "") -> Version:
+    """The facts for `text` ("8.5.2", "10", "10.12", "tensorrt-8.4"): those of the newest known version that is not
+    newer, of the oldest known for older ones. `gpu`: "" or a key of `GPUS`.
+
+    Raises QuantbenchError for a text that is no version, and for a GPU that is not known.
+    """
+    named = text.removeprefix("tensorrt").lstrip("-") or DEFAULT
+    parts = named.split(".")
+    if not all(part.isdecimal() and len(part) < 9 for part in parts) or not _OLDEST <= int(parts[0]) < _ABSURD:
+        raise QuantbenchError(
+            f"--for {text} is not known; it takes a version of TensorRT, as tensorrt-8.4, 8.6.1, 10.9 or 11 "
+            f"(TensorRT-RTX compiles: quantbench build)"
+        )
+    gpu = gpu_of(gpu)
+    number = tuple(int(part) for part in parts)
+    family = _FAMILIES.get(named)
+    if family is not None:
+        found = VERSIONS[family]
+    else:
+        found = _nearest(number)
+        if number[: len(found.number)] != found.number:
+            found = replace(found, name=named)
+    return replace(found, gpu=gpu, whole_network_in_myelin=gpu in BLACKWELL and number[0] >= 10)
 
 
-def version_of(text: str) -> Version:
-    """The family that `text` ("8.5.2", "10", "10.16") belongs to: the newest one that is not newer."""
-    parts = [int(p) for p in text.split(".")[:2] if p.isdigit()]
-    if not parts:
-        return VERSIONS["10"]
-    number = (parts[0], parts[1] if len(parts) > 1 else (99 if parts[0] == 8 else 0))
-    if number < (8, 5):
-        return VERSIONS["8.4"]
-    return VERSIONS["8.5"] if number < (10, 0) else VERSIONS["10"]
+def _nearest(number: tuple[int, ...]) -> Version:
+    """The newest known version that is not newer, within the same minor version if one is known there."""
+    minor = [v for v in KNOWN if v.number[:2] == number[:2]]
+    older = [v for v in minor or KNOWN if v.number <= number]
+    return older[-1] if older else (minor or list(KNOWN))[0]
+
+
+def gpu_of(text: str) -> str:
+    """`text` as a key of `GPUS`: "sm_87", "87" and "8.7" are one. Raises QuantbenchError for others."""
+    if not text:
+        return ""
+    digits = text.lower().removeprefix("sm").lstrip("_").replace(".", "")
+    if f"sm{digits}" not in GPUS:
+        raise QuantbenchError(f"--gpu {text} is not known; it takes {', '.join(GPUS)}")
+    return f"sm{digits}"

@@ -2,8 +2,8 @@
 
 from collections.abc import Hashable
 
+from quantbench.graph.ops import DEQUANTIZE, QUANTIZE
 from quantbench.graph.view import GraphView, NodeView, TensorView
-from quantbench.predict.net import DEQUANTIZE, QUANTIZE
 from quantbench.qdq.plan import Plan
 
 

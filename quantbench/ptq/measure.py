@@ -1,5 +1,6 @@
 """The measuring stage: FP32 against INT8 in onnxruntime, on images: outputs, layers, latency, size."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,13 +10,16 @@ from numpy.typing import NDArray
 from quantbench.calibration.ort_outputs import Feed, padded, static_batch, unpadded
 from quantbench.core.quantize import ORT_MODEL, QDQ_MODEL
 from quantbench.data.sources import at_most, feeds, labelled
-from quantbench.evaluate.detections import BoxComparison
+from quantbench.evaluate.evaluator import Run
 from quantbench.evaluate.latency import interleaved
 from quantbench.evaluate.layers import layer_errors
-from quantbench.evaluate.outputs import Run, compare_outputs
+from quantbench.evaluate.outputs import box_facts, compare_outputs, measures_of
+from quantbench.evaluate.task import facts_of
 from quantbench.images.source import Source
 from quantbench.ort import create_session
 from quantbench.progress import Progress
+from quantbench.qdq.reencode import to_u8_activations
+from quantbench.records.evaluation import Evaluation, LatencyPair, Outputs, Sizes
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -25,7 +29,7 @@ _LAYER_IMAGES = 32
 
 def measure(
     model: onnx.ModelProto,
-    nodes: list[str],
+    nodes: Sequence[str],
     input_name: str,
     source: Source,
     calibration: Source,
@@ -36,54 +40,49 @@ def measure(
     max_bad: int,
     threads: int,
     latency: bool,
-) -> dict[str, Any]:
+) -> Evaluation:
     """What evaluation.json holds. `nodes`: quantized layers; `source`: images to compare on; models are in `folder`."""
     reference = create_session(model, threads=threads)
     quantized = create_session(folder / ORT_MODEL, threads=threads)
     fixed = static_batch(model)
-    boxes = BoxComparison()
+    names = [value.name for value in reference.get_outputs()]
     with progress.task("FP32 against INT8", len(source)) as advance:
-        outputs = compare_outputs(
+        evaluation = compare_outputs(
             runner(reference, fixed),
             runner(quantized, fixed),
             labelled(source, input_name, batch, max_bad=max_bad),
-            boxes=boxes,
+            facts=facts_of(model),
+            outputs=names,
             on_batch=advance,
         )
     few = at_most(calibration, _LAYER_IMAGES)
     with progress.task("Error of each layer", len(few)) as advance:
         layers = layer_errors(
             model,
-            onnx.load(str(folder / ORT_MODEL)),
+            # Not the onnxruntime model: there activations run on integers, and what stands behind them has no tensor.
+            to_u8_activations(onnx.load(str(folder / QDQ_MODEL))),
             nodes,
             feeds(few, input_name, batch, max_bad=max_bad),
             threads=threads,
             on_batch=advance,
         )
-    result: dict[str, Any] = {
-        "outputs": {name: value.to_json() for name, value in outputs.items()},
-        "layers": [error.to_json() for error in layers],
-        "bytes": {
-            "float": model.ByteSize(),
-            "qdq": _size(folder / QDQ_MODEL),
-            "onnxruntime": _size(folder / ORT_MODEL),
-        },
-    }
-    if boxes.output is not None:
-        name = reference.get_outputs()[boxes.output.index].name
-        result["boxes"] = {"output": name, **boxes.output.to_json()}
+    times = None
     if latency:
         size = fixed or 1
         one = padded(next(iter(feeds(few, input_name, size, max_bad=max_bad))), fixed)
-        result["latency"] = {
-            name: value.to_json()
-            for name, value in interleaved(
-                {"float": lambda: reference.run(None, one), "int8": lambda: quantized.run(None, one)},
-                batch=size,
-                threads=threads,
-            ).items()
-        }
-    return result
+        calls = {"plain": lambda: reference.run(None, one), "int8": lambda: quantized.run(None, one)}
+        times = LatencyPair(**interleaved(calls, batch=size, threads=threads))
+    return Evaluation(
+        outputs=Outputs(**measures_of(evaluation)),
+        task=evaluation.task.kind,
+        task_why=evaluation.task.why,
+        parts=evaluation.models[1].errors,
+        differing=evaluation.models[1].differing,
+        layers=tuple(layers),
+        sizes=Sizes(plain=model.ByteSize(), qdq=_size(folder / QDQ_MODEL), onnxruntime=_size(folder / ORT_MODEL)),
+        boxes=box_facts(evaluation.task, names),
+        latency=times,
+    )
 
 
 def runner(session: "onnxruntime.InferenceSession", batch: int) -> Run:

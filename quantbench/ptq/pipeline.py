@@ -1,8 +1,7 @@
 """`quantbench ptq` from a recipe to a finished run folder. A stage is skipped while what it depends on is unchanged."""
 
 import json
-from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,25 @@ from quantbench.compilation.compile_check import (
     check_shapes,
     compile_stage,
     missing,
+    read_compiled,
 )
 from quantbench.core.quantize import BIAS_IMAGES, ORT_MODEL, QDQ_MODEL, quantize, refuse_quantized
 from quantbench.data.box_labels import check_box_labels
+from quantbench.data.class_list import read_classes
 from quantbench.data.model_input import ImageInput, fitting_preprocess, image_input
-from quantbench.data.sources import at_most, dataset_source, feeds, first_image, folder_source, labels_of
+from quantbench.data.sources import (
+    Classes,
+    at_most,
+    check_labels,
+    dataset_source,
+    feeds,
+    first_image,
+    folder_source,
+    labels_of,
+)
 from quantbench.engines.build import Chosen
 from quantbench.errors import QuantbenchError
+from quantbench.evaluate.task import answers, facts_of
 from quantbench.graph.load import load_model, model_sha256
 from quantbench.graph.onnx_view import view_of
 from quantbench.graph.view import GraphView
@@ -44,17 +55,21 @@ from quantbench.ptq.calibrator_choice import Choice, choose
 from quantbench.ptq.measure import measure
 from quantbench.ptq.range_warnings import range_warnings
 from quantbench.ptq.resolve import display_name, model_path
-from quantbench.qdq.ops import WEIGHTED
+from quantbench.qdq.facts import placement_facts
+from quantbench.qdq.guard import guarded
 from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.place import place
 from quantbench.qdq.plan import Plan
 from quantbench.qdq.tensors import calibrated_tensors
 from quantbench.recipe import Recipe
+from quantbench.records.compiled import Compiled, Refused
+from quantbench.records.evaluation import Evaluation
+from quantbench.records.facts import CalibrationFacts, DataFacts, ModelFacts, PlacementFacts, PreprocessFacts
+from quantbench.records.run import RUN, PtqRun
 from quantbench.run_folder import RunFolder, digest
 
 EVALUATION = "evaluation.json"
 RANGES = "ranges.json"
-RUN = "run.json"
 _SHOWN_WARNINGS = 3
 
 
@@ -71,21 +86,32 @@ class Prepared:
     choice: Choice
     calibration: Source
     evaluation: Source
-    facts: dict[str, Any]
+    facts: "Facts"
     compiler: Chosen | None
     shape: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What went in, as run.json tells it."""
+
+    model: ModelFacts
+    data: DataFacts
+    preprocess: PreprocessFacts
+    evaluated_on: DataFacts
+    placement: PlacementFacts
+
+
 def run_ptq(
     recipe: Recipe, progress: Progress, *, overwrite: bool = False, cache: Policy = "check"
-) -> tuple[RunFolder, dict[str, Any]]:
+) -> tuple[RunFolder, PtqRun]:
     """Do or finish the run of `recipe`; returns its folder and what run.json holds. Raises QuantbenchError."""
     method = Path(recipe.calibration.calibrator).stem
     folder = RunFolder(recipe.out or Path("runs") / f"{display_name(recipe)}-{method}")
     run = prepare(recipe)
     facts = run.facts
-    owner = {"model": facts["model"]["sha256"], "data": facts["data"]["sha256"], "method": facts["method"]}
-    identity = {"command": "ptq", "model": str(recipe.model), "sha256": facts["model"]["sha256"]}
+    owner = {"model": facts.model.sha256, "data": facts.data.sha256, "method": run.choice.method}
+    identity = {"command": "ptq", "model": str(recipe.model), "sha256": facts.model.sha256}
     folder.claim(identity, overwrite=overwrite)
     try:
         return folder, _stages(run, folder, owner, progress, cache)
@@ -94,41 +120,60 @@ def run_ptq(
         raise
 
 
-def _stages(
-    run: Prepared, folder: RunFolder, owner: dict[str, str], progress: Progress, cache: Policy
-) -> dict[str, Any]:
+def _stages(run: Prepared, folder: RunFolder, owner: dict[str, str], progress: Progress, cache: Policy) -> PtqRun:
     recipe, facts = run.recipe, run.facts
     given = cached_ranges(folder.path, owner, cache)
     # A refresh must not find its own stage done: the time makes its key new.
-    owner_key = [owner, provenance(recipe.seed)["time"]] if cache == "refresh" else [owner]
+    owner_key = [owner, provenance().time] if cache == "refresh" else [owner]
     ranges = _ranges(run, folder, owner, owner_key, given, progress)
+    run = _without_poor_skips(run, ranges, progress)
+    facts = run.facts
     warnings = range_warnings(ranges)
     for warning in warnings[:_SHOWN_WARNINGS]:
         progress.note(f"warning: {warning}")
     if len(warnings) > _SHOWN_WARNINGS:
         progress.note(f"warning: and {len(warnings) - _SHOWN_WARNINGS} more such tensors; see report.md")
 
-    quantize_key = [facts["model"]["sha256"], digest(ranges.to_json()), recipe.placement.model_dump(),
-                    recipe.calibration.bias_correction, facts["data"]["sha256"]]  # fmt: skip
+    quantize_key = [facts.model.sha256, digest(ranges.to_json()), recipe.placement.model_dump(),
+                    recipe.calibration.bias_correction, facts.data.sha256]  # fmt: skip
     folder.stage(
         "quantize", quantize_key, [QDQ_MODEL, ORT_MODEL], lambda: _quantize(run, ranges, folder.path, progress)
     )
     compiler = _compile(run, ranges, folder, quantize_key, progress)
-    images = (facts["evaluation"]["sha256"], facts["evaluation"]["labels_sha256"])
+    images = (facts.evaluated_on.sha256, facts.evaluated_on.labels_sha256)
     evaluate_key = [quantize_key, *images, recipe.evaluation.latency, recipe.threads]
     folder.stage("evaluate", evaluate_key, [EVALUATION], lambda: _measure(run, folder.path, progress))
-    record = {
-        **provenance(recipe.seed),
-        "kind": "ptq",
-        "recipe": recipe.model_dump(mode="json"),
-        **facts,
-        "evaluation_result": json.loads((folder.path / EVALUATION).read_text(encoding="utf-8")),
-        "range_warnings": warnings,
-        "compiler": compiler,
-        "prediction": prediction_facts(folder.path / QDQ_MODEL),
-    }
-    write_json(folder.path / RUN, record)
+    record = PtqRun(
+        provenance=provenance(),
+        recipe=recipe.model_dump(mode="json"),
+        model=facts.model,
+        data=facts.data,
+        preprocess=facts.preprocess,
+        calibration=CalibrationFacts(
+            method=run.choice.method,
+            source="images" if given is None else CACHE,
+            bias_correction=recipe.calibration.bias_correction,
+            warnings=tuple(warnings),
+        ),
+        placement=facts.placement,
+        evaluated_on=facts.evaluated_on,
+        evaluation=Evaluation.load(folder.path / EVALUATION),
+        prediction=prediction_facts(folder.path / QDQ_MODEL),
+        compiled=compiler,
+    )
+    record.save(folder.path / RUN)
     return record
+
+
+def _without_poor_skips(run: Prepared, ranges: Ranges, progress: Progress) -> Prepared:
+    """`run` with the plan that the ranges allow."""
+    plan, left = guarded(run.plan, ranges, run.recipe.placement.residual_db)
+    if not left:
+        return run
+    worst = min(left, key=lambda name: left[name])
+    count = "1 skip connection stays" if len(left) == 1 else f"{len(left)} skip connections stay"
+    progress.note(f"{count} float: outliers leave most values {left[worst]:.1f} dB above the noise at {worst}")
+    return replace(run, plan=plan, facts=replace(run.facts, placement=placement_facts(run.view, plan)))
 
 
 def prepare(recipe: Recipe) -> Prepared:
@@ -141,7 +186,7 @@ def prepare(recipe: Recipe) -> Prepared:
     image = image_input(model, str(path))
     preprocess, origin = fitting_preprocess(recipe.data.preprocess, image)
     calibration = _calibration_source(recipe, preprocess)
-    evaluation, what = _evaluation_source(recipe, preprocess, calibration)
+    evaluation, what = _evaluation_source(recipe, preprocess, calibration, model_classes(model, recipe))
     labels = labels_of(evaluation)
     shape = tuple(first_image(calibration).shape)
     check_shapes(recipe.compile, {image.name: (image.batch or -1, *shape)})
@@ -150,22 +195,14 @@ def prepare(recipe: Recipe) -> Prepared:
     view = view_of(model)
     options = PlacementOptions(**recipe.placement.model_dump(exclude={"method"}))
     plan = best_placement(view, options).plan if recipe.placement.method == "best" else place(view, options)
-    facts = {
-        "model": {"name": display_name(recipe), "path": str(path), "sha256": model_sha256(path)},
-        "data": {"images": len(calibration), "sha256": calibration.sha256(),
-                 "preprocess": preprocess.to_json(), "preprocess_words": preprocess.describe(),
-                 "preprocess_origin": origin},
-        "evaluation": {"what": what, "images": len(evaluation), "sha256": evaluation.sha256(),
-                       "labels_sha256": labels_sha256(labels)},
-        "method": choice.method,
-        "placement": {
-            "weighted": [node.name for node in view.nodes if node.op in WEIGHTED],
-            "quantized": sorted({site.node for site in plan.weights}),
-            "kept_float": dict(plan.kept_float),
-            "tensors": len(plan.tensors),
-            "rules": dict(Counter(site.rule for site in plan.activations)),
-        },
-    }  # fmt: skip
+    where = recipe.data.calib_dir if recipe.data.calib_dir is not None else f"data set {recipe.data.dataset}"
+    facts = Facts(
+        ModelFacts(name=display_name(recipe), path=str(path), sha256=model_sha256(path)),
+        DataFacts(what=str(where), images=len(calibration), sha256=calibration.sha256()),
+        PreprocessFacts(settings=preprocess.to_json(), words=preprocess.describe(), origin=origin),
+        DataFacts(what=what, images=len(evaluation), sha256=evaluation.sha256(), labels_sha256=labels_sha256(labels)),
+        placement_facts(view, plan),
+    )
     return Prepared(recipe, path, model, view, image, plan, choice, calibration, evaluation, facts, chosen, shape)
 
 
@@ -178,10 +215,18 @@ def _calibration_source(recipe: Recipe, preprocess: Any) -> Source:
     raise QuantbenchError("no calibration images: give --calib-dir FOLDER, or data.dataset in a recipe")
 
 
-def _evaluation_source(recipe: Recipe, preprocess: Any, calibration: Source) -> tuple[Source, str]:
+def model_classes(model: onnx.ModelProto, recipe: Recipe) -> Classes:
+    """Class names as given, else as the model's metadata has them, and how many answers the model has."""
+    given = recipe.evaluation.classes
+    return Classes(read_classes(given) if given is not None else facts_of(model).names, answers(model))
+
+
+def _evaluation_source(recipe: Recipe, preprocess: Any, calibration: Source, classes: Classes) -> tuple[Source, str]:
     wanted = recipe.evaluation
+    check_labels(wanted.labels)
     if wanted.dir is not None:
-        return at_most(folder_source(wanted.dir, preprocess, wanted.labels), wanted.max_images), str(wanted.dir)
+        source = folder_source(wanted.dir, preprocess, wanted.labels, classes)
+        return at_most(source, wanted.max_images), str(wanted.dir)
     if wanted.labels != "none":
         raise QuantbenchError(f"--labels {wanted.labels} needs --eval-dir FOLDER: the images that the labels belong to")
     if wanted.dataset is not None:
@@ -212,6 +257,7 @@ def _ranges(
             folder.state,
             digest([owner["model"], owner["data"], list(tensors), batch]),
             progress,
+            needed=run.plan.tensors,
             threads=recipe.threads,
         )
         found = find_ranges(histograms, run.choice.method, run.choice.threshold)
@@ -241,35 +287,35 @@ def _quantize(run: Prepared, ranges: Ranges, folder: Path, progress: Progress) -
 
 def _compile(
     run: Prepared, ranges: Ranges, folder: RunFolder, key: list[Any], progress: Progress
-) -> dict[str, Any] | None:
+) -> Compiled | Refused | None:
     wanted, chosen = run.recipe.compile, run.compiler
     if chosen is None:
         if why := missing(wanted):
             progress.note(why)
         return None
-    found: dict[str, Any] = {}
+    found: list[Compiled | Refused] = []
 
     def work() -> None:
         subject = Subject(
             onnx.load(str(folder.path / QDQ_MODEL)),
             run.model,
-            tuple(run.facts["placement"]["quantized"]),
-            tuple(run.facts["placement"]["weighted"]),
+            run.facts.placement.quantized,
+            run.facts.placement.weighted,
             run.image.name,
             run.shape,
             ranges,
         )
-        found.update(compile_stage(subject, folder.path, wanted, chosen, progress))
+        found.append(compile_stage(subject, folder.path, wanted, chosen, progress))
 
     folder.stage("compile", [key, wanted.model_dump(mode="json"), chosen.title], [LAYERS, LOG, ENGINE], work)
-    return found or _compiler_facts(folder.path)
+    return found[0] if found else read_compiled(folder.path)
 
 
 def _measure(run: Prepared, folder: Path, progress: Progress) -> None:
     recipe = run.recipe
     result = measure(
         run.model,
-        run.facts["placement"]["quantized"],
+        run.facts.placement.quantized,
         run.image.name,
         run.evaluation,
         run.calibration,
@@ -280,10 +326,4 @@ def _measure(run: Prepared, folder: Path, progress: Progress) -> None:
         threads=recipe.threads,
         latency=recipe.evaluation.latency,
     )
-    write_json(folder / EVALUATION, result)
-
-
-def _compiler_facts(folder: Path) -> dict[str, Any]:
-    data: dict[str, Any] = json.loads((folder / LAYERS).read_text(encoding="utf-8"))
-    del data["layers"]
-    return data
+    result.save(folder / EVALUATION)

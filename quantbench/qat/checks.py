@@ -1,8 +1,5 @@
 """What is checked of an exported Q/DQ model: it runs, it agrees with torch, its concats have one scale each."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import onnx
 import torch
@@ -10,11 +7,14 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from quantbench.evaluate.boxes import decode
+from quantbench.evaluate.boxes import detections
 from quantbench.evaluate.mean_ap import iou
 from quantbench.evaluate.statistics import share, sqnr_db
+from quantbench.evaluate.task import Task
+from quantbench.graph.ops import WEIGHTED
 from quantbench.ort import create_session
 from quantbench.qat.trace import output_tensors
+from quantbench.records.qat import Agreement, BoxesAlike
 
 _CONFIDENT = 0.25
 _SAME_BOX = 0.9
@@ -36,32 +36,34 @@ def run_onnx(model: onnx.ModelProto, images: NDArray[np.float32]) -> list[NDArra
     return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
 
 
-def compare(reference: list[NDArray[np.float32]], exported: list[NDArray[np.float32]], kind: str) -> Mapping[str, Any]:
-    """Plain data: largest difference, SQNR, and argmax agreement (classifier) or box agreement (detector)."""
+def compare(
+    reference: list[NDArray[np.float32]], exported: list[NDArray[np.float32]], boxes: Task | None = None
+) -> Agreement:
+    """Largest difference, SQNR, and argmax agreement, or agreement of the `boxes` of a detector."""
     a, b = reference[0], exported[0]
     flat_a, flat_b = (x.reshape(len(x), -1).astype(np.float64) for x in (a, b))
-    result: dict[str, Any] = {
-        "images": len(a),
-        "max_difference": float(max(np.abs(x - y).max() for x, y in zip(reference, exported, strict=True))),
-        "largest_output": float(np.abs(a).max()),
-        "sqnr_db": sqnr_db((flat_a**2).sum(1), ((flat_a - flat_b) ** 2).sum(1)).to_json(),
-    }
-    if a.ndim == 2:
-        same = int((a.argmax(1) == b.argmax(1)).sum())
-        result["agreement"] = share(same, len(a)).to_json()
-    elif kind == "yolo" and a.ndim == 3:
-        found, total = _boxes_found(a, b)
-        result["boxes"] = {"reference": total, "found": found}
-        if total:
-            result["agreement"] = share(found, total).to_json()
-    return result
+    agreement, alike = None, None
+    if boxes is not None:
+        found, total = _boxes_found(a, b, boxes)
+        alike = BoxesAlike(reference=total, found=found)
+        agreement = share(found, total, "boxes") if total else None
+    elif a.ndim == 2:
+        agreement = share(int((a.argmax(1) == b.argmax(1)).sum()), len(a))
+    return Agreement(
+        images=len(a),
+        max_difference=float(max(np.abs(x - y).max() for x, y in zip(reference, exported, strict=True))),
+        largest_output=float(np.abs(a).max()),
+        sqnr_db=sqnr_db((flat_a**2).sum(1), ((flat_a - flat_b) ** 2).sum(1)),
+        agreement=agreement,
+        boxes=alike,
+    )
 
 
-def _boxes_found(a: NDArray[np.float32], b: NDArray[np.float32]) -> tuple[int, int]:
+def _boxes_found(a: NDArray[np.float32], b: NDArray[np.float32], task: Task) -> tuple[int, int]:
     """How many confident boxes of `a` have one of the same class and IoU of at least 0.9 in `b`, and their number."""
     found = total = 0
-    wanted = decode(a, _CONFIDENT)
-    for mine, theirs in zip(wanted, decode(b, _CONFIDENT / 2), strict=True):
+    wanted, given = (detections([x], task, (1, 1), least) for x, least in ((a, _CONFIDENT), (b, _CONFIDENT / 2)))
+    for mine, theirs in zip(wanted, given, strict=True):
         total += len(mine)
         for box in mine:
             same = theirs[theirs[:, 5] == box[5]]
@@ -88,6 +90,6 @@ def concat_scales(model: onnx.ModelProto) -> dict[str, tuple[float, ...]]:
 def quantized_nodes(model: onnx.ModelProto) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(names of weighted nodes with Q/DQ on input and weight, names of all weighted nodes)."""
     dequantized = {o for node in model.graph.node if node.op_type == "DequantizeLinear" for o in node.output}
-    weighted = [n for n in model.graph.node if n.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")]
+    weighted = [n for n in model.graph.node if n.op_type in WEIGHTED]
     both = tuple(n.name for n in weighted if n.input[0] in dequantized and n.input[1] in dequantized)
     return both, tuple(n.name for n in weighted)

@@ -9,6 +9,7 @@ import onnx_graphsurgeon as gs
 
 from quantbench.graph.normalise import normalise
 from quantbench.qat.fuse_pads import fuse_pads
+from quantbench.qdq.bias_range import raise_weight_scales
 from quantbench.qdq.weights import quantize_weight
 
 _QDQ = ("QuantizeLinear", "DequantizeLinear")
@@ -25,6 +26,7 @@ def clean(model: onnx.ModelProto, *, int8_weights: bool = False) -> onnx.ModelPr
     _drop_identities(graph)
     fuse_pads(graph)
     _merge_pairs(graph)
+    raise_weight_scales(graph)
     graph.cleanup()
     if int8_weights:
         _store_int8(graph)

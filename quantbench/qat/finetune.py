@@ -1,12 +1,12 @@
 """Fine-tuning as a stage of qat-export: the right trainer for the model, and accuracy before and after."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
-from quantbench.data.sources import folder_source
+from quantbench.data.class_list import read_classes
+from quantbench.data.sources import Classes, folder_source
 from quantbench.errors import QuantbenchError
 from quantbench.evaluate.statistics import share
 from quantbench.images.source import Source
@@ -19,6 +19,7 @@ from quantbench.qat.sources import labelled_batches
 from quantbench.qat.train_classifier import finetune_classifier, shares
 from quantbench.qat.train_yolo import finetune_yolo
 from quantbench.recipe import Recipe
+from quantbench.records.qat import TrainingFacts
 
 _EVAL_BATCH = 64
 
@@ -26,8 +27,8 @@ _EVAL_BATCH = 64
 def finetune(
     model: TorchModel, recipe: Recipe, resume: bool, folder: Path, teacher: nn.Module | None,
     plain: nn.Module | None, device: torch.device, progress: Progress,
-) -> dict[str, Any]:  # fmt: skip
-    """Train `model.module` in place; plain data of what was reached. `plain` is the float model to compare with."""
+) -> TrainingFacts:  # fmt: skip
+    """Train `model.module` in place; what was reached. `plain` is the float model to compare with."""
     wanted = recipe.training
     options = TrainOptions(
         epochs=wanted.epochs, batch=wanted.batch, rate=wanted.rate, momentum=wanted.momentum,
@@ -39,14 +40,17 @@ def finetune(
     assert data is not None
     progress.note(f"Fine-tuning for {options.epochs} epochs on {data}")
     if model.kind == "yolo":
-        return finetune_yolo(
+        reached = finetune_yolo(
             model.module, data, model.size, folder / "training", options, device=distributed.ultralytics_device(device),
             teacher=teacher,
         )  # fmt: skip
+        return TrainingFacts.model_validate(reached)
     if not (data / "train").is_dir() or not (data / "val").is_dir():
         raise QuantbenchError(f"data set {data} needs the folders train and val, each with one folder a class")
-    train = folder_source(data / "train", model.preprocess, "folder")
-    held_out = folder_source(data / "val", model.preprocess, "folder")
+    # One list for both: a class that the held-out images lack must not move those behind it.
+    names = Classes(read_classes(data / "train"))
+    train = folder_source(data / "train", model.preprocess, "folder", names)
+    held_out = folder_source(data / "val", model.preprocess, "folder", names)
     classes = int(model.module(model.example.to(device)).shape[1])
     batch = min(options.batch, len(train))
 
@@ -62,7 +66,8 @@ def finetune(
     )  # fmt: skip
     after = top1(model.module, held_out, device)
     named = {"float": before, "calibrated": calibrated, "fine-tuned": after}
-    return {**result, "top1": {name: share(*value).to_json() for name, value in named.items() if value is not None}}
+    top = {name: share(*value) for name, value in named.items() if value is not None}
+    return TrainingFacts.model_validate({**result, "top1": top})
 
 
 def top1(module: nn.Module, source: Source, device: torch.device) -> tuple[int, int]:

@@ -34,8 +34,15 @@ from quantbench.qat.quantizer import Mode, set_mode
 from quantbench.qat.report import write_reports
 from quantbench.qat.sources import calibration_source, first_images, tensor_batches
 from quantbench.qat.trace import trace
+from quantbench.qdq.facts import placement_facts
+from quantbench.qdq.guard import guarded
 from quantbench.qdq.options import PlacementOptions
 from quantbench.recipe import Recipe
+from quantbench.records.compiled import Compiled, Refused
+from quantbench.records.facts import CalibrationFacts, DataFacts, ModelFacts, PlacementFacts, PreprocessFacts
+from quantbench.records.prediction import Prediction
+from quantbench.records.qat import Agreement, Exported, RangeFacts, TensorSignature, TrainingFacts
+from quantbench.records.run import RUN, QatRun
 from quantbench.run_folder import RunFolder
 
 _COMPARED = 4
@@ -51,8 +58,32 @@ class Flags:
     device: str = ""
 
 
-def run_qat_export(recipe: Recipe, flags: Flags, progress: Progress) -> tuple[RunFolder, dict[str, Any]]:
-    """Do the whole run; returns its folder and what run.json holds. Raises QuantbenchError for faults of the input."""
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What inserting, calibrating and training came to; nothing of it for a checkpoint that is quantized already."""
+
+    calibration: CalibrationFacts | None = None
+    placement: PlacementFacts | None = None
+    ranges: tuple[RangeFacts, ...] = ()
+    training: TrainingFacts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Delivered:
+    """The exported model and what is known of it."""
+
+    exported: Exported
+    against_torch: Agreement
+    against_float: Agreement
+    prediction: Prediction
+    compiled: Compiled | Refused | None
+
+
+def run_qat_export(recipe: Recipe, flags: Flags, progress: Progress) -> tuple[RunFolder, QatRun | None]:
+    """Do the whole run; returns its folder and what run.json holds, None in all processes of a group but the first.
+
+    Raises QuantbenchError for faults of the input.
+    """
     started = time.perf_counter()
     if not recipe.model:
         raise QuantbenchError("no model: name a checkpoint (yolov8.pt) or a torchvision classifier")
@@ -73,7 +104,7 @@ def run_qat_export(recipe: Recipe, flags: Flags, progress: Progress) -> tuple[Ru
 
 def _run(
     recipe: Recipe, flags: Flags, progress: Progress, model: TorchModel, started: float
-) -> tuple[RunFolder, dict[str, Any]]:
+) -> tuple[RunFolder, QatRun | None]:
     file = Path(recipe.weights or recipe.model or "")
     hashed = model_sha256(file) if file.is_file() else ""
     folder = RunFolder(recipe.out or Path("runs") / f"{model.name}-qat")
@@ -84,37 +115,43 @@ def _run(
     )
     device = distributed.device(flags.device)
     module = model.module.to(device)
-    record: dict[str, Any] = {
-        **provenance(recipe.seed),
-        "kind": "qat-export",
-        "recipe": recipe.model_dump(mode="json"),
-        "model": {"name": model.name, "kind": model.kind, "path": str(file), "sha256": hashed,
-                  "parameters": sum(p.numel() for p in module.parameters())},
-        "data": {"what": what, "images": len(source), "sha256": source.sha256(),
-                 "preprocess_words": model.preprocess.describe(), "preprocess_origin": model.preprocess_origin},
-        "device": str(device),
-    }  # fmt: skip
     foreign = foreign_quantizers(module)
     exporting = yolo.exporting(module) if model.kind == "yolo" else nullcontext()
     with exporting:
         traced = trace(module, model.example.to(device))
     if foreign:
         progress.note(f"The model is quantized already by {foreign}: it is exported as it is")
-        record["quantized_by"] = foreign
+        made = _Made()
     else:
-        _quantize(recipe, flags, progress, model, source, traced, folder, record, device)
-    if distributed.is_first():
-        _deliver(recipe, progress, model, source, traced.folds if not foreign else (), folder, record)
-        record["seconds"] = round(time.perf_counter() - started, 1)
-        write_json(folder.path / "run.json", record)
-        write_reports(folder.path, record)
+        made = _quantize(recipe, flags, progress, model, source, traced, folder, device)
+    if not distributed.is_first():
+        return folder, None
+    delivered = _deliver(recipe, progress, model, source, () if foreign else traced.folds, folder)
+    record = QatRun(
+        provenance=provenance(time.perf_counter() - started),
+        recipe=recipe.model_dump(mode="json"),
+        model=ModelFacts(
+            name=model.name, path=str(file), sha256=hashed, kind=model.kind,
+            parameters=sum(p.numel() for p in module.parameters()),
+        ),
+        data=DataFacts(what=what, images=len(source), sha256=source.sha256()),
+        preprocess=PreprocessFacts(
+            settings=model.preprocess.to_json(), words=model.preprocess.describe(), origin=model.preprocess_origin
+        ),
+        device=str(device), quantized_by=foreign, calibration=made.calibration, placement=made.placement,
+        ranges=made.ranges, training=made.training, exported=delivered.exported,
+        against_torch=delivered.against_torch, against_float=delivered.against_float,
+        prediction=delivered.prediction, compiled=delivered.compiled,
+    )  # fmt: skip
+    record.save(folder.path / RUN)
+    write_reports(folder.path, record)
     return folder, record
 
 
 def _quantize(
     recipe: Recipe, flags: Flags, progress: Progress, model: TorchModel, source: Source, traced: Any,
-    folder: RunFolder, record: dict[str, Any], device: torch.device,
-) -> None:  # fmt: skip
+    folder: RunFolder, device: torch.device,
+) -> _Made:  # fmt: skip
     module = model.module
     # Best-of-two placement belongs to the ONNX side; everything else is the same set of switches.
     switches = {k: v for k, v in recipe.placement.model_dump().items() if k in PlacementOptions.__slots__}
@@ -123,30 +160,32 @@ def _quantize(
         raise QuantbenchError("no layer can be quantized: every Conv, ConvTranspose and Linear is kept float")
     teacher = copy.deepcopy(module) if recipe.training.epochs and recipe.training.distill else None
     float_copy = copy.deepcopy(module) if recipe.training.epochs else None
-    insert(module, traced, plan, learned=recipe.training.learned_scales)
+    # On a copy, since what calibration finds may take quantizers out of the plan.
+    probe = copy.deepcopy(module)
+    insert(probe, traced, plan)
     method = recipe.calibration.calibrator
     with progress.task(f"Calibrating ({method})", 2 * len(source)) as advance:
         batches = tensor_batches(source, recipe.calibration.batch_size, recipe.data.max_bad, advance)
-        ranges = ranges_of(collect(module, batches), method)
+        ranges = ranges_of(collect(probe, batches), method)
+    del probe
+    plan, poor = guarded(plan, ranges, recipe.placement.residual_db)
+    if poor:
+        progress.note(f"{len(poor)} skip connections stay float: outliers leave most of their values to the noise")
+    insert(module, traced, plan, learned=recipe.training.learned_scales)
     apply_ranges(module, ranges)
     set_mode(module, Mode.QUANTIZE)
     if distributed.is_first():
         write_json(folder.path / "ranges.json", ranges.to_json())
-    record["method"] = method
-    record["placement"] = {
-        "sites": len(plan.activations), "tensors": len(plan.tensors), "weights": len(plan.weights),
-        "groups": len({site.group for site in plan.activations}), "kept_float": dict(plan.kept_float),
-    }  # fmt: skip
-    record["ranges"] = _range_facts(ranges)
+    training = None
     if recipe.training.epochs:
-        record["training"] = finetune(model, recipe, flags.resume, folder.path, teacher, float_copy, device, progress)
+        training = finetune(model, recipe, flags.resume, folder.path, teacher, float_copy, device, progress)
         set_mode(module, Mode.QUANTIZE)
+    return _Made(CalibrationFacts(method=method), placement_facts(traced.view, plan), _range_facts(ranges), training)
 
 
 def _deliver(
-    recipe: Recipe, progress: Progress, model: TorchModel, source: Source, folds: Any, folder: RunFolder,
-    record: dict[str, Any],
-) -> None:  # fmt: skip
+    recipe: Recipe, progress: Progress, model: TorchModel, source: Source, folds: Any, folder: RunFolder
+) -> _Delivered:
     module = model.module.cpu()
     wanted = recipe.export
     options = ExportOptions(
@@ -163,24 +202,33 @@ def _deliver(
     save(exported, path)
     answers = run_onnx(exported, images.numpy())
     quantized, weighted = quantized_nodes(exported)
-    record["onnx"] = {
-        "file": path.name, "bytes": path.stat().st_size,
-        "opset": max(o.version for o in exported.opset_import if o.domain in ("", "ai.onnx")),
-        "inputs": _signature(exported.graph.input), "outputs": _signature(exported.graph.output),
-        "weighted": list(weighted), "quantized": list(quantized),
-        "concats": {name: list(scales) for name, scales in concat_scales(exported).items()},
-    }  # fmt: skip
-    record["against_torch"] = dict(compare(reference, answers, model.kind))
-    record["against_float"] = dict(compare(unquantized, answers, model.kind))
-    record["prediction"] = prediction_facts(path)
+    facts = Exported(
+        file=path.name,
+        bytes=path.stat().st_size,
+        opset=max(o.version for o in exported.opset_import if o.domain in ("", "ai.onnx")),
+        inputs=_signature(exported.graph.input),
+        outputs=_signature(exported.graph.output),
+        weighted=weighted,
+        quantized=quantized,
+        concats=concat_scales(exported),
+    )
+    boxes = yolo.boxes(module) if model.kind == "yolo" else None
+    compiled = None
     chosen = check_request(recipe.compile)
     if chosen is not None:
         subject = Subject(
             exported, _without_qdq(exported), quantized, weighted, model.input_name, tuple(model.example.shape[1:])
         )
-        record["compiler"] = compile_stage(subject, folder.path, recipe.compile, chosen, progress)
+        compiled = compile_stage(subject, folder.path, recipe.compile, chosen, progress)
     elif why := missing(recipe.compile):
         progress.note(why)
+    return _Delivered(
+        facts,
+        compare(reference, answers, boxes),
+        compare(unquantized, answers, boxes),
+        prediction_facts(path),
+        compiled,
+    )
 
 
 def _without_qdq(model: onnx.ModelProto) -> onnx.ModelProto | None:
@@ -200,18 +248,21 @@ def _float_outputs(module: nn.Module, images: torch.Tensor) -> Any:
         set_mode(module, Mode.QUANTIZE)
 
 
-def _range_facts(ranges: Ranges) -> list[dict[str, Any]]:
-    return [
-        {"tensor": name, "amax": r.amax, "observed_max": r.histogram.get("observed_max"),
-         "share_clipped": r.histogram.get("share_clipped")}
+def _range_facts(ranges: Ranges) -> tuple[RangeFacts, ...]:
+    return tuple(
+        RangeFacts(
+            tensor=name, amax=r.amax, observed_max=r.histogram["observed_max"],
+            share_clipped=r.histogram["share_clipped"],
+        )
         for name, r in ranges.tensors.items()
-    ]  # fmt: skip
+    )  # fmt: skip
 
 
-def _signature(values: Any) -> list[dict[str, Any]]:
+def _signature(values: Any) -> tuple[TensorSignature, ...]:
     found = []
     for value in values:
         tensor = value.type.tensor_type
-        dims = [d.dim_param or d.dim_value for d in tensor.shape.dim]
-        found.append({"name": value.name, "shape": dims, "type": onnx.TensorProto.DataType.Name(tensor.elem_type)})
-    return found
+        shape = tuple(d.dim_param or d.dim_value for d in tensor.shape.dim)
+        kind = onnx.TensorProto.DataType.Name(tensor.elem_type)
+        found.append(TensorSignature(name=value.name, shape=shape, type=kind))
+    return tuple(found)

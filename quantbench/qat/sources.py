@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
-import yaml
 from torch import Tensor
 
 from quantbench.data.sources import at_most
@@ -14,9 +13,9 @@ from quantbench.errors import QuantbenchError
 from quantbench.images.open import open_dataset, open_folder
 from quantbench.images.source import Source, Subset
 from quantbench.images.stream import batches
-from quantbench.images.truth import Truth
 from quantbench.qat.calibrate import Batches
 from quantbench.qat.models import TorchModel
+from quantbench.qat.yolo_data import read_data_yaml, split_sources
 
 PHOTOS = 16
 # Called after each batch with the number of images in it.
@@ -67,7 +66,7 @@ def labelled_batches(source: Source, indices: Iterator[np.ndarray], classes: int
     for which in indices:
         part = Subset(source, tuple(int(i) for i in which))
         for batch in batches(part, len(which)):
-            labels = [label for label in batch.labels if label is not None and not isinstance(label, Truth)]
+            labels = [label for label in batch.labels if isinstance(label, int)]
             if len(labels) != len(batch) or max(labels) >= classes:
                 raise QuantbenchError(
                     f"training image {batch.names[0]}: labels must be folder names, at most {classes} of them"
@@ -79,15 +78,7 @@ def _train_folder(data: Path) -> Path:
     """The folder of training images of a YOLO data.yaml, or `train/` of a class-folder data set."""
     if data.is_dir():
         return data / "train"
-    try:
-        declared = yaml.safe_load(data.read_text(encoding="utf-8"))
-        root = Path(declared.get("path", data.parent))
-        train = declared["train"]
-    except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
-        raise QuantbenchError(f"{data} is no YOLO data set: it names no train: folder") from error
-    train = train[0] if isinstance(train, list) else train
-    root = root if root.is_absolute() else data.parent / root
-    return root / str(train)
+    return split_sources(data, read_data_yaml(data), "train")[0]
 
 
 def _grouped() -> bool:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from quantbench.graph.ops import BIASED, CONVS
 from quantbench.graph.view import GraphView, NodeView, TensorView
 from quantbench.qat.frames import Frame, module_frames
 from quantbench.qat.functions import IDENTITIES, KIND_OPS, OPS, SILU, SITE_KINDS, tensor_arguments
@@ -131,7 +132,7 @@ class _Recorder(TorchFunctionMode):
                 self.pads[self.names[id(outputs[0])]] = (first, slots[0])
 
     def _folds(self, tensor: str) -> bool:
-        return self.makers.get(tensor, ("", ""))[0] in ("Conv", "ConvTranspose", "Gemm") and tensor not in self.read
+        return self.makers.get(tensor, ("", ""))[0] in BIASED and tensor not in self.read
 
     def _pooling(self, kind: str | None, output: Tensor) -> str:
         if kind != "avgpool":
@@ -161,7 +162,7 @@ class _Recorder(TorchFunctionMode):
     ) -> str:  # fmt: skip
         """Add a node and name its outputs; returns the name of the first."""
         slots = dict(slots or {})
-        if op in ("Conv", "ConvTranspose") and inputs[0] in self.pads:
+        if op in CONVS and inputs[0] in self.pads:
             # Zero padding belongs to the conv, as exporters write it: Q/DQ goes before it (0 stays 0).
             inputs[0], slots[0] = self.pads[inputs[0]]
         base = f"{self._label(module)}/{op}"

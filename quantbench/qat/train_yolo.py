@@ -19,6 +19,7 @@ from quantbench.qat.quantizer import follow_weights
 from quantbench.qat.training_state import hold_batch_norms, load_state, save_state, start_epoch
 from quantbench.qat.vision import import_torchvision
 from quantbench.qat.yolo import head, task
+from quantbench.qat.yolo_data import data_alone
 
 LAST, BEST = "last-state.pt", "best-state.pt"
 
@@ -139,9 +140,10 @@ def _make_trainer(
         raise QuantbenchError(f"fine-tuning of YOLO {kind} models is not supported; export without --epochs")
     if not data.is_file():
         raise QuantbenchError(f"data set {data} does not exist; give a YOLO data.yaml (--data)")
+    seen = data_alone(data, out / f"data-{os.environ.get('RANK', '0')}")
     amp: Any = False if options.amp == "off" or device == "cpu" else "bf16" if options.amp == "bf16" else True
     settings = {
-        "model": "yolov8n.yaml", "data": str(data), "imgsz": image_size, "epochs": options.epochs,
+        "model": "yolov8n.yaml", "data": str(seen), "imgsz": image_size, "epochs": options.epochs,
         "batch": options.batch, "optimizer": "SGD", "lr0": options.rate, "lrf": 0.01, "cos_lr": True,
         "momentum": options.momentum, "weight_decay": options.weight_decay, "warmup_epochs": 0.0,
         "patience": options.patience, "amp": amp, "seed": options.seed, "workers": options.workers, "plots": False,

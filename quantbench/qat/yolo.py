@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from quantbench.errors import QuantbenchError
+from quantbench.evaluate.task import Task
 
 # Heads whose last layers decode boxes, masks or keypoints; a Classify head is an ordinary linear layer.
 _FLOAT_HEADS = (
@@ -61,6 +62,15 @@ def task(model: nn.Module) -> str:
     """detect, segment, pose, obb or classify."""
     name = type(head(model)).__name__
     return {"Segment": "segment", "Pose": "pose", "OBB": "obb", "Classify": "classify"}.get(name, "detect")
+
+
+def boxes(model: nn.Module) -> Task | None:
+    """How the first exported output holds boxes; None for a classifier and for what has suppression in the graph."""
+    last, names = head(model), getattr(model, "names", None) or {}
+    if task(model) == "classify" or getattr(last, "end2end", False) or not names:
+        return None
+    points = tuple(int(n) for n in getattr(last, "kpt_shape", (0, 0))) if task(model) == "pose" else (0, 0)
+    return Task("boxes", "yolo", (0,), len(names), (points[0], points[1]), task(model) == "obb", "the checkpoint")
 
 
 def float_modules(model: nn.Module) -> tuple[str, ...]:

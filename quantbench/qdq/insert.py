@@ -8,8 +8,10 @@ import onnx_graphsurgeon as gs
 
 from quantbench.calibration.ranges import INT8_MAX, Ranges
 from quantbench.errors import QuantbenchError
+from quantbench.qdq.bias_range import raise_weight_scales
 from quantbench.qdq.plan import Plan
-from quantbench.qdq.weights import quantize_weight, weight_scale
+from quantbench.qdq.reencode import store_weight
+from quantbench.qdq.weights import weight_scale
 
 # An activation that calibration only ever saw as zero: any positive scale represents it.
 _DEAD_SCALE = np.float32(1.0 / INT8_MAX)
@@ -19,8 +21,9 @@ _SUFFIXES = ("_quantized", "_dequantized", "_scale", "_zero_point", "_int8")
 def insert_qdq(model: onnx.ModelProto, plan: Plan, ranges: Ranges, *, int8_weights: bool = False) -> onnx.ModelProto:
     """Return a copy of `model` with the Q/DQ of `plan`; scales are amax/127, zero points 0 (symmetric INT8).
 
-    Activations share one Q and one DQ per tensor. The scale of a group is that of its largest amax. With
-    `int8_weights` weights are stored quantized behind a DQ alone, else as float behind Q and DQ.
+    Activations share one Q and one DQ per tensor. The scale of a group is that of its largest amax. Weight scales are
+    max |w| / 127 a channel, or larger where the bias would else not fit INT32 (`bias_range`). With `int8_weights`
+    weights are stored quantized behind a DQ alone, else as float behind Q and DQ.
 
     Raises QuantbenchError where `ranges` lacks a tensor of the plan, or holds a range that is negative or not finite.
     """
@@ -42,9 +45,11 @@ def insert_qdq(model: onnx.ModelProto, plan: Plan, ranges: Ranges, *, int8_weigh
         if key not in done_weights:
             constant = tensors[weight.tensor]
             scale = weight_scale(constant.values, weight.axis)
-            make = _insert_dq if int8_weights else _insert_pair
-            done_weights[key] = make(graph, constant, _stem(weight.tensor, taken), scale, weight.axis)
+            done_weights[key] = _insert_pair(graph, constant, _stem(weight.tensor, taken), scale, weight.axis)
         nodes[weight.node].inputs[weight.index] = done_weights[key]
+    raise_weight_scales(graph)
+    for weight_out in done_weights.values() if int8_weights else ():
+        store_weight(weight_out.inputs[0].inputs[0].inputs[0])
     graph.cleanup().toposort()
     result: onnx.ModelProto = gs.export_onnx(graph)
     result.ir_version = min(result.ir_version, max(model.ir_version, 8))
@@ -87,17 +92,6 @@ def _insert_pair(graph: gs.Graph, tensor: gs.Tensor, name: str, scale: np.ndarra
     )
     graph.nodes.append(
         gs.Node("DequantizeLinear", f"{name}_DequantizeLinear", dict(attributes), [quantized, scale, zero], [output])
-    )
-    return output
-
-
-def _insert_dq(graph: gs.Graph, tensor: gs.Constant, name: str, scale: np.ndarray, axis: int | None) -> gs.Variable:
-    values = gs.Constant(f"{name}_int8", quantize_weight(tensor.values, scale, axis))
-    scale, zero = _constants(name, scale, _dtype(tensor))
-    attributes = {} if axis is None else {"axis": axis}
-    output = gs.Variable(f"{name}_dequantized", dtype=_dtype(tensor))
-    graph.nodes.append(
-        gs.Node("DequantizeLinear", f"{name}_DequantizeLinear", attributes, [values, scale, zero], [output])
     )
     return output
 

@@ -9,6 +9,8 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
+from quantbench.graph.ops import BIASED
+
 _MOVED = ("Relu", "Clip", "MaxPool")
 
 
@@ -33,7 +35,7 @@ def _pull_up(graph: gs.Graph, quantize: gs.Node) -> None:
     while tensor.inputs and _movable(graph, tensor):
         chain.append(tensor.inputs[0])
         tensor = tensor.inputs[0].inputs[0]
-    if not chain or not tensor.inputs or tensor.inputs[0].op not in ("Conv", "ConvTranspose", "Gemm"):
+    if not chain or not tensor.inputs or tensor.inputs[0].op not in BIASED:
         return
     if len(tensor.outputs) != 1:
         return

@@ -1,24 +1,17 @@
-"""What the rules know of operators: which carry weights and where, which only move data."""
+"""What the rules ask of a node beyond its row in the operator table: where its weight is, whether it moves data."""
 
+from quantbench.graph.ops import SWAPS, WEIGHTED, keeps_values
 from quantbench.graph.view import GraphView, NodeView
-
-CONVS = frozenset({"Conv", "ConvTranspose"})
-WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-
-# Ops whose output values are a subset of the values of input 0: one scale serves both sides, and TensorRT moves Q
-# and DQ past them (NVIDIA, Developer Guide, "Explicit quantization": commuting layers).
-MOVERS = frozenset(
-    {"MaxPool", "Reshape", "Transpose", "Slice", "Split", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Expand",
-     "Tile", "Gather", "DepthToSpace", "SpaceToDepth", "Dropout"}
-)  # fmt: skip
-AVERAGES = frozenset({"AveragePool", "GlobalAveragePool", "ReduceMean"})
 
 
 def is_mover(node: NodeView) -> bool:
-    """Whether `node` only moves or selects values of its first input. Resize counts in nearest mode only."""
-    if node.op == "Resize":
-        return bool(node.attributes.get("mode", "nearest") == "nearest")
-    return node.op in MOVERS
+    """Whether `node` only moves or selects values of its first input, so that one scale serves both sides."""
+    return keeps_values(node.op, node.attributes)
+
+
+def passes_int8(node: NodeView) -> bool:
+    """Whether TensorRT also moves Q and DQ past the mover `node`: not past a Gather, which goes to Myelin."""
+    return is_mover(node) and node.op in SWAPS
 
 
 def weight_index(view: GraphView, node: NodeView) -> int | None:

@@ -8,7 +8,9 @@ class PlacementOptions:
     """Which rules run. The defaults are what TensorRT fuses best at no cost in accuracy that we could measure.
 
     `tiny_channels`: a conv with fewer output channels stays float. `keep_float`: patterns (fnmatch) of node names.
-    `residual`: quantize the residual input of an Add that a conv can take in, both inputs of one that none can.
+    `residual`: quantize the residual input of an Add that a conv can take in, both inputs of one that none can, where
+    the sum is read in INT8 and by no layer norm. `residual_db`: but not where calibration finds less signal over noise
+    in it, in dB (0: never mind).
     `pooling`: quantize the input of average pooling between quantized layers.
     `add_both`: quantize the conv branch of a residual Add too: for onnxruntime, whose fast convs only write INT8;
     TensorRT fuses the Add better without.
@@ -18,6 +20,7 @@ class PlacementOptions:
     """
 
     residual: bool = True
+    residual_db: float = 15.0
     add_both: bool = False
     pooling: bool = True
     share_concat: bool = True

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterable, Iterator
 
+from quantbench.graph.ops import CONVS
 from quantbench.graph.view import GraphView, NodeView
 from quantbench.qdq.draft import Draft
-from quantbench.qdq.ops import CONVS, is_mover
+from quantbench.qdq.ops import is_mover, passes_int8
 
 # Between a tensor and the site behind it: INT8 goes through movers and Concats as it is, and an INT8 layer takes the Q
 # behind its Relu.
@@ -51,7 +52,7 @@ def read_quantized(view: GraphView, draft: Draft, tensor: str, besides: str = ""
     def takes(node: NodeView, index: int) -> bool | None:
         if node.name == besides or (node.name, index) in draft.activations:
             return True
-        if node.name in draft.kept_float or not (node.op in _PASSED or is_mover(node)):
+        if node.name in draft.kept_float or not (node.op in _PASSED or passes_int8(node)):
             return False
         if node.op == "Add" and any(view.is_constant(name) for name in node.inputs):
             return False

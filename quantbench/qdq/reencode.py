@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
+from quantbench.qdq.bias_range import raise_weight_scales
 from quantbench.qdq.weights import quantize_weight
 
 _OFFSET = 128
@@ -17,12 +18,14 @@ _OFFSET = 128
 def to_u8_activations(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a copy of `model`: every Q/DQ on an activation is UINT8 with zero point 128, every constant weight INT8.
 
-    Q/DQ whose zero point is already UINT8, or that has no zero point constant, is left as it is.
+    Q/DQ whose zero point is already UINT8, or that has no zero point constant, is left as it is. Weight scales are
+    raised where a bias would not fit the INT32 that onnxruntime stores it in.
     """
     graph = gs.import_onnx(model)
+    raise_weight_scales(graph)
     for node in list(graph.nodes):
         if node.op == "QuantizeLinear" and isinstance(node.inputs[0], gs.Constant):
-            _store_weight(node)
+            store_weight(node)
         elif node.op == "QuantizeLinear" and _is_s8(node):
             zero = node.inputs[2]
             node.inputs[2] = _shifted(zero)
@@ -36,7 +39,8 @@ def to_u8_activations(model: onnx.ModelProto) -> onnx.ModelProto:
     return result
 
 
-def _store_weight(node: gs.Node) -> None:
+def store_weight(node: gs.Node) -> None:
+    """Take the Q `node` of a float constant out: its readers get the INT8 constant that it makes."""
     weight, scale = node.inputs[0], node.inputs[1].values
     axis = node.attrs.get("axis") if scale.ndim else None
     stored = gs.Constant(f"{node.outputs[0].name}_int8", quantize_weight(weight.values, scale, axis))

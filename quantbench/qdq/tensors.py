@@ -1,14 +1,14 @@
 """Which tensors are calibrated: those that get Q/DQ, and those that a TensorRT calibration cache needs besides."""
 
+from quantbench.graph.ops import FUSED_SHOWN
 from quantbench.graph.view import GraphView
 from quantbench.qdq.plan import Plan
-
-_FUSED_AWAY = frozenset({"Relu", "Clip", "LeakyRelu", "PRelu", "HardSwish", "BatchNormalization", "Sigmoid"})
 
 
 def calibrated_tensors(view: GraphView, plan: Plan) -> tuple[str, ...]:
     """Names in graph order: the plan's tensors, network inputs, and every float activation that TensorRT's implicit
-    quantization asks a range for. Left out are outputs that only feed an activation or batch norm: it fuses them.
+    quantization asks a range for. Left out are outputs that only feed what is shown to fuse into the layer before it
+    (an activation, a batch norm); a range too many does no harm, one that is missing costs an INT8 layer.
     """
     planned = set(plan.tensors)
     names = dict.fromkeys(view.inputs)
@@ -24,4 +24,4 @@ def _wants_range(view: GraphView, name: str) -> bool:
     if name in view.outputs:
         return True
     readers = view.readers(name)
-    return bool(readers) and not all(node.op in _FUSED_AWAY for node, _ in readers)
+    return bool(readers) and not all(node.op in FUSED_SHOWN for node, _ in readers)

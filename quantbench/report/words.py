@@ -1,7 +1,8 @@
 """Figures in words: bytes, shares, intervals."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+
+from quantbench.records.evaluation import Measured, NotMeasurable
 
 
 def size(count: float) -> str:
@@ -26,24 +27,34 @@ def listed(names: Sequence[str], *, most: int) -> str:
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def percent(measured: Mapping[str, Any]) -> str:
+def percent(measured: Measured) -> str:
     """A share with its interval: 97.3 % (95.1 to 98.6)."""
-    low, high = 100 * measured["low"], 100 * measured["high"]
-    return f"{100 * measured['value']:.1f} % ({low:.1f} to {high:.1f})"
+    low, high = 100 * measured.low, 100 * measured.high
+    return f"{100 * measured.value:.1f} % ({low:.1f} to {high:.1f})"
 
 
-def points(measured: Mapping[str, Any]) -> str:
+def points(measured: Measured) -> str:
     """A difference of shares in percentage points with its interval."""
-    low, high = 100 * measured["low"], 100 * measured["high"]
-    return f"{100 * measured['value']:+.2f} points ({low:+.2f} to {high:+.2f})"
+    low, high = 100 * measured.low, 100 * measured.high
+    return f"{100 * measured.value:+.2f} points ({low:+.2f} to {high:+.2f})"
 
 
-def decibel(measured: Mapping[str, Any]) -> str:
-    """An SQNR with its interval."""
-    return f"{measured['value']:.1f} dB ({measured['low']:.1f} to {measured['high']:.1f})"
+def decibel(measured: Measured | NotMeasurable) -> str:
+    """An SQNR with its interval, or why there is none; one image has no interval."""
+    if isinstance(measured, NotMeasurable):
+        return f"not measurable: {measured.reason}"
+    if measured.low == measured.high:
+        return f"{measured.value:.1f} dB"
+    return f"{measured.value:.1f} dB ({measured.low:.1f} to {measured.high:.1f})"
 
 
-def behind(measured: Mapping[str, Any]) -> str:
+def pixels(measured: Measured) -> str:
+    """A distance with its interval."""
+    return f"{measured.value:.2f} px ({measured.low:.2f} to {measured.high:.2f})"
+
+
+def behind(measured: Measured | NotMeasurable) -> str:
     """How many of what a figure rests on: 1,000 images."""
-    unit = next(key for key in measured if key not in ("value", "low", "high"))
-    return f"{measured[unit]:,} {unit}"
+    if isinstance(measured, NotMeasurable):
+        return "-"
+    return f"{measured.count:,} {measured.unit}"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 from onnx import TensorProto, helper, numpy_helper
 
-from quantbench.calibration.collect import collect_maxima
+from quantbench.calibration.collect import collect, maxima_of
 from quantbench.calibration.ranges import Ranges, TensorRange
 from quantbench.demo import resnet18
 from quantbench.graph.normalise import normalise
@@ -138,7 +138,7 @@ def make_case(kind: str) -> Case:
         view = view_of(model)
         images = np.random.default_rng(3).normal(size=(2, 3, SIZE, SIZE)).astype(np.float32)
         feed = {view.inputs[0]: images}
-        maxima = collect_maxima(model, [feed], activations(view))
+        maxima = maxima_of(collect(model, [feed], activations(view)))
         _CASES[kind] = Case(model, view, feed, Ranges({name: TensorRange(m) for name, m in maxima.items()}))
     return _CASES[kind]
 

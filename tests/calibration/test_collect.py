@@ -1,5 +1,6 @@
-"""Collection: two passes, exact merging, no dependence on order, split or batch size."""
+"""Collection: one pass, exact merging, no dependence on order, split or batch size."""
 
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
@@ -8,10 +9,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from quantbench.calibration.collect import collect_histograms, collect_maxima, merge_histograms, merge_maxima
-from quantbench.calibration.histogram import BINS, Histogram, add, empty, merge, summary
+from quantbench.calibration import native
+from quantbench.calibration.collect import collect, merge_histograms, usable
+from quantbench.calibration.histogram import BINS, Histogram, empty, merge, summary
 from quantbench.calibration.ort_outputs import InnerTensors
 from quantbench.calibration.store import load_histograms, save_histograms
+from quantbench.calibration.sweep import BFLOAT16, Block, Counter, histogram_of
 from quantbench.demo import resnet18
 from quantbench.errors import QuantbenchError
 from quantbench.graph.onnx_view import view_of
@@ -26,24 +29,19 @@ def batched(images: np.ndarray, size: int) -> list[dict[str, np.ndarray]]:
     return [{"image": images[i : i + size]} for i in range(0, len(images), size)]
 
 
-def maxima_of(images: np.ndarray) -> dict[str, float]:
-    return collect_maxima(MODEL, batched(images, 4), TENSORS, threads=1)
+def histograms_of(images: np.ndarray, size: int = 4) -> dict[str, Histogram]:
+    return collect(MODEL, batched(images, size), TENSORS, threads=1)
 
 
-def histograms_of(images: np.ndarray, maxima: dict[str, float], size: int = 4) -> dict[str, Histogram]:
-    return collect_histograms(MODEL, batched(images, size), maxima, threads=1)
-
-
-def assert_same(a: dict[str, Histogram], b: dict[str, Histogram]) -> None:
-    assert set(a) == set(b) == set(TENSORS)
+def assert_same(a: dict[str, Histogram], b: dict[str, Histogram], names=TENSORS) -> None:
+    assert set(a) == set(b) == set(names)
     for name, histogram in a.items():
-        assert histogram.amax == b[name].amax
+        assert (histogram.amax, histogram.exponent) == (b[name].amax, b[name].exponent)
         np.testing.assert_array_equal(histogram.counts, b[name].counts)
 
 
-def test_maxima_and_counts_are_those_of_the_activations() -> None:
-    maxima = maxima_of(IMAGES)
-    histograms = histograms_of(IMAGES, maxima)
+def test_counts_are_those_of_the_activations() -> None:
+    histograms = histograms_of(IMAGES)
     stored: dict[str, list[np.ndarray]] = {name: [] for name in TENSORS}
     runner = InnerTensors(MODEL, TENSORS, threads=1)
     for feed in batched(IMAGES, 4):
@@ -51,73 +49,126 @@ def test_maxima_and_counts_are_those_of_the_activations() -> None:
             stored[name].append(np.abs(values))
     for name in TENSORS:
         values = np.concatenate([v.ravel() for v in stored[name]])
-        assert maxima[name] == values.max()
-        index = np.minimum(values * np.float32(BINS / values.max()), BINS - 1).astype(np.int64)
+        assert histograms[name].amax == values.max()
+        assert BINS / 2 <= values.max() / histograms[name].bin_width < BINS
+        index = np.floor(values.astype(np.float64) / histograms[name].bin_width).astype(np.int64)
         np.testing.assert_array_equal(histograms[name].counts, np.bincount(index, minlength=BINS))
 
 
 def test_order_and_split_change_nothing_to_the_bit() -> None:
-    maxima = maxima_of(IMAGES)
-    whole = histograms_of(IMAGES, maxima)
-    assert_same(whole, histograms_of(IMAGES[::-1].copy(), maxima_of(IMAGES[::-1].copy())))
-    first, second = IMAGES[:8], IMAGES[8:]
-    merged = merge_maxima(maxima_of(second), maxima_of(first))
-    assert merged == maxima
-    assert_same(whole, merge_histograms(histograms_of(second, merged), histograms_of(first, merged)))
+    whole = histograms_of(IMAGES)
+    assert_same(whole, histograms_of(IMAGES[::-1].copy()))
+    first, second = histograms_of(IMAGES[:8]), histograms_of(IMAGES[8:])
+    assert_same(whole, merge_histograms(second, first))
 
 
 def test_two_processes_give_what_one_gives() -> None:
     parts = [IMAGES[0::2].copy(), IMAGES[1::2].copy()]
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        maxima = merge_maxima(*pool.map(maxima_of, parts))
-        merged = merge_histograms(*pool.map(histograms_of, parts, [maxima, maxima]))
-    assert_same(merged, histograms_of(IMAGES, maxima_of(IMAGES)))
+        merged = merge_histograms(*pool.map(histograms_of, parts))
+    assert_same(merged, histograms_of(IMAGES))
 
 
 def test_batch_size_changes_no_more_than_the_library_rounds() -> None:
     """Kernels may sum in another order for another batch; the same elements are counted all the same."""
-    maxima = maxima_of(IMAGES)
-    one, many = histograms_of(IMAGES, maxima, 1), histograms_of(IMAGES, maxima, 24)
+    one, many = histograms_of(IMAGES, 1), histograms_of(IMAGES, 24)
     for name in TENSORS:
         assert one[name].total == many[name].total
         moved = np.abs(one[name].counts - many[name].counts).sum() / 2
         assert moved <= 1e-3 * one[name].total
 
 
-def test_merge_refuses_other_ranges() -> None:
-    with pytest.raises(ValueError, match="cannot merge"):
-        merge(empty(1.0), empty(2.0))
+@pytest.fixture(params=["compiled", "numpy"])
+def counter(request, monkeypatch) -> Callable[[int], Counter]:
+    if request.param == "numpy":
+        monkeypatch.setattr("quantbench.calibration.sweep.load", lambda: None)
+    elif native.load() is None:
+        pytest.skip("no C compiler here")
+    return lambda rows: Counter(rows, threads=3)
 
 
-def test_nan_and_infinity_are_named() -> None:
-    with pytest.raises(QuantbenchError, match="tensor t holds NaN"):
-        add(empty(1.0), np.array([0.5, np.nan], np.float32), "t")
+def test_growing_grids_are_exact_in_any_order(counter) -> None:
+    """Values of 30 orders of magnitude, subnormal ones among them, part by part and all at once."""
+    rng = np.random.default_rng(1)
+    values = (rng.normal(size=40_003) * 10.0 ** rng.uniform(-44, 30, 40_003)).astype(np.float32)
+    values[::3] = 0
+    whole = counter(1)
+    whole.add_array(0, values)
+    expected = whole.histogram(0)
+    assert expected.total == values.size
+    assert expected.amax == np.abs(values).max()
+    index = np.floor(np.abs(values).astype(np.float64) / expected.bin_width).astype(np.int64)
+    np.testing.assert_array_equal(expected.counts, np.bincount(index, minlength=BINS))
+    for order in (np.argsort(np.abs(values)), np.argsort(-np.abs(values)), rng.permutation(values.size)):
+        parts = np.array_split(values[order], 7)
+        grown, merged = counter(1), empty()
+        for part in parts:
+            grown.add_array(0, part)
+            merged = merge(histogram_of(part), merged)
+        assert_same({"t": expected}, {"t": grown.histogram(0)}, ["t"])
+        assert_same({"t": expected}, {"t": merged}, ["t"])
+
+
+def test_half_precision_counts_as_its_float32(counter) -> None:
+    halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    halves = np.ascontiguousarray(halves[np.isfinite(halves)])
+    both = counter(2)
+    both.add_array(0, halves)
+    both.add_array(1, halves.astype(np.float32))
+    assert_same({"t": both.histogram(0)}, {"t": both.histogram(1)}, ["t"])
+    brain = np.arange(0, 1 << 14, dtype=np.uint16)  # bfloat16: the upper half of a float32
+    wide = (brain.astype(np.uint32) << 16).view(np.float32)
+    both = counter(2)
+    both.add([Block(0, brain.ctypes.data, brain.size, BFLOAT16)])
+    both.add_array(1, wide)
+    assert_same({"t": both.histogram(0)}, {"t": both.histogram(1)}, ["t"])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -np.nan])
+@pytest.mark.parametrize("at", [0, 1999, 2500, 70_000])
+def test_nan_and_infinity_are_found_wherever_they_are(counter, value: float, at: int) -> None:
+    values = np.ones(70_001, np.float32)
+    values[at] = value
+    one = counter(1)
+    one.add_array(0, values)
+    assert one.histogram(0).broken
+    assert np.isnan(one.histogram(0).amax) == np.isnan(value)
+    one.add_array(0, np.ones(5, np.float32))
+    assert one.histogram(0).broken
+    assert merge(histogram_of(np.ones(3, np.float32)), one.histogram(0)).broken
+
+
+def test_what_overflows_is_named_or_left_out() -> None:
     broken = IMAGES[:4].copy()
     broken[0, 0, 0, 0] = np.inf
-    with pytest.raises(QuantbenchError, match="tensor image reaches inf"):
-        collect_maxima(MODEL, [{"image": broken}], ["image"])
+    found = collect(MODEL, [{"image": broken}], ["image"])
+    with pytest.raises(QuantbenchError, match="tensor image reaches infinity"):
+        usable(found, ["image"])
+    assert usable(found, []) == ({}, ["image"])
+    broken[0, 0, 0, 0] = np.nan
+    with pytest.raises(QuantbenchError, match="tensor image holds NaN"):
+        usable(collect(MODEL, [{"image": broken}], ["image"]), ["image"])
     with pytest.raises(QuantbenchError, match="no calibration images"):
-        collect_maxima(MODEL, [], TENSORS)
+        collect(MODEL, [], TENSORS)
 
 
 def test_zeros_and_subnormal_noise() -> None:
-    for amax in (0.0, 1e-42):
-        histogram = empty(amax)
-        add(histogram, np.zeros(10, np.float32))
+    for values in (np.zeros(10, np.float32), np.full(10, 1e-42, np.float32)):
+        histogram = histogram_of(values)
         assert histogram.counts[0] == 10
         assert histogram.total == 10
+        assert histogram.levels().sum() == 10
 
 
 def test_summary_says_what_is_clipped() -> None:
-    histogram = empty(1.0)
-    add(histogram, np.array([0.0, 0.1, 0.2, 0.9, 1.0], np.float32))
+    histogram = histogram_of(np.array([0.0, 0.1, 0.2, 0.9, 1.0], np.float32))
     assert summary(histogram, 0.5)["share_clipped"] == pytest.approx(0.4)
     assert summary(histogram, 1.0)["share_clipped"] == 0
     assert summary(histogram, 1.0)["share_first_bin"] == pytest.approx(0.2)
 
 
 def test_histograms_survive_the_disk(tmp_path) -> None:
-    histograms = histograms_of(IMAGES[:4], maxima_of(IMAGES[:4]))
+    histograms = histograms_of(IMAGES[:4])
     save_histograms(tmp_path / "h.npz", histograms, images=4)
     loaded, images = load_histograms(tmp_path / "h.npz")
     assert images == 4
@@ -136,9 +187,8 @@ def test_static_batch_padding_is_not_counted() -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model)
     feeds = [{"x": np.ones((4, 2), np.float32)}, {"x": np.full((1, 2), 2, np.float32)}]
-    maxima = collect_maxima(model, feeds, ["x", "y"])
-    histograms = collect_histograms(model, feeds, maxima)
-    assert maxima == {"x": 2.0, "y": 2.0}
+    histograms = collect(model, feeds, ["x", "y"])
+    assert {name: h.amax for name, h in histograms.items()} == {"x": 2.0, "y": 2.0}
     assert {name: h.total for name, h in histograms.items()} == {"x": 10, "y": 10}
     with pytest.raises(QuantbenchError, match="batch of 5 images for a model with static batch 4"):
-        collect_maxima(model, [{"x": np.ones((5, 2), np.float32)}], ["y"])
+        collect(model, [{"x": np.ones((5, 2), np.float32)}], ["y"])

@@ -3,16 +3,15 @@
 import numpy as np
 import pytest
 
-from quantbench.calibration.histogram import BINS, Histogram, add, empty
+from quantbench.calibration.histogram import LEVEL_BINS as BINS
+from quantbench.calibration.histogram import Histogram
+from quantbench.calibration.sweep import histogram_of as count
 from quantbench.calibration.thresholds import entropy, legacy, minmax, mse, percentile, threshold_method
 from quantbench.errors import QuantbenchError
 
 
 def histogram_of(values: np.ndarray) -> Histogram:
-    values = values.astype(np.float32)
-    histogram = empty(float(np.abs(values).max()))
-    add(histogram, values)
-    return histogram
+    return count(values.astype(np.float32))
 
 
 def tensors() -> dict[str, np.ndarray]:
@@ -62,8 +61,8 @@ def brute_force_divergence(counts: np.ndarray, size: int) -> float:
 def test_entropy_equals_brute_force(name: str) -> None:
     histogram = histogram_of(TENSORS[name])
     sizes = [*range(128, BINS + 1, 61), BINS]
-    ours = entropy.divergences(histogram.counts)
-    slow = np.array([brute_force_divergence(histogram.counts, size) for size in sizes])
+    ours = entropy.divergences(histogram.levels())
+    slow = np.array([brute_force_divergence(histogram.levels(), size) for size in sizes])
     picked = ours[[size - 128 for size in sizes]]
     finite = np.isfinite(slow)
     assert (np.isfinite(picked) == finite).all()
@@ -73,7 +72,7 @@ def test_entropy_equals_brute_force(name: str) -> None:
 @pytest.mark.parametrize("name", ["normal", "relu", "laplace_outliers", "bimodal"])
 def test_entropy_picks_the_brute_force_minimum(name: str) -> None:
     histogram = histogram_of(TENSORS[name])
-    slow = [brute_force_divergence(histogram.counts, size) for size in range(128, BINS + 1)]
+    slow = [brute_force_divergence(histogram.levels(), size) for size in range(128, BINS + 1)]
     best = max(i for i, v in enumerate(slow) if v <= min(slow) + 1e-12) + 128
     assert entropy.threshold(histogram) == pytest.approx(best * histogram.amax / BINS, rel=1e-6)
 
@@ -88,7 +87,7 @@ def test_entropy_clips_outliers_and_keeps_plain_ranges() -> None:
 def test_entropy_has_many_candidates_unlike_onnxruntime() -> None:
     """onnxruntime's CalibrationMethod.Entropy has one candidate, so it always answers min-max; ours must not."""
     histogram = histogram_of(TENSORS["laplace_outliers"])
-    assert len(entropy.divergences(histogram.counts)) == 1921
+    assert len(entropy.divergences(histogram.levels())) == 1921
     assert entropy.threshold(histogram) != minmax.threshold(histogram)
 
 
@@ -104,7 +103,7 @@ def test_every_method_stays_within_the_observed_range(method, name: str) -> None
 @pytest.mark.parametrize("name", ["normal", "relu", "laplace_outliers", "bimodal", "constant", "sparse"])
 def test_mse_equals_brute_force(name: str) -> None:
     histogram = histogram_of(TENSORS[name])
-    counts = histogram.counts.astype(float)
+    counts = histogram.levels()
     counts[0] = counts[1]
     best, best_cost = 0, float("inf")
     for edge in range(128, BINS + 1, 8):
@@ -115,7 +114,7 @@ def test_mse_equals_brute_force(name: str) -> None:
             cost += counts[i] * (level * edge / 127 - centre) ** 2
         if cost <= best_cost * (1 + 1e-9):
             best, best_cost = edge, cost
-    ours = mse.threshold(histogram) / histogram.bin_width
+    ours = mse.threshold(histogram) / histogram.amax * BINS
     assert ours == pytest.approx(best, abs=8.5)  # float32 rounding may tip a flat minimum to its neighbour
 
 
@@ -140,3 +139,32 @@ def test_method_names() -> None:
         threshold_method("entropi")
     with pytest.raises(QuantbenchError, match="percentile"):
         threshold_method("percentile:0")(histogram)
+
+
+def two_pass(values: np.ndarray) -> np.ndarray:
+    """The counts that a second pass over the same values yields, the maximum known: 2048 bins up to it."""
+    values = np.abs(values.astype(np.float32))
+    index = np.minimum(values * np.float32(BINS / values.max()), BINS - 1).astype(np.int64)
+    return np.bincount(index, minlength=BINS).astype(np.float64)
+
+
+@pytest.mark.parametrize("stretch", [1.0, 1.1, 1.37, 1.9])
+@pytest.mark.parametrize("name", ["normal", "laplace_outliers", "relu", "bimodal", "constant", "sparse"])
+def test_one_pass_finds_what_two_passes_find(name: str, stretch: float) -> None:
+    """To one bin of 2048, or where the objective is flat to a candidate that is as good on the two-pass histogram."""
+    values = TENSORS[name] * stretch
+    one = histogram_of(values)
+    counts = two_pass(values)
+    bin_width = one.amax / BINS
+    assert one.levels().sum() == pytest.approx(counts.sum())
+    exact = np.abs(values.astype(np.float32))
+    for share in (99.0, 99.9, 99.99):
+        wanted = float(np.quantile(exact, share / 100, method="inverted_cdf"))
+        assert abs(percentile.threshold(one, share) - wanted) <= bin_width * 1.001
+    for objective, threshold, first, step, flat in (
+        (entropy.divergences(counts), entropy.threshold(one), 128, 1, 1e-3),
+        (mse.costs(counts), mse.threshold(one), 128, 8, 2e-3 * float(mse.costs(counts).min())),
+    ):
+        found = round((threshold / bin_width - first) / step)
+        best = len(objective) - 1 - int(np.argmin(objective[::-1]))
+        assert found == best or abs(found - best) * step <= 1 or objective[found] - objective[best] <= flat

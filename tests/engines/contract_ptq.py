@@ -88,7 +88,7 @@ def run(folder: Path, layers: str, wanted: Compile) -> dict[str, Any]:
     chosen = check_request(wanted)
     assert chosen is not None
     facts = compile_check(subject, folder, wanted, chosen, Progress("none"))
-    return {"facts": facts, "calls": made.calls, "seen": seen, "ranges": len(ranges.tensors),
+    return {"facts": facts.model_dump(mode="json"), "calls": made.calls, "seen": seen, "ranges": len(ranges.tensors),
             "files": sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())}  # fmt: skip
 
 

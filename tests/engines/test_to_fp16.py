@@ -214,4 +214,4 @@ def test_a_matrix_product_with_a_scale_too_small_for_fp16_is_built_in_int8_all_t
     options = BuildOptions(precisions=frozenset({"int8", "fp16"}), default_batch=1)
     built = build_engine(tmp_path / "m.onnx", options, "tensorrt-rtx")
     weighted = [site.node for site in plan.weights]
-    assert compile_summary(layers_of(built), (), weighted)["weighted_int8"] == len(weighted) == 21
+    assert compile_summary(layers_of(built), (), weighted).weighted_int8 == len(weighted) == 21

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from quantbench.graph.fold_constants import fold_constants
 from quantbench.graph.load import load_model
 from quantbench.graph.onnx_view import view_of
-from quantbench.qdq.ops import WEIGHTED
+from quantbench.graph.ops import WEIGHTED
 from quantbench.qdq.place import place
 
 RNG = np.random.default_rng(0)

@@ -135,3 +135,26 @@ def test_two_networks_are_not_taken_for_one() -> None:
     reasons = compare(log, second).reasons
     assert reasons[0].endswith("weighted layers have a partner: are these one network?")
     assert not any(reason.startswith("but ") for reason in reasons)  # the second has no times
+
+
+def test_two_convs_of_one_shape_are_paired_by_names_that_tell(tmp_path: Path) -> None:
+    """ResNet of Keras: the last conv of a block and its shortcut, in the other order where that took the Add in."""
+
+    def engine(name: str, *convs: str) -> Path:
+        tensor = {"Name": "x", "Dimensions": [1, 64, 56, 56], "Format/Datatype": "Half"}
+        layers = [
+            {"Name": conv, "LayerType": "CaskConvolution", "Inputs": [tensor], "Outputs": [tensor], "Kernel": [1, 1]}
+            for conv in convs
+        ]
+        path = tmp_path / f"{name}.graph.json"
+        path.write_text(json.dumps({"Layers": layers}))
+        return path
+
+    first = gather([engine("a", "resnet50/conv2_block1_3_conv/Conv2D", "resnet50/conv2_block1_0_conv/Conv2D")])[0]
+    other = engine("b", "resnet50/quant_conv2_block1_0_conv/Conv2D", "resnet50/quant_conv2_block1_3_conv/Conv2D")
+    pairs = pair(first, gather([other])[0])[0]
+    names = [(a.anchor.name[-14:], b.anchor.name[-14:]) for a, b in pairs if a and b and a.anchor and b.anchor]
+    assert names == [("1_3_conv/Conv2D"[-14:],) * 2, ("1_0_conv/Conv2D"[-14:],) * 2]
+    numbered = [gather([engine("c", "Conv_1", "Conv_5")])[0], gather([engine("d", "Conv_6", "Conv_2")])[0]]
+    by_order = [(a.anchor.name, b.anchor.name) for a, b in pair(*numbered)[0] if a and b and a.anchor and b.anchor]
+    assert by_order == [("Conv_1", "Conv_6"), ("Conv_5", "Conv_2")]

@@ -71,13 +71,17 @@ def test_json_goes_to_stdout_and_nothing_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_run_folder_is_read_and_gets_the_page(cli: CliRunner, tmp_path: Path) -> None:
+def test_run_folder_is_read_and_nothing_is_written_but_to_out(cli: CliRunner, tmp_path: Path) -> None:
     layers = gather([JSON / "trex_pt_qat_resnet-qat.onnx.engine.graph.json"])[0].layers
     (tmp_path / "layers.json").write_text(json.dumps([layer.to_json() for layer in layers]))
     (tmp_path / "build.log").write_bytes((LOGS / "cookbook1016_05-Plugin_UseINT8-PTQ_log-main.py.log").read_bytes())
+    before = sorted(tmp_path.iterdir())
     result = cli.invoke(app, ["inspect", str(tmp_path)])
     assert result.exit_code == 0, result.output
-    data = json.loads((tmp_path / "inspect.json").read_text())
+    assert sorted(tmp_path.iterdir()) == before
+    assert "wrote" not in result.output
+    cli.invoke(app, ["inspect", str(tmp_path), "--out", str(tmp_path / "out")])
+    data = json.loads((tmp_path / "out" / "inspect.json").read_text())
     assert [s["kind"] for s in data["sources"]] == ["own-layers", "log"]
     assert data["summary"]["layers"] == 37
 
@@ -121,6 +125,18 @@ def test_text_that_is_no_log_gets_a_clear_word(cli: CliRunner, tmp_path: Path) -
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(QuantbenchError, match=r"without run\.json"):
         gather([tmp_path])
+
+
+def test_unknown_lines_are_listed_by_form_and_frequency(cli: CliRunner, tmp_path: Path) -> None:
+    lines = [f"[V] [TRT] Blorbing quux_{i} sideways" for i in range(7)] + ["[V] [TRT] Zap!", "[V] [TRT] Removing a"]
+    (tmp_path / "x.log").write_text("\n".join(lines) + "\n")
+    result = cli.invoke(app, ["inspect", str(tmp_path / "x.log"), "--unknown"])
+    assert [line.split()[:3] for line in result.output.split("\n")[2:4]] == [["7", "1", "Blorbing"], ["1", "8", "Zap!"]]
+    assert "11.11 % understood" in result.output
+    rows = json.loads(cli.invoke(app, ["inspect", str(tmp_path / "x.log"), "--unknown", "--json"]).stdout)
+    assert [(row["count"], row["line"]) for row in rows] == [(7, 1), (1, 8)]
+    no_log = cli.invoke(app, ["inspect", str(JSON / "trex_pt_fp16_resnet.onnx.engine.graph.json"), "--unknown"])
+    assert "no file named here is one" in str(no_log.exception)
 
 
 def test_three_engines_are_refused(cli: CliRunner) -> None:

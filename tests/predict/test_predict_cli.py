@@ -14,9 +14,9 @@ from quantbench.demo.resnet18 import build
 from quantbench.errors import QuantbenchError
 from quantbench.graph.normalise import normalise
 from quantbench.graph.onnx_view import view_of
+from quantbench.predict.explain import with_tables
 from quantbench.predict.score import LAYERS_AND_REFORMATS
 from quantbench.predict.simulate import predict, predict_model
-from quantbench.predict.versions import DIFFERENCES, VERSIONS
 from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.place import place
 
@@ -60,10 +60,10 @@ def test_table_and_json_tell_the_same(path: Path) -> None:
 def test_a_log_is_predicted_and_scored(artefacts: Path) -> None:
     log = artefacts / "logs" / "trt852_qdq_yolo_verbose.log"
     data = json.loads(CliRunner().invoke(app, ["predict", str(log), "--json"]).stdout)
-    assert data["for"] == "TensorRT 8.5"
+    assert data["for"] == "TensorRT 8.5.2"
     scores = {s.pop("kind"): s for s in data["scores"]}
     counted = scores.pop(LAYERS_AND_REFORMATS)
-    assert len(scores) == 7
+    assert len(scores) == 10
     assert all(s["precision"] >= 0.95 and s["recall"] >= 0.95 for s in scores.values())
     # Four reformats that only timing explains are missed (docs/prediction.md).
     assert (counted["precision"], counted["recall"]) == (1.0, 69 / 73)
@@ -72,7 +72,12 @@ def test_a_log_is_predicted_and_scored(artefacts: Path) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
-    [(["--for", "tensorrt-rtx"], "quantbench build"), (["--for", "openvino"], "tensorrt-8.4"), ([], "holds no Q/DQ")],
+    [
+        (["--for", "tensorrt-rtx"], "quantbench build"),
+        (["--for", "openvino"], "tensorrt-8.4"),
+        (["--gpu", "sm33"], "sm87"),
+        ([], "holds no Q/DQ"),
+    ],
 )
 def test_faults_are_told_in_one_line(arguments: list[str], told: str, tmp_path: Path) -> None:
     file = tmp_path / "float.onnx"
@@ -89,11 +94,18 @@ def test_a_log_without_parsed_nodes_is_refused(artefacts: Path) -> None:
     assert isinstance(result.exception, QuantbenchError)
 
 
-def test_version_differences_are_documented() -> None:
+def test_the_tables_of_the_page_are_those_of_the_code() -> None:
+    """They are written by `python -m quantbench.predict.explain docs/prediction.md`."""
     text = (Path(__file__).parents[2] / "docs" / "prediction.md").read_text(encoding="utf-8")
-    for row in DIFFERENCES:
-        assert "| " + " | ".join(row) + " |" in text
-    assert all(f"| {name} |" in text or f" {name} " in text for name in VERSIONS)
+    assert with_tables(text) == text
+
+
+def test_what_is_known_of_a_version_is_told() -> None:
+    told = CliRunner().invoke(app, ["predict", "--explain-version", "--for", "10.14", "--gpu", "8.7"]).stdout
+    assert told.startswith("TensorRT 10.14 on sm87 (Orin): no Q/DQ log of TensorRT 10.14 is at hand")
+    assert "seen: an INT8 conv takes the DQs" in told
+    assert "seen in another version: a DQ with several readers" in told
+    assert "guess: whether parallel convs merge" in told
 
 
 def test_inspect_sets_a_prediction_beside_a_real_engine(artefacts: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from qdq_networks import mobilenet_v2, resnet18
 from quantbench.inspection.compare import compare as compare_inspections
 from quantbench.inspection.gather import gather
 from quantbench.inspection.layer_json import read_layer_info
+from quantbench.predict.evidence import ELSEWHERE, GUESS, SEEN
 from quantbench.predict.score import compare, score_layers
 from quantbench.predict.simulate import predict
 
@@ -49,14 +50,13 @@ def test_builds_without_fp16_keep_float_linear_and_need_no_reformat() -> None:
     assert not any(layer.origin == "REFORMAT" for layer in without.layers)
 
 
-def test_reformats_are_marked_as_guesses_where_no_engine_shows_them() -> None:
+def test_reformats_carry_the_confidence_that_engines_of_their_version_give() -> None:
     view, scales = resnet18(residual=False)
-    seen, carried = (predict(view, version=version, scales=scales).guesses for version in ("8.4", "10"))
     pool, gap = (f"Reformatting CopyNode for {x}" for x in ("Output Tensor 0 to MaxPool_12",
                                                             "Input Tensor 0 to GlobalAveragePool_246"))  # fmt: skip
-    assert pool in seen
-    assert gap not in seen
-    assert {pool, gap} <= set(carried)
+    for version, expected in (("8.4", (GUESS, SEEN)), ("10", (GUESS, ELSEWHERE))):
+        layers = {layer.name: layer for layer in predict(view, version=version, scales=scales).layers}
+        assert tuple(layers[name].attributes["confidence"] for name in (pool, gap)) == expected
 
 
 def test_a_prediction_beside_its_engine_shows_only_what_differs(artefacts: Path, tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """Whatever no log or engine shows is marked at its layer, Q or DQ, in the table and in the JSON."""
 
+import pytest
 from qdq_networks import Draft, mobilenet_v2, resnet18
 
+from quantbench.predict.evidence import ELSEWHERE, SEEN
 from quantbench.predict.prediction import Prediction
 from quantbench.predict.simulate import predict
 from quantbench.predict.words import lines, rows
@@ -26,28 +28,32 @@ def test_engines_that_the_rules_were_drawn_from_need_no_guess_but_one() -> None:
         assert not prediction.version_guesses
 
 
-def test_a_dq_with_several_readers_is_marked_with_its_clones() -> None:
+def test_a_dq_with_several_readers_becomes_one_a_reader() -> None:
+    """10.9 log: SplitDQAcrossFanOut, clones numbered from 0 in network order; no log of 8.5 shows it."""
     d, y = _start()
     y = d.quantized(d.node("Relu", [y], (1, 32, 8, 8)))
     weights = d.weights("second", (32, 32, 3, 3), "wq", "wdq")
     z = d.node("Conv", [y, weights], (1, 32, 8, 8), "conv", kernel_shape=(3, 3))
     out = d.node("Add", [z, y], (1, 32, 8, 8), "add")
-    prediction = _predicted(d, out)
     shared = next(n.name for n in d.nodes if n.outputs[0] == y)
-    assert set(prediction.fate_guesses) == {shared, f"{shared}_clone_1"}
-    marked = {f["name"]: f["guess"] for f in prediction.to_json()["fates"] if "guess" in f}
-    assert marked == prediction.fate_guesses
-    assert any(line.startswith("  1: a DQ with several readers") and "2 Q/DQ" in line for line in lines(prediction))
+    for version, expected in (("8.5", ELSEWHERE), ("10.9", SEEN)):
+        prediction = _predicted(d, out, version)
+        fates = {fate["name"]: fate for fate in prediction.to_json()["fates"]}
+        assert fates[shared]["status"] == "split"
+        assert fates[f"{shared}_clone_0"]["into"] == "conv"
+        assert {fates[f"{shared}_clone_{i}"]["confidence"] for i in (0, 1)} == {expected}
 
 
-def test_a_dq_and_a_q_of_one_scale_that_cancel_are_marked() -> None:
+def test_a_dq_and_a_q_of_one_scale_that_meet_go() -> None:
+    """8.6.0 backbone log: DqQFusion, 4 times."""
     d, y = _start()
     y = d.quantized(d.quantized(y, "s"), "s")
     weights = d.weights("second", (32, 32, 3, 3), "wq", "wdq")
     out = d.node("Conv", [y, weights], (1, 32, 8, 8), "conv", kernel_shape=(3, 3))
-    prediction = _predicted(d, out)
-    assert len(prediction.fate_guesses) == 2
-    assert {f.status for f in prediction.fates if f.name in prediction.fate_guesses} == {"removed"}
+    for version, expected in (("8.5", ELSEWHERE), ("8.6.0", SEEN)):
+        prediction = _predicted(d, out, version)
+        gone = [f.name for f in prediction.fates if f.status == "removed"]
+        assert [prediction.fate_confidence[name] for name in gone] == [expected] * 2
 
 
 def test_moving_past_what_no_log_shows_is_marked_and_past_a_pooling_is_not() -> None:
@@ -61,20 +67,28 @@ def test_moving_past_what_no_log_shows_is_marked_and_past_a_pooling_is_not() -> 
 
 def test_layers_carry_the_number_of_their_guess() -> None:
     d, y = _start()
-    y = d.node("Mul", [y, d.node("Sigmoid", [y], (1, 32, 8, 8))], (1, 32, 8, 8))
+    y = d.node("Mul", [y, d.tensor("factor", (), constant=True)], (1, 32, 8, 8))
     out = d.qconv(y, "second", 32, 3)
     prediction = _predicted(d, out)
     assert [row[-1] for row in rows(prediction)] == ["", "guess 1", ""]
     last = list(lines(prediction))[-1]
-    assert last.startswith("  1: whether SiLU goes into the conv")
+    assert last.startswith("  1: a Mul or Add by constants goes into the layer before it")
     assert "1 layer (" in last
 
 
-def test_a_whole_version_without_logs_says_so() -> None:
+@pytest.mark.parametrize(
+    ("version", "told"),
+    [
+        ("10.12", "nothing of TensorRT 10.12 is at hand"),
+        ("10.14", "no Q/DQ log of TensorRT 10.14 is at hand"),
+        ("10", ""),
+    ],
+)
+def test_a_whole_version_without_logs_says_so(version: str, told: str) -> None:
     d, y = _start()
-    prediction = _predicted(d, y, version="10")
-    assert prediction.to_json()["version_guesses"] == list(prediction.version_guesses) != []
-    assert any(line.startswith("  all: no Q/DQ log of TensorRT 10") for line in lines(prediction))
+    prediction = _predicted(d, y, version=version)
+    assert prediction.to_json()["version_guesses"] == list(prediction.version_guesses)
+    assert any(line.startswith(f"  all: {told}") for line in lines(prediction)) is bool(told)
 
 
 def test_int8_layers_of_kinds_that_no_log_shows_are_marked() -> None:
@@ -96,6 +110,8 @@ def test_shape_arithmetic_and_dq_of_constants_are_no_layers() -> None:
     bias = d.weights("bias", (64,), "bias_q", "bias_dq")
     out = d.node("LayerNormalization", [y, bias], (1, 32, 64), "norm")
     prediction = _predicted(d, out)
-    assert [layer.nodes for layer in prediction.layers][2:] == [("reshape", "norm")]  # one Myelin layer
-    assert [t.dtype for t in prediction.layers[2].inputs] == ["FP32"]
+    myelin = [layer for layer in prediction.layers if layer.type == "Myelin"]
+    assert [layer.nodes for layer in myelin] == [("reshape", "norm")]
+    assert [t.dtype for t in myelin[0].inputs] == ["FP32"]
+    assert {layer.type for layer in prediction.layers} == {"Reformat", "CaskConvolution", "Myelin"}
     assert {f.name: f.status for f in prediction.fates}["bias_dq"] == "folded"

@@ -15,7 +15,7 @@ from quantbench.demo import efficientnet_lite0, resnet18
 from quantbench.engines import tensorrt_rtx
 from quantbench.engines.base import BuildOptions
 from quantbench.engines.shapes import Profile
-from quantbench.evaluate.outputs import compare_outputs
+from quantbench.evaluate.outputs import compare_outputs, measures_of
 from quantbench.graph.load import load_model
 from quantbench.graph.onnx_view import view_of
 from quantbench.graph.to_fp16 import to_fp16
@@ -38,10 +38,12 @@ def test_efficientnet_lite0_on_photos_it_never_saw(cli, tmp_path: Path) -> None:
     assert outputs["sqnr_db"]["value"] >= 20.0
 
     source = dataset_source("foolbox-imagenet", efficientnet_lite0.PREPROCESS)
-    found = compare_outputs(
-        runner(create_session(efficientnet_lite0.onnx_path()), 0),
-        runner(create_session(out / "model.ort.onnx"), 0),
-        labelled(source, efficientnet_lite0.INPUT, 4),
+    found = measures_of(
+        compare_outputs(
+            runner(create_session(efficientnet_lite0.onnx_path()), 0),
+            runner(create_session(out / "model.ort.onnx"), 0),
+            labelled(source, efficientnet_lite0.INPUT, 4),
+        )
     )
     assert found["top1_float"].value == 18 / 20
     assert found["top1_int8"].value >= 18 / 20
@@ -81,16 +83,16 @@ def test_resnet18_compiled_for_sm86(tmp_path: Path) -> None:
     quantized = insert_qdq(model, plan, ranges)
 
     int8 = compiled(quantized, convs, tmp_path / "int8.onnx")
-    assert int8["weighted_int8"] == len(convs) == 20
-    assert int8["layers"] <= 41
-    assert int8["traffic_bytes"] <= 228e6
-    assert int8["traffic_bytes"] < compiled(model, convs, tmp_path / "fp32.onnx")["traffic_bytes"]
+    assert int8.weighted_int8 == len(convs) == 20
+    assert int8.layers <= 41
+    assert int8.traffic_bytes <= 228e6
+    assert int8.traffic_bytes < compiled(model, convs, tmp_path / "fp32.onnx").traffic_bytes
 
     half = compiled(to_fp16(quantized), convs, tmp_path / "half.onnx")
-    assert half["layers"] <= 41
-    assert half["weighted_int8"] == 20
+    assert half.layers <= 41
+    assert half.weighted_int8 == 20
     plain = compiled(to_fp16(model), convs, tmp_path / "plain.onnx")
-    assert half["traffic_bytes"] > plain["traffic_bytes"]  # INT8 does not pay on RTX, and the report must say so
+    assert half.traffic_bytes > plain.traffic_bytes  # INT8 does not pay on RTX, and the report must say so
 
 
 def test_report_says_that_int8_does_not_pay(cli, tmp_path: Path, pictures: Path) -> None:

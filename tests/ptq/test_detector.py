@@ -73,10 +73,10 @@ def test_map_and_boxes_equal_those_of_others(cli, command, scenes: Path, tmp_pat
     code, printed, error = cli(*command())
     assert code == 0, error
     out = tmp_path / "run"
-    result = json.loads((out / "run.json").read_text())["evaluation_result"]
+    result = json.loads((out / "run.json").read_text())["evaluation"]
     outputs = result["outputs"]
     assert result["boxes"]["classes"] == 10
-    assert outputs["map_change"]["images"] == IMAGES
+    assert outputs["map_change"]["count"] == IMAGES
     sure = {}
     for key, model in (("float", MODEL), ("int8", out / "model.ort.onnx")):
         wide, narrow, sure[key] = independent(model, scenes)
@@ -89,8 +89,8 @@ def test_map_and_boxes_equal_those_of_others(cli, command, scenes: Path, tmp_pat
     assert abs(change["value"]) < 0.015
     assert change["low"] < change["value"] < change["high"]
     count = sum(map(len, sure["float"]))
-    assert outputs["boxes_kept"]["boxes"] == count
-    assert outputs["boxes_shared"]["boxes"] == sum(map(len, sure["int8"]))
+    assert outputs["boxes_kept"]["count"] == count
+    assert outputs["boxes_shared"]["count"] == sum(map(len, sure["int8"]))
     assert outputs["boxes_kept"]["value"] * count == pytest.approx(sum(map(_found, sure["float"], sure["int8"])), abs=1)
 
     assert "mAP50-95: 8" in printed
@@ -109,7 +109,7 @@ def test_map_and_boxes_equal_those_of_others(cli, command, scenes: Path, tmp_pat
         file.write_text(file.read_text().splitlines()[0])
     code, _, error = cli(*command(other))
     assert code == 0, error
-    again = json.loads((out / "run.json").read_text())["evaluation_result"]["outputs"]
+    again = json.loads((out / "run.json").read_text())["evaluation"]["outputs"]
     assert again["boxes_kept"] == outputs["boxes_kept"]
     assert again["map_float"]["value"] < outputs["map_float"]["value"] - 0.1
     assert (out / "ranges.json").stat().st_mtime_ns == ranges

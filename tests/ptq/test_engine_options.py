@@ -180,7 +180,7 @@ def test_a_model_that_the_compiler_refuses_costs_the_check_alone(cli, pictures: 
     assert code == 0
     for text in (printed, error, (out / "report.md").read_text()):
         assert "cannot build the INT8 model: node odd (Det)" in text
-    assert json.loads((out / "run.json").read_text())["evaluation_result"]["outputs"]["sqnr_db"]["value"] > 5
+    assert json.loads((out / "run.json").read_text())["evaluation"]["outputs"]["sqnr_db"]["value"] > 5
     assert not (out / "layers.json").exists()
     # Named, the backend must build.
     code, _, error = cli("ptq", model, "--calib-dir", pictures, "--out", out, "--backend", "tensorrt-rtx")

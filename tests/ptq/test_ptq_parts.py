@@ -2,15 +2,22 @@
 
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+from onnx import helper, numpy_helper
 
+from quantbench.calibration.histogram import Histogram
 from quantbench.calibration.ranges import Ranges, TensorRange
 from quantbench.compilation.traffic import compile_summary
 from quantbench.data.model_input import ImageInput, fitting_preprocess
 from quantbench.errors import QuantbenchError
 from quantbench.layers.layer import Layer, LayerTensor
+from quantbench.progress import Progress
+from quantbench.ptq.calibrate import calibrate
 from quantbench.ptq.range_warnings import range_warnings
 from quantbench.recipe import Recipe, load_recipe
+from quantbench.records.compiled import TensorBytes
 from quantbench.shipped import shipped_names
 
 
@@ -80,9 +87,55 @@ def test_compiler_figures_by_hand() -> None:
         Layer("c", "gemm", (tensor("z", "FP16"),), (tensor("out", "FP16"),), (), ("C",)),
     ]
     found = compile_summary(layers, ["A", "B"], ["A", "B", "C"])
-    assert found["weighted_int8"] == 2
-    assert found["not_int8"] == ["C"]
-    assert found["quantized_but_float"] == []
-    assert found["float_between"] == [{"tensor": "y", "bytes": 400}]
-    assert [c["name"] for c in found["conversions"]] == ["q", "r"]
-    assert found["traffic_bytes"] == 500 + 550 + 500 + 300 + 400
+    assert found.weighted_int8 == 2
+    assert found.not_int8 == ("C",)
+    assert found.quantized_but_float == ()
+    assert found.float_between == (TensorBytes(tensor="y", bytes=400),)
+    assert [c.name for c in found.conversions] == ["q", "r"]
+    assert found.traffic_bytes == 500 + 550 + 500 + 300 + 400
+
+
+def masked() -> onnx.ModelProto:
+    """A conv, and scores to which a mask of -inf is added that nothing quantizes."""
+    weight = numpy_helper.from_array(np.full((2, 1, 1, 1), 0.5, np.float32), "w")
+    mask = numpy_helper.from_array(np.array([0, -np.inf], np.float32), "mask")
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"]),
+        helper.make_node("Add", ["c", "mask"], ["scores"]),
+        helper.make_node("Softmax", ["scores"], ["y"], axis=-1),
+    ]
+    shape = ["n", 1, 2, 2]
+    graph = helper.make_graph(
+        nodes, "masked", [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", 2, 2, 2])], [weight, mask],
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def test_a_mask_of_infinity_is_left_out_with_a_note_unless_it_is_needed(tmp_path: Path, capsys) -> None:
+    feeds = [{"x": np.ones((2, 1, 2, 2), np.float32)}]
+    given = (masked(), ["x", "scores"], lambda: feeds, 2, tmp_path, "key", Progress("lines"))
+    found = calibrate(*given, needed=["x"])
+    assert list(found) == ["x"]
+    assert "scores reaches infinity" in capsys.readouterr().err
+    with pytest.raises(QuantbenchError, match="tensor scores reaches infinity"):
+        calibrate(*given, needed=["x", "scores"])
+
+
+def test_calibration_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    """Half of the images, then all: the first half is not run again, and the result is that of one run."""
+    rng = np.random.default_rng(2)
+    feeds = [{"x": rng.normal(size=(2, 1, 2, 2)).astype(np.float32)} for _ in range(4)]
+
+    def run(folder: Path, given: list, key: str = "key") -> dict[str, Histogram]:
+        folder.mkdir(exist_ok=True)
+        return calibrate(masked(), ["x", "c"], lambda: given, 8, folder, key, Progress("lines"))
+
+    whole = run(tmp_path / "a", feeds)
+    broken = [{"x": np.full((2, 1, 2, 2), np.nan, np.float32)}] * 2
+    run(tmp_path / "b", feeds[:2])
+    resumed = run(tmp_path / "b", broken + feeds[2:])  # what was counted is skipped, unseen
+    for name, histogram in whole.items():
+        assert np.array_equal(histogram.counts, resumed[name].counts)
+        assert histogram.amax == resumed[name].amax
+    assert run(tmp_path / "b", feeds[2:], "another key")["x"].total == 16

@@ -35,17 +35,17 @@ def test_random_yolov8n_as_typed(yolo_checkpoint: Path, tmp_path: Path, monkeypa
     session = onnxruntime.InferenceSession(str(folder / "yolov8.qdq.onnx"), providers=["CPUExecutionProvider"])
     assert [(i.name, i.shape) for i in session.get_inputs()] == [("images", [1, 3, 640, 640])]
     assert [(o.name, o.shape) for o in session.get_outputs()] == [("output0", [1, 84, 8400])]
-    assert len(run["onnx"]["quantized"]) == 45
-    assert all("model.22" in name for name in set(run["onnx"]["weighted"]) - set(run["onnx"]["quantized"]))
-    assert all("model.22" in name for name in run["compiler"]["int8"]["not_int8"])
-    assert 0 < run["compiler"]["float"]["traffic_bytes"] != run["compiler"]["int8"]["traffic_bytes"]
+    assert len(run["exported"]["quantized"]) == 45
+    assert all("model.22" in name for name in set(run["exported"]["weighted"]) - set(run["exported"]["quantized"]))
+    assert all("model.22" in name for name in run["compiled"]["int8"]["not_int8"])
+    assert 0 < run["compiled"]["plain"]["traffic_bytes"] != run["compiled"]["int8"]["traffic_bytes"]
     assert run["prediction"]["int8_layers"] == 45
     report = (folder / "report.md").read_text()
     assert "TensorRT, predicted" in report
     assert "on TensorRT-RTX" in report
-    assert run["compiler"]["int8"]["weighted_int8"] == 45
-    assert len(run["onnx"]["concats"]) == 13
-    assert all(len(scales) == 1 for scales in run["onnx"]["concats"].values())
+    assert run["compiled"]["int8"]["weighted_int8"] == 45
+    assert len(run["exported"]["concats"]) == 13
+    assert all(len(scales) == 1 for scales in run["exported"]["concats"].values())
     for name in ("report.md", "report.html", "run.json", "ranges.json", "layers.json", "build.log"):
         assert (folder / name).stat().st_size > 500
 
@@ -141,7 +141,7 @@ def test_options_of_the_build_are_checked_first_and_reach_it(
     shapes = "images=1x3x96x96:2x3x96x96:4x3x96x96"
     run = _run(str(yolo_checkpoint), "--size", "96", "--dynamic", "--shapes", shapes, "--target", "sm89,sm120",
                "--precision", "fp32", "--max-images", "2")  # fmt: skip
-    facts = run["compiler"]
+    facts = run["compiled"]
     assert (facts["target"], facts["precision"], facts["shape"]) == ("sm89,sm120", "fp32", [2, 3, 96, 96])
     session = onnxruntime.InferenceSession("runs/yolov8-qat/yolov8.qdq.onnx", providers=["CPUExecutionProvider"])
     images = np.random.default_rng(0).random((3, 3, 96, 96), np.float32)

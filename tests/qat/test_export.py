@@ -47,7 +47,7 @@ def test_exported_graph_is_clean_and_right(
     assert [o.name for o in exported.graph.output] == ["logits"]
     stored = {numpy_helper.to_array(t).dtype for t in exported.graph.initializer if len(t.dims) == 4}
     assert stored == {np.dtype(np.int8 if int8 else np.float32)}
-    facts = compare(run_torch(model, x), run_onnx(exported, x.numpy()), "classifier")
+    facts = compare(run_torch(model, x), run_onnx(exported, x.numpy()))
     assert facts["agreement"]["value"] == 1.0
     assert facts["sqnr_db"]["value"] > 25
     names = {n.name for n in exported.graph.node}
@@ -99,5 +99,5 @@ def test_conv_transpose_and_matmul_are_quantized_through_the_router() -> None:
     assert model.up._weight_quantizer.axis == 1
     for exporter in EXPORTERS:
         exported = export_onnx(model, x, traced.folds, ExportOptions(exporter))
-        facts = compare(run_torch(model, x), run_onnx(exported, x.numpy()), "")
+        facts = compare(run_torch(model, x), run_onnx(exported, x.numpy()))
         assert facts["sqnr_db"]["value"] > 25, exporter

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from quantbench.calibration.histogram import add, empty
 from quantbench.calibration.ranges import Ranges, TensorRange
+from quantbench.calibration.sweep import histogram_of
 from quantbench.errors import QuantbenchError
-from quantbench.qat.calibrate import apply_ranges, bins_of, calibrate
+from quantbench.qat.calibrate import apply_ranges, calibrate
+from quantbench.qat.counter import TensorCounter
 from quantbench.qat.fold import fold_batch_norms
 from quantbench.qat.insert import insert, plan_for
 from quantbench.qat.quantizer import (
@@ -131,13 +132,24 @@ def test_an_exception_inside_leaves_the_router_usable() -> None:
     assert torch.equal(model(x), expected)
 
 
-def test_bins_are_those_of_the_calibration_package() -> None:
-    x = torch.randn(5000, generator=torch.Generator().manual_seed(0))
-    amax = float(x.abs().max())
-    theirs = empty(amax)
-    add(theirs, x.numpy())
-    assert np.array_equal(bins_of(x, amax).numpy(), theirs.counts)
-    assert bins_of(torch.zeros(7), 0.0)[0] == 7
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_histograms_are_those_of_the_calibration_package(dtype: torch.dtype) -> None:
+    """Compiled on the host, and with the operators that a device without Triton runs."""
+    generator = torch.Generator().manual_seed(0)
+    parts = [(torch.randn(5000, generator=generator) * scale).to(dtype) for scale in (1, 0, 3000, 1e-4, 0.3)]
+    host, device = TensorCounter(2, torch.device("cpu")), TensorCounter(2, torch.device("cpu"))
+    device._host = None
+    for part in parts:
+        host.add(1, part)
+        device.add(1, part)
+    expected = histogram_of(torch.cat(parts).float().numpy())
+    for counter in (host, device):
+        untouched, found = counter.histograms()
+        assert (found.exponent, found.amax, untouched.amax) == (expected.exponent, expected.amax, 0.0)
+        assert np.array_equal(found.counts, expected.counts)
+    for counter in (host, device):
+        counter.add(0, torch.tensor([float("inf"), 1.0, float("nan")]))
+        assert np.isnan(counter.histograms()[0].amax)
 
 
 def test_faults_are_one_line() -> None:

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from datasets.scenes import SceneOptions, draw_crops, draw_scene
-from quantbench.calibration.collect import collect_histograms, collect_maxima
+from quantbench.calibration.collect import collect
 from quantbench.calibration.find_ranges import find_ranges
 from quantbench.calibration.thresholds import threshold_method
 from quantbench.evaluate.boxes import decode
@@ -37,8 +37,7 @@ def _run(model: onnx.ModelProto, x: NDArray[np.float32]) -> NDArray[np.float32]:
 def _ptq(model: onnx.ModelProto, x: NDArray[np.float32], method: str, options: PlacementOptions) -> onnx.ModelProto:
     plan = place(view_of(model), options)
     feeds: list[Mapping[str, Any]] = [{model.graph.input[0].name: x[i : i + 8]} for i in range(0, len(x), 8)]
-    maxima = collect_maxima(model, feeds, plan.tensors)
-    histograms = collect_histograms(model, feeds, maxima)
+    histograms = collect(model, feeds, plan.tensors)
     return insert_qdq(model, plan, find_ranges(histograms, method, threshold_method(method)))
 
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from quantbench.calibration.collect import collect_histograms, collect_maxima
+from quantbench.calibration.collect import collect as collect_onnx
+from quantbench.calibration.collect import maxima_of
 from quantbench.calibration.histogram import Histogram
 from quantbench.calibration.ranges import Ranges, TensorRange
 from quantbench.graph.onnx_view import view_of
@@ -57,7 +58,7 @@ def test_same_qdq_graph(name: str, exporter: str) -> None:
         from_torch = export_onnx(model, example, traced.folds, options)
     kept = ("*model.22*",) if is_yolo else ()
     onnx_plan = place(view_of(float_onnx), PlacementOptions(keep_float=kept, head_float=not is_yolo))
-    maxima = collect_maxima(float_onnx, [{"input": example.numpy()}], onnx_plan.tensors)
+    maxima = maxima_of(collect_onnx(float_onnx, [{"input": example.numpy()}], onnx_plan.tensors))
     from_onnx = insert_qdq(float_onnx, onnx_plan, _snapped(maxima))
     assert len(torch_plan.weights) == len(onnx_plan.weights) > 0
     assert _pairs(from_torch) == _pairs(from_onnx)
@@ -75,8 +76,7 @@ def test_histograms_of_both_sides_agree() -> None:
     traced = trace(model, x[:1])
     exported = export_onnx(model, x[:1], traced.folds, ExportOptions(dynamic_batch=True))
     onnx_plan = place(view_of(exported))
-    maxima = collect_maxima(exported, [{"input": x.numpy()}], onnx_plan.tensors)
-    theirs = collect_histograms(exported, [{"input": x.numpy()}], maxima)
+    theirs = collect_onnx(exported, [{"input": x.numpy()}], onnx_plan.tensors)
     plan = plan_for(traced, PlacementOptions())
     insert(model, traced, plan)
     ours = collect(model, lambda: [x])

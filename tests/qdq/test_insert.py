@@ -5,7 +5,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from quantbench.calibration.collect import collect_maxima
+from quantbench.calibration.collect import collect, maxima_of
 from quantbench.calibration.ranges import Ranges, TensorRange
 from quantbench.core.quantize import for_onnxruntime
 from quantbench.demo import resnet18
@@ -38,7 +38,7 @@ def plan(model: onnx.ModelProto) -> Plan:
 
 @pytest.fixture(scope="module")
 def ranges(model: onnx.ModelProto, plan: Plan, images: np.ndarray) -> Ranges:
-    maxima = collect_maxima(model, [{"image": images}], plan.tensors)
+    maxima = maxima_of(collect(model, [{"image": images}], plan.tensors))
     return Ranges({name: TensorRange(amax, "minmax") for name, amax in maxima.items()})
 
 
@@ -90,7 +90,7 @@ def test_reencoding_for_onnxruntime_changes_no_number(
     model: onnx.ModelProto, images: np.ndarray, options: PlacementOptions
 ) -> None:
     plan = place(view_of(model), options)
-    maxima = collect_maxima(model, [{"image": images}], plan.tensors)
+    maxima = maxima_of(collect(model, [{"image": images}], plan.tensors))
     # Half the range, so that saturation at both ends is part of the test.
     ranges = Ranges({name: TensorRange(amax / 2) for name, amax in maxima.items()})
     signed = insert_qdq(model, plan, ranges)
@@ -121,7 +121,7 @@ def test_int8_weights_are_a_quarter_and_the_same(
 def test_bias_correction_takes_the_mean_error_out(
     model: onnx.ModelProto, quantized: onnx.ModelProto, images: np.ndarray
 ) -> None:
-    corrected = correct_bias(quantized, [{"image": images[:8]}, {"image": images[8:]}])
+    corrected = correct_bias(quantized, lambda: [{"image": images[:8]}, {"image": images[8:]}])
     assert len(corrected.graph.node) == len(quantized.graph.node)
     reference = run(model, images)
     before = np.abs((run(quantized, images) - reference).mean(axis=0)).sum()

@@ -171,6 +171,15 @@ NORM = [helper.make_node("BatchNormalization", ["b_out", "bn.scale", "bn.bias", 
 CONV = [conv("c", "s", "d")]
 SPLIT = [helper.make_node("Concat", ["s", "r"], ["cat"], name="cat", axis=0), conv("c", "cat", "d")]
 FLOAT = [helper.make_node("Softmax", ["s"], ["d"], name="softmax", axis=1)]
+MIXED = [*CONV, helper.make_node("Softmax", ["s"], ["side"], name="softmax", axis=1)]
+PREACTIVATION = [
+    helper.make_node("BatchNormalization", ["s", "bn.scale", "bn.bias", "bn.mean", "bn.var"], ["n"], name="behind"),
+    helper.make_node("Relu", ["n"], ["nr"], name="relu2"), conv("c", "nr", "d"),
+]  # fmt: skip
+SILU_BEHIND = [
+    helper.make_node("Sigmoid", ["s"], ["s_sig"], name="sigmoid2"),
+    helper.make_node("Mul", ["s", "s_sig"], ["s_act"], name="mul2"), conv("c", "s_act", "d"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -178,7 +187,10 @@ FLOAT = [helper.make_node("Softmax", ["s"], ["d"], name="softmax", axis=1)]
     [
         ([], "b_out", CONV, {0}),  # the conv takes the Add in
         (NORM, "b_act", CONV, {0}),  # and its batch norm
-        ([], "b_out", FLOAT, {0}),
+        ([], "b_out", FLOAT, set()),  # no Q behind it that the conv could take in with it
+        ([], "b_out", MIXED, set()),
+        ([], "b_out", PREACTIVATION, set()),
+        ([], "b_out", SILU_BEHIND, set()),
         (SILU, "b_act", CONV, {0, 1}),  # no conv takes it in: an INT8 elementwise layer
         (LEAKY, "b_act", CONV, {0, 1}),
         (SILU, "b_act", SPLIT, {0, 1}),
@@ -190,6 +202,40 @@ def test_inputs_of_an_add_that_are_quantized(
 ) -> None:
     plan = place(skip(activation, end, behind))
     assert {site.index for site in plan.activations if site.node == "add"} == inputs
+
+
+def convnext(norm: str) -> GraphView:
+    """Two blocks, conv - norm - conv - Add, and a norm and a conv behind; `norm` whole, in parts, or as RMS norm."""
+    weights = {f"{n}.w": (16, 16, 1, 1) for n in ("stem", "a0", "b0", "a1", "b1", "last")}
+    weights.update({"ln.w": (16,), "ln.b": (16,), "two": (1,), "one": (1,)})
+    nodes, last = [conv("stem", "x", "t0")], "t0"
+
+    def normalise(source: str, end: str) -> list[onnx.NodeProto]:
+        if norm == "whole":
+            return [helper.make_node("LayerNormalization", [source, "ln.w", "ln.b"], [end], name=f"{end}/ln")]
+        if norm == "parts":
+            return [helper.make_node("ReduceMean", [source], [f"{end}m"], name=f"{end}/mean", axes=[1]),
+                    helper.make_node("Sub", [source, f"{end}m"], [f"{end}c"], name=f"{end}/sub"),
+                    helper.make_node("Mul", [f"{end}c", "ln.w"], [end], name=f"{end}/scale")]  # fmt: skip
+        return [helper.make_node("Pow", [source, "two"], [f"{end}p"], name=f"{end}/pow"),
+                helper.make_node("ReduceMean", [f"{end}p"], [f"{end}m"], name=f"{end}/mean", axes=[1]),
+                helper.make_node("Div", [source, f"{end}m"], [end], name=f"{end}/div")]  # fmt: skip
+
+    for i in range(2):
+        nodes += [conv(f"a{i}", last, f"p{i}"), *normalise(f"p{i}", f"n{i}"), conv(f"b{i}", f"n{i}", f"q{i}"),
+                  helper.make_node("Add", [last, f"q{i}"], [f"s{i}"], name=f"add{i}")]  # fmt: skip
+        last = f"s{i}"
+    nodes += [helper.make_node("Transpose", [last], ["turned"], name="turn", perm=[0, 1, 2, 3]),
+              *normalise("turned", "n"), conv("last", "n", "y")]  # fmt: skip
+    return network(nodes, weights, ["y"])
+
+
+@pytest.mark.parametrize("norm", ["whole", "parts", "rms"])
+@pytest.mark.parametrize("add_both", [False, True])
+def test_streams_that_feed_a_layer_norm_stay_float(norm: str, add_both: bool) -> None:
+    """A conv reads each sum in INT8, and yet: the stream holds the outlier channels that the norm takes away."""
+    plan = place(convnext(norm), PlacementOptions(add_both=add_both))
+    assert {site.node for site in plan.activations} == {"stem", "a0", "b0", "a1", "b1"}
 
 
 def test_a_float_add_at_the_end_of_many_blocks_leaves_those_before_it_in_int8() -> None:

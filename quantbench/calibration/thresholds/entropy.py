@@ -2,9 +2,10 @@
 
 Source: S. Migacz, "8-bit inference with TensorRT", GTC 2017 (S7310), pseudocode on slides 38 and 39.
 
-For each candidate i in 128 … 2048 the reference P is the first i bins with the mass of all later bins added to its
-last bin; Q is the same bins without that mass, summed into 128 levels and each level spread evenly over those of its
-bins where P is not zero. The candidate with the least KL(P || Q) wins, the widest among equals; amax is its upper edge.
+The histogram is taken as 2048 bins up to the maximum. For each candidate i in 128 … 2048 the reference P is the first
+i bins with the mass of all later bins added to its last bin; Q is the same bins without that mass, summed into 128
+levels and each level spread evenly over those of its bins where P is not zero. The candidate with the least KL(P || Q)
+wins, the widest among equals; amax is its upper edge.
 
 Where the field differs:
 - Bin 0 is given the count of bin 1, as pytorch-quantization and ModelOpt do: exact zeros (ReLU, padding) are always
@@ -21,26 +22,26 @@ so KL needs only prefix sums of counts, of non-zero flags and of p log p: 1921 *
 import numpy as np
 from numpy.typing import NDArray
 
-from quantbench.calibration.histogram import BINS, Histogram
+from quantbench.calibration.histogram import LEVEL_BINS, Histogram
 
 LEVELS = 128
 
 
 def threshold(histogram: Histogram) -> float:
     """amax (unit of the tensor) with the least divergence; the observed maximum where the histogram is empty."""
-    divergence = divergences(histogram.counts)
+    divergence = divergences(histogram.levels())
     if not np.isfinite(divergence).any():
         return histogram.amax
     best = len(divergence) - 1 - int(np.argmin(divergence[::-1]))  # the last of equals
-    return min((best + LEVELS) * histogram.bin_width, histogram.amax)
+    return min((best + LEVELS) / LEVEL_BINS * histogram.amax, histogram.amax)
 
 
-def divergences(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+def divergences(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     """KL(P || Q) for every candidate: float64 [1921] for candidates 128 … 2048; inf where Q misses mass of P."""
-    weights = counts.astype(np.float64)
+    weights = counts.copy()
     weights[0] = weights[1]
     total = weights.sum()
-    candidates = np.arange(LEVELS, BINS + 1)
+    candidates = np.arange(LEVELS, LEVEL_BINS + 1)
     if total == 0:
         return np.full(len(candidates), np.inf)
 

@@ -6,8 +6,9 @@ here all candidates of a tensor are one matrix.
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
-from quantbench.calibration.histogram import BINS, Histogram
+from quantbench.calibration.histogram import LEVEL_BINS, Histogram
 
 _QMAX = 127
 _FIRST = 128
@@ -16,16 +17,25 @@ _STRIDE = 8
 
 def threshold(histogram: Histogram) -> float:
     """amax (unit of the tensor) among every eighth bin edge from 128 to 2048; the widest among equals."""
-    counts = histogram.counts.astype(np.float64)
-    counts[0] = counts[1]
-    if counts.sum() == 0 or histogram.amax == 0:
+    if histogram.amax == 0:
         return histogram.amax
+    cost = costs(histogram.levels())
+    if not cost.any():
+        return histogram.amax
+    best = len(cost) - 1 - int(np.argmin(cost[::-1]))
+    return min((_FIRST + _STRIDE * best) / LEVEL_BINS * histogram.amax, histogram.amax)
+
+
+def costs(levels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Squared error (in bins, summed over elements) of candidates 128, 136 … 2048; zeros where `levels` hold nothing
+    outside bin 0.
+    """
+    counts = levels.copy()
+    counts[0] = counts[1]
     filled = np.flatnonzero(counts)
     centres = (filled + 0.5).astype(np.float32)  # in bins
-    weights = counts[filled]
-    edges = np.arange(_FIRST, BINS + 1, _STRIDE, dtype=np.float32)
+    edges = np.arange(_FIRST, LEVEL_BINS + 1, _STRIDE, dtype=np.float32)
     step = (edges / _QMAX)[:, None]
     error = np.minimum(np.rint(centres / step), _QMAX) * step - centres
-    cost = (error.astype(np.float64) ** 2) @ weights
-    best = len(cost) - 1 - int(np.argmin(cost[::-1]))
-    return min(float(edges[best]) * histogram.bin_width, histogram.amax)
+    cost: NDArray[np.float64] = (error.astype(np.float64) ** 2) @ counts[filled]
+    return cost

@@ -2,16 +2,19 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from quantbench.inspection.logs.forms import UnknownForm, form_of
 from quantbench.inspection.logs.header import version_of
+from quantbench.inspection.logs.kinds import NOT_LOG_LINES
 from quantbench.inspection.logs.layer_line import parse_layer_line
 from quantbench.inspection.logs.lexer import Event, read_events
 from quantbench.inspection.logs.profile_table import ProfileTable
 from quantbench.inspection.logs.tactics import TacticReader
 from quantbench.layers.layer import Layer
+from quantbench.layers.names import metadata_nodes
 
 PASS_KINDS = frozenset(
     {"phase", "pass-run", "fuse", "quantize-fuse", "remove", "duplicate", "swap", "retype", "merge",
@@ -20,7 +23,7 @@ PASS_KINDS = frozenset(
 _TACTIC_KINDS = frozenset(
     {"tactic", "tactic-name", "runner", "fastest", "autotune", "chosen", "tactic-skip", "timing-cache"}
 )  # fmt: skip
-_UNKNOWN_KEPT = 50
+_FORMS_KEPT = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +55,21 @@ class Build:
     passes: list[Event] = field(default_factory=list)
     nodes: dict[str, LogNode] = field(default_factory=dict)
     initializers: list[str] = field(default_factory=list)
+    network_inputs: list[str] = field(default_factory=list)
+    network_outputs: list[str] = field(default_factory=list)
+    registered: set[str] = field(default_factory=set)
+    foreign: dict[str, tuple[str, ...]] = field(default_factory=dict)
     tactics: TacticReader = field(default_factory=TacticReader)
     placements: list[tuple[str, str, str]] = field(default_factory=list)
     memory: list[str] = field(default_factory=list)
     layer_memory: dict[str, dict[str, int]] = field(default_factory=dict)
     scales: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    # Ranges that trtexec or the program set, tensor to (low, high).
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
     missing_scales: list[tuple[int, str]] = field(default_factory=list)
+    # Layers that got a default for want of a scale.
+    defaulted: dict[str, int] = field(default_factory=dict)
+    assigned: str = ""
     rejected: list[Event] = field(default_factory=list)
     precision_notes: list[Event] = field(default_factory=list)
     calibration: list[Event] = field(default_factory=list)
@@ -86,15 +98,20 @@ class Build:
 
 @dataclass
 class BuildLog:
-    """A whole log. `kinds` counts lines by kind; `unknown` keeps the first lines that were not understood."""
+    """A whole log. `kinds` counts lines by kind; `unknown_forms` counts the lines not understood by their form."""
 
     version: str = ""
     command: str = ""
     options: dict[str, str] = field(default_factory=dict)
     builds: list[Build] = field(default_factory=list)
     kinds: Counter[str] = field(default_factory=Counter)
-    unknown: list[Event] = field(default_factory=list)
+    unknown_forms: dict[str, UnknownForm] = field(default_factory=dict)
     lines: int = 0
+
+    @property
+    def unknown(self) -> tuple[UnknownForm, ...]:
+        """Forms of lines that were not understood, the commonest first."""
+        return tuple(sorted(self.unknown_forms.values(), key=lambda f: (-f.count, f.line)))
 
     @property
     def build(self) -> Build:
@@ -122,6 +139,12 @@ def collect(events: Iterable[Event]) -> BuildLog:
         collector.feed(event)
     collector.close_dump()
     return log
+
+
+def understood_share(log: BuildLog) -> tuple[int, float]:
+    """Number of log lines (blank ones and those of other programs apart) and the fraction of them understood."""
+    lines = sum(n for kind, n in log.kinds.items() if kind not in NOT_LOG_LINES)
+    return lines, 1 - log.kinds["unknown"] / lines if lines else 1.0
 
 
 class _Collector:
@@ -171,8 +194,8 @@ class _Collector:
             self.dump = (event.line, event.message.strip(), [])
         elif kind == "build" and event.message.startswith(("Engine generation completed", "Engine built")):
             build.finished = True
-        elif kind == "unknown" and len(log.unknown) < _UNKNOWN_KEPT:
-            log.unknown.append(event)
+        elif kind == "unknown":
+            _count_form(log.unknown_forms, event)
         if not log.version and kind in _VERSION_KINDS:
             log.version = version_of(event.message)
 
@@ -195,6 +218,15 @@ class _Collector:
         build = self.build_for(Event(line, "layer-dump", heading))
         build.dumps.append(LayerDump(line, heading, tuple(layers)))
         build.finished = build.finished or heading == "Layers:" or bool(layers)
+
+
+def _count_form(forms: dict[str, UnknownForm], event: Event) -> None:
+    form = form_of(event.message)
+    known = forms.get(form)
+    if known is not None:
+        forms[form] = replace(known, count=known.count + 1)
+    elif len(forms) < _FORMS_KEPT:
+        forms[form] = UnknownForm(form, 1, event.line, event.message)
 
 
 def _stage(log: BuildLog, build: Build, event: Event) -> None:
@@ -234,13 +266,33 @@ def _memory(log: BuildLog, build: Build, event: Event) -> None:
 
 def _scale(log: BuildLog, build: Build, event: Event) -> None:
     fields = event.fields
+    if "assigned" in fields:
+        build.assigned = str(fields["assigned"])
+        return
     scales = fields.get("scales")
     if isinstance(scales, tuple):
         build.scales[str(fields["tensor"])] = scales
+        if event.message.startswith("using ") and build.assigned:
+            build.scales[build.assigned] = scales
+    build.assigned = ""
+
+
+def _range(log: BuildLog, build: Build, event: Event) -> None:
+    fields = event.fields
+    if fields:
+        try:
+            build.ranges[str(fields["tensor"])] = (float(str(fields["low"])), float(str(fields["high"])))
+        except ValueError:
+            return  # a number cut off
 
 
 def _missing(log: BuildLog, build: Build, event: Event) -> None:
-    build.missing_scales.append((event.line, str(event.fields.get("tensor", event.message))))
+    fields = event.fields
+    if "layer" in fields:
+        if fields["layer"]:
+            build.defaulted.setdefault(str(fields["layer"]), event.line)
+        return
+    build.missing_scales.append((event.line, str(fields.get("tensor", event.message))))
 
 
 def _summary(log: BuildLog, build: Build, event: Event) -> None:
@@ -263,6 +315,29 @@ def _initializer(log: BuildLog, build: Build, event: Event) -> None:
     build.initializers.append(str(event.fields.get("tensor", "")))
 
 
+def _network_io(log: BuildLog, build: Build, event: Event) -> None:
+    """`Adding network input: x with dtype: ...` and `Marking x_12 as output: x`, the ONNX name last."""
+    start, _, rest = event.message.partition(": ")
+    if start == "Adding network input":
+        build.network_inputs.append(rest.partition(" with dtype")[0].strip())
+    elif start.startswith("Marking ") and start.endswith(" as output"):
+        build.network_outputs.append(rest.strip())
+
+
+def _register(log: BuildLog, build: Build, event: Event) -> None:
+    """ONNX nodes that have a layer of their name; importers write some out as unnamed layers."""
+    layer, joint, node = event.message.removeprefix("Registering layer: ").partition(" for ONNX node: ")
+    if joint and layer.strip() == node.strip():
+        build.registered.add(node.strip())
+
+
+def _foreign(log: BuildLog, build: Build, event: Event) -> None:
+    """`ForeignNode {ForeignNode[a...b]} metadata: [ONNX Layer: a][ONNX Layer: ...`: the nodes that went to Myelin."""
+    name, joint, metadata = event.message.partition(" metadata: ")
+    if joint and name.startswith("ForeignNode "):
+        build.foreign.setdefault(name.removeprefix("ForeignNode "), metadata_nodes(metadata))
+
+
 def _append_to(name: str) -> Callable[[BuildLog, Build, Event], None]:
     def append(log: BuildLog, build: Build, event: Event) -> None:
         kept: list[Event] = getattr(build, name)
@@ -273,8 +348,9 @@ def _append_to(name: str) -> Callable[[BuildLog, Build, Event], None]:
 
 _HANDLERS: dict[str, Callable[[BuildLog, Build, Event], None]] = {
     "stage": _stage, "parse-node": _node, "node-inputs": _node, "node-outputs": _node, "placement": _placement,
-    "memory": _memory, "scale": _scale, "missing-scale": _missing, "summary": _summary, "option": _option,
-    "trtexec": _trtexec,
+    "memory": _memory, "scale": _scale, "dynamic-range": _range, "missing-scale": _missing,
+    "summary": _summary, "option": _option,
+    "trtexec": _trtexec, "network-io": _network_io, "register": _register, "myelin": _foreign,
     "import-initializer": _initializer, "rejected-int8": _append_to("rejected"),
     "precision": _append_to("precision_notes"), "calibration": _append_to("calibration"),
     "reformat": _append_to("reformats"), "warning": _append_to("warnings"), "error": _append_to("errors"),

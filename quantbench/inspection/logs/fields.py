@@ -23,14 +23,19 @@ _REFORMAT = re.compile(
     r"^Adding reformat layer: (?P<layer>.*) \((?P<tensor>.*)\) from (?P<source>\w+\(.*?\)) to (?P<target>\w+\(.*\))\s*$"
 )
 _REJECTED = re.compile(
-    r"^Rejecting (?:some )?int8 implementation of layer (?P<layer>.*) due to missing int8 scales for (?P<missing>.*)$",
+    r"^Rejecting (?:some )?int8 implementations? of (?:layer )?(?P<layer>.*?) due to missing int8 scales"
+    r"(?: for (?P<missing>.*?))?(?:, will choose .*)?\.?$",
     re.IGNORECASE,
 )
-_MISSING = re.compile(r"for tensor (?P<tensor>.*?), expect fall ?back")
+_RANGE = re.compile(r"^Setting dynamic range for (?P<tensor>.*) to \[(?P<low>[-+.\deinf]+), ?(?P<high>[-+.\deinf]+)\]")
+_MISSING = re.compile(
+    r"for tensor (?P<tensor>.*?), expect fall ?back|quantization data is missing for (?P<layer>.*?)\s*$"
+)
 _SCALE = re.compile(
     r"^(?:INT8 Inference Tensor scales and zero-points: )?(?P<tensor>.*) scale and zero-point "
     r"Quantization\(scale: \{(?P<scales>[^}]*)\}, zero-point: \{(?P<zeros>[^}]*)\}\)"
 )
+_ASSIGNED = re.compile(r"^Assigning (?P<tensor>.*) scale and zero-point\s*$")
 _OLD_SCALE = re.compile(r"^INT8 Inference Tensor Scales: (?P<tensor>.*) scale: (?P<scales>[\d.e+-]+)")
 _PLACED = re.compile(r"^\[(?P<device>Dla|Gpu)Layer\] (?:(?P<type>[A-Z][A-Z0-9_]+): )?(?P<layer>.*)$", re.DOTALL)
 _LAYER_MEMORY = re.compile(
@@ -181,7 +186,14 @@ def _tactic_name(message: str) -> Fields:
 
 
 def _scale(message: str) -> Fields:
-    found = _SCALE.match(message) or _OLD_SCALE.match(message)
+    """`tensor` and `scales`; the builder takes over a scale in two lines, `Assigning A scale …` and `using B scale …`,
+    and tells of an overridden one without its tensor."""
+    if message.startswith("User overriding"):
+        return _NOTHING
+    assigned = _ASSIGNED.match(message)
+    if assigned is not None:
+        return {"assigned": assigned["tensor"]}
+    found = _SCALE.match(message.removeprefix("using ")) or _OLD_SCALE.match(message)
     if found is None:
         return _NOTHING
     values = tuple(float(v) for v in found["scales"].split(",") if re.fullmatch(_NUMBER, v.strip()))
@@ -209,7 +221,8 @@ _PARSERS: dict[str, Callable[[str], Fields]] = {
     "import-initializer": lambda m: {"tensor": m.partition(": ")[2]},
     "tactic": _tactic, "tactic-name": _tactic_name, "fastest": _fastest, "runner": _match(_RUNNER),
     "chosen": _match(_CHOSE), "autotune": _autotune, "reformat": _match(_REFORMAT), "scale": _scale,
-    "timing-cache": _cached, "missing-scale": _match(_MISSING), "rejected-int8": _match(_REJECTED), "placement": _match(_PLACED),
+    "dynamic-range": _match(_RANGE), "timing-cache": _cached,
+    "missing-scale": _match(_MISSING), "rejected-int8": _match(_REJECTED), "placement": _match(_PLACED),
     "memory": _match(_LAYER_MEMORY),
     "phase": lambda m: {"phase": m.strip()},
 }  # fmt: skip

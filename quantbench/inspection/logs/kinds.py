@@ -27,9 +27,11 @@ KINDS: dict[str, str] = {
     "slice-removal": "a slice done in place",
     "retarget": "a tensor written straight into another's memory",
     "copy": "a copy that in-place concatenation needs",
+    "rewrite": "the optimizer changes the network in a way of no other kind",
     "myelin": "Myelin's (ForeignNode's) own compiler passes and tables",
     # quantization
     "scale": "scale and zero-point of a tensor under implicit INT8",
+    "dynamic-range": "a range set for a tensor by the program or by trtexec, not by calibration",
     "missing-scale": "a tensor without a scale: its layers fall back to float",
     "rejected-int8": "an INT8 implementation rejected, and why",
     "calibration": "calibrator and calibration cache",
@@ -61,6 +63,7 @@ KINDS: dict[str, str] = {
     "run": "inference being run: bindings, warm-up, per-iteration times",
     "summary": "throughput and latencies",
     "profile": "a row of the per-layer profile",
+    "output": "values of an output that trtexec printed",
     "explanation": "what trtexec's figures mean",
     # surroundings
     "plugin": "plugin registry",

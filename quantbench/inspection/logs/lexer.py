@@ -7,9 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from quantbench import limits
 from quantbench.inspection.logs.fields import parse_fields
-from quantbench.inspection.logs.prefix import split_prefix
+from quantbench.inspection.logs.prefix import Prefix, soft_prefix, split_prefix
 from quantbench.inspection.logs.rules import BY_FIRST_WORD, BY_LETTERS, PHRASES
+from quantbench.inspection.logs.topics import topic
 from quantbench.inspection.open_file import bare_name, head, open_binary
 
 _OPTION = re.compile(r"^\s*[A-Za-z][\w()/ .,'&+-]{0,60}: ?")
@@ -22,13 +24,25 @@ _LAYER_TYPES = (
     "ATTENTION RECURRENCE ITERATOR LOOP_OUTPUT TRIP_LIMIT "
 )
 _GRAPH_ROW = re.compile(rf"^(?:    (?:Input|Output) \d+\s*$|        \S|(?:{'|'.join(_LAYER_TYPES.split())}) \S)")
-_PROFILE_ROW = re.compile(r"^\s*\S.*?\s+-?[\d.]+(?:\s+-?[\d.]+){1,4}\s*$|^\s*(?:Layer|Time \(ms\)) .*Time")
+_PROFILE_ROW = re.compile(
+    r"^\s*\S.*?\s+-?[\d.]+(?:\s+-?[\d.]+){1,4}\s*$|^\s*\d+(?:\.\d+)?(?:\s+\d+(?:\.\d+)?){2,3}\s+\S"
+)
+# The table's own heading, which tells it where an excerpt lacks `=== Profile (N iterations ) ===`.
+_PROFILE_HEAD = re.compile(r"^\s*(?:Layer\s+Time ?\(ms\)|Time ?\(ms\)\s+A\w+\.? ?(?:Time ?)?\(ms\))")
+# `--dumpOutput`: `y: (1x10)` and its values.
+_OUTPUT_HEAD = re.compile(r"^\S.*: \(\d+(?:x\d+)*\)\s*$")
+_VALUES = re.compile(r"^\s*(?:[-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|inf|nan)(?:\s+|$))+$", re.IGNORECASE)
 _TRANSLATED = re.compile(r"[\u3000-\u9fff]")
 # Polygraphy's own lines: it logs with TensorRT's letters, without naming TensorRT.
 _POLYGRAPHY = re.compile(
     r"^\s*(?:.* \| |Loaded (?:Module|extension)|Building engine with configuration|Finished engine building|Saving "
     r"|Loading |Generating |Will generate |Successfully ran|Comparing Output|Configuring with profiles|Setting TensorRT"
     r"|(?:trt|onnxrt)-runner|---- |Error Metrics|Creating ONNX-Runtime|Will |Using )"
+)
+# Words of TensorRT's warnings and errors, for programs that print them under their own level.
+_OF_TENSORRT = re.compile(
+    r"^\d+: |Error Code \d+|TensorRT|\bengine\b|calibrat|int8|INT8|weights|plugin|\bnvinfer|optimization profile"
+    r"|Network (?:must|valid|has)|implementation|Could not compute|ONNX|\bDLA\b|tensor\b"
 )
 _METADATA_ROW = re.compile(r"^\s*[A-Z][\w -]*: \S")
 
@@ -59,10 +73,17 @@ def read_events(path: Path) -> Iterator[Event]:
         yield from lex(_until_cut(lines), markdown=markdown)
 
 
-def _until_cut(lines: Iterable[str]) -> Iterator[str]:
-    """`lines` up to where a compressed file is cut off: a log that stops early is still a log."""
+def _until_cut(lines: io.TextIOWrapper) -> Iterator[str]:
+    """`lines` up to where a compressed file is cut off: a log that stops early is still a log.
+
+    Raises QuantbenchError for a line that no program writes (gigabytes that compress to nothing).
+    """
     try:
-        yield from lines
+        while line := lines.readline(limits.LINE_CHARACTERS + 1):
+            if len(line) > limits.LINE_CHARACTERS:
+                limits.check("a line of the log", len(line), limits.LINE_CHARACTERS, "characters")
+                line += lines.readline()
+            yield line
     except EOFError:
         return
 
@@ -91,8 +112,14 @@ def lex(lines: Iterable[str], markdown: bool = False) -> Iterator[Event]:
             continue
         kind = _by_section(message, section, level, trt) if section else ""
         if not kind:
-            kind = classify(message)
+            soft = soft_prefix(message) if not level else None
+            if soft is not None and (kind := _soft_kind(soft)):
+                level, trt, _, message = soft
+            else:
+                kind = classify(message)
             section = _section_after(kind, message, section, level)
+        if level in _WRONG and kind not in _NO_ERRORS:
+            kind = "error"
         if markdown:
             kind = _in_markdown(message, kind, level)
         elif not kind and not level:
@@ -100,6 +127,17 @@ def lex(lines: Iterable[str], markdown: bool = False) -> Iterator[Event]:
         yield Event(number, kind or _by_level(message, level, trt), message, level, trt)
 
 
+def _soft_kind(prefix: Prefix) -> str:
+    """Kind of a line whose writer is not named: what TensorRT is known to write, and its numbered errors."""
+    kind = classify(prefix.message)
+    if kind or prefix.level in ("verbose", "info"):
+        return kind
+    return prefix.level.replace("fatal", "error") if _OF_TENSORRT.search(prefix.message) else ""
+
+
+_WRONG = frozenset({"error", "fatal"})
+# TensorRT 7 logs as errors what it recovers from: kernels that did not fit.
+_NO_ERRORS = frozenset({"tactic-skip"})
 # A blank line ends every section but these: dumps print blank lines inside.
 _STAY_OPEN = frozenset({"Layers:", "Engine Layer Information:", "GRAPH NODES"})
 
@@ -108,6 +146,10 @@ def _section_after(kind: str, message: str, section: str, level: str) -> str:
     """The section that holds after a line: opened by a heading, closed by the first line that does not fit."""
     if kind == "section":
         return message.strip("= ").partition(" (")[0]
+    if _PROFILE_HEAD.match(message):
+        return "Profile"
+    if kind == "output":
+        return "output"
     if kind == "layer-dump" or message == "GRAPH NODES":
         return message.strip()
     if kind == "layer" or (section in _STAY_OPEN and kind == "" and not level):
@@ -120,7 +162,11 @@ def _by_section(message: str, section: str, level: str, trt: bool) -> str:
     if section == "GRAPH NODES":
         return "graph-dump" if level and _GRAPH_ROW.match(message) else ""
     if section == "Profile":
-        return "profile" if level and not trt and _PROFILE_ROW.match(message) else ""
+        if trt or _VALUES.match(message):
+            return ""
+        return "profile" if _PROFILE_ROW.match(message) or _PROFILE_HEAD.match(message) else ""
+    if section == "output":
+        return "output" if level == "info" and not trt and _VALUES.match(message) else ""
     if section.endswith((" Options", " Information")) and level == "info" and not trt:
         return "option" if _OPTION.match(message) and not message.startswith("[") else ""
     if section.startswith("Explanations") and level and not trt:
@@ -148,7 +194,7 @@ def classify(message: str) -> str:
     for phrase, kind in PHRASES:
         if phrase in message:
             return kind
-    return ""
+    return "profile" if word in ("", "Layer", "Time") and _PROFILE_HEAD.match(message) else ""
 
 
 def _in_markdown(message: str, kind: str, level: str) -> str:
@@ -158,7 +204,7 @@ def _in_markdown(message: str, kind: str, level: str) -> str:
     """
     if level:
         return "note" if _TRANSLATED.search(message) else kind
-    certain = kind in ("layer", "layer-dump") or (kind == "trtexec" and message.startswith("&&&& "))
+    certain = kind in ("layer", "layer-dump", "profile") or (kind == "trtexec" and message.startswith("&&&& "))
     return kind if certain else "note"
 
 
@@ -173,8 +219,10 @@ def _by_level(message: str, level: str, trt: bool) -> str:
     if not trt and _POLYGRAPHY.match(message):
         return "program"
     if level == "info" and not trt:
+        if _OUTPUT_HEAD.match(message) or _VALUES.match(message):
+            return "output"
         if _PROFILE_ROW.match(message):
             return "profile"
         if _OPTION.match(message):
             return "option"
-    return "unknown"
+    return topic(message) or "unknown"

@@ -13,7 +13,7 @@ from quantbench.inspection.circumstances import circumstances
 from quantbench.inspection.compare import PAIRED_BY, Comparison
 from quantbench.inspection.fate import STATUS, Fate
 from quantbench.inspection.inspection import Inspection
-from quantbench.inspection.logs.kinds import NOT_LOG_LINES
+from quantbench.inspection.logs.build_log import understood_share
 from quantbench.inspection.passes.entry import PHASES
 from quantbench.inspection.passes.registry import PASSES
 from quantbench.inspection.story import stage_changes
@@ -149,5 +149,5 @@ def _understood(inspection: Inspection) -> float | None:
     """Share of log lines that were classified into a known kind."""
     if inspection.log is None:
         return None
-    lines = sum(n for kind, n in inspection.log.kinds.items() if kind not in NOT_LOG_LINES)
-    return 1 - inspection.log.kinds["unknown"] / lines if lines else None
+    lines, share = understood_share(inspection.log)
+    return share if lines else None

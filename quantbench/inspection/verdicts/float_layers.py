@@ -9,6 +9,9 @@ from quantbench.layers.categories import FLOAT, QUANTIZED, is_leftover_qdq, is_w
 from quantbench.layers.layer import Layer
 from quantbench.layers.names import split_parts
 
+# Reasons that a Q/DQ pair or a range would mend.
+_BARE = ("no Q/DQ feeds it", "no scale", "no DQ feeds it")
+
 
 def judge(inspection: Inspection) -> list[Verdict]:
     """One verdict over the weighted layers that read float."""
@@ -26,12 +29,13 @@ def judge(inspection: Inspection) -> list[Verdict]:
         Verdict(
             "float_layers", "cost", f"{runs(len(floats), 'weighted layer')} in float",
             "They carry no Q/DQ, have no scale, or no INT8 kernel was faster.",
-            _advice(inspection, len(floats)), tuple(items),
+            _advice(inspection, floats, items), tuple(items),
         )
     ]  # fmt: skip
 
 
-def _advice(inspection: Inspection, floats: int) -> str:
+def _advice(inspection: Inspection, layers: list[Layer], items: list[Item]) -> str:
+    floats = len(layers)
     weighted = [layer.type for layer in inspection.layers if is_weighted(layer)]
     if "FusedConv" in weighted and 2 * floats > len(weighted):
         return (
@@ -40,7 +44,11 @@ def _advice(inspection: Inspection, floats: int) -> str:
         )
     if "QLinearConv" in weighted:
         return "quantbench ptq --for-onnxruntime quantizes both inputs of residual Adds: more layers become integer."
-    return "Quantize their inputs and weights, unless accuracy wants them in float."
+    bare = sum(any(word in item.detail for word in _BARE) for item in items)
+    if not bare:
+        return "Their Q/DQ or scales are there: compare the times of their kernels, INT8 may simply be slower here."
+    which = "their" if bare == floats else f"{bare} of their"
+    return f"Quantize {which} inputs and weights, unless accuracy wants them in float."
 
 
 def _why(layer: Layer, inspection: Inspection, missing: dict[str, int], refused: dict[str, list[str]]) -> str:

@@ -3,8 +3,11 @@
 from quantbench.inspection.fate import op_of_name
 from quantbench.inspection.inspection import Inspection
 from quantbench.inspection.verdicts.verdict import Item, Verdict, count, short
-from quantbench.layers.categories import category, is_leftover_qdq, is_weighted, output_dtype
+from quantbench.layers.categories import QUANTIZED, category, is_leftover_qdq, is_weighted, output_dtype
 from quantbench.layers.layer import Layer
+
+_AT_INPUT = "it quantizes an input of the network"
+_OUTPUT = "an engine output"
 
 
 def judge(inspection: Inspection) -> list[Verdict]:
@@ -20,11 +23,17 @@ def judge(inspection: Inspection) -> list[Verdict]:
         ]
     if not items:
         return []
+    nodes = sum(max(1, sum(op_of_name(n) != "" for n in layer.nodes)) for layer in found) or len(items)
+    where = "" if nodes == len(items) else f" (in {count(len(items), 'kernel')})"
+    at_input = sum(_AT_INPUT in item.detail for item in items)
+    usual = at_input == len(items)
     return [
         Verdict(
-            "leftover_qdq", "problem", f"{count(len(items), 'Q or DQ', 'Q and DQ')} left over as copies",
-            "Nothing could take them in, so each costs a pass over its tensor. One at the input of the network is "
-            "normal.",
+            "leftover_qdq", "cost" if usual else "problem",
+            f"{count(nodes, 'Q or DQ', 'Q and DQ')} left over as copies{where}",
+            "Nothing could take them in, so each costs a pass over its tensor."
+            + (" At an input of the network, which is float, that is normal." if at_input else ""),
+            "Nothing to do, unless the program can give the input as INT8." if usual else
             "See what stands before each: a float residual, a layer without INT8 kernel, a tensor also read in float.",
             tuple(items),
         )
@@ -36,15 +45,19 @@ def _lines(lines: tuple[int, ...]) -> str:
 
 
 def _cause(inspection: Inspection, layer: Layer) -> str:
+    ops = {op_of_name(n) for n in layer.nodes}
+    if {"Q", "DQ"} <= ops and output_dtype(layer) not in QUANTIZED:
+        readers = ", ".join(short(r) for r in inspection.flow.after(layer)) or _OUTPUT
+        return f"a Q and the DQ behind it in one kernel: it rounds, and {readers} reads float all the same"
     is_dq = any(op_of_name(n) == "DQ" for n in layer.nodes) or (
         bool(layer.inputs) and layer.inputs[0].dtype == "INT8" and output_dtype(layer) != "INT8"
     )
-    if is_dq:
-        readers = ", ".join(short(r) for r in inspection.flow.after(layer)) or "an engine output"
+    if is_dq and output_dtype(layer) not in QUANTIZED:
+        readers = ", ".join(short(r) for r in inspection.flow.after(layer)) or _OUTPUT
         return f"a DQ: {readers} wants float, so the INT8 tensor is converted back"
     makers = inspection.flow.before(layer)
     if not makers:
-        return "it quantizes an input of the network"
+        return _AT_INPUT
     maker = makers[0]
     if category(maker) == "reformat":
         further = inspection.flow.before(maker)

@@ -2,8 +2,44 @@
 
 from collections import Counter
 
+from quantbench.inspection.errors.entry import ErrorEntry
+from quantbench.inspection.errors.registry import explain_error
 from quantbench.inspection.inspection import Inspection
+from quantbench.inspection.logs.build_log import Build
+from quantbench.inspection.logs.lexer import Event
 from quantbench.inspection.verdicts.verdict import Item, Verdict, count
+
+# Warnings that a good build has too; `explain` tells of them.
+_HARMLESS = frozenset({"int64-weights", "calibrator-not-used", "missing-scale", "newer-ir"})
+
+
+def _explained(build: Build) -> list[Verdict]:
+    """What the errors mean; of the notices (warnings and others that go with a build that succeeds) those that cost."""
+    found: dict[str, tuple[ErrorEntry, bool, list[Event]]] = {}
+    for events, fatal in ((build.errors, True), (build.warnings, False)):
+        for event in events:
+            entry = explain_error(event.message)
+            if entry is not None and (fatal or entry.name not in _HARMLESS):
+                found.setdefault(entry.name, (entry, fatal, []))[2].append(event)
+    return [
+        Verdict(
+            f"error_{entry.name}", "problem" if fatal else "note", f"{entry.name}: {entry.meaning}",
+            "Causes, the likeliest first: " + "; ".join(f"{n}. {c}" for n, c in enumerate(entry.causes, 1)) + ".",
+            f"{entry.command}. See {entry.url}", _items(events),
+        )
+        for entry, fatal, events in found.values()
+    ]  # fmt: skip
+
+
+def _items(events: list[Event]) -> tuple[Item, ...]:
+    first: dict[str, int] = {}
+    times: Counter[str] = Counter()
+    for event in events:
+        text = event.message.strip()[:300]
+        first.setdefault(text, event.line)
+        times[text] += 1
+    more = {text: f", {n} times" if n > 1 else "" for text, n in times.items()}
+    return tuple(Item(text, f"line {line}{more[text]}") for text, line in first.items())
 
 
 def judge(inspection: Inspection) -> list[Verdict]:
@@ -11,7 +47,7 @@ def judge(inspection: Inspection) -> list[Verdict]:
     build = inspection.build
     if build is None:
         return []
-    found: list[Verdict] = []
+    found = _explained(build)
     if build.calibration:
         items = tuple(Item(e.message.strip()[:300], f"line {e.line}") for e in build.calibration[:20])
         found.append(

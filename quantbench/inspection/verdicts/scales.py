@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable
 
 from quantbench.inspection.inspection import Inspection
+from quantbench.inspection.logs.build_log import Build
 from quantbench.inspection.verdicts.verdict import Item, Verdict, count, short
 from quantbench.layers.categories import output_dtype
 
@@ -15,7 +16,7 @@ def judge(inspection: Inspection) -> list[Verdict]:
     build = inspection.build
     if build is None:
         return []
-    found: list[Verdict] = []
+    found: list[Verdict] = _set_ranges(build)
     missing = missing_tensors(inspection)
     if missing:
         items = tuple(Item(tensor, f"line {line}{_around(inspection, tensor)}") for tensor, line in missing.items())
@@ -25,6 +26,14 @@ def judge(inspection: Inspection) -> list[Verdict]:
                 "Under implicit INT8, all layers that make or read such a tensor run in float.",
                 "Calibrate with data that reaches these tensors, give them a range (tensor.dynamic_range, quantbench "
                 "build --ranges), or leave them: an output of the network needs none.", items,
+            )
+        )  # fmt: skip
+    if build.defaulted:
+        found.append(
+            Verdict(
+                "default_scales", "note", f"{count(len(build.defaulted), 'layer')} without quantization data",
+                "The builder knows no scale around them and went on with a default: they run in float.", "",
+                tuple(Item(layer, f"line {line}") for layer, line in build.defaulted.items()),
             )
         )  # fmt: skip
     refused = rejected(inspection)
@@ -54,6 +63,29 @@ def judge(inspection: Inspection) -> list[Verdict]:
     return found
 
 
+def _set_ranges(build: Build) -> list[Verdict]:
+    """Ranges that were set, not calibrated. `trtexec --int8` without a calibration cache gives every tensor ±4 (±2 for
+    inputs of the network), so that it can time INT8 kernels: `setTensorDynamicRange` in its sampleEngines.cpp."""
+    if not build.ranges:
+        return []
+    dummy = [t for t, (low, high) in build.ranges.items() if (low, high) in ((-2.0, 2.0), (-4.0, 4.0))]
+    items = [Item(t, f"{low:g} to {high:g}") for t, (low, high) in build.ranges.items()]
+    if len(dummy) == len(build.ranges):
+        return [
+            Verdict(
+                "dummy_ranges", "problem", f"{count(len(dummy), 'tensor')} with a made-up range of ±2 or ±4",
+                "trtexec --int8 without a calibration cache sets the same range everywhere, so that INT8 kernels can "
+                "be timed. The engine's times are real, its answers are not.",
+                "Build with ranges: quantbench ptq and then quantbench build model.qdq.onnx; or trtexec --calib=FILE "
+                "with a cache of this network (TensorRT 8 to 10).", tuple(items),
+            )
+        ]  # fmt: skip
+    return [
+        Verdict("set_ranges", "note", f"{count(len(build.ranges), 'tensor')} with a range that the program set",
+                "No calibrator measured them: they are as good as the program that set them.", "", tuple(items))
+    ]  # fmt: skip
+
+
 def missing_tensors(inspection: Inspection) -> dict[str, int]:
     """Tensors that the builder found no scale for, with the first line that says so."""
     found: dict[str, int] = {}
@@ -69,7 +101,7 @@ def rejected(inspection: Inspection) -> dict[str, list[str]]:
         fields = event.fields
         if "layer" in fields:
             tensors = found.setdefault(str(fields["layer"]), [])
-            tensor = str(fields["missing"])
+            tensor = str(fields.get("missing", "one of its tensors"))
             if tensor not in tensors:
                 tensors.append(tensor)
     return found

@@ -9,7 +9,8 @@ from quantbench.layers.categories import category, is_weighted, precision
 
 # Words in kernel names: imma and hmma are tensor-core instructions, tensorMxNxK their shape, dp4a and ffma are not.
 _USES = re.compile(r"imma|hmma|i8816|i16832|i88|884|1688|16816|tensor\d|gmma|qmma|(?<!ff)xmma(?!.*ffma)")
-_NAMED = re.compile(r"[A-Za-z]{3}.*_")
+# … and what the names of kernels without them hold: a name with neither tells nothing.
+_LACKS = re.compile(r"simt|ffma|dp4a|(?:^|_)[ish]cudnn|int8x4|sgemm|fp32_nn|conv1x1_i8f32_f32")
 
 
 def judge(inspection: Inspection) -> list[Verdict]:
@@ -21,7 +22,7 @@ def judge(inspection: Inspection) -> list[Verdict]:
         and category(row.layer) == "convolution"
         and precision(row.layer) in ("INT8", "FP16", "BF16")
         and "epthwise" not in row.layer.type
-        and _NAMED.search(row.kernel)
+        and _LACKS.search(row.kernel)
         and "STUB" not in row.kernel
         and not uses_tensor_cores(row.kernel)
     ]
@@ -40,4 +41,4 @@ def judge(inspection: Inspection) -> list[Verdict]:
 
 def uses_tensor_cores(kernel: str) -> bool:
     """Whether a kernel's name tells of tensor-core instructions."""
-    return _USES.search(kernel) is not None and "ffma" not in kernel
+    return _USES.search(kernel) is not None and "ffma" not in kernel and "simt" not in kernel

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 from onnx import NodeProto
 
+from quantbench.graph.ops import DEQUANTIZE, QUANTIZE
 from quantbench.lint.finding import Finding
-from quantbench.lint.index import DEQUANTIZE, QUANTIZE, Index
+from quantbench.lint.index import Index
 
 RULE = "duplicate-q"
 

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 from onnx import NodeProto, numpy_helper
 
+from quantbench.graph.ops import DEQUANTIZE
 from quantbench.lint.finding import Finding
-from quantbench.lint.index import DEQUANTIZE, Index
+from quantbench.lint.index import Index
 
 RULE = "int32-bias"
 

@@ -5,15 +5,14 @@ from collections.abc import Iterator
 import numpy as np
 from onnx import NodeProto
 
+from quantbench.graph.ops import ACTIVATIONS, DEQUANTIZE, IDENTITIES, INT8, QUANTIZE, SWAPS
 from quantbench.lint.finding import Finding
-from quantbench.lint.index import DEQUANTIZE, QUANTIZE, Index
-from quantbench.predict.net import AVERAGES, MOVERS, WEIGHTED
+from quantbench.lint.index import Index
 from quantbench.predict.simulate import predict_model
 
-_ACTIVATIONS = frozenset({"Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSigmoid", "HardSwish", "PRelu", "Elu"})
-_MOVING = MOVERS | {"Concat", "Resize", "Pad"}
+_MOVING = SWAPS | {"Concat"}
 # What TensorRT computes in INT8, given Q/DQ around it, or moves Q and DQ past.
-_QUANTIZABLE = WEIGHTED | AVERAGES | _MOVING | {"Add", "Mul", "BatchNormalization"}
+_QUANTIZABLE = INT8 | _MOVING
 
 
 def find(index: Index) -> Iterator[Finding]:
@@ -53,7 +52,7 @@ def _mend_dq(index: Index, node: NodeProto) -> str:
             if tensor != node.output[0] and not index.is_weight(tensor) and not _is_dq(index, tensor):
                 return f"quantize {tensor}, the other input of {reader.name}, or leave both in float"
     for reader in readers:
-        if reader.op_type in _ACTIVATIONS:
+        if reader.op_type in ACTIVATIONS:
             return f"move Q and DQ behind {reader.name}"
         behind = [r for out in reader.output for r in index.readers.get(out, ()) if r.op_type == QUANTIZE]
         if reader.op_type in _MOVING and behind:
@@ -87,9 +86,9 @@ def _mend_q(index: Index, node: NodeProto) -> str:
         return f"none here: see the float-output of {maker.name}"
     if maker.op_type in _MOVING and all(_is_dq(index, t) for t in maker.input if not index.is_weight(t)):
         return f"give it and the inputs of {maker.name} one scale"
-    if maker.op_type in _ACTIVATIONS and _is_dq(index, maker.input[0]):
+    if maker.op_type in ACTIVATIONS and _is_dq(index, maker.input[0]):
         return f"take out the Q and DQ before {maker.name}"
-    if maker.op_type in _QUANTIZABLE | _ACTIVATIONS:
+    if maker.op_type in _QUANTIZABLE | ACTIVATIONS:
         return f"quantize the inputs of {maker.name}, or leave its output in float"
     return f"leave the output of {maker.name} in float where that suffices: {maker.op_type} computes in float"
 
@@ -97,7 +96,7 @@ def _mend_q(index: Index, node: NodeProto) -> str:
 def _maker(index: Index, tensor: str) -> NodeProto | None:
     """What computes `tensor`: not the Identity or Dropout that passes it on."""
     maker = index.makers.get(tensor)
-    while maker is not None and maker.op_type in ("Identity", "Dropout") and maker.input[0] in index.makers:
+    while maker is not None and maker.op_type in IDENTITIES and maker.input[0] in index.makers:
         maker = index.makers[maker.input[0]]
     return maker
 

@@ -4,13 +4,14 @@ from collections.abc import Iterator
 
 from onnx import NodeProto
 
+from quantbench.graph.ops import BIASED, DEQUANTIZE, QUANTIZE
 from quantbench.lint.finding import Finding
-from quantbench.lint.index import DEQUANTIZE, QUANTIZE, Index
+from quantbench.lint.index import Index
 
 RULE = "q-before-activation"
 # What they put out lies within what they take in, so the scale that is there serves behind them too.
 _SHRINKING = frozenset({"Relu", "Clip"})
-_LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "Add", "BatchNormalization"})
+_LAYERS = BIASED | {"Add", "BatchNormalization"}
 
 
 def find(index: Index) -> Iterator[Finding]:
@@ -59,11 +60,7 @@ def _sites(index: Index) -> Iterator[tuple[NodeProto, NodeProto, NodeProto]]:
             continue
         maker = index.makers.get(q.input[0])
         alone = len(index.readers.get(q.input[0], ())) == 1
-        if (
-            alone
-            and maker is not None
-            and maker.op_type in ("Conv", "ConvTranspose", "Gemm", "Add", "BatchNormalization")
-        ):
+        if alone and maker is not None and maker.op_type in _LAYERS:
             yield q, dq, activation
 
 

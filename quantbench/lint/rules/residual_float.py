@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 from onnx import NodeProto
 
+from quantbench.graph.ops import CONVS, DEQUANTIZE, QUANTIZE
 from quantbench.lint.finding import Finding
-from quantbench.lint.index import DEQUANTIZE, QUANTIZE, Index
+from quantbench.lint.index import Index
 
 RULE = "residual-float"
 
@@ -61,7 +62,7 @@ def _is_branch(index: Index, maker: NodeProto | None) -> bool:
         if len(index.readers.get(maker.output[0], ())) != 1:
             return False
         maker = index.makers.get(maker.input[0])
-    if maker is None or maker.op_type not in ("Conv", "ConvTranspose"):
+    if maker is None or maker.op_type not in CONVS:
         return False
     dq = index.makers.get(maker.input[0])
     return dq is not None and dq.op_type == DEQUANTIZE and len(index.readers.get(maker.output[0], ())) == 1

@@ -10,9 +10,10 @@ INT8. Measured on EfficientNet-Lite0: 0.2 dB, agreement as before; on 2,000 labe
 before (docs/placement-compared.md). ultralytics leaves it in INT8 too (26220).
 """
 
+from quantbench.graph.ops import AVERAGES, MATRIX, WEIGHTED
 from quantbench.graph.view import GraphView, NodeView
 from quantbench.qdq.draft import Draft
-from quantbench.qdq.ops import AVERAGES, WEIGHTED, out_channels, weight_index
+from quantbench.qdq.ops import out_channels, weight_index
 from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.reach import above, maker
 from quantbench.qdq.rules.tiny import is_tiny
@@ -75,7 +76,7 @@ def is_classifier(view: GraphView, node: NodeView, fewest: int) -> bool:
     Between the two only data movement; a few outputs are as likely a box, a pose or a depth.
     """
     index = weight_index(view, node)
-    channels = out_channels(view, node) if node.op in ("Gemm", "MatMul") else None
+    channels = out_channels(view, node) if node.op in MATRIX else None
     if index is None or channels is None or channels < fewest:
         return False
     pool = maker(view, node.inputs[1 - index])

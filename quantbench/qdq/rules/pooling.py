@@ -8,9 +8,9 @@ DequantizeLinear_291). So does one whose input something else wants in float (sq
 over.
 """
 
+from quantbench.graph.ops import AVERAGES
 from quantbench.graph.view import GraphView
 from quantbench.qdq.draft import Draft
-from quantbench.qdq.ops import AVERAGES
 from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.reach import read_quantized
 

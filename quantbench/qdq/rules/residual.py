@@ -8,21 +8,27 @@ an A100 the ResNet engine went from 1.10 to 0.73 ms (tests/data/artefacts/json/t
 Where something stands between conv and Add (the SiLU of YOLO, a LeakyRelu), no conv takes it in (NVIDIA/TensorRT
 issue 3861): it is an elementwise layer of its own, which wants INT8 on both sides (same guide: "non-weighted layers
 that have INT8 inputs also require INT8 outputs"; NVIDIA's answer in issue 3542 quantizes both inputs of such an Add).
-One DQ alone would be left over. Measured on yolov8n-scenes: 12 Q/DQ fewer left over; mAP as before with mse, 0.3 points
-less with minmax (docs/placement-compared.md).
+One DQ alone would be left over (docs/placement-compared.md).
+
+Either only where what reads the sum reads it in INT8. Elsewhere (pre-activation networks, whose sums a batch norm or
+group norm reads; a SiLU behind the Add; a sum that something else reads in float too) no Q stands behind the Add that
+a conv could take in with it: the predictor counts as many kernels or more, and each sum loses accuracy (ResNet-18 with
+pre-activation: 10 dB). And never in a stream that a layer norm reads: the sums of transformers and of ConvNeXt hold
+channels hundreds of times larger than the others (Dettmers et al., arXiv:2208.07339; NVIDIA's ModelOpt leaves them in
+float too). `qdq/guard.py` takes out, after calibration, those whose range turns out as bad.
 """
 
+from quantbench.graph.ops import AFFINE, CONVS, IDENTITIES
 from quantbench.graph.view import GraphView, NodeView
 from quantbench.qdq.draft import Draft
-from quantbench.qdq.ops import CONVS
 from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.reach import made_quantized, read_quantized
+from quantbench.qdq.rules.streams import normalised_streams
 
 RULE = "residual"
 # What goes into the conv before it, so that the conv still ends in the Add: batch norms, and a scale or bias by a
 # constant (Paddle writes a conv's bias so).
-_FOLDED = frozenset({"BatchNormalization", "Identity", "Dropout"})
-_BY_CONSTANT = frozenset({"Add", "Sub", "Mul", "Div"})
+_FOLDED = IDENTITIES | {"BatchNormalization"}
 
 
 def apply(view: GraphView, draft: Draft, options: PlacementOptions) -> None:
@@ -30,25 +36,34 @@ def apply(view: GraphView, draft: Draft, options: PlacementOptions) -> None:
     if not options.residual:
         return
     position = {node.name: i for i, node in enumerate(view.nodes)}
-    for node in view.nodes:
+    streams = normalised_streams(view)
+    found: dict[str, tuple[NodeView, tuple[int, ...]]] = {}
+    # Backwards: whether a sum is read in INT8 depends on what is decided for the Adds behind it.
+    for node in reversed(view.nodes):
         if node.op != "Add" or len(node.inputs) != 2 or node.inputs[0] == node.inputs[1]:
             continue
         if node.name in draft.kept_float or any(view.is_constant(name) for name in node.inputs):
             continue
-        index = residual_index(view, node, position)
-        if index is None:
-            continue
-        branch = node.inputs[1 - index]
-        if conv_ending_in(view, branch) is not None:
-            if made_quantized(view, draft, branch):
-                draft.quantize(node, index, RULE)
-                if options.add_both:
-                    draft.quantize(node, 1 - index, RULE)
-        elif all(made_quantized(view, draft, name) for name in node.inputs) and (
-            options.add_both or read_quantized(view, draft, node.outputs[0])
-        ):
-            draft.quantize(node, 0, RULE)
-            draft.quantize(node, 1, RULE)
+        if node.name not in streams and read_quantized(view, draft, node.outputs[0]):
+            found[node.name] = node, _inputs(view, draft, options, node, position)
+    for node, indices in reversed(found.values()):
+        for index in indices:
+            draft.quantize(node, index, RULE)
+
+
+def _inputs(
+    view: GraphView, draft: Draft, options: PlacementOptions, add: NodeView, position: dict[str, int]
+) -> tuple[int, ...]:
+    """Which inputs of `add` get Q/DQ."""
+    index = residual_index(view, add, position)
+    if index is None:
+        return ()
+    branch = add.inputs[1 - index]
+    if conv_ending_in(view, branch) is None:
+        return (0, 1) if all(made_quantized(view, draft, name) for name in add.inputs) else ()
+    if not made_quantized(view, draft, branch):
+        return ()
+    return (index, 1 - index) if options.add_both else (index,)
 
 
 def conv_ending_in(view: GraphView, tensor: str) -> NodeView | None:
@@ -58,7 +73,7 @@ def conv_ending_in(view: GraphView, tensor: str) -> NodeView | None:
         if node is None or node.op in CONVS:
             return node
         computed = [name for name in node.inputs if name and not view.is_constant(name)]
-        by_constant = node.op in _BY_CONSTANT and len(computed) == 1 < len(node.inputs)
+        by_constant = node.op in AFFINE and len(computed) == 1 < len(node.inputs)
         if not computed or not (node.op in _FOLDED or by_constant):
             return None
         tensor = computed[0]

@@ -6,16 +6,13 @@ a product of a vector saves. Measured on PP-OCRv6's detector (26 such convs): pr
 as many kernels fewer; TensorRT-RTX compiles 26 kernels fewer and moves 1.5 MB less (docs/placement-compared.md).
 """
 
+from quantbench.graph.ops import AVERAGES, POINTWISE, WEIGHTED
 from quantbench.graph.view import GraphView, NodeView
 from quantbench.qdq.draft import Draft
-from quantbench.qdq.ops import AVERAGES, WEIGHTED, is_mover, weight_index
+from quantbench.qdq.ops import is_mover, weight_index
 from quantbench.qdq.options import PlacementOptions
 
 _REASON = "squeeze: works on a pooled vector that gates a tensor"
-_POINTWISE = frozenset({
-    "Relu", "Sigmoid", "HardSigmoid", "HardSwish", "Clip", "PRelu", "LeakyRelu", "Tanh", "Elu", "Gelu", "Softplus",
-    "BatchNormalization", "Add", "Sub", "Mul", "Div",
-})  # fmt: skip
 
 
 def apply(view: GraphView, draft: Draft, options: PlacementOptions) -> None:
@@ -43,7 +40,7 @@ def squeezed(view: GraphView, pool: NodeView) -> tuple[str, ...]:
         elif node.op == "Mul" and not alone:
             gates = True
             continue
-        elif not (alone and (node.op in _POINTWISE or is_mover(node))):
+        elif not (alone and (node.op in POINTWISE or is_mover(node))):
             continue
         vectors.update(node.outputs)
     return tuple(weighted) if gates else ()

@@ -3,9 +3,10 @@
 Source: NVIDIA, TensorRT Developer Guide, "Optimizing for Tensor Cores" (INT8 wants multiples of 16 channels).
 """
 
+from quantbench.graph.ops import CONVS
 from quantbench.graph.view import GraphView, NodeView
 from quantbench.qdq.draft import Draft
-from quantbench.qdq.ops import CONVS, out_channels
+from quantbench.qdq.ops import out_channels
 from quantbench.qdq.options import PlacementOptions
 
 

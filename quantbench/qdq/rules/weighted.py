@@ -4,9 +4,10 @@ Because Q/DQ only ever stands at the input of such an op, it never comes between
 activation, which TensorRT fuses (NVIDIA, Developer Guide, "Q/DQ layer-placement recommendations").
 """
 
+from quantbench.graph.ops import WEIGHTED
 from quantbench.graph.view import GraphView
 from quantbench.qdq.draft import Draft
-from quantbench.qdq.ops import WEIGHTED, weight_axis, weight_index
+from quantbench.qdq.ops import weight_axis, weight_index
 from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.plan import WeightSite
 

@@ -1,10 +1,9 @@
 """FP32 against INT8 on the same images."""
 
-from collections.abc import Mapping
-from typing import Any
-
+from quantbench.records.evaluation import BoxFacts, Outputs
+from quantbench.records.run import PtqRun
 from quantbench.report.blocks import Block, Section, Table, Text
-from quantbench.report.words import behind, decibel, percent, points
+from quantbench.report.words import behind, decibel, percent, pixels, points
 
 _ROWS = (
     ("agreement", "Same argmax as FP32", percent),
@@ -19,46 +18,62 @@ _ROWS = (
     ("map50_float", "mAP50, FP32", percent),
     ("map50_int8", "mAP50, INT8", percent),
     ("map50_change", "Change of mAP50", points),
+    ("miou_float", "mIoU, FP32", percent),
+    ("miou_int8", "mIoU, INT8", percent),
+    ("miou_change", "Change of mIoU", points),
+    ("pixels_alike", "Pixels of the same class as FP32", percent),
     ("boxes_kept", "Boxes of FP32 that INT8 finds too", percent),
     ("boxes_shared", "Boxes of INT8 that FP32 finds too", percent),
-    ("sqnr_db", "SQNR of the outputs", decibel),
+    ("equal", "Equal integers", percent),
+    ("point_error", "Mean distance of key points from FP32's", pixels),
 )
 
 
-def section(run: Mapping[str, Any]) -> Section:
+_READ = {
+    "yolo": "YOLO boxes: centre and size in pixels, {classes} class scores; they count from a score of {confidence:g}, "
+    "after suppression at IoU {nms_iou:g}",
+    "nms": "boxes after suppression; they count from a score of {confidence:g}",
+    "efficientnms": "boxes after suppression (EfficientNMS); they count from a score of {confidence:g}",
+    "detr-softmax": "boxes of queries, with logits of {classes} classes and of none; they count from {confidence:g}",
+    "detr-sigmoid": "boxes of queries, with logits of {classes} classes; they count from {confidence:g}",
+}
+
+
+def section(run: PtqRun) -> Section:
     """A table of what was measured, each with its 95 % interval and the number of images."""
-    result = run["evaluation_result"]
-    outputs = result["outputs"]
-    rows = tuple((title, show(outputs[key]), behind(outputs[key])) for key, title, show in _ROWS if key in outputs)
+    result = run.evaluation
+    outputs = result.outputs
+    found = ((title, show, getattr(outputs, key)) for key, title, show in _ROWS)
+    rows = tuple((title, show(value), behind(value)) for title, show, value in found if value is not None)
+    rows += tuple((f"SQNR, {part.name}", decibel(part.sqnr), behind(part.sqnr)) for part in result.parts)
     blocks: list[Block] = [
-        Text(f"Measured on {run['evaluation']['images']} images: {run['evaluation']['what']}. Both models ran in "
+        Text(f"Measured on {run.evaluated_on.images} images: {run.evaluated_on.what}. Both models ran in "
              f"onnxruntime; in brackets the 95 % interval.")
     ]  # fmt: skip
-    if "calibration images themselves" in run["evaluation"]["what"]:
+    if "calibration images themselves" in run.evaluated_on.what:
         blocks.append(Text("These images also set the ranges, so expect a little less on new ones.", "warning"))
-    if "boxes" in result:
-        blocks += _boxes(result["boxes"], outputs)
+    if result.boxes is not None:
+        blocks += _boxes(result.boxes, outputs)
     blocks.append(Table(("Measure", "Value", "Measured on"), rows))
     return Section("Accuracy", tuple(blocks))
 
 
-def _boxes(facts: Mapping[str, Any], outputs: Mapping[str, Any]) -> list[Block]:
-    shape = ", ".join(["N", *map(str, facts["shape"][1:])])
+def _boxes(facts: BoxFacts, outputs: Outputs) -> list[Block]:
+    shape = ", ".join(["N", *map(str, facts.shape[1:])])
+    read = _READ[facts.format].format(**facts.model_dump())
     blocks: list[Block] = [
         Text(
-            f"Output {facts['output']} [{shape}] is taken as YOLO boxes: centre and size in pixels, "
-            f"{facts['classes']} class scores. Boxes count from a score of {facts['confidence']:g}, after suppression "
-            f"at IoU {facts['nms_iou']:g}; two are the same if they have one class and an IoU of at least "
-            f"{facts['same_iou']:g}."
+            f"Output {facts.output} [{shape}] is taken as {read}; told from {facts.why}. Two boxes are the same if "
+            f"they have one class and an IoU of at least {facts.same_iou:g}."
         )
     ]
-    if "boxes_kept" not in outputs:
-        found = "but INT8 finds boxes where there should be none" if "boxes_shared" in outputs else "nor does INT8"
+    if outputs.boxes_kept is None:
+        found = "but INT8 finds boxes where there should be none" if outputs.boxes_shared else "nor does INT8"
         blocks.append(
             Text(f"FP32 finds no box in these images, {found}: were they prepared as in training?", "warning")
         )
-    elif "boxes_shared" not in outputs:
+    elif outputs.boxes_shared is None:
         blocks.append(Text("INT8 finds no box in these images.", "warning"))
-    if "map_change" not in outputs:
+    if outputs.map_change is None:
         blocks.append(Text("For mAP, label the images with boxes: --eval-dir FOLDER --labels yolo.", "note"))
     return blocks

@@ -1,53 +1,45 @@
 """The figures that a reader wants first."""
 
-from collections.abc import Mapping
-from typing import Any
-
+from quantbench.records.evaluation import Measured
+from quantbench.records.run import PtqRun
 from quantbench.report.blocks import Block, Cards, Section
 from quantbench.report.words import behind, size
 
 
-def section(run: Mapping[str, Any]) -> Section:
+def section(run: PtqRun) -> Section:
     """Cards: agreement (or accuracy, or boxes found again), SQNR, speed, INT8 layers, size."""
-    result = run["evaluation_result"]
-    outputs = result["outputs"]
-    cards: list[tuple[str, str, str]] = []
-    if "top1_change" in outputs:
-        change = outputs["top1_change"]
-        cards.append(
-            (
-                f"{100 * change['value']:+.1f} points",
-                "top-1, INT8 against FP32",
-                f"{100 * outputs['top1_float']['value']:.1f} % to {100 * outputs['top1_int8']['value']:.1f} %, "
-                f"{change['images']} images",
-            )
-        )
-    if "map_change" in outputs:
-        change = outputs["map_change"]
-        cards.append(
-            (
-                f"{100 * change['value']:+.1f} points",
-                "mAP50-95, INT8 against FP32",
-                f"{100 * outputs['map_float']['value']:.1f} % to {100 * outputs['map_int8']['value']:.1f} %, "
-                f"{behind(change)}",
-            )
-        )
-    if "boxes_kept" in outputs:
-        kept = outputs["boxes_kept"]
-        cards.append((f"{100 * kept['value']:.1f} %", "of FP32's boxes found by INT8", behind(kept)))
-    if "agreement" in outputs:
-        share = outputs["agreement"]
-        cards.append((f"{100 * share['value']:.1f} %", "same answer as FP32", f"{share['images']} images"))
-    sqnr = outputs["sqnr_db"]
-    cards.append((f"{sqnr['value']:.1f} dB", "signal to quantization noise at the output", f"{sqnr['images']} images"))
-    placement = run["placement"]
+    result, placement = run.evaluation, run.placement
+    outputs = result.outputs
+    cards = [
+        *_change("top-1", outputs.top1_float, outputs.top1_int8, outputs.top1_change),
+        *_change("mAP50-95", outputs.map_float, outputs.map_int8, outputs.map_change),
+        *_change("mIoU", outputs.miou_float, outputs.miou_int8, outputs.miou_change),
+    ]
+    if outputs.boxes_kept is not None:
+        kept = outputs.boxes_kept
+        cards.append((f"{100 * kept.value:.1f} %", "of FP32's boxes found by INT8", behind(kept)))
+    if outputs.agreement is not None:
+        share = outputs.agreement
+        cards.append((f"{100 * share.value:.1f} %", "same answer as FP32", behind(share)))
+    if outputs.sqnr_db is not None:
+        sqnr = outputs.sqnr_db
+        several = ", the worst one" if len(result.parts) > 1 else ""
+        cards.append((f"{sqnr.value:.1f} dB", f"signal to quantization noise at the output{several}", behind(sqnr)))
     cards.append(
-        (f"{len(placement['quantized'])} of {len(placement['weighted'])}", "weighted layers quantized", "Q/DQ model")
+        (f"{len(placement.quantized)} of {len(placement.weighted)}", "weighted layers quantized", "Q/DQ model")
     )
-    if "latency" in result:
-        latency = result["latency"]
-        ratio = latency["float"]["median_ms"] / latency["int8"]["median_ms"]
+    if result.latency is not None:
+        ratio = result.latency.plain.median_ms / result.latency.int8.median_ms
         cards.append((f"{ratio:.2f} x", "speed on this CPU, INT8 against FP32", "onnxruntime, median"))
-    cards.append((size(result["bytes"]["onnxruntime"]), "INT8 model", f"from {size(result['bytes']['float'])}"))
+    cards.append((size(result.sizes.onnxruntime), "INT8 model", f"from {size(result.sizes.plain)}"))
     blocks: tuple[Block, ...] = (Cards(tuple(cards)),)
     return Section("", blocks)
+
+
+def _change(
+    what: str, plain: Measured | None, int8: Measured | None, change: Measured | None
+) -> list[tuple[str, str, str]]:
+    if plain is None or int8 is None or change is None:
+        return []
+    text = f"{100 * plain.value:.1f} % to {100 * int8.value:.1f} %, {behind(change)}"
+    return [(f"{100 * change.value:+.1f} points", f"{what}, INT8 against FP32", text)]

@@ -1,39 +1,36 @@
 """Latency and size in onnxruntime."""
 
-from collections.abc import Mapping
-from typing import Any
-
+from quantbench.records.run import PtqRun
 from quantbench.report.blocks import Bars, Block, Section, Table, Text
 from quantbench.report.words import size
 
 
-def section(run: Mapping[str, Any]) -> Section:
+def section(run: PtqRun) -> Section:
     """Median, p90 and p99 of both models on this machine's CPU, and file sizes."""
-    result = run["evaluation_result"]
     blocks: list[Block] = []
-    if "latency" in result:
+    times = run.evaluation.latency
+    if times is not None:
+        machine = run.measured_by("evaluate").machine
         rows = []
-        for key, name in (("float", "FP32"), ("int8", "INT8 (U8 activations, S8 weights)")):
-            t = result["latency"][key]
-            rows.append((name, f"{t['median_ms']:.2f}", f"{t['p90_ms']:.2f}", f"{t['p99_ms']:.2f}", str(t["runs"])))
-        first = result["latency"]["float"]
-        threads = first["threads"] or run["machine"]["cores"]
+        for t, name in ((times.plain, "FP32"), (times.int8, "INT8 (U8 activations, S8 weights)")):
+            rows.append((name, f"{t.median_ms:.2f}", f"{t.p90_ms:.2f}", f"{t.p99_ms:.2f}", str(t.runs)))
+        threads = times.plain.threads or machine.cores
         blocks.append(
             Text(
-                f"onnxruntime on {run['machine']['processor']}, {threads} threads, batch {first['batch']}; the two "
+                f"onnxruntime on {machine.processor}, {threads} threads, batch {times.plain.batch}; the two "
                 f"models took turns, call by call. A CPU's latency says nothing of a GPU's."
             )
         )
         blocks.append(Table(("Model", "median ms", "p90 ms", "p99 ms", "calls"), tuple(rows)))
         blocks.append(Bars(tuple((name, float(median), f"{median} ms") for name, median, *_ in rows), "Median latency"))
-    sizes = result["bytes"]
+    sizes = run.evaluation.sizes
     blocks.append(
         Table(
             ("File", "Size"),
             (
-                ("FP32 model", size(sizes["float"])),
-                ("model.qdq.onnx (float weights behind Q/DQ, for TensorRT)", size(sizes["qdq"])),
-                ("model.ort.onnx (the same numbers, for onnxruntime)", size(sizes["onnxruntime"])),
+                ("FP32 model", size(sizes.plain)),
+                ("model.qdq.onnx (float weights behind Q/DQ, for TensorRT)", size(sizes.qdq)),
+                ("model.ort.onnx (the same numbers, for onnxruntime)", size(sizes.onnxruntime)),
             ),
         )
     )

@@ -1,45 +1,43 @@
 """What TensorRT 8 to 10 is predicted to make of the Q/DQ model."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from quantbench.predict.traffic import NO_QDQ
+from quantbench.records.run import RunRecord
 from quantbench.report.blocks import Block, Section, Table, Text
 from quantbench.report.words import listed, size
 
 
-def section(run: Mapping[str, Any]) -> Section:
+def section(run: RunRecord) -> Section:
     """Layers, the fate of the Q/DQ, and each weighted layer that writes or computes float, with the mend."""
-    facts = run["prediction"]
-    fates = ", ".join(f"{count} {fate}" for fate, count in sorted(facts["fates"].items(), key=lambda kv: -kv[1]))
+    facts = run.prediction
+    fates = ", ".join(f"{count} {fate}" for fate, count in sorted(facts.fates.items(), key=lambda kv: -kv[1]))
     rows = (
-        ("Layers", str(facts["layers"])),
-        ("Weighted layers in INT8", f"{facts['int8_layers']} of {facts['weighted']}"),
+        ("Layers", str(facts.layers)),
+        ("Weighted layers in INT8", f"{facts.int8_layers} of {facts.weighted}"),
         ("Fate of the Q and DQ", fates),
-        ("Left over as a kernel of their own", str(len(facts["left_over"]))),
-        ("Reformats and copies", str(facts["reformats"])),
-        ("Bytes of float tensors between INT8 layers", size(facts["float_bytes"])),
+        ("Left over as a kernel of their own", str(len(facts.left_over))),
+        ("Reformats and copies", str(facts.reformats)),
+        ("Bytes of float tensors between INT8 layers", size(facts.float_bytes)),
     )
     blocks: list[Block] = [
         Text(
-            f"{facts['for']}'s Q/DQ optimizer, simulated on this model without a GPU and held against real build logs "
+            f"{facts.version}'s Q/DQ optimizer, simulated on this model without a GPU and held against real build logs "
             f"(quantbench predict says more; an unknown batch counts as one image)."
         ),
         Table(("", "INT8"), rows),
     ]
-    kept = [item["node"] for item in facts["float_weighted"] if item["reason"] == NO_QDQ]
+    kept = [item.node for item in facts.float_weighted if item.reason == NO_QDQ]
     if kept:
         names = listed(kept, most=4)
         blocks.append(Text(f"Float, because they carry no Q/DQ ({len(kept)} weighted layers): {names}."))
-    floats = [item for item in (*facts["float_weighted"], *facts["float_outputs"]) if item["reason"] != NO_QDQ]
+    floats = [item for item in (*facts.float_weighted, *facts.float_outputs) if item.reason != NO_QDQ]
     if floats:
         blocks.append(
             Table(
                 ("Weighted layer", "Why it computes or writes float", "What would mend it"),
-                tuple((item["node"], item["reason"], item["mend"]) for item in floats),
+                tuple((item.node, item.reason, item.mend) for item in floats),
             )
         )
-    if facts["guesses"]:
-        guesses = tuple((guess["why"], guess["what"]) for guess in facts["guesses"])
+    if facts.guesses:
+        guesses = tuple((guess.why, guess.what) for guess in facts.guesses)
         blocks.append(Table(("Guessed: no build log or engine at hand shows it", "What it concerns"), guesses))
     return Section("TensorRT, predicted", tuple(blocks))

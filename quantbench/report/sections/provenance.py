@@ -1,23 +1,36 @@
 """Where the result comes from."""
 
 from collections.abc import Mapping
-from typing import Any
 
+from quantbench.records.facts import Provenance
+from quantbench.records.run import PtqRun
 from quantbench.report.blocks import Section, Table
 
 
-def section(run: Mapping[str, Any]) -> Section:
-    """Command, data, preprocessing, method, versions, hashes."""
-    data = run["data"]
+def section(run: PtqRun) -> Section:
+    """Command, data, preprocessing, method, hashes; and of each stage when, where and with what it ran."""
+    data = run.data
     rows = [
-        ("Command", run["command"]),
-        ("Time (UTC)", run["time"]),
-        ("Model", f"{run['model']['path']}, sha256 {run['model']['sha256'][:16]}…"),
-        ("Calibration", f"{run['method']}, {data['images']} images, sha256 {data['sha256'][:16]}…"),
-        ("Preprocessing", f"{data['preprocess_words']} ({data['preprocess_origin']})"),
-        ("Bias correction", "yes" if run["recipe"]["calibration"]["bias_correction"] else "no"),
-        ("Seed", str(run["seed"])),
-        ("Versions", ", ".join(f"{name} {version}" for name, version in run["versions"].items())),
-        ("Machine", f"{run['machine']['processor']}, {run['machine']['cores']} cores, {run['machine']['system']}"),
+        ("Command", run.provenance.command),
+        ("Model", f"{run.model.path}, sha256 {run.model.sha256[:16]}…"),
+        ("Calibration", f"{run.calibration.method}, {data.images} images, sha256 {data.sha256[:16]}…"),
+        ("Preprocessing", f"{run.preprocess.words} ({run.preprocess.origin})"),
+        ("Bias correction", "yes" if run.calibration.bias_correction else "no"),
     ]
-    return Section("Provenance", (Table(("", ""), tuple(rows)),))
+    if run.calibration.source != "images":
+        rows.append(("Ranges", f"taken from {run.calibration.source}, not calibrated in this run"))
+    return Section("Provenance", (Table(("", ""), tuple(rows)), *stage_tables(run.stages_or_call())))
+
+
+def stage_tables(stages: Mapping[str, Provenance]) -> tuple[Table, ...]:
+    """When and where each stage ran; and the versions, one row where all had the same."""
+    rows = tuple(
+        (name, p.time, f"{p.seconds:.1f} s", f"{p.machine.processor}, {p.machine.cores} cores, {p.machine.system}")
+        for name, p in stages.items()
+    )
+    versions: dict[str, list[str]] = {}
+    for name, p in stages.items():
+        text = ", ".join(f"{package} {version}" for package, version in p.versions.items())
+        versions.setdefault(text, []).append(name)
+    by = tuple((", ".join(names) if len(versions) > 1 else "all", text) for text, names in versions.items())
+    return Table(("Stage", "Ended (UTC)", "Took", "Machine"), rows), Table(("Stages", "Versions"), by)

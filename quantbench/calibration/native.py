@@ -1,0 +1,93 @@
+"""The compiled sweep (`sweep.c`): found where an installation built it, else built once by the system's C compiler.
+
+It is a plain shared library without Python in it, loaded with ctypes: no headers are needed to build it, one build
+serves every Python, and calls run without the GIL. Where there is no compiler `quantbench.calibration.sweep` does the
+same with numpy. `QUANTBENCH_NATIVE=0` asks for that. `hatch_build.py` calls `compile_library` too, so this file must
+import nothing but the standard library.
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+SOURCE = Path(__file__).with_name("sweep.c")
+# -ffp-contract=off: a fused multiply-add must not change which bin a value falls into.
+_FLAGS = ("-O3", "-fPIC", "-shared", "-fno-strict-aliasing", "-ffp-contract=off")
+_VERSION = 1
+
+
+def library_name() -> str:
+    """File name of the library beside its source."""
+    return "_sweep.dylib" if sys.platform == "darwin" else "_sweep.so"
+
+
+def compiler() -> list[str] | None:
+    """The C compiler's command: $CC, cc, gcc or clang; None where there is none, and on Windows."""
+    if sys.platform == "win32":
+        return None
+    given = shlex.split(os.environ.get("CC", ""))
+    if given and shutil.which(given[0]):
+        return given
+    return next(([name] for name in ("cc", "gcc", "clang") if shutil.which(name)), None)
+
+
+def compile_library(target: Path) -> bool:
+    """Compile `sweep.c` to `target`, atomically; False where there is no compiler or it fails."""
+    command = compiler()
+    if command is None:
+        return False
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            made = Path(folder) / target.name
+            subprocess.run([*command, *_FLAGS, str(SOURCE), "-o", str(made)], check=True, capture_output=True)
+            made.replace(target)
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    return True
+
+
+@functools.cache
+def load() -> ctypes.CDLL | None:
+    """The library, or None where numpy must do."""
+    if os.environ.get("QUANTBENCH_NATIVE") == "0":
+        return None
+    installed = _open(SOURCE.with_name(library_name()))
+    if installed is not None:
+        return installed
+    built = _cache_folder() / f"sweep-{_fingerprint()}{Path(library_name()).suffix}"
+    if not built.is_file() and not compile_library(built):
+        return None
+    return _open(built)
+
+
+def _open(path: Path) -> ctypes.CDLL | None:
+    """The library at `path`, if it is there and of this version of the source."""
+    if not path.is_file():
+        return None
+    try:
+        library = ctypes.CDLL(str(path))
+        current: bool = library.quantbench_sweep_version() == _VERSION
+    except (OSError, AttributeError):
+        return None
+    library.quantbench_sweep.restype = None
+    return library if current else None
+
+
+def _cache_folder() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "quantbench"
+
+
+def _fingerprint() -> str:
+    import platform
+
+    text = SOURCE.read_bytes() + " ".join((*_FLAGS, platform.machine(), sys.platform)).encode()
+    return hashlib.sha256(text).hexdigest()[:16]

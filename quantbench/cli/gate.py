@@ -1,0 +1,16 @@
+"""What a CI run fails on: the missed gates, the next command, exit code 3."""
+
+import typer
+
+
+def gate(missed: list[str], next_step: str) -> None:
+    """Print the gates that were missed on stderr and exit with code 3; do nothing where there are none."""
+    from quantbench.decide.gates import EXIT_GATE
+
+    if not missed:
+        return
+    for line in missed:
+        typer.echo(f"quantbench: gate: {line}", err=True)
+    if next_step:
+        typer.echo(f"quantbench: next: {next_step}", err=True)
+    raise typer.Exit(EXIT_GATE)

@@ -1,0 +1,107 @@
+"""`quantbench eval`: models and labelled images to an Evaluation."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from quantbench.calibration.ort_outputs import static_batch
+from quantbench.data.class_list import read_classes
+from quantbench.data.model_input import fitting_preprocess, image_input
+from quantbench.data.sources import Classes, at_most, dataset_source, folder_source, labelled
+from quantbench.errors import QuantbenchError
+from quantbench.evaluate.evaluator import Evaluation, Subject, Wanted, evaluate
+from quantbench.evaluate.task import answers, facts_of
+from quantbench.graph.load import load_model
+from quantbench.images.source import Source
+from quantbench.load_object import load_object
+from quantbench.ort import create_session
+from quantbench.progress import Progress
+from quantbench.ptq.measure import runner
+
+
+@dataclass(frozen=True, slots=True)
+class DataRequest:
+    """Images and how to read them: a folder or a data set's name, `labels` and `classes` as `ptq` has them."""
+
+    path: str
+    labels: str = "none"
+    classes: Path | None = None
+    preprocess: str | dict[str, Any] | None = None
+    batch: int = 8
+    max_images: int = 1024
+    max_bad: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EvalRequest:
+    """What `quantbench eval` is asked. The first model is the one that the others are held against."""
+
+    models: tuple[Path, ...]
+    data: DataRequest
+    task: str = "auto"
+    metric: str = ""
+    threads: int = 0
+
+    @property
+    def metric_name(self) -> str:
+        """Name under which the user's metric is reported, "" without one."""
+        return self.metric.rpartition(":")[2]
+
+
+def eval_models(request: EvalRequest, progress: Progress) -> Evaluation:
+    """Run all models over the images. Raises QuantbenchError for what does not fit, before anything runs long."""
+    first = _load(request.models[0])
+    source, input_name = open_data(first, str(request.models[0]), request.data)
+    metric = load_object(request.metric) if request.metric else None
+    wanted = Wanted(request.task, metric, request.metric_name)
+    batch = static_batch(first) or request.data.batch
+    subjects = [
+        _subject(name, path, model, input_name, request.threads)
+        for name, path, model in zip(
+            short_names(request.models),
+            request.models,
+            [first, *(_load(path) for path in request.models[1:])],
+            strict=True,
+        )
+    ]
+    with progress.task("Evaluating", len(source)) as advance:
+        return evaluate(
+            subjects, labelled(source, input_name, batch, max_bad=request.data.max_bad), wanted, on_batch=advance
+        )
+
+
+def open_data(model: onnx.ModelProto, name: str, data: DataRequest) -> tuple[Source, str]:
+    """The images as the model takes them, and the name of its input. Raises QuantbenchError."""
+    image = image_input(model, name)
+    preprocess, _ = fitting_preprocess(data.preprocess, image)
+    if not Path(data.path).exists():
+        return at_most(dataset_source(data.path, preprocess), data.max_images), image.name
+    names = read_classes(data.classes) if data.classes is not None else facts_of(model).names
+    source = folder_source(Path(data.path), preprocess, data.labels, Classes(names, answers(model)))
+    return at_most(source, data.max_images), image.name
+
+
+def short_names(paths: tuple[Path, ...]) -> list[str]:
+    """File names without ending, with as many folders before them as it takes to tell them apart."""
+    for depth in range(1, max(len(path.parts) for path in paths) + 1):
+        names = [str(Path(*path.with_suffix("").parts[-depth:])) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    raise QuantbenchError(f"{paths[0]} is named twice; every model once")
+
+
+def _load(path: Path) -> onnx.ModelProto:
+    if path.suffix != ".onnx":
+        raise QuantbenchError(f"{path}: eval runs ONNX files (in onnxruntime on the CPU); give the engine's ONNX model")
+    return load_model(path)
+
+
+def _subject(name: str, path: Path, model: onnx.ModelProto, input_name: str, threads: int) -> Subject:
+    session = create_session(model, threads=threads)
+    taken = [value.name for value in session.get_inputs()]
+    if taken != [input_name]:
+        raise QuantbenchError(f"{path} takes {', '.join(taken)}, the first model {input_name}: not the same input")
+    outputs = tuple(value.name for value in session.get_outputs())
+    return Subject(name, runner(session, static_batch(model)), facts_of(model), outputs)

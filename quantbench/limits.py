@@ -1,0 +1,46 @@
+"""How much a file may ask for before it is believed: checked before anything is allocated.
+
+Files come from other people. A size in a header costs its writer nothing and the reader all memory, so each kind of
+input has a bound that no honest file reaches; `quantbench --no-limits` lifts them all.
+"""
+
+from pathlib import Path
+
+from quantbench.errors import QuantbenchError
+
+MIB = 1 << 20
+RECIPE_BYTES = MIB
+CACHE_BYTES = 256 * MIB
+IMAGE_BYTES = 512 * MIB
+# Elements of one range in a checkpoint: the widest real one has a number a channel.
+RANGE_ELEMENTS = 1 << 22
+ARRAY_ROWS = 1 << 31
+LINE_CHARACTERS = 16 * MIB
+THREADS = 1024
+
+_lifted = False
+
+
+def lift() -> None:
+    """Believe every size from here on, in this process."""
+    global _lifted
+    _lifted = True
+
+
+def check(what: str, value: int, most: int, unit: str = "bytes") -> None:
+    """Raise QuantbenchError where `what` asks for more than `most`."""
+    if value > most and not _lifted:
+        raise QuantbenchError(
+            f"{what} is {value:,} {unit}, over the bound of {most:,}; if that is meant, run "
+            f"'quantbench --no-limits' and the same command"
+        )
+
+
+def regular_file(path: Path, most: int) -> None:
+    """Raise QuantbenchError where `path` is no regular file (a device or a pipe never ends) or is over `most` bytes.
+
+    Raises OSError where it cannot be looked at.
+    """
+    if path.exists() and not path.is_file():
+        raise QuantbenchError(f"{path} is no regular file; copy its content into one")
+    check(str(path), path.stat().st_size, most)

@@ -1,0 +1,50 @@
+"""Residual streams that a layer norm reads: the chains of Adds of transformers, ConvNeXt and group-normed U-Nets."""
+
+from typing import TypeGuard
+
+from quantbench.graph.view import GraphView, NodeView
+from quantbench.qdq.ops import is_mover
+
+_NORMS = frozenset({
+    "LayerNormalization", "GroupNormalization", "InstanceNormalization", "RMSNormalization",
+    "SimplifiedLayerNormalization", "SkipLayerNormalization", "MeanVarianceNormalization", "LpNormalization",
+})  # fmt: skip
+
+
+def normalised_streams(view: GraphView) -> frozenset[str]:
+    """Names of the Adds of two activations whose sum a layer, group, instance or RMS norm reads, or a later Add of
+    such a sum."""
+    normed: set[str] = set()  # tensors that a norm reads, here or further down the stream
+    adds: set[str] = set()
+    for node in reversed(view.nodes):
+        passes = is_mover(node) or node.op == "Concat"
+        joins = node.op == "Add"
+        if joins or passes:
+            if not any(out in normed for out in node.outputs):
+                continue
+            if joins and not any(view.is_constant(name) for name in node.inputs):
+                adds.add(node.name)
+            normed.update(name for name in node.inputs if name and not view.is_constant(name))
+        elif node.op in _NORMS:
+            normed.add(node.inputs[0])
+        elif (centred := _centred(view, node)) is not None:
+            normed.add(centred)
+    return frozenset(adds)
+
+
+def _centred(view: GraphView, node: NodeView) -> str | None:
+    """The tensor that `node` takes its own mean, or the mean of its own square, from: a norm in parts, as opsets before
+    17 have it (x - ReduceMean(x)), and RMS norm (ReduceMean(x * x))."""
+    if node.op == "Sub":
+        mean = view.producers.get(node.inputs[1])
+        return node.inputs[0] if _is_mean(mean) and mean.inputs[0] == node.inputs[0] else None
+    if _is_mean(node):
+        square = view.producers.get(node.inputs[0])
+        if square is None or square.op not in ("Pow", "Mul"):
+            return None
+        return square.inputs[0] if square.op == "Pow" or square.inputs[0] == square.inputs[1] else None
+    return None
+
+
+def _is_mean(node: NodeView | None) -> TypeGuard[NodeView]:
+    return node is not None and node.op == "ReduceMean"

@@ -1,0 +1,93 @@
+"""What went in: model, data, preprocessing, placement, calibration, and where and when a stage ran."""
+
+from pydantic import JsonValue
+
+from quantbench.records.record import Record
+
+
+class Machine(Record):
+    """The computer; `cores` are those that the process may use."""
+
+    system: str
+    processor: str
+    cores: int
+
+
+class Provenance(Record):
+    """Where a figure comes from: command line, time (UTC, ISO 8601) of its end, seconds, versions, machine."""
+
+    command: str
+    time: str
+    seconds: float = 0.0
+    versions: dict[str, str]
+    machine: Machine
+
+
+class ModelFacts(Record):
+    """`sha256` of the file (with its external data); `kind` and `parameters` are known of torch models."""
+
+    name: str
+    path: str
+    sha256: str
+    kind: str = ""
+    parameters: int | None = None
+
+
+class DataFacts(Record):
+    """Images: in words what they are, how many are used, and the hash over names and contents of these.
+
+    `labels_sha256` where they are labelled; `skipped` names images that could not be used.
+    """
+
+    what: str
+    images: int
+    sha256: str
+    labels_sha256: str = ""
+    skipped: tuple[str, ...] = ()
+
+
+class PreprocessFacts(Record):
+    """`settings` as a recipe declares them, the same in `words`, and how they came about."""
+
+    settings: dict[str, JsonValue]
+    words: str
+    origin: str
+
+
+class PlacementFacts(Record):
+    """`weighted`: names of all weighted nodes; `quantized`: those of them with Q/DQ; `kept_float`: node to reason;
+    `tensors`: activations with Q/DQ; `groups`: scales that they share; `rules`: sites by rule."""
+
+    weighted: tuple[str, ...]
+    quantized: tuple[str, ...]
+    kept_float: dict[str, str]
+    tensors: int
+    groups: int
+    rules: dict[str, int]
+
+
+class CalibrationFacts(Record):
+    """`method` as recorded; `source`: "images", or the cache whose ranges were taken; `warnings` about ranges."""
+
+    method: str
+    source: str = "images"
+    bias_correction: bool = False
+    warnings: tuple[str, ...] = ()
+
+
+class Output(Record):
+    """A file of the run folder: relative path, SHA-256 and size in bytes when its stage ended."""
+
+    path: str
+    sha256: str
+    bytes: int
+
+
+class StageRecord(Record):
+    """A finished stage: the digest of its inputs, these in plain data, what it wrote, and its own provenance."""
+
+    name: str
+    key: str
+    inputs: dict[str, JsonValue]
+    outputs: tuple[Output, ...]
+    provenance: Provenance

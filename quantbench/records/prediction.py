@@ -1,0 +1,45 @@
+"""What the predictor says of the Q/DQ model."""
+
+from pydantic import Field
+
+from quantbench.records.record import Record
+
+
+class Mend(Record):
+    """A weighted layer that computes or writes float: why, and what would mend it."""
+
+    node: str
+    reason: str
+    mend: str
+
+
+class Guess(Record):
+    """A statement that no log or engine at hand shows, and what it concerns."""
+
+    why: str
+    what: str
+
+
+class LeftOver(Record):
+    """A Q or DQ that became a kernel of its own: its name, operator and ONNX node."""
+
+    name: str
+    op: str
+    node: str
+
+
+class Prediction(Record):
+    """Summary of the engine that TensorRT (`version`, in words) is predicted to build; `float_bytes`: moved by float
+    tensors between INT8 layers; `fates`: how many Q and DQ came to what."""
+
+    version: str = Field(description="for which TensorRT")
+    layers: int
+    int8_layers: int
+    weighted: int
+    fates: dict[str, int]
+    left_over: tuple[LeftOver, ...]
+    reformats: int
+    float_bytes: int
+    float_weighted: tuple[Mend, ...]
+    float_outputs: tuple[Mend, ...]
+    guesses: tuple[Guess, ...]
