@@ -53,8 +53,8 @@ RECIPES = (
     Recipe("rtx-4090", tuple((f"logs-nolicence/rtdetrv2_int8qdq_RTX4090_trt10.9_fp16_{part}",
                               "jacksonsc007/RTDETR_TensorRT_Deployment@54e1ae6", "none stated; fitted numbers only")
                              for part in ("build.log.xz", "graph.json.xz", "profile.json.xz"))),
-    Recipe("orin", (("artefacts/logs/lix_resnet50_Orin_trt8510_fp16_build.log.xz", "lix19937/lix19937.github.io@f6d6135",
-                     "MIT"),)),
+    Recipe("orin", (("artefacts/logs/lix_resnet50_Orin_trt8510_fp16_build.log.xz",
+                     "lix19937/lix19937.github.io@f6d6135", "MIT"),)),
     Recipe("orin-4sm", (("artefacts/logs/trt852_qdq_yolo_verbose.log", _TREX, "Apache-2.0"),),
            label="Orin, 4 SMs"),
     Recipe("rtx-3090", _trex("trex_tf_fp32_resnet", "trex_tf_fp16_resnet")),
@@ -91,7 +91,9 @@ def learnt_alone(shared: Path) -> tuple[dict[str, tuple[list[Source], Specs]], P
         # Profiles hold more than kernels: only logs speak for other devices, except where there is nothing else.
         alone = learn_device(recipe.name, sources, Prior(), profiles=False)
         priors.append(prior_of(specs.gpu, specs, alone.products, alone.moved))
-        print(f"{recipe.name}: {len(alone.products)} classes of products, {len(alone.moved)} of moved bytes", flush=True)
+        print(
+            f"{recipe.name}: {len(alone.products)} classes of products, {len(alone.moved)} of moved bytes", flush=True
+        )
     return read, merged(priors)
 
 
@@ -107,10 +109,12 @@ def main() -> None:
     (arguments.out / "_prior.yaml").write_text(text, encoding="utf-8")
     for recipe in RECIPES:
         sources, specs = read[recipe.name]
-        files = [{"name": Path(path).name, "source": source, "licence": licence} for path, source, licence in recipe.files]
+        files = [
+            {"name": Path(path).name, "source": source, "licence": licence} for path, source, licence in recipe.files
+        ]
         device = learn_device(recipe.name, sources, prior, specs=specs, files=files)
         write_device(device, arguments.out / f"{recipe.name}.yaml")
-        print(f"{recipe.name}: {device.evidence.rows} rows, {device.evidence.shapes} shapes, {dict(device.evidence.error)}, "
+        print(f"{recipe.name}: {device.evidence.rows} rows, {dict(device.evidence.error)}, "
               f"profile {device.profile.mean} ± {device.profile.spread}, compute {device.compute.mean} ± "
               f"{device.compute.spread} µs a layer", flush=True)  # fmt: skip
 

@@ -39,7 +39,8 @@ def learn_device(
     if not from_logs:
         rows = [row for source in sources for row in timings_of_engine(source.layers)]
     device = _device(name, specs, rows, others)
-    device = replace(device, **_offsets(device, sources, from_logs))
+    profile, compute = _offsets(device, sources, from_logs)
+    device = replace(device, profile=profile, compute=compute)
     if from_logs and profiles and any(source.layers for source in sources):
         rows = rows + _kernel_times(sources, rows, device.profile.mean)
         device = replace(_device(name, specs, rows, others), profile=device.profile, compute=device.compute)
@@ -66,8 +67,8 @@ def _device(name: str, specs: Specs, rows: Sequence[Timed], others: Prior) -> De
                   moved + borrow_moved(moved, specs, others))  # fmt: skip
 
 
-def _offsets(device: Device, sources: Sequence[Source], from_logs: bool) -> dict[str, Offset]:
-    """`profile` and `compute`, as far as the sources' profiles tell them."""
+def _offsets(device: Device, sources: Sequence[Source], from_logs: bool) -> tuple[Offset, Offset]:
+    """What a profile and the whole engine add to a layer, as far as the sources' profiles tell them."""
     extras: list[float] = []
     apart: list[float] = []
     names: list[str] = []
@@ -78,22 +79,21 @@ def _offsets(device: Device, sources: Sequence[Source], from_logs: bool) -> dict
         if from_logs:
             extras.extend(_extras(device, timed))
         names.append(source.names[0])
-        if source.compute_ms is not None:
+        if source.compute_ms is not None and source.compute_ms < sum(layer.ms or 0.0 for layer in timed):
+            # Else the clock was down: an engine is no slower than its layers one by one.
             profile_ms = sum(layer.ms or 0.0 for layer in timed)
             apart.append((profile_ms - source.compute_ms) * 1e3 / len(timed))
-    if not names:
-        return {}
+    if not names or (from_logs and not extras):
+        return ASSUMED, ASSUMED
     said = f"profile of {', '.join(names)}"
-    if from_logs and not extras:
-        return {}
     mean = float(np.median(extras)) if from_logs else 0.0
     spread = float(np.quantile(np.abs(np.array(extras) - mean), 0.5)) if from_logs else 0.5
     profile = Offset(round(mean, 2), round(max(spread, 0.5), 2), said if from_logs else f"learnt from the {said}")
     if not apart:
-        return {"profile": profile, "compute": replace(ASSUMED, mean=round(mean - 3.0, 2))}
+        return profile, replace(ASSUMED, mean=round(mean - 3.0, 2))
     less = float(np.median(apart))
     wide = max(float(np.ptp(apart)), 1.0)
-    return {"profile": profile, "compute": Offset(round(mean - less, 2), round(wide, 2), f"{said}, GPU compute time")}
+    return profile, Offset(round(mean - less, 2), round(wide, 2), f"{said}, GPU compute time")
 
 
 def _extras(device: Device, layers: Sequence[EngineLayer]) -> list[float]:

@@ -48,7 +48,8 @@ class ProductClass:
 
     def base_us(self, works: Sequence[Work]) -> Array:
         """By the formula alone."""
-        return np.min(np.stack([predict_us(p, works, self.sms) for p in self.params.values()]), axis=0)
+        grid = np.stack([predict_us(p, works, self.sms) for p in self.params.values()])
+        return np.asarray(grid.min(axis=0), dtype=np.float64)
 
     @cached_property
     def residual(self) -> Residual:
@@ -118,11 +119,13 @@ def nearest(classes: Iterable[ProductClass], kind: str, source: Format, target: 
     """The classes to ask for products of `kind` in these formats, least unlike first; [] without any."""
     kinds = {"gemm": ("gemm", "conv"), "conv": ("conv", "gemm"), "deconv": ("deconv", "conv"),
              "depthwise": ("depthwise",)}[kind]  # fmt: skip
-    scored = [
-        (distance(source, target, c.source, c.target) + 0.25 * kinds.index(c.kind) + 1.5 * c.borrowed + 0.1 / (1 + len(c.points)), i, c)
-        for i, c in enumerate(classes)
-        if c.kind in kinds
-    ]
+    scored: list[tuple[float, int, ProductClass]] = []
+    for index, each in enumerate(classes):
+        if each.kind in kinds:
+            far = distance(source, target, each.source, each.target)
+            # In doubt: the same kind, what was timed here, what was timed more.
+            doubt = 0.25 * kinds.index(each.kind) + 1.5 * each.borrowed + 0.1 / (1 + len(each.points))
+            scored.append((far + doubt, index, each))
     return [c for _, _, c in sorted(scored, key=lambda s: s[:2])]
 
 

@@ -86,7 +86,7 @@ class Device:
     @property
     def dtypes(self) -> frozenset[str]:
         """Input data types in which products were timed on this device."""
-        return frozenset(c.source.dtype for c in self.products)
+        return frozenset(c.source.dtype for c in self.products if not c.borrowed)
 
     def estimate(self, work: Work) -> Estimate:
         """The time of one layer's kernel."""
@@ -107,30 +107,26 @@ class Device:
         far = distance(work.source, work.target, chosen.source, chosen.target)
         if far >= 100:
             return self._other_arithmetic(work)
-        best: tuple[float, float] | None = None
-        for each in siblings(self.products, chosen):
-            us, deviation = estimate(each, [work])
-            if best is None or us[0] < best[0]:
-                best = float(us[0]), float(deviation[0])
-        assert best is not None
+        results = [estimate(each, [work]) for each in siblings(self.products, chosen)]
+        us, spread = min((float(t[0]), float(d[0])) for t, d in results)
         seen = _seen(chosen.points, work)
         if seen:
             return _interval(seen, _SEEN, "seen")
         if chosen.borrowed:
             why = f"{work.source} to {work.target} was never timed here: from other GPUs by published rates"
-            return _interval(best[0], best[1] + 0.03 * far, "borrowed", why)
+            return _interval(us, spread + 0.03 * far, "borrowed", why)
         if far >= 2 or (far > 0 and chosen.kind != work.kind):
             why = f"{work.source} to {work.target} was never timed: as {chosen.source} to {chosen.target}"
-            return _interval(best[0], float(np.hypot(best[1], 0.12)), "borrowed", why)
+            return _interval(us, float(np.hypot(spread, 0.12)), "borrowed", why)
         outside = _outside(work, chosen)
         few = _FEW_SHAPES / len({p.work.shape for p in chosen.points}) ** 0.5
-        deviation = float(np.hypot(best[1], np.hypot(_ANOTHER, 2 * few if outside else few)))
-        return _interval(best[0], deviation, "model", outside)
+        deviation = float(np.hypot(spread, np.hypot(_ANOTHER, 2 * few if outside else few)))
+        return _interval(us, deviation, "model", outside)
 
     def _other_arithmetic(self, work: Work) -> Estimate:
         """A precision that was not timed here, by the ratio of published rates from one that was."""
         wanted = _MATH.get(work.source.dtype, "FP32")
-        order = [c for c in nearest(self.products, work.kind, work.source, work.target)]
+        order = nearest(self.products, work.kind, work.source, work.target)
         best = min(order, key=lambda c: (_unlike(c, wanted), -len(c.points)))
         math = max(best.params, key=self.specs.rate)
         ratio = self.specs.rate(wanted) / self.specs.rate(math)
@@ -156,17 +152,19 @@ class Device:
         if not order:
             us = 3.0 + (work.read + work.written) / (self.specs.bandwidth_gbs * 500)
             return _interval(us, 0.5, "guess", "nothing that moves bytes was timed on this device")
-        us_, deviation = estimate(order[0], [work])
-        seen = _seen(order[0].points, work)
+        chosen = order[0]
+        seen = _seen(chosen.points, work)
         if seen:
             return _interval(seen, _SEEN, "seen")
-        if order[0].borrowed:
+        times, deviations = estimate(chosen, [work])
+        us, deviation = float(times[0]), float(deviations[0])
+        if chosen.borrowed:
             why = f"no {work.kind} {work.source} to {work.target} was timed here: from other GPUs by bandwidth"
-            return _interval(float(us_[0]), float(deviation[0]), "borrowed", why)
+            return _interval(us, deviation, "borrowed", why)
         if exact:
-            return _interval(float(us_[0]), float(np.hypot(deviation[0], _ANOTHER)), "model")
-        why = f"{work.kind} {work.source} to {work.target} was hardly timed: as {order[0].kind or 'other kinds'}"
-        return _interval(float(us_[0]), float(np.hypot(deviation[0], 0.2)), "borrowed", why)
+            return _interval(us, float(np.hypot(deviation, _ANOTHER)), "model")
+        why = f"{work.kind} {work.source} to {work.target} was hardly timed: as {chosen.kind or 'other kinds'}"
+        return _interval(us, float(np.hypot(deviation, 0.2)), "borrowed", why)
 
     def _opaque(self, work: Work) -> Estimate:
         launch = min((m.launch for m in self.moved), default=3.0)

@@ -41,8 +41,8 @@ class LayerTime:
 
 @dataclass(frozen=True)
 class EngineTime:
-    """`tactics`: kernels alone, as a build log times them; `profile`: as trtexec's per-layer profile sums up; `compute`:
-    GPU compute time of the whole engine. `unsized` counts layers of unknown shapes, which are in no total."""
+    """`tactics`: kernels alone, as a build log times them; `profile`: as trtexec's per-layer profile sums up;
+    `compute`: GPU compute time of the whole engine. `unsized`: how many layers of unknown shapes are in no total."""
 
     layers: tuple[LayerTime, ...]
     tactics: Total
@@ -103,7 +103,7 @@ def time_of_works(device: Device, works: Sequence[tuple[str, str, Work]], unsize
         wide = _TOLERANCE * float(np.sqrt(variance + (spread / _TOLERANCE * len(run)) ** 2))
         low, high = max(us - wide - lower, 0.2 * us), us + wide + upper
         totals.append(Total(us / 1e3, min(low, us / guess) / 1e3, max(high, us * guess) / 1e3))
-    return EngineTime(times, *totals, unsized=unsized)
+    return EngineTime(times, totals[0], totals[1], totals[2], unsized)
 
 
 def _variance(estimate: Estimate) -> float:

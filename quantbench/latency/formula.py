@@ -109,7 +109,7 @@ def fastest_us(p: Array, sizes: Sizes, tiles: Sequence[Tile], sms: float) -> Arr
 def predict_us(params: Params, works: Sequence[Work], sms: float) -> Array:
     """Times in µs of `works` by the class `params`."""
     factors = np.array([factor_of(params, w) for w in works])
-    return fastest_us(logs_of(params), Sizes.of(works), params.tiles, sms) * factors
+    return np.asarray(fastest_us(logs_of(params), Sizes.of(works), params.tiles, sms) * factors, dtype=np.float64)
 
 
 def factor_of(params: Params, work: Work) -> float:

@@ -86,7 +86,6 @@ def timings_of_engine(layers: Sequence[EngineLayer]) -> list[Timed]:
     return rows
 
 
-
 def read_engine(paths: Sequence[Path]) -> list[Inspection]:
     """Inspections of the files that describe engines: layers, profiles, logs."""
     from quantbench.inspection.gather import gather

@@ -1,8 +1,8 @@
 """Published specifications of GPUs, and what one multiprocessor does a clock by compute capability.
 
-Sources: NVIDIA's architecture whitepapers (Pascal GP104, Volta GV100, Turing, Ampere GA100 and GA102, Ada AD102, Hopper
-GH100) and the Jetson module data sheets; dense rates, FP16 with FP16 accumulation (TensorRT's kernels). TensorRT's logs tell SMs, clocks and
-bus width themselves, which is preferred where they are at hand.
+Sources: NVIDIA's architecture whitepapers (Pascal GP104, Volta GV100, Turing, Ampere GA100 and GA102, Ada AD102,
+Hopper GH100) and the Jetson module data sheets; dense rates, FP16 with FP16 accumulation (TensorRT's kernels).
+TensorRT's logs tell SMs, clocks and bus width themselves, which is preferred where they are at hand.
 """
 
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ class Specs:
         return math in _RATES.get(self.capability, _RATES["8.6"])
 
 
-_KNOWN = (
+KNOWN = (
     Specs("GeForce GTX 1070", 15, 1.683, 256, "6.1"),
     Specs("Tesla V100", 80, 1.53, 900, "7.0"),
     Specs("Tesla T4", 40, 1.59, 320, "7.5"),
@@ -80,7 +80,7 @@ def published(name: str) -> Specs | None:
     """Published specifications of the GPU that `name` means: its words all in the known name, the shortest first."""
     plain = " ".join(name.lower().replace("nvidia", "").replace("-", " ").replace("_", " ").split())
     words = _ALIASES.get(plain, plain).split()
-    found = [s for s in _KNOWN if all(w in _squeezed(s.gpu) for w in words)]
+    found = [s for s in KNOWN if all(w in _squeezed(s.gpu) for w in words)]
     exact = [s for s in found if _squeezed(s.gpu).replace(" ", "") == "".join(words)]
     return min(exact or found, key=lambda s: len(s.gpu), default=None) if words else None
 

@@ -4,6 +4,7 @@ Strides are in vectors: `Half(1036800,1:8,5760,32)` is [C/8, H, W] with eight ch
 Which stride is 1 tells channel-last from linear; kernels differ as much by that as by data type.
 """
 
+import itertools
 import math
 import re
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ def format_of(tensor: LayerTensor) -> Format:
     """Format of a tensor in a layer dump. Classic dumps say no more than a vector width: 1 then reads as linear."""
     dtype = tensor.dtype if tensor.dtype in BYTES_PER_ELEMENT else "FP32"
     name = _SHORT.get(tensor.format, tensor.format.lower().removeprefix("d"))
-    return Format(dtype, name.removeprefix("cdhw") if not name else name)
+    return Format(dtype, name)
 
 
 def parse_strided(text: str) -> tuple[Strided, ...]:
@@ -89,7 +90,7 @@ def _strided(dtype: str, text: str) -> Strided:
         if width:
             vector = int(width)
     if len(strides) < 3:
-        sizes = tuple(a // max(b, 1) for a, b in zip(strides, strides[1:], strict=False))
+        sizes = tuple(a // max(b, 1) for a, b in itertools.pairwise(strides))
         return Strided(Format(dtype, "linear"), (*sizes, strides[-1]) if strides else ())
     last = strides[1] == 1 and not all(s == 1 for s in strides[2:])
     prefix = "hwc" if last else ("chw" if vector > 1 else "linear")
@@ -98,5 +99,5 @@ def _strided(dtype: str, text: str) -> Strided:
         blocks = strides[-1]
         spatial = [a // max(b, 1) for a, b in zip([strides[0], *strides[2:]], strides[2:], strict=False)]
         return Strided(Format(dtype, layout), (blocks * vector, *spatial))
-    outer = [a // max(b, 1) for a, b in zip(strides, strides[1:], strict=False)]
+    outer = [a // max(b, 1) for a, b in itertools.pairwise(strides)]
     return Strided(Format(dtype, layout), (outer[0] * vector, *outer[1:]))

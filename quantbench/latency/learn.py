@@ -242,7 +242,8 @@ def prior_of(device: str, specs: Specs, products: Sequence[ProductClass], moved:
     """What `device` tells of others: its own classes, not those that it borrowed."""
     return Prior(
         tuple(
-            ProductEntry(device, specs.capability, c.kind, name, c.source, c.target, len(c.points), shares(params, specs, name))
+            ProductEntry(device, specs.capability, c.kind, name, c.source, c.target, len(c.points),
+                         shares(params, specs, name))
             for c in products
             if not c.borrowed
             for name, params in c.params.items()

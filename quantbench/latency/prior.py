@@ -92,8 +92,7 @@ class Prior:
         chosen = [e for e in entries if _far(e, source, target) == near]
         # GPUs of the same architecture, where there are any, tell more than others.
         chosen = [e for e in chosen if e.capability == specs.capability] or chosen
-        logs = np.log([[e.params.launch, e.params.rate, min(e.params.bandwidth, MOST_SHARE), e.params.extra, e.params.depth,
-                        e.params.step] for e in chosen])  # fmt: skip
+        logs = np.log([_numbers(e.params) for e in chosen])
         weights = np.sqrt([e.shapes for e in chosen])
         mean = np.average(logs, axis=0, weights=weights)
         widths = np.sqrt(np.average((logs - mean) ** 2, axis=0, weights=weights))
@@ -116,13 +115,10 @@ class Prior:
 
     def move(self, kind: str, source: Format | None, target: Format | None, thin: bool) -> tuple[float, float, float]:
         """(launch in µs, share of the bandwidth, width of the logs) for layers that move bytes."""
-        for fits in (
-            lambda e: (e.kind, e.source, e.target, e.thin) == (kind, source, target, thin),
-            lambda e: e.kind == kind and e.source is None and e.thin == thin,
-            lambda e: e.kind == kind and e.source is None,
-            lambda e: e.kind == "" and e.source is None,
-        ):
-            chosen = [e for e in self.moved if fits(e)]
+        of_kind = [e for e in self.moved if e.kind == kind and e.source is None]
+        exact = [e for e in self.moved if (e.kind, e.source, e.target, e.thin) == (kind, source, target, thin)]
+        for chosen in (exact, [e for e in of_kind if e.thin == thin], of_kind,
+                       [e for e in self.moved if e.kind == "" and e.source is None]):  # fmt: skip
             if chosen:
                 weights = np.sqrt([e.shapes for e in chosen])
                 launch = float(np.exp(np.average(np.log([e.launch for e in chosen]), weights=weights)))
@@ -173,11 +169,18 @@ MAIN: dict[str, tuple[Format, Format]] = {
 }
 
 
+def _numbers(params: Params) -> list[float]:
+    """What is averaged over devices, more bandwidth than the memory has left out."""
+    return [params.launch, params.rate, min(params.bandwidth, MOST_SHARE), params.extra, params.depth, params.step]
+
+
 def _utilization(params: Params, specs: Specs, math: str) -> float:
     """Share of the published rate that large products reach."""
     works = [Work("conv", *MAIN[math], m=m, n=n, k=k) for m, n, k in _LARGE]
     us = predict_us(params, works, specs.sms)
-    return float(np.mean([w.m * w.n * w.k / (specs.sms * specs.rate(math)) / t for w, t in zip(works, us, strict=True)]))
+    return float(
+        np.mean([w.m * w.n * w.k / (specs.sms * specs.rate(math)) / t for w, t in zip(works, us, strict=True)])
+    )
 
 
 def _far(entry: ProductEntry, source: Format, target: Format) -> float:
@@ -204,7 +207,7 @@ def from_plain(data: dict[str, Any]) -> Prior:
     """The inverse of `to_plain`."""
     return Prior(
         tuple(
-            ProductEntry(*r[:4], Format.parse(r[4]), Format.parse(r[5]), r[6], params_from_plain(r[7:]))
+            _product_entry(r)
             for r in data["products"]
         ),
         tuple(MovedEntry(r[0], r[1], _format(r[2]), _format(r[3]), bool(r[4]), r[5], r[6], r[7])
@@ -214,15 +217,25 @@ def from_plain(data: dict[str, Any]) -> Prior:
 
 def params_to_plain(params: Params) -> list[Any]:
     """[launch, rate, bandwidth, extra, depth, step, factor, small, stem, "64x64x1.02 128x64x0.97 …"]."""
-    values = (params.launch, params.rate, params.bandwidth, params.extra, params.depth, params.step, params.factor,
-              params.small, params.stem)
+    values = (
+        params.launch,
+        params.rate,
+        params.bandwidth,
+        params.extra,
+        params.depth,
+        params.step,
+        params.factor,
+        params.small,
+        params.stem,
+    )
     return [*(_short(v) for v in values), " ".join(f"{m}x{n}x{f:.3g}" for m, n, f in params.tiles)]
 
 
 def params_from_plain(row: Sequence[Any]) -> Params:
     """The inverse of `params_to_plain`."""
     tiles = tuple((int(m), int(n), float(f)) for m, n, f in (t.split("x") for t in str(row[9]).split()))
-    return Params(*(float(v) for v in row[:9]), tiles=tiles)
+    launch, rate, bandwidth, extra, depth, step, factor, small, stem = (float(v) for v in row[:9])
+    return Params(launch, rate, bandwidth, extra, depth, step, factor, small, stem, tiles)
 
 
 def read_prior(path: Path) -> Prior:
@@ -243,6 +256,12 @@ def merged(priors: Iterable[Prior]) -> Prior:
     """All entries of several priors."""
     found = list(priors)
     return Prior(tuple(e for p in found for e in p.products), tuple(e for p in found for e in p.moved))
+
+
+def _product_entry(row: Sequence[Any]) -> ProductEntry:
+    device, capability, kind, math, source, target, shapes = row[:7]
+    return ProductEntry(device, str(capability), kind, math, Format.parse(source), Format.parse(target), shapes,
+                        params_from_plain(row[7:]))  # fmt: skip
 
 
 def _format(text: str) -> Format | None:

@@ -7,6 +7,7 @@ Rasmussen & Williams, Gaussian Processes for Machine Learning, eq. 2.25, 2.26 an
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +74,7 @@ def fit_residual(works: Sequence[Work], errors: Array, groups: Sequence[Hashable
     spread = float(np.clip(np.sqrt(np.mean(errors**2)) if len(errors) else 0.15, 0.04, 0.5))
     if len(works) < 3:
         inverse = np.linalg.inv(_kernel(points, points, spread, 1.0) + NOISE**2 * np.eye(len(works)))
-        return Residual(points, inverse @ errors, spread, 1.0, inverse), errors, np.full(len(errors), spread)
+        return Residual(points, inverse @ errors, spread, 1.0, _plain(inverse)), errors, np.full(len(errors), spread)
     members: dict[Hashable, list[int]] = {}
     for index, group in enumerate(groups):
         members.setdefault(group, []).append(index)
@@ -89,7 +90,7 @@ def fit_residual(works: Sequence[Work], errors: Array, groups: Sequence[Hashable
             claimed[rows] = np.sqrt(np.maximum(np.diag(block), NOISE**2))
         score = float(np.mean(np.abs(left)))
         if best is None or score < best[0]:
-            best = (score, Residual(points, weights, spread, reach, inverse), left, claimed)
+            best = (score, Residual(points, weights, spread, reach, _plain(inverse)), left, claimed)
     assert best is not None
     if best[0] > float(np.mean(np.abs(errors))):
         # Neighbours tell nothing here: keep the look-up, but let it reach no further than the shape itself.
@@ -97,8 +98,12 @@ def fit_residual(works: Sequence[Work], errors: Array, groups: Sequence[Hashable
     return best[1], best[2], best[3]
 
 
+def _plain(values: NDArray[np.floating[Any]]) -> Array:
+    return np.asarray(values, dtype=np.float64)
+
+
 def fit_at(works: Sequence[Work], errors: Array, amplitude: float, reach: float) -> Residual:
     """A process of given amplitude and reach."""
     points = features(works)
     inverse = np.linalg.inv(_kernel(points, points, amplitude, reach) + NOISE**2 * np.eye(len(works)))
-    return Residual(points, inverse @ errors, amplitude, reach, inverse)
+    return Residual(points, inverse @ errors, amplitude, reach, _plain(inverse))

@@ -1,4 +1,4 @@
-"""What a device is learnt from: logs, layer dumps with profiles, and tables of timings; and what they say of the GPU."""
+"""What a device is learnt from: logs, layer dumps with profiles, tables of timings; and what they say of the GPU."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ from quantbench.errors import QuantbenchError
 from quantbench.inspection.inspection import Inspection
 from quantbench.inspection.logs.build_log import BuildLog
 from quantbench.inspection.open_file import bare_name, read_bytes
-from quantbench.latency.from_engine import EngineLayer, layers_of_inspection, timings_of_engine
+from quantbench.latency.from_engine import EngineLayer, layers_of_inspection
 from quantbench.latency.gpus import Specs, published
 from quantbench.latency.layout import Format
 from quantbench.latency.learn import without_launch_bound, without_slow_start
@@ -20,6 +20,7 @@ from quantbench.latency.log_timings import Timed, timings_of_log
 from quantbench.latency.work import Work, conv_work
 
 _COLUMNS = ("precision", "batch", "cin", "h", "w", "cout", "k", "stride", "ms")
+_SIZES = ("batch", "cin", "h", "w", "cout", "k", "stride")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 # Multiprocessors load no more than this many bytes a clock: an integrated GPU of few does not reach its DRAM's rate.
 _BYTES_A_CLOCK = 16
@@ -65,9 +66,10 @@ def _of_inspection(inspection: Inspection) -> Source:
         rows, slow = without_slow_start(timings_of_log(inspection.log))
         kept = without_launch_bound(rows)
         source.rows = kept
-        notes = [f"{slow} kernels timed before the clock was up" if slow else "",
-                 f"{len(rows) - len(kept)} kernels no longer than a launch" if len(rows) > len(kept) else ""]  # fmt: skip
-        source.note = "left out: " + ", ".join(n for n in notes if n) if any(notes) else ""
+        short = len(rows) - len(kept)
+        notes = [f"{slow} kernels timed before the clock was up"] if slow else []
+        notes += [f"{short} kernels no longer than a launch"] if short else []
+        source.note = "left out: " + ", ".join(notes) if notes else ""
         source.specs = specs_of_options(inspection.log.options)
         source.compute_ms = _compute(inspection.log)
     layers = layers_of_inspection(inspection)
@@ -138,14 +140,18 @@ def _table(path: Path) -> Source:
     reader = csv.DictReader(text)
     missing = [c for c in _COLUMNS if c not in (reader.fieldnames or ())]
     if missing:
-        raise QuantbenchError(f"{path} has no column {', '.join(missing)}; a table of timings has {', '.join(_COLUMNS)}")
+        raise QuantbenchError(
+            f"{path} has no column {', '.join(missing)}; a table of timings has {', '.join(_COLUMNS)}"
+        )
     return Source((path.name,), rows=list(rows_of_table(reader)))
 
 
 def rows_of_table(rows: Iterable[Mapping[str, str]]) -> Iterable[Timed]:
     """Timings of convolutions with "same" padding; layouts are not told and count as linear."""
     for row in rows:
-        batch, cin, h, w, cout, k, stride = (int(float(row[c])) for c in ("batch", "cin", "h", "w", "cout", "k", "stride"))
+        batch, cin, h, w, cout, k, stride = (
+            int(float(row[c])) for c in ("batch", "cin", "h", "w", "cout", "k", "stride")
+        )
         form = Format(row["precision"].upper(), "linear")
         deep = row.get("kind") == "depthwise"
         out = (batch, cout, -(-h // stride), -(-w // stride))

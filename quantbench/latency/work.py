@@ -178,9 +178,7 @@ def _weighted(layer: Layer, common: Work, inputs: Sequence[LayerTensor], out: La
                      residual=len(inputs) > 1)  # fmt: skip
 
 
-def conv_work(
-    common: Work, *, m: int, n: int, k: int, groups: int, window: int, stride: int, residual: bool
-) -> Work:
+def conv_work(common: Work, *, m: int, n: int, k: int, groups: int, window: int, stride: int, residual: bool) -> Work:
     """`common` with the sizes of a convolution of `n` output channels in all groups together."""
     kind = common.kind
     if kind == "conv" and groups > 1 and k // max(window * window, 1) <= 1:
@@ -190,9 +188,7 @@ def conv_work(
                    weights=float(n * k) * size, residual=residual)  # fmt: skip
 
 
-def _gemm(
-    common: Work, inputs: Sequence[LayerTensor], out: LayerTensor, weights: LayerTensor | None
-) -> Work | None:
+def _gemm(common: Work, inputs: Sequence[LayerTensor], out: LayerTensor, weights: LayerTensor | None) -> Work | None:
     """M and N from the output; K from the first input, or the weights' count over N."""
     if not inputs or not out.dims:
         return None
