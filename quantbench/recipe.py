@@ -59,9 +59,12 @@ class Calibration(_Section):
 
 class Placement(_Section):
     """Switches of the Q/DQ placement rules (quantbench/qdq/options.py). `method`: the rules as they are, or the best
-    of their variants by the predictor's bytes (quantbench/predict/best.py)."""
+    of their variants by the predictor's bytes (quantbench/predict/best.py). `tensorrt`, `gpu`: which version and GPU
+    the predictor speaks of ("10.9", "sm87"; none: the best known version, any GPU before Blackwell)."""
 
     method: Literal["rules", "best"] = "rules"
+    tensorrt: str = ""
+    gpu: str = ""
     residual: bool = True
     residual_db: float = Field(default=15.0, ge=0)
     add_both: bool = False

@@ -3,6 +3,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/environment.sh
-make_environment .venv-test "demo,dev"
+make_environment .venv-test "demo,qat,dev"
 .venv-test/bin/python -m pip --disable-pip-version-check --quiet install --no-deps -r requirements-assets.txt -r requirements-tests.txt
 .venv-test/bin/python -m pytest "$@"

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from quantbench import limits
 from quantbench.errors import QuantbenchError
 
-_DTYPES = {
+DTYPES = {
     "DoubleStorage": "<f8", "FloatStorage": "<f4", "HalfStorage": "<f2", "LongStorage": "<i8", "IntStorage": "<i4",
     "ShortStorage": "<i2", "CharStorage": "i1", "ByteStorage": "u1", "BoolStorage": "?", "BFloat16Storage": "<u2",
 }  # fmt: skip
@@ -38,9 +38,9 @@ class StoredTensor:
 
     def read(self) -> npt.NDArray[np.float64]:
         """Values as float64 of `shape`. Raises QuantbenchError for a storage that is missing or too short."""
-        if self.kind not in _DTYPES:
+        if self.kind not in DTYPES:
             raise QuantbenchError(f"{self.archive}: cannot read a tensor of {self.kind}")
-        dtype = np.dtype(_DTYPES[self.kind])
+        dtype = np.dtype(DTYPES[self.kind])
         limits.check(f"{self.archive}: a range", math.prod(self.shape), limits.RANGE_ELEMENTS, "numbers")
         try:
             with zipfile.ZipFile(self.archive) as archive:

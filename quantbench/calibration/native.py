@@ -10,6 +10,7 @@ import ctypes
 import functools
 import hashlib
 import os
+import platform
 import shlex
 import shutil
 import subprocess
@@ -20,7 +21,6 @@ from pathlib import Path
 SOURCE = Path(__file__).with_name("sweep.c")
 # -ffp-contract=off: a fused multiply-add must not change which bin a value falls into.
 _FLAGS = ("-O3", "-fPIC", "-shared", "-fno-strict-aliasing", "-ffp-contract=off")
-_VERSION = 1
 
 
 def library_name() -> str:
@@ -47,7 +47,11 @@ def compile_library(target: Path) -> bool:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
             made = Path(folder) / target.name
-            subprocess.run([*command, *_FLAGS, str(SOURCE), "-o", str(made)], check=True, capture_output=True)
+            subprocess.run(
+                [*command, *_FLAGS, f'-DFINGERPRINT="{fingerprint()}"', str(SOURCE), "-o", str(made)],
+                check=True,
+                capture_output=True,
+            )
             made.replace(target)
     except (OSError, subprocess.CalledProcessError):
         return False
@@ -62,19 +66,20 @@ def load() -> ctypes.CDLL | None:
     installed = _open(SOURCE.with_name(library_name()))
     if installed is not None:
         return installed
-    built = _cache_folder() / f"sweep-{_fingerprint()}{Path(library_name()).suffix}"
+    built = _cache_folder() / f"sweep-{fingerprint()}{Path(library_name()).suffix}"
     if not built.is_file() and not compile_library(built):
         return None
     return _open(built)
 
 
 def _open(path: Path) -> ctypes.CDLL | None:
-    """The library at `path`, if it is there and of this version of the source."""
+    """The library at `path`, if it is there and was built from this source."""
     if not path.is_file():
         return None
     try:
         library = ctypes.CDLL(str(path))
-        current: bool = library.quantbench_sweep_version() == _VERSION
+        library.quantbench_sweep_fingerprint.restype = ctypes.c_char_p
+        current: bool = library.quantbench_sweep_fingerprint() == fingerprint().encode()
     except (OSError, AttributeError):
         return None
     library.quantbench_sweep.restype = None
@@ -86,8 +91,7 @@ def _cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "quantbench"
 
 
-def _fingerprint() -> str:
-    import platform
-
+def fingerprint() -> str:
+    """What a library must have been built from."""
     text = SOURCE.read_bytes() + " ".join((*_FLAGS, platform.machine(), sys.platform)).encode()
     return hashlib.sha256(text).hexdigest()[:16]

@@ -15,6 +15,8 @@ def lint(
     model: Path = typer.Argument(..., help="Q/DQ ONNX file."),
     fix: bool = typer.Option(False, "--fix", help="Write a mended copy: all that needs no new ranges."),
     out: Path = typer.Option(None, help="Where --fix writes. (default: MODEL.fixed.onnx)"),
+    for_: str = typer.Option("", "--for", help="Version of TensorRT: 8.6.1, 10.9 ... (default: 10.9)."),
+    gpu: str = typer.Option("", "--gpu", help="Compute capability, as sm87 (default: any before Blackwell)."),
     as_json: bool = typer.Option(False, "--json", help="Print plain data on stdout and nothing else."),
 ) -> None:
     """Tell what will cost time in TensorRT: node, bytes, mend. Exit code 1 where there are findings left."""
@@ -32,13 +34,13 @@ def lint(
         raise QuantbenchError(
             f"{model} holds no Q/DQ{where} to advise on; make a Q/DQ model with 'quantbench ptq {model} ...'"
         )
-    findings = run.lint(loaded)
+    findings = run.lint(loaded, version=for_, gpu=gpu)
     counts: dict[str, int] = {}
     target = out or model.with_suffix(".fixed.onnx")
     before = len(findings)
     if fix:
-        mended, counts = run.fix(loaded)
-        findings = run.lint(mended)
+        mended, counts = run.fix(loaded, version=for_, gpu=gpu)
+        findings = run.lint(mended, version=for_, gpu=gpu)
         write_bytes(target, mended.SerializeToString())
     if as_json:
         data = {"findings": [f.to_json() for f in findings], "fixed": counts, "written": str(target) if fix else None}

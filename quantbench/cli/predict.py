@@ -42,8 +42,9 @@ def predict(
     """
     from quantbench.errors import QuantbenchError
     from quantbench.inspection.logs.build_log import read_build_log
+    from quantbench.predict.feedback import feedback
     from quantbench.predict.score import score_log
-    from quantbench.predict.versions import version_of
+    from quantbench.predict.versions import known_gpu, version_of
 
     facts = version_of(for_, gpu)
     if explain_version:
@@ -57,23 +58,26 @@ def predict(
     version = for_ or (log.version if log is not None and log.version and not rtx else facts.name)
     if fp16 is None:
         fp16 = log is None or "FP16" in log.options.get("Precision", "FP16")
-    build = _Build(version, gpu, fp16)
+    build = _Build(version, gpu or (known_gpu(log.options.get("Compute Capability", "")) if log else ""), fp16)
     notes: tuple[str, ...] = ()
     scores: tuple[Score, ...] = ()
+    told: list[str] = []
     prediction, notes = _of_model(model, build) if model.suffix == ".onnx" else (_of_log(model, build), ())
     if rtx:
         notes = (*notes, "Not scored: the log is of TensorRT-RTX, another compiler")
     elif log is not None:
         _check(log, source or model)
         scores = score_log(prediction, log.build)
+        told = list(feedback(prediction, scores, log))
     if as_json:
         data = {"model": str(model), "notes": list(notes), **prediction.to_json()}
         if scores:
             data["scores"] = [{"kind": s.kind, "hits": s.hits, "precision": s.precision, "recall": s.recall}
                               for s in scores]  # fmt: skip
+            data["feedback"] = told
         typer.echo(json.dumps(data, indent=2))
         return
-    _print(prediction, scores, notes)
+    _print(prediction, notes, told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,7 @@ def _of_model(path: Path, build: _Build) -> "tuple[Prediction, tuple[str, ...]]"
     from quantbench.errors import QuantbenchError
     from quantbench.graph.load import load_model
     from quantbench.lint.run import has_qdq, refused
-    from quantbench.predict.captures import inner_qdq
+    from quantbench.predict.captures import inner_nodes, inner_qdq
     from quantbench.predict.simulate import predict_model
     from quantbench.predict.words import model_notes
 
@@ -109,7 +113,7 @@ def _of_model(path: Path, build: _Build) -> "tuple[Prediction, tuple[str, ...]]"
         raise QuantbenchError(
             f"{path} holds no Q/DQ{where} to predict; make a Q/DQ model with 'quantbench ptq {path} ...'"
         )
-    notes = model_notes([f"{f.node}: {f.message}" for f in refused(model)], inner)
+    notes = model_notes([f"{f.node}: {f.message}" for f in refused(model)], inner_nodes(model))
     return predict_model(model, version=build.version, gpu=build.gpu, fp16=build.fp16), notes
 
 
@@ -155,12 +159,12 @@ def _check(log: "BuildLog", path: Path) -> None:
         )
 
 
-def _print(prediction: "Prediction", scores: "tuple[Score, ...]", notes: tuple[str, ...]) -> None:
+def _print(prediction: "Prediction", notes: tuple[str, ...], told: list[str]) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    from quantbench.predict.words import COLUMNS, lines, rows, score_lines
+    from quantbench.predict.words import COLUMNS, lines, rows
 
     console = Console(soft_wrap=not Console().is_terminal, highlight=False)
     if console.is_terminal:
@@ -173,5 +177,5 @@ def _print(prediction: "Prediction", scores: "tuple[Score, ...]", notes: tuple[s
     else:
         for row in rows(prediction):
             console.print("\t".join(row), markup=False)
-    for line in (*notes, *lines(prediction), *score_lines(scores)):
+    for line in (*notes, *lines(prediction), *told):
         console.print(line, markup=False)

@@ -44,6 +44,9 @@ def ptq(
         False, "--no-bias-correction", help="Leave the mean error of each channel in, instead of taking it out."
     ),
     placement: str = typer.Option(None, help="rules, or best: try variants against the TensorRT predictor."),
+    for_tensorrt: str = typer.Option(
+        None, "--for", help="Version of TensorRT that best placement and the prediction speak of. (default: 10.9)"
+    ),
     implicit: bool = typer.Option(
         False, "--implicit", help="Hand the ranges to TensorRT 10 or older instead of Q/DQ; later versions get Q/DQ."
     ),
@@ -95,6 +98,7 @@ def ptq(
             "calibration.batch_size": batch_size,
             "calibration.bias_correction": False if no_bias_correction else None,
             "placement.method": placement,
+            "placement.tensorrt": for_tensorrt,
             "placement.keep_float": tuple(keep_float) if keep_float else None,
             "placement.add_both": True if for_onnxruntime else None,
             "placement.residual": False if residual_float else None,

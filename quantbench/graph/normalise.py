@@ -7,7 +7,8 @@ def normalise(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return `model` (changed in place) with unique node names, Constant nodes turned into initializers, and a name
     for each unknown dimension of its inputs and outputs.
 
-    Node names are what plans, reports and engine logs speak of, so unnamed nodes get `<Op>_<index>`.
+    Node names are what plans, reports and engine logs speak of, so unnamed nodes get the name that TensorRT's parser
+    gives them, `node_of_<first output>` (10.10 and 11.1 engines).
     """
     _constants_to_initializers(model)
     _name_nodes(model)
@@ -45,7 +46,8 @@ def _constants_to_initializers(model: onnx.ModelProto) -> None:
 def _name_nodes(model: onnx.ModelProto) -> None:
     taken: set[str] = set()
     for index, node in enumerate(model.graph.node):
-        name = node.name or f"{node.op_type}_{index}"
+        first = next((output for output in node.output if output), f"{node.op_type}_{index}")
+        name = node.name or f"node_of_{first}"
         while name in taken:
             name += "_"
         taken.add(name)

@@ -7,6 +7,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from quantbench.graph.shape_values import fold_known
+from quantbench.graph.subgraphs import captures
 from quantbench.graph.view import GraphView, NodeView, TensorView
 
 # Initializers larger than this take no part in shape inference; leaving their data out keeps it fast.
@@ -27,8 +28,10 @@ def view_of(model: onnx.ModelProto) -> GraphView:
     nodes = []
     for node in model.graph.node:
         nodes.append(NodeView(node.name, node.op_type, tuple(node.input), tuple(node.output), _attributes(node)))
-        # A node fed by constants only yields a constant (Q/DQ of weights, shape arithmetic).
-        if node.input and node.op_type != "RandomNormal" and all(not i or i in constants for i in node.input):
+        # A node fed by constants only, those counted that its bodies read, yields a constant (Q/DQ of weights, shape
+        # arithmetic).
+        read = (*node.input, *captures(node))
+        if node.input and node.op_type != "RandomNormal" and all(not i or i in constants for i in read):
             for out in node.output:
                 constants.add(out)
                 known = tensors.get(out, TensorView(out))

@@ -12,13 +12,18 @@ from quantbench.graph.onnx_view import view_of
 from quantbench.graph.ops import DEQUANTIZE, QUANTIZE
 from quantbench.graph.subgraphs import captures
 from quantbench.graph.view import GraphView
+from quantbench.predict.versions import Version, version_of
 
 
 class Index:
-    """Lookups over `model`, which fixes edit in place; call `refresh` after an edit."""
+    """Lookups over `model`, which fixes edit in place; call `refresh` after an edit.
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    `version`: the TensorRT that advice is for, by default the best known.
+    """
+
+    def __init__(self, model: onnx.ModelProto, version: Version | None = None) -> None:
         self.model = model
+        self.version = version if version is not None else version_of("")
         self.view: GraphView = view_of(model)
         self.refresh()
 

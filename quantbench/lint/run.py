@@ -15,23 +15,25 @@ from quantbench.lint.rules import (
     residual_float,
     zero_point,
 )
+from quantbench.predict.versions import version_of
 
 _FINDERS = (zero_point, int32_bias, q_before_activation, duplicate_q, residual_float, concat_scales, predicted)
 # What one fix leaves may open another: Q moved behind a Relu may be the twin of one that is there.
 _FIXERS = (int32_bias, q_before_activation, duplicate_q, residual_float, concat_scales)
 
 
-def lint(model: onnx.ModelProto) -> tuple[Finding, ...]:
-    """Findings of all rules, dearest first within a rule. Node names must be unique (`graph.normalise`)."""
-    index = Index(model)
+def lint(model: onnx.ModelProto, *, version: str = "", gpu: str = "") -> tuple[Finding, ...]:
+    """Findings of all rules for TensorRT `version` on `gpu`, dearest first within a rule. Node names must be unique
+    (`graph.normalise`). Raises QuantbenchError for an unknown version or GPU."""
+    index = Index(model, version_of(version, gpu))
     return tuple(f for rule in _FINDERS for f in sorted(rule.find(index), key=lambda found: -found.cost))
 
 
-def fix(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, int]]:
+def fix(model: onnx.ModelProto, *, version: str = "", gpu: str = "") -> tuple[onnx.ModelProto, dict[str, int]]:
     """A copy of `model` with everything mended that needs no new ranges, and how often each rule mended."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    index = Index(copy)
+    index = Index(copy, version_of(version, gpu))
     counts = {rule.RULE: rule.fix(index) for rule in _FIXERS}
     _check(copy)
     return copy, counts

@@ -43,7 +43,7 @@ class BestPlacement:
 
 
 def best_placement(
-    view: GraphView, options: PlacementOptions | None = None, *, version: str = DEFAULT
+    view: GraphView, options: PlacementOptions | None = None, *, version: str = DEFAULT, gpu: str = ""
 ) -> BestPlacement:
     """Try variants of the placement of `view` and return the one that costs least in float tensors and kernels.
 
@@ -55,7 +55,7 @@ def best_placement(
     tensors that the rules' plan does not: search before calibrating.
     """
     options = options or PlacementOptions()
-    search = _Search(view, version)
+    search = _Search(view, version, gpu)
     search.offer("the rules as they are", place(view, options))
     for switch, turn in _SWITCHES.items():
         changed = turn(options)
@@ -79,8 +79,8 @@ def best_placement(
 class _Search:
     """The best plan so far."""
 
-    def __init__(self, view: GraphView, version: str) -> None:
-        self.view, self.version = view, version
+    def __init__(self, view: GraphView, version: str, gpu: str) -> None:
+        self.view, self.version, self.gpu = view, version, gpu
         self.plan = Plan()
         self.best: Prediction | None = None
         self.cost = 0
@@ -91,7 +91,7 @@ class _Search:
         if self.best is not None and plan == self.plan:
             return False
         quantized, scales = with_qdq(self.view, plan)
-        prediction = predict(quantized, version=self.version, scales=scales)
+        prediction = predict(quantized, version=self.version, gpu=self.gpu, scales=scales)
         cost = cost_of(prediction)
         taken = self.best is None or cost < self.cost
         if taken and fewer_bytes and self.best is not None:

@@ -1,5 +1,6 @@
 """Bodies of If, Loop and Scan in the view that is predicted: what they capture is read, their Q and DQ are counted."""
 
+from collections import Counter
 from dataclasses import replace
 
 import onnx
@@ -16,6 +17,17 @@ def with_captures(view: GraphView, model: onnx.ModelProto) -> GraphView:
         return view
     nodes = tuple(replace(n, inputs=(*n.inputs, *found.get(n.name, ()))) for n in view.nodes)
     return GraphView(nodes, view.tensors, view.inputs, view.outputs)
+
+
+def inner_nodes(model: onnx.ModelProto) -> dict[str, int]:
+    """Nodes in bodies of If, Loop and Scan, by operator: what a prediction holds as one layer a node with bodies."""
+    waiting = [body for node in model.graph.node for body in bodies(node)]
+    counts: Counter[str] = Counter()
+    while waiting:
+        for node in waiting.pop().node:
+            counts[node.op_type] += 1
+            waiting.extend(bodies(node))
+    return dict(counts)
 
 
 def inner_qdq(model: onnx.ModelProto) -> int:

@@ -13,15 +13,16 @@ from quantbench.predict.versions import DEFAULT
 from quantbench.predict.words import guesses
 from quantbench.records.prediction import Guess, LeftOver, Mend, Prediction
 
-_VERSION = DEFAULT
 
-
-def prediction_facts(path: Path) -> Prediction:
-    """Summary of the engine that TensorRT 10 is predicted to build from the Q/DQ model at `path`."""
+def prediction_facts(path: Path, version: str = "", gpu: str = "") -> Prediction:
+    """Summary of the engine that TensorRT `version` (by default the best known) is predicted to build on `gpu` from the
+    Q/DQ model at `path`."""
     model = onnx.load(str(path))
-    found = predict_model(model, version=_VERSION)
+    found = predict_model(model, version=version or DEFAULT, gpu=gpu)
     return Prediction(
-        version=f"TensorRT {_VERSION}",
+        version=f"TensorRT {found.version}",
+        headline=found.headline,
+        confidence=found.confidence,
         layers=len(found.layers),
         int8_layers=found.int8_layers,
         weighted=sum(node.op_type in WEIGHTED for node in model.graph.node),

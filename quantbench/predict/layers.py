@@ -6,6 +6,7 @@ from quantbench.graph.ops import AFFINE, AVERAGES, SHUFFLES, SWAPS
 from quantbench.layers.layer import Layer, LayerTensor
 from quantbench.predict.evidence import GUESS, confidence
 from quantbench.predict.net import Net, Op
+from quantbench.predict.passes import blackwell, myelin
 from quantbench.predict.versions import Version
 
 _DTYPES = {"float32": "FP32", "float16": "FP16", "bfloat16": "BF16", "int8": "INT8", "int32": "INT32",
@@ -16,6 +17,10 @@ _TYPES = {"Conv": "CaskConvolution", "ConvTranspose": "CaskDeconvolution", "MaxP
           "Resize": "Resize", "Myelin": "Myelin", "NonMaxSuppression": "NMS", "Softmax": "SoftMax",
           "Gemm": "CaskGemm", "MatMul": "CaskGemm", "Slice": "Slice", "Relu": "PointWiseV2",
           "BatchNormalization": "Scale"}  # fmt: skip
+# Kinds that logs and engines at hand show as layers of their own, whatever was done to them.
+_PLAIN = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Resize", "Softmax", "Slice", "Transpose", "Add", "Mul",
+                    "Sub", "Div", "Pointwise", "Relu", "BatchNormalization", "UnfoldedBN", "NonMaxSuppression",
+                    "MaxPool", "AveragePool", "GlobalAveragePool", "ReduceMean", "Copy", "FormatReformat"})  # fmt: skip
 _GONE = frozenset({"InPlace", "View"})
 _KEEP_DTYPE = SWAPS | {"InPlace", "View", "Copy", "FormatReformat", "Concat"}
 
@@ -30,13 +35,13 @@ def layers_of(net: Net, version: Version) -> tuple[Layer, ...]:
         if op.kind in _GONE:
             continue
         if op.kind == "UnfoldedBN":
-            layers.extend(_unfolded(net, op, dtypes))
+            layers.extend(_unfolded(net, op, dtypes, _attributes(op, version)))
             continue
         inputs = [t for t in op.inputs if t not in net.constants]
         layers.append(
             Layer(
                 name=op.name,
-                type=_type_of(net, op),
+                type=(blackwell.type_of(op) if version.whole_network_in_myelin else "") or _type_of(net, op),
                 inputs=tuple(_tensor(net, t, dtypes, homes.get(t, t)) for t in inputs),
                 outputs=tuple(_tensor(net, t, dtypes, homes.get(t, t)) for t in op.outputs),
                 constants=_constants(net, op),
@@ -91,7 +96,7 @@ def _tensor(net: Net, tensor: str, dtypes: Mapping[str, str], shown: str) -> Lay
 def _constants(net: Net, op: Op) -> tuple[LayerTensor, ...]:
     """Weights and bias; of a ForeignNode the weights of its matrix products."""
     if op.kind == "Myelin":
-        return tuple(_constant(net, tensor, int8) for _, tensor, int8 in op.attributes.get("inside", ()))
+        return tuple(_constant(net, product.weights, product.int8) for product in myelin.products(op))
     return tuple(_constant(net, t, op.int8_in and i == 0) for i, t in enumerate(op.constants))
 
 
@@ -127,24 +132,25 @@ def _attributes(op: Op, version: Version) -> dict[str, object]:
         found["residual"] = op.residual
     if op.activation:
         found["activation"] = op.activation
-    level, why = confidence(version, op.traits)
+    own = op.kind not in _PLAIN and not op.is_q and not op.is_dq
+    level, why = confidence(version, [*op.traits, *(["own-kernel"] if own and not op.traits else [])])
     found["confidence"] = level
     if level == GUESS:
         found["guess"] = why
     if op.kind == "Myelin":
-        inside = op.attributes.get("inside", ())
+        inside = myelin.products(op)
         found["weighted_inside"] = len(inside)
-        found["int8_inside"] = sum(int8 for _, _, int8 in inside)
+        found["int8_inside"] = sum(product.int8 for product in inside)
         found["kernels_estimated"] = op.attributes.get("kernels_estimated", 1)
     return found
 
 
-def _unfolded(net: Net, op: Op, dtypes: Mapping[str, str]) -> tuple[Layer, Layer]:
+def _unfolded(net: Net, op: Op, dtypes: Mapping[str, str], attributes: dict[str, object]) -> tuple[Layer, Layer]:
     """(x - mean) / sqrt(var + eps) is one PWN, the affine part one Scale (trt852 log, layer2.0.downsample.1)."""
     source, result = (_tensor(net, t, dtypes, t) for t in (op.inputs[0], op.out))
     between = _tensor(net, op.out, dtypes, f"{op.out} (normalized)")
     pointwise = f"PWN((Unnamed Layer* of {op.nodes[0]}) [ElementWise])"
     return (
-        Layer(pointwise, "PointWiseV2", (source,), (between,)),
-        Layer(op.name, "Scale", (between,), (result,), nodes=tuple(op.nodes)),
+        Layer(pointwise, "PointWiseV2", (source,), (between,), attributes=attributes),
+        Layer(op.name, "Scale", (between,), (result,), nodes=tuple(op.nodes), attributes=attributes),
     )

@@ -1,7 +1,7 @@
 """The passes in TensorRT's order (trt852, 8.6.0 and 10.9 logs, line by line)."""
 
 from quantbench.predict.net import Net
-from quantbench.predict.passes import cleanup, epilogue, fusions, memory, motions, myelin, quantize
+from quantbench.predict.passes import blackwell, cleanup, epilogue, fusions, memory, motions, myelin, quantize
 from quantbench.predict.versions import Version
 
 
@@ -18,7 +18,9 @@ def optimize(net: Net, version: Version) -> None:
     fusions.conv_activation(net, version)
     fusions.relu(net)
     quantize.run(net, version)
-    epilogue.sums_and_pools(net)
+    epilogue.sums_and_pools(net, version)
+    if version.whole_network_in_myelin:
+        blackwell.run(net)
     cleanup.remove_dead(net)
     cleanup.fold_dangling(net)
     epilogue.leftovers(net)

@@ -1,5 +1,6 @@
 """Prediction: what the simulation hands out, as plain data."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,8 +34,8 @@ class Prediction:
     float where a Q follows; `float_bytes`: bytes moved by float tensors between INT8 layers (each tensor written once
     and read once a reader); `fate_confidence`: Q or DQ to seen, seen in another version or guess (layers carry theirs
     in `attributes`); `fate_guesses`: those of guesses, to what no log or engine at hand shows; `version_guesses`: what
-    is carried over from another version; `steps`: the optimizer's passes; `fp16`: whether the build may use FP16
-    kernels; `gpu`: "" or the compute capability, as sm87.
+    is carried over from another version; `headline`: how far the version is backed by evidence; `steps`: the
+    optimizer's passes; `fp16`: whether the build may use FP16 kernels; `gpu`: "" or the compute capability, as sm87.
     """
 
     version: str
@@ -49,11 +50,17 @@ class Prediction:
     version_guesses: tuple[str, ...] = ()
     fp16: bool = True
     gpu: str = ""
+    headline: str = ""
 
     @property
     def guesses(self) -> dict[str, str]:
         """Layers of which no log or engine at hand shows what was done to them, with what that is."""
         return {layer.name: str(layer.attributes["guess"]) for layer in self.layers if "guess" in layer.attributes}
+
+    @property
+    def confidence(self) -> dict[str, int]:
+        """How many layers are seen, seen in another version, or a guess."""
+        return dict(Counter(str(layer.attributes["confidence"]) for layer in self.layers))
 
     @property
     def reformats(self) -> tuple[Layer, ...]:
@@ -85,7 +92,8 @@ class Prediction:
     def to_json(self) -> dict[str, Any]:
         """Plain data for `predict --json`."""
         return {
-            "for": f"TensorRT {self.version}", "gpu": self.gpu, "fp16": self.fp16,
+            "for": f"TensorRT {self.version}", "gpu": self.gpu, "fp16": self.fp16, "headline": self.headline,
+            "confidence": self.confidence,
             "layers": [layer.to_json() for layer in self.layers],
             "fates": [self._fate(fate) for fate in self.fates],
             "reformats": len(self.reformats), "left_over": len(self.leftover), "int8_layers": self.int8_layers,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from quantbench.graph.view import GraphView
 from quantbench.predict.build import net_of
 from quantbench.predict.evidence import GUESS, confidence
+from quantbench.predict.explain import headline
 from quantbench.predict.fates import fates_of
 from quantbench.predict.layers import layers_of
 from quantbench.predict.optimizer import optimize
@@ -47,7 +48,7 @@ def predict(
         float_outputs=writing_float, float_bytes=float_bytes, steps=tuple(net.steps),
         fate_confidence={name: level for name, (level, _) in sure.items()},
         fate_guesses={name: why for name, (level, why) in sure.items() if level == GUESS},
-        version_guesses=facts.caveats, fp16=fp16,
+        version_guesses=facts.caveats, fp16=fp16, headline=headline(facts),
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from quantbench.graph.ops import CONVS
 from quantbench.predict.layers import dtypes_of
 from quantbench.predict.net import Net, Op
+from quantbench.predict.passes import myelin
 from quantbench.predict.prediction import FloatWeighted
 
 _SIZES = {"FP32": 4, "FP16": 2, "BF16": 2, "FP64": 8}
@@ -18,6 +19,7 @@ def float_weighted(net: Net) -> tuple[FloatWeighted, ...]:
         if op.weighted and not op.int8_in and _has_weights(op):
             reason, mend = _why_float(net, op)
             found.append(FloatWeighted(op.nodes[0], reason, mend))
+        found.extend(_inside(product) for product in myelin.products(op) if not product.int8)
     return tuple(found)
 
 
@@ -83,14 +85,23 @@ def _has_weights(op: Op) -> bool:
     return bool(op.constants) or op.kind in CONVS
 
 
+def _inside(product: myelin.Product) -> FloatWeighted:
+    reason, mend = _reason(product.source, product.weights, product.input_dq, product.weight_dq)
+    return FloatWeighted(product.node, reason, mend)
+
+
 def _why_float(net: Net, op: Op) -> tuple[str, str]:
     activation = net.producer(op.inputs[0])
     weight = net.producer(op.inputs[1]) if len(op.inputs) > 1 else None
     has_a = activation is not None and activation.is_dq
     has_w = (weight is not None and weight.is_dq) or any(t in net.folded for t in op.inputs[1:2])
     weights = op.constants[0] if op.constants else (op.inputs[1] if len(op.inputs) > 1 else "its weights")
+    return _reason(op.inputs[0], weights, has_a, has_w)
+
+
+def _reason(source: str, weights: str, has_a: bool, has_w: bool) -> tuple[str, str]:
     if has_a and not has_w:
         return "its weights have no Q/DQ", f"quantize {weights} per output channel"
     if has_w and not has_a:
-        return f"its input {op.inputs[0]} has no DQ", f"quantize {op.inputs[0]}"
-    return NO_QDQ, f"quantize {op.inputs[0]} and {weights}"
+        return f"its input {source} has no DQ", f"quantize {source}"
+    return NO_QDQ, f"quantize {source} and {weights}"

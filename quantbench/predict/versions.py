@@ -137,6 +137,14 @@ def _nearest(number: tuple[int, ...]) -> Version:
     return older[-1] if older else (minor or list(KNOWN))[0]
 
 
+def known_gpu(text: str) -> str:
+    """`gpu_of`, "" for what is not known."""
+    try:
+        return gpu_of(text)
+    except QuantbenchError:
+        return ""
+
+
 def gpu_of(text: str) -> str:
     """`text` as a key of `GPUS`: "sm_87", "87" and "8.7" are one. Raises QuantbenchError for others."""
     if not text:

@@ -3,9 +3,10 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 
+from quantbench.graph.ops import DEQUANTIZE, QUANTIZE, WEIGHTED
 from quantbench.layers.layer import Layer
+from quantbench.predict.evidence import ELSEWHERE, LEVELS
 from quantbench.predict.prediction import FloatWeighted, Prediction
-from quantbench.predict.score import Score
 
 COLUMNS = ("layer", "type", "in", "out", "with", "note")
 _SHOWN = 12
@@ -24,6 +25,9 @@ def rows(prediction: Prediction) -> list[tuple[str, ...]]:
 def lines(prediction: Prediction) -> Iterator[str]:
     """Fates, figures, what vanishes and merges, what stays float and the mend, and the guesses."""
     numbers = _numbers(prediction)
+    yield prediction.headline
+    if not any(layer.origin == "" for layer in prediction.layers):
+        yield "The predicted engine computes nothing: what the network returns comes from constants, Q and DQ alone"
     counts = Counter((fate.op, fate.status) for fate in prediction.fates)
     yield "Q/DQ: " + ", ".join(f"{count} {op} {status}" for (op, status), count in sorted(counts.items()))
     for fate in prediction.leftover:
@@ -33,6 +37,9 @@ def lines(prediction: Prediction) -> Iterator[str]:
         f"{_many(len(prediction.layers), 'layer', 'layers')}, {prediction.int8_layers} weighted in INT8, "
         f"{_many(len(prediction.reformats), 'reformat', 'reformats')}, {prediction.float_bytes / 1e6:.1f} MB moved in "
         f"float between INT8 layers"
+    )
+    yield "Layers " + ", ".join(
+        f"{level}: {prediction.confidence[level]}" for level in LEVELS if level in prediction.confidence
     )
     places = prediction.in_place
     if any(places.values()):
@@ -62,9 +69,9 @@ def guesses(prediction: Prediction) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def model_notes(refused: Sequence[str], inner_qdq: int) -> tuple[str, ...]:
+def model_notes(refused: Sequence[str], inner: Mapping[str, int]) -> tuple[str, ...]:
     """What to know before believing the prediction of a model: `refused` are nodes that TensorRT does not take as
-    INT8, with the reason; `inner_qdq` is how many Q and DQ stand in bodies of If, Loop and Scan."""
+    INT8, with the reason; `inner` counts the nodes in bodies of If, Loop and Scan by operator."""
     notes = []
     if refused:
         more = f", and {len(refused) - 1} more" if len(refused) > 1 else ""
@@ -72,15 +79,15 @@ def model_notes(refused: Sequence[str], inner_qdq: int) -> tuple[str, ...]:
             f"Not all here is the symmetric INT8 that TensorRT takes ({refused[0]}{more}: 'quantbench lint' names "
             f"all); predicted as if it were"
         )
-    if inner_qdq:
-        notes.append(f"Not predicted: {_many(inner_qdq, 'Q or DQ', 'Q and DQ')} in bodies of If, Loop and Scan")
+    qdq = sum(inner.get(op, 0) for op in (QUANTIZE, DEQUANTIZE))
+    weighted = sum(count for op, count in inner.items() if op in WEIGHTED)
+    if qdq or weighted:
+        parts = [_many(qdq, "Q or DQ", "Q and DQ")] if qdq else []
+        parts += [_many(weighted, "weighted node", "weighted nodes")] if weighted else []
+        notes.append(
+            f"Not predicted: {' and '.join(parts)} in bodies of If, Loop and Scan, which count as one layer each"
+        )
     return tuple(notes)
-
-
-def score_lines(scores: Sequence[Score]) -> Iterator[str]:
-    """One line a kind of statement."""
-    for score in scores:
-        yield f"{score.kind}: {score.hits} right, precision {score.precision:.1%}, recall {score.recall:.1%}"
 
 
 def _many(count: int, one: str, several: str) -> str:
@@ -93,6 +100,11 @@ def _row(layer: Layer, numbers: Mapping[str, int], qdq: Set[str]) -> tuple[str, 
         notes.append("+ residual")
     if "guess" in layer.attributes:
         notes.append(f"guess {numbers[str(layer.attributes['guess'])]}")
+    elif layer.attributes.get("confidence") == ELSEWHERE:
+        notes.append("elsewhere")
+    if layer.type == "Myelin":
+        notes.append(f"about {layer.attributes['kernels_estimated']} kernels, {layer.attributes['int8_inside']} of "
+                     f"{layer.attributes['weighted_inside']} products INT8")  # fmt: skip
     inputs = ",".join(t.dtype for t in layer.inputs)
     outputs = ",".join(sorted({t.dtype for t in layer.outputs}))
     others = [node.rpartition("/")[2] for node in layer.nodes[1:] if node not in qdq]
@@ -102,7 +114,9 @@ def _row(layer: Layer, numbers: Mapping[str, int], qdq: Set[str]) -> tuple[str, 
 
 def _short(layer: Layer) -> str:
     """The first ONNX node stands for a layer; names of fused layers are too long for a table."""
-    return layer.nodes[0] if layer.nodes and layer.origin != "QDQ" else layer.name
+    if layer.type == "Myelin" or layer.origin == "QDQ" or not layer.nodes:
+        return layer.name
+    return layer.nodes[0]
 
 
 def _mends(title: str, found: Sequence[FloatWeighted]) -> Iterator[str]:

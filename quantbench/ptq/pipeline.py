@@ -47,6 +47,7 @@ from quantbench.images.source import Source
 from quantbench.images.truth import labels_sha256
 from quantbench.predict.best import best_placement
 from quantbench.predict.facts import prediction_facts
+from quantbench.predict.versions import DEFAULT
 from quantbench.progress import Progress
 from quantbench.provenance import provenance
 from quantbench.ptq.cache_policy import CACHE, Policy, cached_ranges, write_cache
@@ -158,7 +159,7 @@ def _stages(run: Prepared, folder: RunFolder, owner: dict[str, str], progress: P
         placement=facts.placement,
         evaluated_on=facts.evaluated_on,
         evaluation=Evaluation.load(folder.path / EVALUATION),
-        prediction=prediction_facts(folder.path / QDQ_MODEL),
+        prediction=prediction_facts(folder.path / QDQ_MODEL, recipe.placement.tensorrt, recipe.placement.gpu),
         compiled=compiler,
     )
     record.save(folder.path / RUN)
@@ -193,8 +194,12 @@ def prepare(recipe: Recipe) -> Prepared:
     if recipe.evaluation.labels == "yolo" and recipe.evaluation.dir is not None:
         check_box_labels(model, image.name, evaluation, labels, recipe.evaluation.dir, threads=recipe.threads)
     view = view_of(model)
-    options = PlacementOptions(**recipe.placement.model_dump(exclude={"method"}))
-    plan = best_placement(view, options).plan if recipe.placement.method == "best" else place(view, options)
+    switches = recipe.placement
+    options = PlacementOptions(**switches.model_dump(exclude={"method", "tensorrt", "gpu"}))
+    if switches.method == "best":
+        plan = best_placement(view, options, version=switches.tensorrt or DEFAULT, gpu=switches.gpu).plan
+    else:
+        plan = place(view, options)
     where = recipe.data.calib_dir if recipe.data.calib_dir is not None else f"data set {recipe.data.dataset}"
     facts = Facts(
         ModelFacts(name=display_name(recipe), path=str(path), sha256=model_sha256(path)),

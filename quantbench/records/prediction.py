@@ -33,6 +33,8 @@ class Prediction(Record):
     tensors between INT8 layers; `fates`: how many Q and DQ came to what."""
 
     version: str = Field(description="for which TensorRT")
+    headline: str = Field(default="", description="how far that version is backed by evidence")
+    confidence: dict[str, int] = Field(default={}, description="layers seen, seen in another version, guessed")
     layers: int
     int8_layers: int
     weighted: int

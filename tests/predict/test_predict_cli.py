@@ -3,8 +3,10 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from qdq_networks import resnet18
 from typer.testing import CliRunner
 
@@ -14,6 +16,7 @@ from quantbench.demo.resnet18 import build
 from quantbench.errors import QuantbenchError
 from quantbench.graph.normalise import normalise
 from quantbench.graph.onnx_view import view_of
+from quantbench.inspection.logs.build_log import read_build_log
 from quantbench.predict.explain import with_tables
 from quantbench.predict.score import LAYERS_AND_REFORMATS
 from quantbench.predict.simulate import predict, predict_model
@@ -139,3 +142,66 @@ def test_a_log_that_holds_only_part_of_its_parsing_is_refused(artefacts: Path, t
     result = CliRunner().invoke(app, ["predict", str(cut)])
     assert isinstance(result.exception, QuantbenchError)
     assert "only part of its parsing" in str(result.exception)
+
+
+def test_a_loop_that_reads_the_image_is_no_constant_and_its_body_is_told(tmp_path: Path) -> None:
+    """Its own inputs are constants; what its body reads of the graph around it counts too."""
+    weights = numpy_helper.from_array(np.ones((8, 3, 3, 3), np.float32), "w")
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["c"], ["co"]), helper.make_node("Conv", ["image", "w"], ["y"], "inner")],
+        "body",
+        [helper.make_tensor_value_info("i", TensorProto.INT64, []),
+         helper.make_tensor_value_info("c", TensorProto.BOOL, [])],
+        [helper.make_tensor_value_info("co", TensorProto.BOOL, []),
+         helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 8, 6, 6])],
+    )  # fmt: skip
+    constants = {"n": np.array(2), "t": np.array(True), "s": np.array(0.1, np.float32), "z": np.array(0, np.int8)}
+    graph = helper.make_graph(
+        [helper.make_node("Loop", ["n", "t"], ["ys"], "loop", body=body),
+         helper.make_node("QuantizeLinear", ["ys", "s", "z"], ["q"], "Q"),
+         helper.make_node("DequantizeLinear", ["q", "s", "z"], ["out"], "DQ")],
+        "g",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 8, 8])],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, [2, 1, 8, 6, 6])],
+        [weights, *(numpy_helper.from_array(value, name) for name, value in constants.items())],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    file = tmp_path / "loop.onnx"
+    onnx.save(model, file)
+    told = CliRunner().invoke(app, ["predict", str(file)]).stdout
+    assert [line.split()[0] for line in told.splitlines()[:3]] == ["loop", "Q", "DQ"]
+    assert "Not predicted: 1 weighted node in bodies of If, Loop and Scan" in told
+    assert CliRunner().invoke(app, ["lint", str(file)]).exit_code == 1
+
+
+def test_an_engine_that_computes_nothing_is_said_to(tmp_path: Path) -> None:
+    graph = helper.make_graph(
+        [helper.make_node("QuantizeLinear", ["image", "s", "z"], ["q"], "Q"),
+         helper.make_node("DequantizeLinear", ["q", "s", "z"], ["out"], "DQ")],
+        "g",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 8, 8])],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, [1, 3, 8, 8])],
+        [numpy_helper.from_array(np.array(0.1, np.float32), "s"), numpy_helper.from_array(np.array(0, np.int8), "z")],
+    )  # fmt: skip
+    file = tmp_path / "nothing.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), file)
+    assert "The predicted engine computes nothing" in CliRunner().invoke(app, ["predict", str(file)]).stdout
+
+
+def test_what_was_wrong_is_told_by_form_and_without_names(artefacts: Path) -> None:
+    """A log of 8.5.2 predicted as 8.4: the other twin stays, and what follows from it."""
+    log = artefacts / "logs" / "trt852_qdq_yolo_verbose.log"
+    data = json.loads(CliRunner().invoke(app, ["predict", str(log), "--for", "8.4", "--json"]).stdout)
+    told = data["feedback"]
+    assert told[0].startswith("--- to be sent")
+    assert told[1].endswith("TensorRT 8.5.2, Orin, FP32+INT8")
+    assert "predicted as TensorRT 8.4 (" in told[2]
+    merged = told.index("Q merged with a twin: 0 right, 5 wrong, 5 missed of 10")
+    assert told[merged + 1 : merged + 3] == ["  wrong 5 x Q, Q", "  missed 5 x Q, Q"]
+    assert "  missed 4 x reformat, Input Tensor 0, Conv + Q" in told
+    nodes = read_build_log(log).build.nodes
+    operators = {node.op for node in nodes.values()}
+    names = {part for name in nodes for part in name.split("/") if len(part) > 5} - operators
+    assert not [line for line in told for name in names if name in line]
+    plain = CliRunner().invoke(app, ["predict", str(log), "--for", "8.4"]).stdout
+    assert plain.splitlines()[-1] == "---"

@@ -16,8 +16,8 @@ _QUANTIZABLE = INT8 | _MOVING
 
 
 def find(index: Index) -> Iterator[Finding]:
-    """Findings of a prediction for TensorRT 10. The Q of a network input is no finding: something must quantize it."""
-    prediction = predict_model(index.model)
+    """Findings of the prediction. The Q of a network input is no finding: something must quantize it."""
+    prediction = predict_model(index.model, version=index.version.name, gpu=index.version.gpu)
     layers = {layer.name: layer for layer in prediction.layers}
     nodes = {node.name: node for node in index.model.graph.node}
     inputs = set(index.view.inputs)

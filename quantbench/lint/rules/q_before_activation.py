@@ -60,8 +60,18 @@ def _sites(index: Index) -> Iterator[tuple[NodeProto, NodeProto, NodeProto]]:
             continue
         maker = index.makers.get(q.input[0])
         alone = len(index.readers.get(q.input[0], ())) == 1
+        if index.version.relu_past_qdq and activation.op_type == "Relu" and _quantized(index, maker):
+            continue  # one layer as it is
         if alone and maker is not None and maker.op_type in _LAYERS:
             yield q, dq, activation
+
+
+def _quantized(index: Index, maker: NodeProto | None) -> bool:
+    """Whether `maker` is a weighted layer whose two inputs DQs make: it takes Q, DQ and Relu in from 10.9 on."""
+    if maker is None or maker.op_type not in BIASED:
+        return False
+    makers = [index.makers.get(name) for name in maker.input[:2]]
+    return all(one is not None and one.op_type == DEQUANTIZE for one in makers)
 
 
 def _alone(index: Index, node: NodeProto) -> bool:

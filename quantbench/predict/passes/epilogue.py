@@ -14,6 +14,7 @@ from collections.abc import Hashable
 from quantbench.graph.ops import CONVS, DEQUANTIZE, QUANTIZE, SHUFFLES
 from quantbench.predict.net import Net, Op
 from quantbench.predict.passes.quantize import SUM
+from quantbench.predict.versions import Version
 
 POOL = "ConvActPoolFusion"
 COPY = "QDQToCopy"
@@ -24,9 +25,9 @@ _MOST_MERGED = 8
 _GEOMETRY = ("kernel_shape", "strides", "pads", "dilations", "auto_pad")
 
 
-def sums_and_pools(net: Net) -> None:
-    """Rules 1 and 2."""
-    for add in net.of_kind("Add", "Sum"):
+def sums_and_pools(net: Net, version: Version) -> None:
+    """Rules 1 (not on Blackwell) and 2."""
+    for add in () if version.whole_network_in_myelin else net.of_kind("Add", "Sum"):
         if len(add.inputs) != 2 or add.int8_in or not net.same_shape(add.inputs[0], add.inputs[1]):
             continue
         makers = [net.producer(t) for t in add.inputs]

@@ -25,6 +25,8 @@ _RELU_INTO = {"Add": "EltReluFusion", "Sum": "EltReluFusion", "BatchNormalizatio
 _RANK = 4
 POINTWISE = "Pointwise"
 SILU = "SiLU"
+SILU_ADD = "SiLU, Add"
+_TWO = 2
 CONV_ACT = "GenericConvActFusion"
 
 
@@ -76,16 +78,23 @@ def conv_activation(net: Net, version: Version) -> None:
         if act is None or act.kind != POINTWISE or op.activation:
             continue
         live = [t for t in act.inputs if t not in net.constants]
-        silu = act.activation == SILU
-        if live != [op.out] or not (_single(net, act) or act.out in net.outputs):
+        adds = act.activation == SILU_ADD and version.silu_residual and live[0] == op.out != live[1]
+        silu = adds or act.activation == SILU
+        if not adds and (live != [op.out] or not (_single(net, act) or act.out in net.outputs)):
             continue
         quantized = has_quantized_weights(net, op)
+        if silu and version.whole_network_in_myelin:
+            continue
         if silu and (_depthwise(net, op) or not (quantized or version.float_silu)):
             continue
         net.step(CONV_ACT, "fuse", op.name, act.name)
         net.absorb(op, act, f"{op.name} + {act.name}")
         op.activation = act.activation or "PWN"
         op.traits.append(("silu" if quantized else "silu-float") if silu else "activation")
+        if adds:
+            net.add_input(op, live[1])
+            op.residual, op.order = live[1], act.order
+            op.traits.append("silu-residual")
 
 
 def has_quantized_weights(net: Net, op: Op) -> bool:
@@ -131,7 +140,9 @@ def _fuse_chain(net: Net, op: Op, defers: bool) -> None:
         net.absorb(op, follower, f"PWN({op.name}, {follower.name})")
         for tensor in others:
             net.add_input(op, tensor)
-        op.kind, op.order, op.activation = POINTWISE, follower.order, follower.activation or "PWN"
+        sum_of_two = op.activation == SILU and follower.kind == "Add" and len(op.inputs) == _TWO
+        op.kind, op.order = POINTWISE, follower.order
+        op.activation = SILU_ADD if sum_of_two else "PWN"
         op.traits.append("pointwise-chain")
 
 

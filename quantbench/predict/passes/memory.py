@@ -58,7 +58,9 @@ def in_place(net: Net) -> None:
 
 
 def reformats(net: Net, version: Version, fp16: bool) -> None:
-    """Rules 3 to 8. Call it last."""
+    """Rules 3 to 8, not on Blackwell. Call it last."""
+    if version.whole_network_in_myelin:
+        return
     dtypes = dtypes_of(net)
     if fp16:
         for op in net.ops:
@@ -70,7 +72,7 @@ def reformats(net: Net, version: Version, fp16: bool) -> None:
                 _shuffle(net, op)
             elif op.kind == "BatchNormalization":
                 _scale(net, op)
-            elif op.kind == "Myelin" and not version.whole_network_in_myelin:
+            elif op.kind == "Myelin":
                 _myelin(net, op, dtypes)
     for op in net.of_kind("Conv"):
         maker = net.producer(op.inputs[0])

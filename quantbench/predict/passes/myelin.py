@@ -14,6 +14,8 @@
     Conv -> BN -> Reshape -> MatMul ... -> Reshape -> Q -> DQ -> Conv       Conv, {BN ... Reshape}, Q, Conv
 """
 
+from dataclasses import dataclass
+
 from quantbench.graph.ops import AVERAGES, DEQUANTIZE, MATRIX, MYELIN_SEEDS, NATIVE, QUANTIZE, SHUFFLES
 from quantbench.predict.net import Net, Op
 from quantbench.predict.versions import Version
@@ -27,6 +29,28 @@ _NATIVE_BEFORE_10 = MATRIX | {"BatchNormalization", QUANTIZE, DEQUANTIZE}
 # yolov8 log (Slice, Softmax, Add, Div only) does not; nor do the Slices, Softmax and Transpose of the 8.6.0 backbone.
 # 10.9 RT-DETRv2: 11 kernels for 6 matrix products and attentions, 95 for 51.
 KERNELS_A_GEMM = 1.85
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A matrix product by weights inside a ForeignNode; `input_dq`, `weight_dq`: which of its inputs a DQ makes."""
+
+    node: str
+    source: str
+    weights: str
+    input_dq: bool
+    weight_dq: bool
+
+    @property
+    def int8(self) -> bool:
+        """Whether it computes in INT8 (10.9 log: gemms with Int8 in and out)."""
+        return self.input_dq and self.weight_dq
+
+
+def products(op: Op) -> tuple[Product, ...]:
+    """Products inside `op`, () where it is no ForeignNode."""
+    found = op.attributes.get("inside", ())
+    return found if isinstance(found, tuple) else ()
 
 
 def run(net: Net, version: Version) -> None:
@@ -67,12 +91,19 @@ def _qdq_sides(net: Net, ops: list[Op], outside: set[Op]) -> None:
     for op in reversed(ops):
         if op.is_dq:
             readers = net.readers(op.out)
-            if not readers or any(r in outside for r in readers):
+            if any(r in outside for r in readers) or (not readers and not _returned(net, op, outside)):
                 outside.add(op)
         elif op.is_q:
             readers = net.readers(op.out)
             if not readers or any(r in outside for r in readers) or _conv_takes(net, op):
                 outside.add(op)
+
+
+def _returned(net: Net, dq: Op, outside: set[Op]) -> bool:
+    """Whether `dq` is what the network returns of a stretch: it goes in (i-vit engine: a kernel inside Myelin)."""
+    q = net.producer(dq.inputs[0])
+    maker = net.producer(q.inputs[0]) if q is not None and q.is_q else None
+    return maker is not None and maker not in outside
 
 
 def _conv_takes(net: Net, q: Op) -> bool:
@@ -166,14 +197,24 @@ def _inside(net: Net, group: list[Op]) -> dict[str, object]:
     Softmax between are one attention; products of one tensor by several weights are one."""
     roots = {op: root for op in group if op.kind in MATRIX and (root := _weight(net, op))}
     weighted = list(roots)
-    int8 = [op for op in weighted if all((p := net.producer(t)) is not None and p.is_dq for t in op.inputs[:2])]
     others = sum(op.kind in MATRIX for op in group) - len(weighted)
     sources = {_source(net, op.inputs[0]) for op in weighted}
     kernels = max(1, round(KERNELS_A_GEMM * (len(sources) + (others + 1) // 2)))
     return {
-        "inside": tuple((op.nodes[0], roots[op], op in int8) for op in weighted),
+        "inside": tuple(
+            Product(op.nodes[0], op.inputs[0], roots[op], *(_dequantized(net, t) for t in op.inputs[:2]))
+            for op in weighted
+        ),
         "kernels_estimated": kernels,
     }
+
+
+def _dequantized(net: Net, tensor: str) -> bool:
+    """Whether a DQ makes `tensor`, or a shuffle that it moves past."""
+    maker = net.producer(tensor)
+    while maker is not None and maker.kind in SHUFFLES:
+        maker = net.producer(maker.inputs[0])
+    return maker is not None and maker.is_dq
 
 
 def _source(net: Net, tensor: str) -> str:

@@ -17,7 +17,7 @@
 
 from quantbench.graph.ops import AVERAGES, CONVS, QUANTIZE
 from quantbench.predict.net import Net, Op
-from quantbench.predict.passes.fusions import POINTWISE
+from quantbench.predict.passes.fusions import POINTWISE, SILU
 from quantbench.predict.versions import Version
 
 WEIGHTS_Q = "ConstWeightsQuantizeFusion"
@@ -46,10 +46,10 @@ def constant_weights(net: Net) -> None:
 
 def run(net: Net, version: Version) -> None:
     """Rules 2 to 6. Candidates are visited in network order, as the logs do."""
-    for add in net.of_kind("Add", "Sum"):
+    for add in () if version.whole_network_in_myelin else net.of_kind("Add", "Sum"):
         if len(add.inputs) == 2:
             for index in (0, 1):
-                if add in net and _residual(net, add, index):
+                if add in net and _residual(net, add, index, version):
                     _take_residual(net, add, index)
     for op in net.ops:
         if op in net and (op.weighted or op.kind in _ELEMENTWISE):
@@ -87,8 +87,8 @@ def _dqs(net: Net, op: Op) -> tuple[Op, Op] | None:
     return first, second
 
 
-def _residual(net: Net, add: Op, index: int) -> bool:
-    """What rule 2 asks for; nothing may stand between conv and Add."""
+def _residual(net: Net, add: Op, index: int, version: Version) -> bool:
+    """What rule 2 asks for; nothing may stand between conv and Add, from `Version.silu_residual` on but a SiLU."""
     conv, other = net.producer(add.inputs[index]), net.producer(add.inputs[1 - index])
     q = net.only_reader(add.out)
     return (
@@ -96,7 +96,7 @@ def _residual(net: Net, add: Op, index: int) -> bool:
         and other is not None
         and q is not None
         and conv.kind in CONVS
-        and not conv.activation
+        and (not conv.activation or (conv.activation == SILU and not conv.residual and version.silu_residual))
         and net.only_reader(conv.out) is add
         and _dqs(net, conv) is not None
         and other.is_dq
@@ -126,9 +126,15 @@ def _take_residual(net: Net, add: Op, index: int) -> None:
     net.set_output(add, q.out)
     take_dq(net, add, 1 - index, dq)
     residual, order = add.inputs[1 - index], add.order
-    net.absorb(conv, add, f"{conv.name} + {add.name}")
+    if conv.activation == SILU:
+        own, joint, act = conv.name.partition(" + PWN(")
+        name = f"{own}{joint}PWN({act}, {add.name})"
+        conv.traits.append("silu-residual")
+    else:
+        name = f"{conv.name} + {add.name}"
+    net.absorb(conv, add, name)
     net.add_input(conv, residual)
-    conv.residual, conv.activation, conv.order = residual, add.activation, order
+    conv.residual, conv.activation, conv.order = residual, add.activation or conv.activation, order
     conv.int8_in = conv.int8_out = True
     conv.out_scale = q.scale
     conv.traits += ["residual-int8", *add.traits, _kind(net, conv)]

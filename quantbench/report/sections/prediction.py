@@ -1,4 +1,4 @@
-"""What TensorRT 8 to 10 is predicted to make of the Q/DQ model."""
+"""What TensorRT is predicted to make of the Q/DQ model."""
 
 from quantbench.predict.traffic import NO_QDQ
 from quantbench.records.run import RunRecord
@@ -13,6 +13,7 @@ def section(run: RunRecord) -> Section:
     rows = (
         ("Layers", str(facts.layers)),
         ("Weighted layers in INT8", f"{facts.int8_layers} of {facts.weighted}"),
+        ("Known how well", ", ".join(f"{count} {level}" for level, count in facts.confidence.items())),
         ("Fate of the Q and DQ", fates),
         ("Left over as a kernel of their own", str(len(facts.left_over))),
         ("Reformats and copies", str(facts.reformats)),
@@ -21,7 +22,7 @@ def section(run: RunRecord) -> Section:
     blocks: list[Block] = [
         Text(
             f"{facts.version}'s Q/DQ optimizer, simulated on this model without a GPU and held against real build logs "
-            f"(quantbench predict says more; an unknown batch counts as one image)."
+            f"(quantbench predict says more; an unknown batch counts as one image). {facts.headline}."
         ),
         Table(("", "INT8"), rows),
     ]
