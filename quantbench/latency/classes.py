@@ -146,11 +146,15 @@ def siblings(classes: Sequence[ProductClass], chosen: ProductClass) -> list[Prod
     return same if len(same) > 1 and set().union(*(c.params for c in same)) != set(chosen.params) else [chosen]
 
 
+_SWING = 0.7
+
+
 def estimate(chosen: ProductClass | MovedClass, works: Sequence[Work]) -> tuple[Array, Array]:
     """(time in µs, deviation of ln time) of `works` by one class; the deviation covers 90 % at 1.645 of it."""
     base = chosen.base_us(works)
     mean, claimed = chosen.residual.at(works)
-    return base * np.exp(mean), claimed * chosen.spread
+    # Between few points a process of long reach can swing far beyond any of them.
+    return base * np.exp(np.clip(mean, -_SWING, _SWING)), claimed * chosen.spread
 
 
 def conformal(left: Array, claimed: Array, share: float = 0.9) -> float:

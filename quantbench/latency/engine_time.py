@@ -11,6 +11,8 @@ from quantbench.layers.categories import is_leftover_qdq
 from quantbench.layers.layer import Layer
 
 _TOLERANCE = 1.645
+# What layers of a class that other GPUs lent have in common, besides.
+_LENT = 0.2
 TIMES = ("tactics", "profile", "compute")
 
 
@@ -92,7 +94,8 @@ def time_of_works(device: Device, works: Sequence[tuple[str, str, Work]], unsize
     known = sum(t.us for t in run if t not in opaque)
     # Layers err on their own; what all of them share, a clock or another build, is the common term.
     own = sum(_variance(t.estimate) for t in run if t not in opaque)
-    variance = own + (device.common * known) ** 2
+    lent = sum(t.us for t in run if t.estimate.sure == "borrowed")
+    variance = own + (device.common * known) ** 2 + (_LENT * lent) ** 2
     lower = sum(t.us - t.estimate.low for t in opaque)
     upper = sum(t.estimate.high - t.us for t in opaque)
     guess = 1.7 if device.guess else 1.0

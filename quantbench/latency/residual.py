@@ -21,10 +21,10 @@ _DIMENSIONS = 8
 
 
 def features(works: Sequence[Work]) -> Array:
-    """Coordinates of `works` [len, 8]: sizes in units of a factor e; window, stride and residual weigh as sizes do."""
+    """Coordinates of `works` [len, 8]: sizes in units of a factor e; another window or stride is another kernel."""
     rows = [
         (np.log(max(w.m, 1)), np.log(max(w.n, 1)), np.log(max(w.k, 1)), np.log(max(w.groups, 1)),
-         1.0 * np.log(max(w.window, 1)), 1.0 * np.log(max(w.stride, 1)), 0.7 * w.residual,
+         4.0 * np.log(max(w.window, 1)), 2.0 * np.log(max(w.stride, 1)), 2.0 * w.residual,
          0.5 * np.log(max(w.elements, 1.0)))
         for w in works
     ]  # fmt: skip
@@ -71,6 +71,7 @@ def fit_residual(works: Sequence[Work], errors: Array, groups: Sequence[Hashable
     deviation that was claimed for it.
     """
     points = features(works)
+    raw, errors = errors, clipped(errors)
     spread = float(np.clip(np.sqrt(np.mean(errors**2)) if len(errors) else 0.15, 0.04, 0.5))
     if len(works) < 3:
         inverse = np.linalg.inv(_kernel(points, points, spread, 1.0) + NOISE**2 * np.eye(len(works)))
@@ -86,7 +87,7 @@ def fit_residual(works: Sequence[Work], errors: Array, groups: Sequence[Hashable
         left, claimed = np.empty_like(errors), np.empty_like(errors)
         for rows in members.values():
             block = np.linalg.inv(inverse[np.ix_(rows, rows)])
-            left[rows] = block @ weights[rows]
+            left[rows] = block @ weights[rows] + (raw - errors)[rows]
             claimed[rows] = np.sqrt(np.maximum(np.diag(block), NOISE**2))
         score = float(np.mean(np.abs(left)))
         if best is None or score < best[0]:
@@ -98,12 +99,21 @@ def fit_residual(works: Sequence[Work], errors: Array, groups: Sequence[Hashable
     return best[1], best[2], best[3]
 
 
+def clipped(errors: Array) -> Array:
+    """`errors` without outliers: a kernel that was ten times slower than any other says nothing of its neighbours."""
+    if not len(errors):
+        return errors
+    middle = float(np.median(errors))
+    far = max(0.3, 4.5 * float(np.median(np.abs(errors - middle))))
+    return np.asarray(np.clip(errors, middle - far, middle + far))
+
+
 def _plain(values: NDArray[np.floating[Any]]) -> Array:
     return np.asarray(values, dtype=np.float64)
 
 
 def fit_at(works: Sequence[Work], errors: Array, amplitude: float, reach: float) -> Residual:
     """A process of given amplitude and reach."""
-    points = features(works)
+    points, errors = features(works), clipped(errors)
     inverse = np.linalg.inv(_kernel(points, points, amplitude, reach) + NOISE**2 * np.eye(len(works)))
     return Residual(points, inverse @ errors, amplitude, reach, _plain(inverse))

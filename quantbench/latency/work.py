@@ -157,13 +157,17 @@ def _weighted(layer: Layer, common: Work, inputs: Sequence[LayerTensor], out: La
     if common.kind == "gemm" or not inputs or len(inputs[0].dims) < 3 or len(out.dims) < 3:
         return _gemm(common, inputs, out, weights)
     window = [int(w) for w in _pair(attributes, "Kernel", "kernel_shape", "ConvKernel")]
-    strides = [int(s) for s in _pair(attributes, "Stride", "strides", "ConvStride")] or [1]
-    groups = int(attributes.get("Groups", attributes.get("group", attributes.get("ConvGroups", 1))) or 1)
+    cin = inputs[0].dims[1]
+    strides = [int(s) for s in _pair(attributes, "Stride", "strides", "ConvStride")]
+    strides = strides or [max(1, round(inputs[0].dims[2] / max(out.dims[2], 1)))]
+    groups = int(attributes.get("Groups", attributes.get("group", attributes.get("ConvGroups", 0))) or 0)
+    if not groups:
+        deep = weights.dims[1] if weights is not None and len(weights.dims) > 2 and common.kind == "conv" else cin
+        groups = max(1, cin // max(deep, 1))
     n = int(attributes.get("OutMaps", 0) or attributes.get("ConvOutMaps", 0) or out.dims[1])
     count = math.prod(weights.dims) if weights is not None else 0
     if not window and weights is not None and len(weights.dims) > 2:
         window = list(weights.dims[2:])
-    cin = inputs[0].dims[1]
     deep = cin // max(groups, 1)
     k = count // n if count and n and common.kind == "conv" else deep * math.prod(window or [1])
     area = math.prod(window or [1])
