@@ -1,5 +1,6 @@
 """onnxruntime sessions, and its errors as ours."""
 
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -7,12 +8,12 @@ import onnx
 
 from quantbench.errors import QuantbenchError
 from quantbench.graph.own_zero_points import own_zero_points
+from quantbench.graph.save import saved_briefly
+from quantbench.graph.surgery import ONE_MESSAGE, bytes_of
 
 if TYPE_CHECKING:
     import onnxruntime
 
-# Above this a model does not fit in one protobuf message and must be given by path.
-_PROTOBUF_LIMIT = 2_000_000_000
 _SHARED_ZERO_POINT = "Attempt to replace the existing tensor"
 
 
@@ -48,12 +49,10 @@ def create_session(
 def _session(model: onnx.ModelProto | Path, options: "onnxruntime.SessionOptions") -> "onnxruntime.InferenceSession":
     import onnxruntime as ort
 
-    if isinstance(model, Path):
-        source: str | bytes = str(model)
-    elif model.ByteSize() > _PROTOBUF_LIMIT:
-        raise QuantbenchError("the model is over 2 GB; save it with external data and give its path")
-    else:
-        source = model.SerializeToString()
+    if not isinstance(model, Path) and bytes_of(model) > ONE_MESSAGE:
+        with tempfile.TemporaryDirectory(prefix="quantbench-") as folder:
+            return _session(saved_briefly(model, Path(folder)), options)
+    source = str(model) if isinstance(model, Path) else model.SerializeToString()
     return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 

@@ -15,6 +15,7 @@ from quantbench.cache.strip import Stripped, strip_qdq
 from quantbench.calibration.ranges import INT8_MAX, Ranges, TensorRange
 from quantbench.graph.onnx_view import view_of
 from quantbench.graph.ops import AVERAGES, WEIGHTED
+from quantbench.graph.surgery import copied
 from quantbench.graph.view import GraphView, NodeView
 from quantbench.qdq.ops import weight_index
 
@@ -52,8 +53,7 @@ def from_qdq(model: onnx.ModelProto, *, version: str = "", algorithm: str = "", 
     `version` and `algorithm` of the header: as given, else those of the cache that `to-qdq` had read, else defaults.
     `dla` adds unit scales between a conv and the Add behind it. Raises QuantbenchError as `strip_qdq` does.
     """
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = copied(model)
     carried = detach(copy)
     stripped = strip_qdq(copy)
     view = view_of(stripped.model)

@@ -12,6 +12,7 @@ from quantbench.cache.restore_relu import restore_relus
 from quantbench.calibration.ranges import INT8_MAX
 from quantbench.errors import QuantbenchError
 from quantbench.graph.ops import KEEPS_VALUES
+from quantbench.graph.surgery import check, copied
 from quantbench.qdq.weights import weight_scale
 
 _Q, _DQ = "QuantizeLinear", "DequantizeLinear"
@@ -43,8 +44,7 @@ def strip_qdq(model: onnx.ModelProto) -> Stripped:
     Weights stored as integers behind a DQ become float32. Raises QuantbenchError for a model without Q/DQ, for one
     that computes on integers (QLinearConv, Clip between Q and DQ …), and for scales that are not constant.
     """
-    clean = onnx.ModelProto()
-    clean.CopyFrom(model)
+    clean = copied(model)
     graph = clean.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
     _refuse_integers(graph)
@@ -80,7 +80,7 @@ def strip_qdq(model: onnx.ModelProto) -> Stripped:
             f"{len(restored)} Relus put back that Q had replaced (grids from 0), the first at {restored[0]}"
         )
     _drop_unused(graph)
-    onnx.checker.check_model(clean)
+    check(clean)
     return result
 
 

@@ -11,6 +11,7 @@ from onnx import helper
 
 from quantbench.calibration.sweep import FLOAT16, FLOAT32, Block, block_of
 from quantbench.errors import QuantbenchError
+from quantbench.graph.surgery import copied
 from quantbench.ort import create_session, run_bound
 
 Feed = Mapping[str, NDArray[np.generic]]
@@ -108,8 +109,7 @@ def static_batch(model: onnx.ModelProto) -> int:
 
 def with_outputs(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
     """Copy of `model` whose outputs are `tensors`; its own where there are none."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = copied(model)
     if tensors:
         del copy.graph.output[:]
         copy.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in tensors)

@@ -152,8 +152,8 @@ def to_qdq(
     from quantbench.cache.read import read_cache
     from quantbench.cache.to_qdq import to_qdq as convert
     from quantbench.cli.cache_report import check_sections
-    from quantbench.core.quantize import save
     from quantbench.graph.load import load_model
+    from quantbench.graph.save import save_model
     from quantbench.graph.to_fp16 import to_bf16, to_fp16
     from quantbench.qdq.options import PlacementOptions
 
@@ -161,7 +161,7 @@ def to_qdq(
     options = PlacementOptions(head_float=head_float, keep_float=tuple(keep_float or ()))
     result = convert(load_model(model), cache, options, int8_weights=int8_weights)
     casts = {"fp16": to_fp16, "bf16": to_bf16}
-    save(casts[precision.value](result.model) if precision.value in casts else result.model, out)
+    save_model(casts[precision.value](result.model) if precision.value in casts else result.model, out)
     line(f"{len(result.plan.weights)} layers quantized, {len(result.plan.tensors)} activations with Q/DQ; wrote {out}")
     for title, rows in check_sections(result.check)[:5]:
         section(title, rows, limit)
@@ -184,15 +184,15 @@ def from_qdq(
     from quantbench.cache.from_qdq import from_qdq as take_out
     from quantbench.cache.from_qdq import layer_precisions_argument
     from quantbench.cache.read import encode
-    from quantbench.core.quantize import save
     from quantbench.graph.load import load_model
+    from quantbench.graph.save import save_model
 
     result = take_out(load_model(model), version=trt_version, algorithm=algorithm, dla=dla)
     onnx_out = onnx_out or out.with_name(f"{out.stem}.float.onnx")
     precisions = precisions or out.with_name(f"{out.stem}.layer_precisions.txt")
     argument, unspelled = layer_precisions_argument(result.precisions)
     write_bytes(out, encode(result.cache_text))
-    save(result.model, onnx_out)
+    save_model(result.model, onnx_out)
     write_text(precisions, argument)
     line(f"{len(result.ranges)} ranges in {out}; float model {onnx_out}; layer precisions {precisions}")
     section("Only in the model's metadata", list(result.carried), limit)

@@ -20,9 +20,9 @@ def lint(
     as_json: bool = typer.Option(False, "--json", help="Print plain data on stdout and nothing else."),
 ) -> None:
     """Tell what will cost time in TensorRT: node, bytes, mend. Exit code 1 where there are findings left."""
-    from quantbench.atomic import write_bytes
     from quantbench.errors import QuantbenchError
     from quantbench.graph.load import load_model
+    from quantbench.graph.save import save_model
     from quantbench.lint import run
     from quantbench.predict.captures import inner_qdq
 
@@ -41,7 +41,7 @@ def lint(
     if fix:
         mended, counts = run.fix(loaded, version=for_, gpu=gpu)
         findings = run.lint(mended, version=for_, gpu=gpu)
-        write_bytes(target, mended.SerializeToString())
+        save_model(mended, target)
     if as_json:
         data = {"findings": [f.to_json() for f in findings], "fixed": counts, "written": str(target) if fix else None}
         typer.echo(json.dumps(data, indent=2))

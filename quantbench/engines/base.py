@@ -6,6 +6,7 @@ from pathlib import Path
 
 from quantbench.calibration.ranges import Ranges
 from quantbench.engines.shapes import Profile
+from quantbench.stage import UNKEYED
 
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8", "best")
 
@@ -28,7 +29,7 @@ class BuildOptions:
     """GPU architectures for an ahead-of-time build ("sm86"); TensorRT-RTX only."""
     pools: Mapping[str, int] = field(default_factory=dict)
     """Memory pool (workspace, dla_managed_sram, …, spelled as MemoryPoolType in lower case) to bytes."""
-    timing_cache: Path | None = None
+    timing_cache: Path | None = field(default=None, metadata=UNKEYED)
     tactic_sources: tuple[str, ...] = ()
     """As trtexec: "+NAME" or "-NAME", applied to the default set in order."""
     optimization_level: int | None = None
@@ -43,11 +44,28 @@ class BuildOptions:
     """(fnmatch pattern of layer names, precision), the last match wins."""
     precision_constraints: str = "none"
     """none, prefer or obey."""
+    plugins: tuple[Path, ...] = ()
+    """Libraries of plugins, loaded before the model is parsed."""
+    serialize_plugins: bool = False
+    """Put those libraries into the engine."""
+    exclude_lean_runtime: bool = False
+    """Leave the lean runtime out of a version-compatible engine."""
+    avg_timing: int | None = None
+    """How often a kernel is timed for one figure."""
+    aux_streams: int | None = None
+    build_route: str = ""
+    """A route of TensorRT 11.1's global performance tuner."""
+    forbid_tactics: tuple[str, ...] = ()
+    """Patterns of kernels (hexadecimal tactics, or names that `replay`'s log gives) that may not be chosen."""
+    choose_tactics: tuple[tuple[str, str], ...] = ()
+    """(pattern of layer names, kernel), the last match wins."""
+    replay: Path | None = None
+    """A verbose build log (or a timing cache) whose kernels are taken again."""
     ranges: Ranges | None = None
     """Ranges of activations, for INT8 of a model without Q/DQ."""
     calibrator: object | None = None
     """An instance of `quantbench.calibrator.Calibrator`, for TensorRT 10 and older."""
-    log_file: Path | None = None
+    log_file: Path | None = field(default=None, metadata=UNKEYED)
     """Where the verbose log goes; None keeps it in memory."""
 
 

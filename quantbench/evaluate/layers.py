@@ -8,12 +8,8 @@ import numpy as np
 import onnx
 
 from quantbench.calibration.ort_outputs import Feed, InnerTensors
+from quantbench.graph.ops import ACTIVATIONS
 from quantbench.records.evaluation import LayerError
-
-# What TensorRT computes in the layer before it (NVIDIA, Developer Guide, "Layer fusion": activations of convs), and
-# what SiLU and HardSwish are written as.
-_ACTIVATIONS = frozenset({"Relu", "Clip", "LeakyRelu", "PRelu", "Sigmoid", "HardSigmoid", "HardSwish", "Elu", "Selu",
-                          "Tanh", "Softplus", "Mish", "Gelu", "Swish"})  # fmt: skip
 
 
 def layer_errors(
@@ -80,7 +76,7 @@ def _end(tensor: str, readers: dict[str, list[onnx.NodeProto]], outputs: set[str
         # A BatchNormalization that the exporter left is folded into the conv, and its activation follows.
         if only.op_type == "BatchNormalization" and only.input[0] == tensor:
             return _end(only.output[0], readers, outputs)
-        if only.op_type in _ACTIVATIONS and only.input[0] == tensor:
+        if only.op_type in ACTIVATIONS and only.input[0] == tensor:
             return only.output[0], only.op_type
     if len(around) == 2:
         gates = [node for node in around if node.op_type in ("Sigmoid", "HardSigmoid", "Tanh")]

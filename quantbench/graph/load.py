@@ -1,16 +1,21 @@
 """Load an ONNX file as a ModelProto that the rest can rely on, or say in one line why not."""
 
 import hashlib
+import math
 from pathlib import Path
 
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, external_data_helper, numpy_helper
 
 from quantbench.errors import QuantbenchError
 from quantbench.graph.fold_constants import fold_constants
+from quantbench.graph.half import as_float
 from quantbench.graph.normalise import normalise
+from quantbench.graph.order import drop_dead, sort_nodes
+from quantbench.graph.subgraphs import tensors_of
+from quantbench.graph.surgery import at_opset, default_opset
 
 OLDEST_OPSET = 13  # the first whose QuantizeLinear has an axis
 
@@ -18,29 +23,73 @@ _FLOAT_TYPES = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, Tens
 
 
 def load_model(path: Path) -> onnx.ModelProto:
-    """Read `path` with its external data, check it, give every node a unique name, compute constant weights.
+    """Read `path` with its external data, check it, and bring it into the form that the rest expects: nodes sorted and
+    uniquely named, dead ones gone, constant weights computed, half precision as FP32 (`graph.half`).
 
     Raises QuantbenchError for a missing file, a file that is no ONNX model, an operator that the ONNX standard does
-    not know, missing external data, an opset under 13 that cannot be converted, and NaN or infinite weights.
+    not know, missing or broken external data, an opset under 13 that cannot be converted, a cycle, and NaN or infinite
+    weights.
     """
     if not path.exists():
         raise QuantbenchError(f"model {path} does not exist")
     if not path.is_file():
         raise QuantbenchError(f"model {path} is not a file")
     try:
-        model = onnx.load(str(path))
-    except FileNotFoundError as error:
-        raise QuantbenchError(f"model {path}: external data is missing: {error}") from error
+        model = onnx.load(str(path), load_external_data=False)
     except (DecodeError, ValueError, onnx.checker.ValidationError) as error:
-        raise QuantbenchError(
-            f"{path} is not an ONNX model (or its external data is broken): {_first(error)}"
-        ) from error
+        raise QuantbenchError(f"{path} is not an ONNX model: {_first(error)}") from error
     if not model.graph.node or not model.graph.output:
         raise QuantbenchError(f"{path} is not an ONNX model: it holds no graph with nodes and outputs")
-    model = _at_least_opset(model, path)
-    check_ops(model, str(path))
-    check_weights(model, str(path))
-    return fold_constants(normalise(model))
+    load_external_data(model, path)
+    return prepared_model(model, str(path))
+
+
+def prepared_model(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    """`model` (changed in place) in the form that `load_model` gives; `name` is what messages call it. Raises as that.
+
+    For models that come from elsewhere than a file.
+    """
+    try:
+        sort_nodes(model.graph)
+    except QuantbenchError as error:
+        raise QuantbenchError(f"{name}: {error}") from error
+    model = _at_least_opset(model, name)
+    check_ops(model, name)
+    check_weights(model, name)
+    normalise(model)
+    drop_dead(model.graph)
+    return fold_constants(as_float(model))
+
+
+def load_external_data(model: onnx.ModelProto, path: Path) -> None:
+    """Read into `model` the weights that its file `path` keeps in other files.
+
+    Raises QuantbenchError, in one line, where such a file is missing, too short, or outside of the model's folder.
+    """
+    for tensor in tensors_of(model.graph):
+        if not external_data_helper.uses_external_data(tensor):
+            continue
+        try:
+            external_data_helper.load_external_data_for_tensor(tensor, str(path.parent))
+        except (FileNotFoundError, onnx.checker.ValidationError) as error:
+            raise QuantbenchError(f"model {path}: external data is missing: {_first(error)}") from error
+        except (OSError, ValueError) as error:
+            raise QuantbenchError(f"model {path}: external data of {tensor.name}: {_first(error)}") from error
+        tensor.data_location = TensorProto.DEFAULT
+        del tensor.external_data[:]
+        wanted = math.prod(tensor.dims) * _bits(tensor.data_type) // 8
+        if len(tensor.raw_data) != wanted:
+            raise QuantbenchError(
+                f"model {path}: external data of {tensor.name} has {len(tensor.raw_data)} bytes in place of {wanted}; "
+                f"the file beside the model is of another model, or was copied in part"
+            )
+
+
+def _bits(data_type: int) -> int:
+    """Bits of one element."""
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(data_type)
+    small = {"int4": 4, "uint4": 4, "float4_e2m1fn": 4, "int2": 2, "uint2": 2}
+    return small.get(str(dtype), dtype.itemsize * 8)
 
 
 def model_sha256(path: Path) -> str:
@@ -101,17 +150,12 @@ def check_weights(model: onnx.ModelProto, name: str) -> None:
             )
 
 
-def default_opset(model: onnx.ModelProto) -> int:
-    """Version of the default ONNX operator set that the model imports (0 when it names none)."""
-    return max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
-
-
-def _at_least_opset(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+def _at_least_opset(model: onnx.ModelProto, path: str) -> onnx.ModelProto:
     opset = default_opset(model)
     if opset >= OLDEST_OPSET:
         return model
     try:
-        return onnx.version_converter.convert_version(model, OLDEST_OPSET)
+        return at_opset(model, OLDEST_OPSET)
     except (RuntimeError, ValueError) as error:
         raise QuantbenchError(
             f"{path} has opset {opset} and could not be converted to {OLDEST_OPSET} ({_first(error)}); export it "

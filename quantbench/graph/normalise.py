@@ -1,6 +1,10 @@
 """Bring a model into the one form that the rules and inserters expect, without changing what it computes."""
 
+import numpy as np
 import onnx
+from onnx import helper, numpy_helper
+
+_NUMBERS = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
 
 
 def normalise(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -30,17 +34,30 @@ def _constants_to_initializers(model: onnx.ModelProto) -> None:
     outputs = {value.name for value in model.graph.output}
     kept = []
     for node in model.graph.node:
-        value = next((a for a in node.attribute if a.name == "value"), None)
-        if node.op_type != "Constant" or value is None or node.output[0] in outputs:
+        tensor = constant_of(node)
+        if tensor is None or node.output[0] in outputs:
             kept.append(node)
             continue
-        tensor = onnx.TensorProto()
-        tensor.CopyFrom(value.t)
-        tensor.name = node.output[0]
         model.graph.initializer.append(tensor)
     if len(kept) != len(model.graph.node):
         del model.graph.node[:]
         model.graph.node.extend(kept)
+
+
+def constant_of(node: onnx.NodeProto) -> onnx.TensorProto | None:
+    """What a Constant node holds, under the name of its output; None for other nodes, strings and sparse values."""
+    if node.op_type != "Constant" or node.domain not in ("", "ai.onnx"):
+        return None
+    for attribute in node.attribute:
+        if attribute.name == "value":
+            tensor = onnx.TensorProto()
+            tensor.CopyFrom(attribute.t)
+            tensor.name = node.output[0]
+            return tensor
+        dtype = _NUMBERS.get(attribute.name)
+        if dtype is not None:
+            return numpy_helper.from_array(np.asarray(helper.get_attribute_value(attribute), dtype), node.output[0])
+    return None
 
 
 def _name_nodes(model: onnx.ModelProto) -> None:

@@ -118,7 +118,8 @@ OPERATORS: Mapping[str, Operator] = {row.name: row for row in [
            int8=True, **_NATIVE),
     *_rows("InstanceNormalization LRN", Kind.NORM, "trt852", **_NATIVE),
     *_rows("LayerNormalization", Kind.NORM, "trt109 (in Myelin)", **_SEED),
-    *_rows("GroupNormalization LpNormalization RMSNormalization", Kind.NORM, "onnx"),
+    *_rows("GroupNormalization LpNormalization RMSNormalization MeanVarianceNormalization", Kind.NORM, "onnx"),
+    *_rows("SimplifiedLayerNormalization SkipLayerNormalization", Kind.NORM, "onnxruntime's contrib operators"),
     *_rows("AveragePool GlobalAveragePool ReduceMean", Kind.AVERAGE, "a100 (resnet-qat-residual-qgap); precision",
            int8=True, sign=Sign.FIRST, **_NATIVE),
     *_rows("GlobalMaxPool ReduceMax", Kind.REDUCE, "onnx", sign=Sign.FIRST),
@@ -182,12 +183,16 @@ def sign_of(op: str) -> Sign:
     return row.sign if row is not None else Sign.ANY
 
 
+# Axis of a Q or DQ that does not state it (ONNX operator specification).
+QDQ_AXIS = 1
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 CONVS = frozenset({"Conv", "ConvTranspose"})
 # Those that have a bias input (ONNX: the third).
 BIASED = CONVS | {"Gemm"}
 WEIGHTED = of_kind(Kind.WEIGHTED)
 MATRIX = WEIGHTED - CONVS
+# Norms over the channels or positions of one sample: not those that a conv takes in, nor LRN.
+SAMPLE_NORMS = of_kind(Kind.NORM) - {"BatchNormalization", "LRN"}
 AVERAGES = of_kind(Kind.AVERAGE)
 ACTIVATIONS = of_kind(Kind.ACTIVATION)
 AFFINE = of_kind(Kind.AFFINE)

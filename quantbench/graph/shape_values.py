@@ -8,6 +8,8 @@ from operator import add, mul, sub
 import onnx
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
+from quantbench.graph.normalise import constant_of
+
 _INTEGERS = (TensorProto.INT64, TensorProto.INT32)
 
 
@@ -31,9 +33,9 @@ def known_values(graph: GraphProto) -> dict[str, Value]:
     for tensor in graph.initializer:
         values |= _constant(tensor.name, tensor)
     for node in graph.node:
-        if node.op_type == "Constant":
-            for attribute in node.attribute:
-                values |= _constant(node.output[0], attribute.t) if attribute.name == "value" else {}
+        held = constant_of(node)
+        if held is not None:
+            values |= _constant(node.output[0], held)
         if node.op_type == "Shape":
             dims = shapes.get(node.input[0])
             if dims is not None:
@@ -77,7 +79,7 @@ def _computed(node: NodeProto, values: Mapping[str, Value]) -> Value | None:
     return _OPS[node.op_type](node, [value for value in inputs if value is not None])
 
 
-def _binary(operation: Callable[[int, int], int]) -> Callable[[NodeProto, Sequence[Value]], Value | None]:
+def _binary(operation: Callable[[int, int], int | None]) -> Callable[[NodeProto, Sequence[Value]], Value | None]:
     def compute(node: NodeProto, inputs: Sequence[Value]) -> Value | None:
         left, right = inputs
         size = max(len(left.items), len(right.items))
@@ -90,9 +92,12 @@ def _binary(operation: Callable[[int, int], int]) -> Callable[[NodeProto, Sequen
     return compute
 
 
-def _divide(a: int, b: int) -> int:
-    """Towards zero, as ONNX divides integers; a division by zero is none of ours to judge."""
-    return int(a / b) if b else 0
+def _divide(a: int, b: int) -> int | None:
+    """Towards zero, as ONNX divides integers, and exact whatever their size; unknown where `b` is zero."""
+    if not b:
+        return None
+    quotient = abs(a) // abs(b)
+    return quotient if (a < 0) == (b < 0) else -quotient
 
 
 def _gather(node: NodeProto, inputs: Sequence[Value]) -> Value | None:
@@ -120,12 +125,17 @@ def _squeeze(node: NodeProto, inputs: Sequence[Value]) -> Value | None:
 
 
 def _slice(node: NodeProto, inputs: Sequence[Value]) -> Value | None:
-    data, *rest = inputs
-    if len(rest) < 2 or data.scalar or any(len(v.items) != 1 or not v.known for v in rest):
+    """One axis; `axes` may be left out (an empty name) before `steps`, so inputs are taken by their place."""
+    given = dict(zip((name for name in node.input if name), inputs, strict=True))
+    places = [given.get(name) for name in node.input]
+    data, start, end, _, step = [*places, None, None][:5]
+    rest = [value for value in places[1:] if value is not None]
+    if data is None or start is None or end is None or data.scalar:
         return None
-    start, end = rest[0].items[0], rest[1].items[0]
-    step = rest[3].items[0] if len(rest) > 3 else 1
-    return Value(data.items[start:end:step], False)
+    if any(len(value.items) != 1 or not value.known for value in rest):
+        return None
+    by = step.items[0] if step is not None else 1
+    return Value(data.items[start.items[0] : end.items[0] : by], False) if by else None
 
 
 def _same(node: NodeProto, inputs: Sequence[Value]) -> Value | None:

@@ -13,6 +13,18 @@ def bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
         yield from attribute.graphs
 
 
+def tensors_of(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Every stored tensor of `graph`: initializers, attributes of its nodes, and those of the bodies in it."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.TENSOR:
+                yield attribute.t
+            yield from attribute.tensors
+        for body in bodies(node):
+            yield from tensors_of(body)
+
+
 def captures(node: onnx.NodeProto) -> tuple[str, ...]:
     """Tensors of the outer graph that the bodies of `node` read, in order; () for a node without bodies."""
     return tuple(dict.fromkeys(name for body in bodies(node) for name in _free(body)))

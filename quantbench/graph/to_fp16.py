@@ -12,11 +12,12 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.inliner import inline_local_functions
 
 from quantbench.errors import QuantbenchError
-from quantbench.graph.load import default_opset
+from quantbench.graph.half import Half, detach, half_of
 from quantbench.graph.normalise import normalise
 from quantbench.graph.onnx_view import infer_shapes
 from quantbench.graph.ops import MATRIX
 from quantbench.graph.subgraphs import bodies
+from quantbench.graph.surgery import at_opset, check, copied, default_opset
 
 _QDQ = ("QuantizeLinear", "DequantizeLinear")
 _QDQ_HALF_OPSET = 19  # the first whose Q and DQ take FP16 scales
@@ -50,14 +51,21 @@ def to_bf16(model: onnx.ModelProto) -> onnx.ModelProto:
     return _cast_model(model, TensorProto.BFLOAT16)
 
 
+def as_it_came(model: onnx.ModelProto) -> onnx.ModelProto:
+    """`model` in the half precision that it had in its file (`graph.half`); itself where it had none."""
+    half = half_of(model)
+    return model if half is None else _cast_model(model, half.elem)
+
+
 def _cast_model(model: onnx.ModelProto, half: int) -> onnx.ModelProto:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = copied(model)
+    came = half_of(copy)
+    detach(copy)
     if copy.functions:
         copy = inline_local_functions(copy)
     copy = normalise(_raise_opset(copy, half))
-    _Caster(copy, half).run()
-    onnx.checker.check_model(copy)
+    _Caster(copy, came if came is not None and came.elem == half else Half(half)).run()
+    check(copy)
     return copy
 
 
@@ -67,7 +75,7 @@ def _raise_opset(model: onnx.ModelProto, half: int) -> onnx.ModelProto:
     if default_opset(model) >= wanted or not needed:
         return model
     try:
-        model = onnx.version_converter.convert_version(model, wanted)
+        model = at_opset(model, wanted)
     except (RuntimeError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
         raise QuantbenchError(
@@ -81,9 +89,11 @@ def _raise_opset(model: onnx.ModelProto, half: int) -> onnx.ModelProto:
 class _Caster:
     """One pass over the nodes: each says which type it takes, casts are made where the type at hand differs."""
 
-    def __init__(self, model: onnx.ModelProto, half: int) -> None:
+    def __init__(self, model: onnx.ModelProto, half: Half) -> None:
         self.graph = model.graph
-        self.half = half
+        self.half = half.elem
+        self.ends = half.ends
+        self.given_floats = half.floats
         self.opset = default_opset(model)
         self.floats = _float_tensors(model)
         self.constants = {tensor.name: tensor for tensor in self.graph.initializer}
@@ -93,7 +103,9 @@ class _Caster:
         self.float_matmuls = self._matmuls_of_small_scales()
         self.nodes: list[onnx.NodeProto] = []
         self.at_hand: dict[tuple[str, int], str] = {
-            (value.name, TensorProto.FLOAT): value.name for value in self.graph.input if value.name in self.floats
+            (value.name, self.half if value.name in self.ends else TensorProto.FLOAT): value.name
+            for value in self.graph.input
+            if value.name in self.floats
         }
         self.made: list[onnx.TensorProto] = []
         self.taken = {name for node in self.graph.node for name in (*node.input, *node.output)} | set(self.constants)
@@ -101,12 +113,15 @@ class _Caster:
     def run(self) -> None:
         kept_constants = [t for t in self.graph.initializer if t.data_type != TensorProto.FLOAT]
         for name in sorted(self.outputs & set(self.constants)):
-            self._want(name, TensorProto.FLOAT)
+            self._want(name, self.half if name in self.ends else TensorProto.FLOAT)
         for node in list(self.graph.node):
             self._convert(node)
         del self.graph.node[:], self.graph.initializer[:], self.graph.value_info[:]
         self.graph.node.extend(self.nodes)
         self.graph.initializer.extend([*kept_constants, *self.made])
+        for value in (*self.graph.input, *self.graph.output):
+            if value.name in self.ends:
+                value.type.tensor_type.elem_type = self.half
 
     def _convert(self, node: onnx.NodeProto) -> None:
         keep = self._stays_float(node)
@@ -120,9 +135,15 @@ class _Caster:
         for index, name in enumerate(node.output):
             if name not in self.floats:
                 continue
-            if keep or not self._allows(node, index, is_input=False):
+            half = not keep and self._allows(node, index, is_input=False)
+            if not half and name in self.outputs & self.ends:
+                node.output[index] = self._fresh(name, TensorProto.FLOAT)
+                self.at_hand[name, TensorProto.FLOAT] = node.output[index]
+                self.at_hand[name, self.half] = name
+                late.append(_cast(node.output[index], name, self.half))
+            elif not half:
                 self.at_hand[name, TensorProto.FLOAT] = name
-            elif name in self.outputs:
+            elif name in self.outputs - self.ends:
                 node.output[index] = self._fresh(name, self.half)
                 self.at_hand[name, self.half] = node.output[index]
                 self.at_hand[name, TensorProto.FLOAT] = name
@@ -136,11 +157,11 @@ class _Caster:
     def _stays_float(self, node: onnx.NodeProto) -> bool:
         if node.domain not in ("", "ai.onnx") or any(True for _ in bodies(node)):
             return True
-        if node.op_type == "Cast" and node.output[0] in self.outputs:
+        if node.op_type == "Cast" and node.output[0] in self.outputs - self.ends:
             return True
         if node.op_type in _QDQ and self._scale_underflows(node.input[1]):
             return True
-        if node.name in self.float_matmuls:
+        if node.name in self.float_matmuls or node.name in self.given_floats:
             return True
         return any(name in self.shape_like for name in node.output)
 

@@ -10,6 +10,7 @@ from onnx import NodeProto, numpy_helper
 
 from quantbench.graph.onnx_view import view_of
 from quantbench.graph.ops import DEQUANTIZE, QUANTIZE
+from quantbench.graph.order import sort_nodes
 from quantbench.graph.subgraphs import captures
 from quantbench.graph.view import GraphView
 from quantbench.predict.versions import Version, version_of
@@ -109,19 +110,5 @@ class Index:
 
     def sort(self) -> None:
         """Bring the nodes into an order in which each stands behind what it reads, changing as little as can be."""
-        nodes = [onnx.NodeProto.FromString(n.SerializeToString()) for n in self.model.graph.node]
-        makers = {out: position for position, node in enumerate(nodes) for out in node.output if out}
-        ordered: dict[int, None] = {}
-        for start in range(len(nodes)):
-            waiting = [start]
-            while waiting:
-                position = waiting[-1]
-                read = (*nodes[position].input, *captures(nodes[position]))
-                missing = [makers[t] for t in read if t in makers and makers[t] not in ordered]
-                if position in ordered or not missing:
-                    ordered[waiting.pop()] = None
-                else:
-                    waiting.extend(missing)
-        del self.model.graph.node[:]
-        self.model.graph.node.extend(nodes[position] for position in ordered)
+        sort_nodes(self.model.graph)
         self.refresh()

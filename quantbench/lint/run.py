@@ -2,8 +2,8 @@
 
 import onnx
 
-from quantbench.graph.onnx_view import infer_shapes
 from quantbench.graph.ops import DEQUANTIZE, QUANTIZE
+from quantbench.graph.surgery import check, copied
 from quantbench.lint.finding import Finding
 from quantbench.lint.index import Index
 from quantbench.lint.rules import (
@@ -31,11 +31,10 @@ def lint(model: onnx.ModelProto, *, version: str = "", gpu: str = "") -> tuple[F
 
 def fix(model: onnx.ModelProto, *, version: str = "", gpu: str = "") -> tuple[onnx.ModelProto, dict[str, int]]:
     """A copy of `model` with everything mended that needs no new ranges, and how often each rule mended."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = copied(model)
     index = Index(copy, version_of(version, gpu))
     counts = {rule.RULE: rule.fix(index) for rule in _FIXERS}
-    _check(copy)
+    check(copy)
     return copy, counts
 
 
@@ -48,8 +47,3 @@ def refused(model: onnx.ModelProto) -> tuple[Finding, ...]:
 def has_qdq(model: onnx.ModelProto) -> bool:
     """Whether `model` holds Q/DQ at all."""
     return any(node.op_type in (QUANTIZE, DEQUANTIZE) for node in model.graph.node)
-
-
-def _check(model: onnx.ModelProto) -> None:
-    """The checker's word on the mended graph, in a copy without large weights: it takes no model over 2 GB."""
-    onnx.checker.check_model(infer_shapes(model))

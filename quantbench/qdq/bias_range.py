@@ -13,9 +13,11 @@ import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
+from quantbench.graph.ops import BIASED
+from quantbench.graph.surgery import edited
+
 # Half of INT32's range, so that the products are sure of their place too, and bias correction of its.
 LARGEST_BIAS = 2.0**30
-_WITH_BIAS = ("Conv", "ConvTranspose", "Gemm")
 
 
 def smallest_scales(bias: NDArray[np.generic], activation_scale: float) -> NDArray[np.float32]:
@@ -32,7 +34,7 @@ def raise_weight_scales(graph: gs.Graph) -> int:
     """
     wanted: dict[int, tuple[gs.Node, NDArray[np.float32]]] = {}
     for node in graph.nodes:
-        if node.op not in _WITH_BIAS or len(node.inputs) < 3 or not isinstance(node.inputs[2], gs.Constant):
+        if node.op not in BIASED or len(node.inputs) < 3 or not isinstance(node.inputs[2], gs.Constant):
             continue
         activation, weight = (_dequantize(node.inputs[i]) for i in (0, 1))
         if activation is None or weight is None or np.ndim(activation.inputs[1].values):
@@ -53,13 +55,14 @@ def raise_weight_scales(graph: gs.Graph) -> int:
 
 def with_raised_scales(model: onnx.ModelProto) -> onnx.ModelProto:
     """`model` itself where every bias fits, else a copy with raised weight scales."""
-    graph = gs.import_onnx(model)
-    if not raise_weight_scales(graph):
-        return model
-    graph.cleanup(remove_unused_graph_inputs=False).toposort()
-    result: onnx.ModelProto = gs.export_onnx(graph)
-    result.ir_version = model.ir_version
-    return result
+    changed = 0
+
+    def change(graph: gs.Graph) -> None:
+        nonlocal changed
+        changed = raise_weight_scales(graph)
+
+    raised = edited(model, change)
+    return raised if changed else model
 
 
 def _dequantize(tensor: gs.Tensor) -> gs.Node | None:

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from quantbench.calibration.ort_outputs import Feed, padded, static_batch
+from quantbench.graph.ops import WEIGHTED
+from quantbench.graph.surgery import copied, edited
 from quantbench.ort import create_session
 from quantbench.qdq.reencode import to_u8_activations
 
 SWEEPS = 2
-_WITH_BIAS = ("Conv", "ConvTranspose", "Gemm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ def _sites(model: onnx.ModelProto) -> list[_Site]:
     outputs = {value.name for value in model.graph.output}
     sites = []
     for node in model.graph.node:
-        if node.op_type not in (*_WITH_BIAS, "MatMul"):
+        if node.op_type not in WEIGHTED:
             continue
         source, weight = (_before_qdq(makers, name) for name in node.input[:2])
         if source is None or weight not in stored:
@@ -125,8 +126,7 @@ def _add_behind(
 
 def _with_errors(model: onnx.ModelProto, sites: list[_Site]) -> onnx.ModelProto:
     """Copy of `model` with, for each site, an output [channels]: the mean of its float minus its quantized result."""
-    probed = onnx.ModelProto()
-    probed.CopyFrom(model)
+    probed = copied(model)
     opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     for site in sites:
         node = site.node
@@ -168,7 +168,10 @@ def _before_qdq(makers: dict[str, onnx.NodeProto], name: str) -> str | None:
 def _with_biases(
     model: onnx.ModelProto, sites: list[_Site], corrections: dict[str, NDArray[np.float64]]
 ) -> onnx.ModelProto:
-    graph = gs.import_onnx(model)
+    return edited(model, lambda graph: _add_corrections(graph, sites, corrections))
+
+
+def _add_corrections(graph: gs.Graph, sites: list[_Site], corrections: dict[str, NDArray[np.float64]]) -> None:
     nodes = {node.name: node for node in graph.nodes}
     for site in sites:
         holder, correction = nodes[site.holder], corrections[site.node.name]
@@ -185,7 +188,3 @@ def _with_biases(
             holder.inputs[site.index] = bias
         else:
             holder.inputs.append(bias)
-    graph.cleanup().toposort()
-    result: onnx.ModelProto = gs.export_onnx(graph)
-    result.ir_version = model.ir_version
-    return result

@@ -8,6 +8,7 @@ import onnx_graphsurgeon as gs
 
 from quantbench.calibration.ranges import INT8_MAX, Ranges
 from quantbench.errors import QuantbenchError
+from quantbench.graph.surgery import check, edited
 from quantbench.qdq.bias_range import raise_weight_scales
 from quantbench.qdq.plan import Plan
 from quantbench.qdq.reencode import store_weight
@@ -28,7 +29,13 @@ def insert_qdq(model: onnx.ModelProto, plan: Plan, ranges: Ranges, *, int8_weigh
     Raises QuantbenchError where `ranges` lacks a tensor of the plan, or holds a range that is negative or not finite.
     """
     scales = activation_scales(plan, ranges)
-    graph = gs.import_onnx(model)
+    result = edited(model, lambda graph: _carry_out(graph, plan, scales, int8_weights=int8_weights))
+    result.ir_version = max(result.ir_version, 8)
+    check(result)
+    return result
+
+
+def _carry_out(graph: gs.Graph, plan: Plan, scales: Mapping[str, np.float32], *, int8_weights: bool) -> None:
     nodes = {node.name: node for node in graph.nodes}
     tensors = graph.tensors()
     taken = set(tensors)
@@ -50,11 +57,6 @@ def insert_qdq(model: onnx.ModelProto, plan: Plan, ranges: Ranges, *, int8_weigh
     raise_weight_scales(graph)
     for weight_out in done_weights.values() if int8_weights else ():
         store_weight(weight_out.inputs[0].inputs[0].inputs[0])
-    graph.cleanup().toposort()
-    result: onnx.ModelProto = gs.export_onnx(graph)
-    result.ir_version = min(result.ir_version, max(model.ir_version, 8))
-    onnx.checker.check_model(result)
-    return result
 
 
 def activation_scales(plan: Plan, ranges: Ranges) -> Mapping[str, np.float32]:

@@ -10,6 +10,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from quantbench.graph.ops import BIASED
+from quantbench.graph.surgery import edited
 
 _MOVED = ("Relu", "Clip", "MaxPool")
 
@@ -19,14 +20,13 @@ def activations_on_integers(model: onnx.ModelProto) -> onnx.ModelProto:
 
     Works on Q of either sign. What has other readers, or bounds that are no constants, stays where it is.
     """
-    graph = gs.import_onnx(model)
+    return edited(model, _pull_all_up)
+
+
+def _pull_all_up(graph: gs.Graph) -> None:
     for node in list(graph.nodes):
         if node.op == "QuantizeLinear" and len(node.inputs) == 3 and isinstance(node.inputs[2], gs.Constant):
             _pull_up(graph, node)
-    graph.cleanup().toposort()
-    result: onnx.ModelProto = gs.export_onnx(graph)
-    result.ir_version = model.ir_version
-    return result
 
 
 def _pull_up(graph: gs.Graph, quantize: gs.Node) -> None:

@@ -9,6 +9,8 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
+from quantbench.graph.ops import QDQ_AXIS
+from quantbench.graph.surgery import edited
 from quantbench.qdq.bias_range import raise_weight_scales
 from quantbench.qdq.weights import quantize_weight
 
@@ -21,7 +23,10 @@ def to_u8_activations(model: onnx.ModelProto) -> onnx.ModelProto:
     Q/DQ whose zero point is already UINT8, or that has no zero point constant, is left as it is. Weight scales are
     raised where a bias would not fit the INT32 that onnxruntime stores it in.
     """
-    graph = gs.import_onnx(model)
+    return edited(model, _reencode)
+
+
+def _reencode(graph: gs.Graph) -> None:
     raise_weight_scales(graph)
     for node in list(graph.nodes):
         if node.op == "QuantizeLinear" and isinstance(node.inputs[0], gs.Constant):
@@ -33,16 +38,12 @@ def to_u8_activations(model: onnx.ModelProto) -> onnx.ModelProto:
             for reader in node.outputs[0].outputs:
                 if reader.op == "DequantizeLinear":
                     reader.inputs[2] = node.inputs[2]
-    graph.cleanup().toposort()
-    result: onnx.ModelProto = gs.export_onnx(graph)
-    result.ir_version = model.ir_version
-    return result
 
 
 def store_weight(node: gs.Node) -> None:
     """Take the Q `node` of a float constant out: its readers get the INT8 constant that it makes."""
     weight, scale = node.inputs[0], node.inputs[1].values
-    axis = node.attrs.get("axis") if scale.ndim else None
+    axis = node.attrs.get("axis", QDQ_AXIS) if scale.ndim else None
     stored = gs.Constant(f"{node.outputs[0].name}_int8", quantize_weight(weight.values, scale, axis))
     for reader in list(node.outputs[0].outputs):
         reader.inputs[0] = stored

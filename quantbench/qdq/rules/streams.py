@@ -2,13 +2,9 @@
 
 from typing import TypeGuard
 
+from quantbench.graph.ops import SAMPLE_NORMS
 from quantbench.graph.view import GraphView, NodeView
 from quantbench.qdq.ops import is_mover
-
-_NORMS = frozenset({
-    "LayerNormalization", "GroupNormalization", "InstanceNormalization", "RMSNormalization",
-    "SimplifiedLayerNormalization", "SkipLayerNormalization", "MeanVarianceNormalization", "LpNormalization",
-})  # fmt: skip
 
 
 def normalised_streams(view: GraphView) -> frozenset[str]:
@@ -25,7 +21,7 @@ def normalised_streams(view: GraphView) -> frozenset[str]:
             if joins and not any(view.is_constant(name) for name in node.inputs):
                 adds.add(node.name)
             normed.update(name for name in node.inputs if name and not view.is_constant(name))
-        elif node.op in _NORMS:
+        elif node.op in SAMPLE_NORMS:
             normed.add(node.inputs[0])
         elif (centred := _centred(view, node)) is not None:
             normed.add(centred)

@@ -1,0 +1,184 @@
+"""The one seam to onnx-graphsurgeon, and what whole models need around it: copies, checks, other opsets.
+
+onnx-graphsurgeon carries nodes and tensors. Lost on the way are metadata and doc strings of model, graph, nodes,
+inputs and outputs; ultralytics keeps names, stride, task and imgsz there, and every tool behind it reads them. `edited`
+puts them back. Large weights stay outside of what is copied and serialized, so that models over 2 GB, the most that
+one protobuf message holds, pass through: each weight alone is small.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from onnx import TensorProto, numpy_helper
+from onnx_graphsurgeon.ir.tensor import LazyValues
+
+# Weights beyond this many bytes are kept out of messages; fewer would be looked at by shape inference.
+_LARGE = 1 << 16
+# Protobuf holds less than 2 GiB; names and nodes need some of it too.
+ONE_MESSAGE = 1_900_000_000
+_ASIDE = "aside"
+
+
+def edited(model: onnx.ModelProto, change: Callable[[gs.Graph], None]) -> onnx.ModelProto:
+    """A copy of `model` after `change` worked on its graph: dead nodes taken out, sorted, with its metadata."""
+    graph = gs.import_onnx(model)
+    # A list of its own: domains of new nodes are appended to it, and it is the model's.
+    graph.import_domains = [type(entry).FromString(entry.SerializeToString()) for entry in model.opset_import]
+    change(graph)
+    graph.cleanup(remove_unused_graph_inputs=False).toposort()
+    large = _set_aside(graph)
+    result: onnx.ModelProto = gs.export_onnx(graph)
+    _put_back(result, large)
+    keep_notes(result, model)
+    result.ir_version = model.ir_version
+    return result
+
+
+def keep_notes(result: onnx.ModelProto, source: onnx.ModelProto) -> None:
+    """Give `result` the metadata, doc strings, producer and version of `source`, in place.
+
+    Nodes are known by name, or by their first output where they have none; inputs and outputs by name.
+    """
+    result.producer_name, result.producer_version = source.producer_name, source.producer_version
+    result.domain, result.model_version = source.domain, source.model_version
+    _note(result, source)
+    _note(result.graph, source.graph)
+    nodes = {_key(node): node for node in source.graph.node}
+    for node in result.graph.node:
+        if (before := nodes.get(_key(node))) is not None and before.op_type == node.op_type:
+            _note(node, before)
+    values = {value.name: value for value in (*source.graph.input, *source.graph.output)}
+    for value in (*result.graph.input, *result.graph.output):
+        if (given := values.get(value.name)) is not None:
+            _note(value, given)
+
+
+def copied(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of `model`, whatever its size."""
+    return _copied_but(model, ())
+
+
+def default_opset(model: onnx.ModelProto) -> int:
+    """Version of the default ONNX operator set that the model imports (0 when it names none)."""
+    return max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
+
+
+def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of `model` without its initializers."""
+    return _copied_but(model, {"initializer"})
+
+
+def bytes_of(model: onnx.ModelProto) -> int:
+    """About what `model` takes when it is written: its weights in bytes. `ByteSize` fails above 2 GiB."""
+    return sum(_size(tensor) for tensor in model.graph.initializer)
+
+
+def check(model: onnx.ModelProto, *, full: bool = False) -> None:
+    """The checker's word on `model`: raises onnx.checker.ValidationError. Large weights are not looked at.
+
+    With `full` types and shapes are inferred strictly too.
+    """
+    bare = _copied_but(model, {"initializer"})
+    listed = {value.name for value in bare.graph.input}
+    for tensor in model.graph.initializer:
+        if _size(tensor) <= _LARGE:
+            bare.graph.initializer.append(tensor)
+        elif tensor.name not in listed:
+            value = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+            bare.graph.input.append(value)
+    onnx.checker.check_model(bare, full_check=full)
+
+
+def at_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+    """`model` converted to `opset` of the ONNX domain, with its metadata. Raises RuntimeError or ValueError, as
+    onnx.version_converter does, where an operator cannot be converted."""
+    large = {t.name: t for t in model.graph.initializer if _size(t) > _LARGE}
+    light = _copied_but(model, {"initializer"})
+    light.graph.initializer.extend(t if t.name not in large else _stub(t) for t in model.graph.initializer)
+    result: onnx.ModelProto = onnx.version_converter.convert_version(light, opset)
+    _put_back(result, large)
+    keep_notes(result, model)
+    return result
+
+
+def _copied_but(model: onnx.ModelProto, left_out: Iterable[str]) -> onnx.ModelProto:
+    """Copy of `model` without these fields of its graph, field by field: CopyFrom serializes, and fails over 2 GiB."""
+    copy = onnx.ModelProto()
+    _copy_fields(copy, model, {"graph"})
+    _copy_fields(copy.graph, model.graph, set(left_out))
+    return copy
+
+
+def _copy_fields(target: Any, source: Any, left_out: set[str]) -> None:
+    for field, value in source.ListFields():
+        if field.name in left_out:
+            continue
+        if hasattr(value, "extend"):
+            getattr(target, field.name).extend(value)
+        elif field.message_type is not None:
+            getattr(target, field.name).CopyFrom(value)
+        else:
+            setattr(target, field.name, value)
+
+
+def _note(result: Any, source: Any) -> None:
+    """Doc string and metadata of `source`, where `result` does not say otherwise. Older onnx knows fewer of them."""
+    known = result.DESCRIPTOR.fields_by_name
+    if "doc_string" in known and source.doc_string and not result.doc_string:
+        result.doc_string = source.doc_string
+    if "metadata_props" in known:
+        said = {prop.key for prop in result.metadata_props}
+        result.metadata_props.extend(prop for prop in source.metadata_props if prop.key not in said)
+
+
+def _key(node: onnx.NodeProto) -> str:
+    return str(node.name or next(iter(node.output), ""))
+
+
+def _size(tensor: TensorProto) -> int:
+    """Bytes of the values of `tensor`, wherever they stand."""
+    return int(len(tensor.raw_data) or 8 * math.prod(tensor.dims))
+
+
+def _stub(tensor: TensorProto) -> TensorProto:
+    """`tensor` without its values. Marked as external: else it would be broken."""
+    stub = TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+    stub.data_location = TensorProto.EXTERNAL
+    stub.external_data.add(key="location", value=_ASIDE)
+    return stub
+
+
+def _set_aside(graph: gs.Graph) -> dict[str, TensorProto]:
+    """Take the values of large constants out of `graph`, which is about to be exported; by name."""
+    found: dict[str, TensorProto] = {}
+    for name, tensor in graph.tensors().items():
+        if not isinstance(tensor, gs.Constant) or tensor._export_dtype is not None:
+            continue
+        if type(tensor._values) not in (LazyValues, np.ndarray):
+            continue
+        lazy = isinstance(tensor._values, LazyValues)
+        stored = tensor._values.tensor if lazy else None
+        if stored is not None and stored.name != name:
+            stored = _renamed(stored, name)
+        if (_size(stored) if stored is not None else tensor._values.nbytes) <= _LARGE:
+            continue
+        found[name] = stored if stored is not None else numpy_helper.from_array(tensor._values, name)
+        tensor._values = LazyValues(_stub(found[name]))
+    return found
+
+
+def _renamed(tensor: TensorProto, name: str) -> TensorProto:
+    copy = TensorProto()
+    copy.CopyFrom(tensor)
+    copy.name = name
+    return copy
+
+
+def _put_back(model: onnx.ModelProto, large: dict[str, TensorProto]) -> None:
+    for tensor in model.graph.initializer:
+        if tensor.data_location == TensorProto.EXTERNAL and tensor.name in large:
+            tensor.CopyFrom(large[tensor.name])
