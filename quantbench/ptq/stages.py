@@ -13,7 +13,7 @@ from quantbench.data.sources import Images, at_most, feeds
 from quantbench.progress import Progress
 from quantbench.provenance import chosen_versions
 from quantbench.ptq.cache_policy import Owner, given_ranges, write_cache
-from quantbench.ptq.calibrate import calibrate
+from quantbench.ptq.calibrate import Pass, calibrate
 from quantbench.ptq.calibrator_choice import Choice
 from quantbench.ptq.measure import Measuring, measure
 from quantbench.ptq.prepare import FloatModel
@@ -84,17 +84,15 @@ def _calibrate(inputs: Calibrating, out: Path) -> None:
     counting, choice = inputs.counting, inputs.choice
     name, source, batch = counting.model.image.name, counting.images.source, counting.batch
     calibrator = choice.kind(lambda: feeds(source, name, batch, max_bad=counting.max_bad), batch)
-    histograms = calibrate(
+    wanted = Pass(
         counting.model.proto,
         counting.tensors,
         lambda: calibrator_feeds(calibrator, [name]),
         len(source),
-        inputs.state,
-        digest([counting, chosen_versions(*_NUMBERS)]),
-        inputs.progress,
-        needed=counting.needed,
-        threads=counting.threads,
+        counting.needed,
+        counting.threads,
     )
+    histograms = calibrate(wanted, inputs.state, digest([counting, chosen_versions(*_NUMBERS)]), inputs.progress)
     found = find_ranges(histograms, choice.method, choice.threshold)
     write_json(out / RANGES, found.to_json())
     write_cache(out, found, inputs.owner, choice.algorithm)

@@ -410,6 +410,16 @@ def test_a_damaged_output_is_made_anew(home: Path, name: str) -> None:
         assert outputs(out) == whole
 
 
+def test_damaged_histograms_are_counted_anew(home: Path) -> None:
+    out = home / "run"
+    whole, histograms = outputs(out), out / ".quantbench" / "histograms.npz"
+    content = histograms.read_bytes()
+    for damaged in (b"", content[: len(content) // 2], content[:60] + bytes(40) + content[100:]):
+        histograms.write_bytes(damaged)
+        run(home, out, cache="refresh")
+        assert outputs(out) == whole
+
+
 def test_a_damaged_record_of_stages_means_doing_all_anew(home: Path) -> None:
     out = home / "run"
     whole = outputs(out)
