@@ -41,8 +41,8 @@ def batches(
     max_bad: int = 0,
     on_bad: Callable[[BadImageError], None] | None = None,
 ) -> Iterator[Batch]:
-    """Batches of `source` in order; while the consumer works on one, `workers` threads decode the next (None: as many as
-    `quantbench.cores.decoders` says).
+    """Batches of `source` in order; while the consumer works on one, `workers` threads decode the next (None: those of
+    `quantbench.cores.decoders`).
 
     At most two batches (and one image a worker) are in memory besides the one handed out. Images that cannot be used
     are told to `on_bad` (default: a log line with the name) and left out. Raises QuantbenchError when there are more
