@@ -1,4 +1,4 @@
-"""The placement rules as a reader finds them, from their docstrings: what each is for, its numbered rules, its drawing."""
+"""The placement rules as a reader finds them, from their docstrings: purpose, numbered rules, drawing."""
 
 import inspect
 import re
