@@ -21,7 +21,7 @@ from quantbench.terminal import echo, one_line
 # In the order in which `--help` shows them.
 COMMANDS = (
     "ptq", "qat_export", "evaluate", "build", "bench", "inspect", "predict", "lint", "explain", "cache", "recipes",
-    "schema", "doctor", "demo_images",
+    "record", "schema", "doctor", "demo_images",
 )  # fmt: skip
 EXIT_USER_ERROR = 2
 EXIT_INTERNAL = 70  # EX_SOFTWARE of sysexits.h

@@ -92,7 +92,9 @@ class ArrayCalls:
         counts = {len(arrays[entry.name]) for entry in batched}
         if len(counts) > 1:
             # Those that fit as they are may be no batches: a table beside samples.
-            loose = [entry for entry in batched if not entry.fits(arrays[entry.name].shape, batch=False)]
+            loose = [
+                e for e in batched if not e.fits(arrays[e.name].shape, batch=False) or not (e.shape and e.shape[0])
+            ]
             counts = {len(arrays[entry.name]) for entry in loose} or counts
         if len(counts) > 1:
             shown = ", ".join(f"{entry.name} {len(arrays[entry.name])}" for entry in batched)

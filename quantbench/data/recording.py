@@ -30,7 +30,7 @@ class Recorded:
     folder: Path
     calls: int = 0
     kept: int = 0
-    random: Random = field(default_factory=Random)
+    random: Random = field(default_factory=lambda: Random(0))
 
     def keep(self, feed: dict[str, Any], most: int) -> None:
         """Keep `feed` with the chance that makes the sample fair."""
