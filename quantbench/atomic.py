@@ -42,9 +42,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
         mask = os.umask(0)
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)
-        _sync(temporary)
+        sync(temporary)
         os.replace(temporary, target)
-        _sync(folder)
+        sync(folder)
     except OSError as error:
         raise QuantbenchError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
@@ -80,7 +80,7 @@ def _alive(process: int) -> bool:
     return True
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Put `path` on the disk; file systems that cannot sync a folder are left in peace."""
     if path.is_dir() and os.name == "nt":
         return

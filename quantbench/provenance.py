@@ -5,6 +5,7 @@ import importlib.metadata
 import platform
 import shlex
 import sys
+from collections.abc import Mapping
 
 import quantbench
 from quantbench.records.facts import Machine, Provenance
@@ -12,15 +13,31 @@ from quantbench.records.facts import Machine, Provenance
 _PACKAGES = ("numpy", "onnx", "onnx-graphsurgeon", "onnxruntime", "tensorrt-rtx", "tensorrt", "torch", "pillow")
 
 
-def provenance(seconds: float = 0.0) -> Provenance:
-    """Of this process, now: versions of quantbench and of what it computes with, machine, time (UTC), command line."""
+def provenance(seconds: float = 0.0, of: Mapping[str, str] | None = None) -> Provenance:
+    """Of this process, now; `of` are versions that matter besides those of quantbench and what it computes with."""
     return Provenance(
-        command=shlex.join(["quantbench", *sys.argv[1:]]),
-        time=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        command=command_line(),
+        time=utc(),
         seconds=round(seconds, 2),
-        versions=versions(),
+        versions={**versions(), **(of or {})},
         machine=Machine(system=platform.platform(), processor=_processor(), cores=_cores()),
     )
+
+
+def command_line() -> str:
+    """The command as it was typed, arguments quoted for a shell."""
+    return shlex.join(["quantbench", *sys.argv[1:]])
+
+
+def utc() -> str:
+    """The time now, ISO 8601, to the second."""
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+
+
+def chosen_versions(*packages: str) -> dict[str, str]:
+    """Versions of quantbench and of those of `packages` that are installed."""
+    found = versions()
+    return {name: found[name] for name in ("quantbench", *packages) if name in found}
 
 
 def versions() -> dict[str, str]:

@@ -1,75 +1,262 @@
-"""The run folder: the only state of a run. Stages write into it and are skipped while their inputs are unchanged."""
+"""The run folder: the only state of a run. Stages write into it and are skipped while their inputs are unchanged.
 
+Outputs of a stage are made in `.quantbench/new`, and a note of what is to be moved, `commit.json`, is written before
+the first is; who takes the folder after a kill finishes the moves. So a stage is done or it is not.
+"""
+
+import contextlib
 import hashlib
 import json
+import os
+import platform
 import shutil
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quantbench.atomic import write_json
+from pydantic import Field
+
+from quantbench.atomic import sync, write_json
 from quantbench.errors import QuantbenchError
+from quantbench.provenance import command_line, provenance, utc
+from quantbench.records.facts import Output, StageRecord
+from quantbench.records.record import Record
+from quantbench.stage import Inputs, Stage
 
 STATE = ".quantbench"
-_IDENTITY = "identity.json"
-_STAGES = "stages.json"
+# Put together from the records of all stages, so that none of it may outlive one.
+SUMMARIES = ("run.json", "report.md", "report.html")
+_IDENTITY, _STAGES, _COMMIT, _NEW, _LOCK, _HOLDER = (
+    "identity.json", "stages.json", "commit.json", "new", "lock", "holder.json",
+)  # fmt: skip
 
 
-def digest(value: Any) -> str:
-    """SHA-256 of plain data, independent of the order of keys."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whose folder it is: one command on one model (by the hash of its content); `model` as the user named it."""
+
+    command: str
+    model: str
+    sha256: str
+
+
+class _Stages(Record):
+    stages: dict[str, StageRecord] = Field(default_factory=dict)
+
+
+class _Commit(Record):
+    record: StageRecord
+    dropped: tuple[str, ...]
+    files: tuple[str, ...]
+    keep: tuple[str, ...]
 
 
 class RunFolder:
-    """A folder that belongs to one run (one command on one model). Created on first write."""
+    """A folder that belongs to one run. Take it with `held`; created on first write."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.state = path / STATE
         self._made = False
 
-    def claim(self, identity: dict[str, str], *, overwrite: bool = False) -> None:
-        """Take the folder for the run `identity`, or raise QuantbenchError and touch nothing.
+    @contextlib.contextmanager
+    def held(self, identity: Identity, *, overwrite: bool = False) -> Iterator["RunFolder"]:
+        """Hold the folder for the run `identity`, or raise QuantbenchError and touch nothing.
 
         Free are: a folder that does not exist, an empty one, and one of the same run (then finished stages are
-        reused). `overwrite` empties a folder of another run; a folder that quantbench did not make is never emptied.
+        reused). `overwrite` removes what an earlier run wrote, whichever it was; a folder that quantbench did not make
+        is never emptied. While one process holds it, another is refused. After a fault of the input a folder that was
+        made for this call and in which no stage is done is removed.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise QuantbenchError(f"output {self.path} is a file; choose another --out")
-        known = self._read(_IDENTITY)
-        if known is None and self.path.is_dir() and any(self.path.iterdir()):
-            raise QuantbenchError(f"output folder {self.path} is not empty and no run folder; choose another --out")
-        if known is not None and known != identity:
-            what = " ".join(f"{key} {known.get(key)}" for key in ("command", "model"))
-            if not overwrite:
-                raise QuantbenchError(
-                    f"output folder {self.path} holds another run ({what}); choose another --out, or --overwrite"
-                )
-            shutil.rmtree(self.path)
-        if self._read(_IDENTITY) != identity:
-            self._made = not self.path.exists()
-            write_json(self.state / _IDENTITY, identity)
+        self._refuse(identity, overwrite)
+        self._made = not self.path.exists()
+        with self._locked():
+            self._refuse(identity, overwrite)
+            if overwrite:
+                self._empty()
+            self._tidy()
+            if self._known_identity() != identity:
+                write_json(self.state / _IDENTITY, {name: getattr(identity, name) for name in identity.__slots__})
+            try:
+                yield self
+            except QuantbenchError:
+                if self._made and not self.records():
+                    shutil.rmtree(self.path, ignore_errors=True)
+                raise
 
-    def abandon(self) -> None:
-        """After a fault of the input: remove the folder if this run made it and no stage of it is done."""
-        if self._made and not (self.state / _STAGES).exists():
-            shutil.rmtree(self.path, ignore_errors=True)
+    def run(self, stage: Stage[Inputs], *, again: bool = False, keep: tuple[str, ...] = ()) -> StageRecord:
+        """Do the stage unless (and not `again`) it was done with the same key and its outputs are whole; its record.
 
-    def stage(self, name: str, inputs: Any, outputs: Sequence[str], work: Callable[[], None]) -> bool:
-        """Do `work` unless it was done for the same `inputs` and its `outputs` are still there. True when it ran."""
-        key = digest(inputs)
-        stages = self._read(_STAGES) or {}
-        if stages.get(name) == key and all((self.path / output).exists() for output in outputs):
-            return False
-        work()
-        stages = self._read(_STAGES) or {}
-        stages[name] = key
-        write_json(self.state / _STAGES, stages)
+        Where new outputs differ from those of before, stages that read them are forgotten, with their outputs. `keep`
+        names outputs of the stage's last time that this time only reads.
+        """
+        known = self.records().get(stage.name)
+        if not again and known is not None and known.key == stage.key and self._whole(known):
+            return known
+        new = self.state / _NEW
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+        start = time.perf_counter()
+        stage.work(stage.inputs, new)
+        files = sorted(path.name for path in new.iterdir() if path.is_file() and not path.name.startswith("."))
+        record = StageRecord(
+            name=stage.name,
+            key=stage.key,
+            inputs=stage.facts(),
+            after=stage.after,
+            outputs=tuple(_output(new / name) for name in files),
+            provenance=provenance(time.perf_counter() - start, stage.versions),
+        )
+        self._commit(record, known, keep)
+        return record
+
+    def forget(self, name: str) -> None:
+        """Remove a stage's record and outputs, and those of the stages that read them."""
+        kept = self.records()
+        gone = [kept.pop(stage) for stage in (name, *self._readers(name)) if stage in kept]
+        if gone:
+            self._drop_files(file.path for record in gone for file in record.outputs)
+            _Stages(stages=kept).save(self.state / _STAGES)
+
+    def records(self) -> dict[str, StageRecord]:
+        """Records of the finished stages, by name."""
+        path = self.state / _STAGES
+        if not path.is_file():
+            return {}
+        try:
+            return _Stages.load(path).stages
+        except QuantbenchError:
+            return {}  # of another version, or damaged: everything is done anew
+
+    def _commit(self, record: StageRecord, known: StageRecord | None, keep: tuple[str, ...]) -> None:
+        same = known is not None and known.outputs == record.outputs
+        dropped = () if same else tuple(self._readers(record.name))
+        files = tuple(output.path for output in record.outputs)
+        commit = _Commit(record=record, dropped=dropped, files=files, keep=keep)
+        for name in commit.files:
+            sync(self.state / _NEW / name)
+        commit.save(self.state / _COMMIT)
+        self._finish(commit)
+
+    def _finish(self, commit: _Commit) -> None:
+        """Carry out a commit; every step may have been done already."""
+        records = self.records()
+        old = [records.pop(name) for name in (commit.record.name, *commit.dropped) if name in records]
+        kept = {file.path for record in records.values() for file in record.outputs}.union(commit.files, commit.keep)
+        self._drop_files(file.path for record in old for file in record.outputs if file.path not in kept)
+        for name in commit.files:
+            if (self.state / _NEW / name).exists():
+                os.replace(self.state / _NEW / name, self.path / name)
+        sync(self.path)
+        _Stages(stages={**records, commit.record.name: commit.record}).save(self.state / _STAGES)
+        (self.state / _COMMIT).unlink(missing_ok=True)
+
+    def _drop_files(self, names: Any) -> None:
+        for name in (*SUMMARIES, *names):
+            (self.path / name).unlink(missing_ok=True)
+
+    def _readers(self, name: str) -> list[str]:
+        """Names of stages that read the outputs of `name`, directly or through others."""
+        found = [name]
+        records = self.records()
+        for reader in found:
+            found += [r.name for r in records.values() if reader in r.after and r.name not in found]
+        return found[1:]
+
+    def _whole(self, record: StageRecord) -> bool:
+        """Whether all outputs are there as they were written: size and SHA-256."""
+        for output in record.outputs:
+            path = self.path / output.path
+            if not path.is_file() or path.stat().st_size != output.bytes or _output(path) != output:
+                return False
         return True
 
-    def _read(self, name: str) -> dict[str, Any] | None:
+    def _refuse(self, identity: Identity, overwrite: bool) -> None:
+        if self.path.exists() and not self.path.is_dir():
+            raise QuantbenchError(f"output {self.path} is a file; choose another --out")
+        known = self._known_identity()
+        if known is None and self.path.is_dir() and any(entry.name != STATE for entry in self.path.iterdir()):
+            raise QuantbenchError(f"output folder {self.path} is not empty and no run folder; choose another --out")
+        if known is not None and not overwrite and (known.command, known.sha256) != (identity.command, identity.sha256):
+            raise QuantbenchError(
+                f"output folder {self.path} holds another run (command {known.command} model {known.model}); choose "
+                f"another --out, or --overwrite"
+            )
+
+    def _known_identity(self) -> Identity | None:
+        data = _read(self.state / _IDENTITY)
         try:
-            data = json.loads((self.state / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            return Identity(**data) if data is not None else None
+        except TypeError:
             return None
-        return data if isinstance(data, dict) else None
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        from filelock import FileLock, Timeout
+
+        try:
+            self.state.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(str(self.state / _LOCK))
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise QuantbenchError(_in_use(self.path, _read(self.state / _HOLDER) or {})) from error
+        except OSError as error:
+            raise QuantbenchError(
+                f"cannot write {self.path}: {error.strerror or error}; choose another --out"
+            ) from error
+        try:
+            holder = {"pid": os.getpid(), "host": platform.node(), "since": utc(), "command": command_line()}
+            write_json(self.state / _HOLDER, holder)
+            yield
+        finally:
+            (self.state / _HOLDER).unlink(missing_ok=True)
+            lock.release()
+
+    def _tidy(self) -> None:
+        """Finish a commit that a kill cut off, and remove what a killed process left half-written."""
+        if (self.state / _COMMIT).exists():
+            with contextlib.suppress(QuantbenchError):
+                self._finish(_Commit.load(self.state / _COMMIT))
+        (self.state / _COMMIT).unlink(missing_ok=True)
+        shutil.rmtree(self.state / _NEW, ignore_errors=True)
+        for folder in (self.path, self.state):
+            for part in folder.glob(".*.part"):
+                part.unlink(missing_ok=True)
+
+    def _empty(self) -> None:
+        """Remove what quantbench wrote: outputs of stages, summaries, its state; nothing that others put there."""
+        self._drop_files(file.path for record in self.records().values() for file in record.outputs)
+        for entry in self.state.iterdir():
+            if entry.name in (_LOCK, _HOLDER, _IDENTITY):
+                continue
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+
+
+def _in_use(path: Path, holder: Mapping[str, Any]) -> str:
+    who = "another process"
+    if holder:
+        who = (
+            f"process {holder.get('pid')} on {holder.get('host')} since {holder.get('since')} ({holder.get('command')})"
+        )
+    return f"run folder {path} is in use by {who}; wait for it to end, or choose another --out"
+
+
+def _output(path: Path) -> Output:
+    hashed = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            hashed.update(chunk)
+    return Output(path=path.name, sha256=hashed.hexdigest(), bytes=path.stat().st_size)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return data if isinstance(data, dict) else None

@@ -37,8 +37,9 @@ def build(
     from dataclasses import replace
 
     from quantbench.atomic import write_bytes
+    from quantbench.cli.requests import build_options
     from quantbench.engines.build import build_engine
-    from quantbench.engines.build_arguments import calibrator_for, engine_path, options_of, read_ranges
+    from quantbench.engines.build_arguments import calibrator_for, engine_path, read_ranges
     from quantbench.engines.write_layers import write_layers
     from quantbench.errors import QuantbenchError
     from quantbench.recipe import Recipe, load_recipe
@@ -50,7 +51,7 @@ def build(
     if backend == "none":
         raise QuantbenchError("--backend none builds nothing; name auto, tensorrt, tensorrt-rtx or onnxruntime")
     options = replace(
-        options_of(wanted),
+        build_options(wanted),
         ranges=read_ranges(ranges) if ranges else None,
         calibrator=calibrator_for(model, calibrator, calib_dir, calib_batch, preprocess),
         log_file=wanted.log or engine_path(model, out, backend).with_suffix(".build.log"),

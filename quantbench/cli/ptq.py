@@ -71,6 +71,7 @@ def ptq(
 
     The same command again goes on where an interrupted run stopped.
     """
+    from quantbench.cli.requests import ptq_request
     from quantbench.errors import QuantbenchError
     from quantbench.progress import Progress
     from quantbench.ptq.cache_policy import Policy
@@ -109,10 +110,10 @@ def ptq(
     )
     policy: Policy = "reuse" if reuse_cache else "refresh" if refresh else "check"
     progress = Progress("none" if as_json else None)
-    folder, record = run_ptq(changed, progress, overwrite=overwrite, cache=policy)
-    write_reports(folder.path, record)
+    folder, record = run_ptq(ptq_request(changed), progress, overwrite=overwrite, cache=policy)
+    write_reports(folder, record)
     if as_json:
         typer.echo(record.to_json(), nl=False)
         return
-    for line in summary_lines(folder.path, record):
+    for line in summary_lines(folder, record):
         typer.echo(line)

@@ -59,8 +59,9 @@ def qat_export(
         import torch  # noqa: F401 - an extra; its absence deserves a plain line
     except ModuleNotFoundError as error:
         raise QuantbenchError("torch is not installed; pip install 'quantbench[qat]'") from error
+    from quantbench.cli.qat_request import qat_request
     from quantbench.qat.distributed import is_first
-    from quantbench.qat.pipeline import Flags, run_qat_export
+    from quantbench.qat.pipeline import run_qat_export
     from quantbench.qat.report import summary_lines
 
     base = load_recipe(recipe_path(recipe)) if recipe else Recipe()
@@ -93,11 +94,12 @@ def qat_export(
     progress = Progress("none" if as_json or not is_first() else None)
     # With --json stdout belongs to run.json; a trainer's and an exporter's own chatter goes to stderr.
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-        folder, record = run_qat_export(changed, Flags(trust, resume, overwrite, device), progress)
+        request = qat_request(changed, device=device, trust=trust, resume=resume)
+        folder, record = run_qat_export(request, progress, overwrite=overwrite)
     if record is None:
         return
     if as_json:
         typer.echo(record.to_json(), nl=False)
         return
-    for line in summary_lines(folder.path, record):
+    for line in summary_lines(folder, record):
         typer.echo(line)

@@ -11,21 +11,20 @@ from quantbench.atomic import write_bytes, write_json, write_text
 from quantbench.calibration.ort_outputs import static_batch
 from quantbench.calibration.ranges import Ranges
 from quantbench.compilation.engine_layers import at_batch, real_layers
+from quantbench.compilation.request import CompileRequest
 from quantbench.compilation.traffic import compile_summary
 from quantbench.core.quantize import for_onnxruntime
 from quantbench.engines.base import BuildOptions, BuildResult
 from quantbench.engines.bench_model import BenchRequest, bench_model
-from quantbench.engines.build import Chosen, build_engine, choose_backend
-from quantbench.engines.build_arguments import options_of
+from quantbench.engines.build import Chosen, build_engine
 from quantbench.engines.facts import FACTS, ONNXRUNTIME, TENSORRT_RTX
-from quantbench.engines.shapes import InputShapes, Profile, complete_profiles
+from quantbench.engines.shapes import Profile
 from quantbench.engines.tensorrt_rtx import DEFAULT_TARGETS
 from quantbench.errors import QuantbenchError
 from quantbench.graph.save import save_model
 from quantbench.layers.layer import Layer
 from quantbench.progress import Progress
-from quantbench.recipe import Compile
-from quantbench.records.compiled import BareEngine, Compiled, Engine, EngineLatencies, EngineLatency, Refused
+from quantbench.records.compiled import BareEngine, Compiled, Engine, EngineLatencies, EngineLatency
 
 LAYERS = "layers.json"
 LOG = "build.log"
@@ -47,63 +46,21 @@ class Subject:
     ranges: Ranges | None = None
 
 
-def check_request(wanted: Compile) -> Chosen | None:
-    """The backend that `wanted` comes to, before any image runs; None where there is none to ask.
-
-    `auto` never comes to onnxruntime, which runs the model anyway. Raises QuantbenchError for an option that the
-    backend lacks, a target that it does not know, and a backend that was named and is missing.
-    """
-    if wanted.backend == "none":
-        return None
-    options = options_of(wanted)
-    if wanted.backend == "auto" and choose_backend(BuildOptions(targets=options.targets)).family == ONNXRUNTIME:
-        return None
-    return choose_backend(options, wanted.backend)
-
-
-def check_shapes(wanted: Compile, inputs: InputShapes) -> None:
-    """Raise QuantbenchError where the profiles of `wanted` do not fit the model's inputs (-1: dynamic)."""
-    complete_profiles(inputs, options_of(wanted).profiles, wanted.batch)
-
-
-def missing(wanted: Compile) -> str:
-    """Why no compiler is asked, "" where none was wanted."""
-    if wanted.backend == "none":
-        return ""
-    return f"No compiler check: no TensorRT on this machine; {FACTS['tensorrt-rtx'].install}, or see quantbench doctor"
-
-
-def compile_stage(
-    subject: Subject, folder: Path, wanted: Compile, chosen: Chosen, progress: Progress
-) -> Compiled | Refused:
-    """`compile_check`; where nobody named a backend, a model that it refuses costs the check and not the run.
-
-    The folder then holds no engine of an earlier run.
-    """
-    try:
-        return compile_check(subject, folder, wanted, chosen, progress)
-    except QuantbenchError as error:
-        for name in (LAYERS, LOG, ENGINE):
-            (folder / name).unlink(missing_ok=True)
-        if wanted.backend != "auto":
-            raise
-        progress.note(f"warning: no compiler check: {error}")
-        return Refused(failed=str(error))
-
-
-def compile_check(subject: Subject, folder: Path, wanted: Compile, chosen: Chosen, progress: Progress) -> Compiled:
+def compile_check(
+    subject: Subject, folder: Path, wanted: CompileRequest, chosen: Chosen, progress: Progress
+) -> Compiled:
     """Build the INT8 model and, for comparison, the float one; write engine, layers.json and build.log into `folder`.
 
-    What stays float is built in `wanted.precision`. Where `chosen` builds for a GPU of this machine, the engines are
-    timed on it. Raises QuantbenchError where the compiler refuses the model.
+    What stays float is built in the precision that `wanted` names. Where `chosen` builds for a GPU of this machine, the
+    engines are timed on it. Raises QuantbenchError where the compiler refuses the model.
     """
-    given = options_of(wanted)
+    given = wanted.options
     halves = given.precisions - {"int8"} or frozenset(() if chosen.family == ONNXRUNTIME else ("fp16",))
-    batch = static_batch(subject.quantized) or _opt_batch(given, subject.input_name) or wanted.batch
+    batch = static_batch(subject.quantized) or _opt_batch(given, subject.input_name) or given.default_batch
     targets = given.targets or (DEFAULT_TARGETS if chosen.family == TENSORRT_RTX else ())
     options = replace(given, precisions=halves, targets=targets, profiles=_profiles(given, chosen, subject, batch))
     model, int8_options, note = _int8_request(subject, options, wanted, chosen)
-    scratch = folder / ".quantbench" / "float.engine"
+    scratch = folder / ".float" / "float.engine"
     with progress.task(f"{chosen.title}{_for(options)}", 2 if subject.plain else 1, "builds") as advance:
         built = _build(model, "INT8", int8_options, wanted, folder / ENGINE)
         advance(1)
@@ -153,13 +110,13 @@ def _timed(engine: Path) -> EngineLatency:
 
 
 def _int8_request(
-    subject: Subject, options: BuildOptions, wanted: Compile, chosen: Chosen
+    subject: Subject, options: BuildOptions, wanted: CompileRequest, chosen: Chosen
 ) -> tuple[onnx.ModelProto, BuildOptions, tuple[str, ...]]:
     """Model and options that make the INT8 engine, and what the user should know of it."""
     int8 = replace(options, precisions=options.precisions | {"int8"})
     if chosen.family == ONNXRUNTIME:
         return for_onnxruntime(subject.quantized), int8, ()
-    if wanted.quantization != "implicit" or subject.plain is None or subject.ranges is None:
+    if not wanted.implicit or subject.plain is None or subject.ranges is None:
         return subject.quantized, int8, ()
     if not FACTS[chosen.family].has_calibrators:
         return (
@@ -168,7 +125,9 @@ def _int8_request(
     return subject.plain, replace(int8, ranges=subject.ranges), ()
 
 
-def _build(model: onnx.ModelProto, what: str, options: BuildOptions, wanted: Compile, engine: Path) -> BuildResult:
+def _build(
+    model: onnx.ModelProto, what: str, options: BuildOptions, wanted: CompileRequest, engine: Path
+) -> BuildResult:
     source = engine.parent / "compile.onnx"
     save_model(model, source)
     try:

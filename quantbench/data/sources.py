@@ -26,6 +26,23 @@ from quantbench.images.yolo_labels import from_yolo
 Labelled = tuple[dict[str, NDArray[Any]], Sequence[Label]]
 
 
+@dataclass(frozen=True, slots=True)
+class Images:
+    """A source of images with the hash over names and contents of these, and of how they are prepared."""
+
+    source: Source
+    sha256: str
+
+    @staticmethod
+    def of(source: Source) -> "Images":
+        """Hash the images of `source`. Raises QuantbenchError where one cannot be read."""
+        return Images(source, source.sha256())
+
+    def key(self) -> str:
+        """Their content; where they lie changes nothing."""
+        return self.sha256
+
+
 LABELS = ("none", "folder", "file-name", "yolo", "masks", "csv", "coco")
 
 

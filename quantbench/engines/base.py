@@ -6,6 +6,7 @@ from pathlib import Path
 
 from quantbench.calibration.ranges import Ranges
 from quantbench.engines.shapes import Profile
+from quantbench.stage import UNKEYED
 
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8", "best")
 
@@ -28,7 +29,7 @@ class BuildOptions:
     """GPU architectures for an ahead-of-time build ("sm86"); TensorRT-RTX only."""
     pools: Mapping[str, int] = field(default_factory=dict)
     """Memory pool (workspace, dla_managed_sram, …, spelled as MemoryPoolType in lower case) to bytes."""
-    timing_cache: Path | None = None
+    timing_cache: Path | None = field(default=None, metadata=UNKEYED)
     tactic_sources: tuple[str, ...] = ()
     """As trtexec: "+NAME" or "-NAME", applied to the default set in order."""
     optimization_level: int | None = None
@@ -47,7 +48,7 @@ class BuildOptions:
     """Ranges of activations, for INT8 of a model without Q/DQ."""
     calibrator: object | None = None
     """An instance of `quantbench.calibrator.Calibrator`, for TensorRT 10 and older."""
-    log_file: Path | None = None
+    log_file: Path | None = field(default=None, metadata=UNKEYED)
     """Where the verbose log goes; None keeps it in memory."""
 
 

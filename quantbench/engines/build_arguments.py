@@ -1,4 +1,4 @@
-"""What a user gives as text, on the command line or under `compile:` of a recipe, as the values of BuildOptions."""
+"""What a user gives as text, on the command line or under `compile:` of a recipe, as values."""
 
 import json
 import os
@@ -7,48 +7,20 @@ from pathlib import Path
 
 from quantbench.calibration.ranges import Ranges
 from quantbench.calibrator import Calibrator, load_calibrator
-from quantbench.engines.base import PRECISIONS, BuildOptions
+from quantbench.engines.base import PRECISIONS
 from quantbench.engines.discover import gpu_present, tensorrt_version
-from quantbench.engines.shapes import parse_profile
 from quantbench.errors import QuantbenchError
-from quantbench.recipe import Compile
 
 _UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
-def options_of(wanted: Compile) -> BuildOptions:
-    """Build options of a recipe's `compile` section; ranges, calibrator and log file are the caller's to add.
-
-    Raises QuantbenchError, naming the option, for text that is not of its form.
-    """
-    return BuildOptions(
-        precisions=precisions(wanted.precision),
-        strongly_typed=wanted.strongly_typed,
-        profiles=tuple(parse_profile(text) for text in wanted.shapes),
-        default_batch=wanted.batch,
-        targets=tuple(name.lower() for name in _words(wanted.target)),
-        pools=pools(wanted.pool),
-        timing_cache=wanted.timing_cache or default_timing_cache(wanted.backend, wanted.target),
-        tactic_sources=_words(wanted.tactic_sources),
-        optimization_level=wanted.optimization_level,
-        refittable=wanted.refittable,
-        version_compatible=wanted.version_compatible,
-        hardware_compatible=wanted.hardware_compatible.lower(),
-        sparsity=wanted.sparsity,
-        dla_core=wanted.dla_core,
-        gpu_fallback=wanted.gpu_fallback,
-        layer_precisions=layer_precisions(wanted.layer_precision),
-        precision_constraints=wanted.precision_constraints,
-    )
-
-
 def precisions(given: str) -> frozenset[str]:
     """`"fp16,int8"` as a set; raises QuantbenchError for a word that is no precision."""
-    words = [word.lower() for word in _words(given)]
-    for word in words:
+    names = [word.lower() for word in words(given)]
+    for word in names:
         if word not in PRECISIONS:
             raise QuantbenchError(f"--precision {word} is none of {', '.join(PRECISIONS)}")
-    return frozenset(words)
+    return frozenset(names)
 
 
 def pools(given: Sequence[str]) -> dict[str, int]:
@@ -124,7 +96,8 @@ def default_timing_cache(backend: str, target: str = "") -> Path | None:
     return (Path(home) if home else Path.home() / ".cache") / "quantbench" / "timing"
 
 
-def _words(text: str) -> tuple[str, ...]:
+def words(text: str) -> tuple[str, ...]:
+    """`"a, b"` as (a, b)."""
     return tuple(filter(None, (word.strip() for word in text.split(","))))
 
 

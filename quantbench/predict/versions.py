@@ -8,6 +8,14 @@ DEFAULT = "10.9"  # the newest version whose Q/DQ build log is at hand
 
 
 @dataclass(frozen=True, slots=True)
+class PredictedFor:
+    """The TensorRT version and the GPU that a user means to deploy on; "" for the best known."""
+
+    tensorrt: str = ""
+    gpu: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Version:
     """Facts of one version on one GPU.
 

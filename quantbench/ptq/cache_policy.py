@@ -1,6 +1,7 @@
 """A calibration cache in the run folder is used only if it belongs to this model, data and method."""
 
 import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -8,45 +9,60 @@ from quantbench.atomic import write_json, write_text
 from quantbench.cache.tensorrt import parse, render
 from quantbench.calibration.ranges import INT8_MAX, Ranges, TensorRange
 from quantbench.errors import QuantbenchError
+from quantbench.images.source import file_sha256
 
 CACHE = "calibration.cache"
 SIDECAR = "calibration.cache.json"
 Policy = Literal["check", "reuse", "refresh"]
 
 
-def cached_ranges(folder: Path, owner: dict[str, str], policy: Policy) -> Ranges | None:
-    """Ranges of the folder's cache if they may be used, None to calibrate.
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Which model and data (by hash) and which method a cache belongs to."""
 
-    `owner` says which model, data and method the run has. Raises QuantbenchError where the cache belongs to others and
-    `policy` is "check": --reuse-cache or --refresh decides.
+    model: str
+    data: str
+    method: str
+
+
+def takes_cache(folder: Path, owner: Owner, policy: Policy) -> bool:
+    """Whether the folder's cache stands in for calibration, which only --reuse-cache asks for.
+
+    Raises QuantbenchError where the cache belongs to others, or was changed since it was written, and `policy` is
+    "check": --reuse-cache or --refresh decides.
     """
     path = folder / CACHE
     if policy == "refresh" or not path.exists():
-        return None
-    if policy == "check":
-        known = _owner_of(folder)
-        different = sorted(key for key in owner if known.get(key) != owner[key])
-        if not known:
-            raise QuantbenchError(
-                f"{path} does not say what it belongs to; --reuse-cache takes it, --refresh replaces it"
-            )
-        if different:
-            raise QuantbenchError(
-                f"{path} belongs to another {' and '.join(different)}; --reuse-cache takes it all the same, "
-                f"--refresh calibrates anew"
-            )
-        return None  # the same run: its stages know what is done
+        return False
+    if policy == "reuse":
+        return True
+    known = _sidecar(folder)
+    wanted = asdict(owner)
+    different = sorted(key for key in wanted if known.get(key) != wanted[key])
+    if not known:
+        fault = "does not say what it belongs to; --reuse-cache takes it, --refresh replaces it"
+    elif different:
+        fault = f"belongs to another {' and '.join(different)}; --reuse-cache takes it all the same, --refresh calibrates anew"  # noqa: E501
+    elif known.get("sha256") != file_sha256(path):
+        fault = "was changed since it was written; --reuse-cache takes it as it is, --refresh calibrates anew"
+    else:
+        return False  # the same run: its stages know what is done
+    raise QuantbenchError(f"{path} {fault}")
+
+
+def given_ranges(path: Path) -> Ranges:
+    """Ranges of the cache at `path`, whoever wrote it."""
     cache = parse(path.read_text(encoding="utf-8"))
     return Ranges({entry.name: TensorRange(entry.scale * INT8_MAX, f"cache {path.name}") for entry in cache.entries})
 
 
-def write_cache(folder: Path, ranges: Ranges, owner: dict[str, str], algorithm: str) -> None:
-    """Write calibration.cache in TensorRT's format, and the sidecar that says what it belongs to."""
+def write_cache(folder: Path, ranges: Ranges, owner: Owner, algorithm: str) -> None:
+    """Write calibration.cache in TensorRT's format, and the sidecar that says what it belongs to, with its hash."""
     write_text(folder / CACHE, render(ranges, algorithm=algorithm))
-    write_json(folder / SIDECAR, owner)
+    write_json(folder / SIDECAR, {**asdict(owner), "sha256": file_sha256(folder / CACHE)})
 
 
-def _owner_of(folder: Path) -> dict[str, str]:
+def _sidecar(folder: Path) -> dict[str, str]:
     try:
         data = json.loads((folder / SIDECAR).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,11 +1,13 @@
 """The calibrator that a user named: a threshold method, a shipped class, or `path/to/file.py:Class`."""
 
 import hashlib
+import inspect
 from dataclasses import dataclass
 from pathlib import Path
 
 from quantbench.calibration.thresholds import METHODS, Threshold, threshold_method
 from quantbench.calibrator import CACHE_ALGORITHMS, Calibrator, load_calibrator
+from quantbench.stage import digest
 
 # What the header of calibration.cache names; TensorRT knows no other algorithms.
 _ALGORITHMS = {
@@ -13,16 +15,30 @@ _ALGORITHMS = {
     "entropy": "EntropyCalibration2",
     "legacy": "LegacyCalibration",
 }
+# Methods by which a class gives data of its own, so that histograms are of that data.
+_FEEDING = ("__init__", "restart", "get_batch", "get_batch_size")
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """`method` is what is recorded, `algorithm` what TensorRT's cache header says, `kind` the class that feeds."""
+    """`method` is what is recorded, `algorithm` what TensorRT's cache header says, `kind` the class that feeds,
+    `content` the hash of the files that define it ("" for quantbench's own methods)."""
 
     method: str
     threshold: Threshold
     algorithm: str
     kind: type[Calibrator] = Calibrator
+    content: str = ""
+
+    def key(self) -> str:
+        """Identity of the method, content included."""
+        return digest([self.method, self.algorithm, self.content])
+
+    @property
+    def feeder(self) -> str:
+        """Identity of data that the class brings itself; "" where it takes what it is given."""
+        own = (name for cls in _own_classes(self.kind) for name in _FEEDING if name in vars(cls))
+        return f"{self.method} {self.content}" if any(own) else ""
 
 
 def choose(spec: str) -> Choice:
@@ -30,7 +46,21 @@ def choose(spec: str) -> Choice:
     if spec.partition(":")[0] in METHODS:
         return Choice(spec, threshold_method(spec), _ALGORITHMS.get(spec, "EntropyCalibration2"))
     calibrator = load_calibrator(spec)()
-    file, colon, _ = spec.rpartition(":")
-    # The user's file is part of the method: another content is another calibration.
-    mark = f" {hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12]}" if colon and Path(file).is_file() else ""
-    return Choice(spec + mark, calibrator.threshold, CACHE_ALGORITHMS[calibrator.get_algorithm()], type(calibrator))
+    content = _content(type(calibrator))
+    # A user's file is part of the method: another content is another calibration.
+    method = f"{spec} {content[:12]}" if ":" in spec else spec
+    algorithm = CACHE_ALGORITHMS[calibrator.get_algorithm()]
+    return Choice(method, calibrator.threshold, algorithm, type(calibrator), content)
+
+
+def _content(kind: type[Calibrator]) -> str:
+    """Hash of the source files of the class and of those that it inherits from."""
+    hashed = hashlib.sha256()
+    for cls in _own_classes(kind):
+        file = inspect.getsourcefile(cls)
+        hashed.update(Path(file).read_bytes() if file is not None else cls.__qualname__.encode())
+    return hashed.hexdigest()
+
+
+def _own_classes(kind: type[Calibrator]) -> list[type]:
+    return [cls for cls in kind.__mro__ if cls not in (Calibrator, object)]

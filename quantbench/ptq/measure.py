@@ -1,6 +1,6 @@
 """The measuring stage: FP32 against INT8 in onnxruntime, on images: outputs, layers, latency, size."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,19 +8,19 @@ import onnx
 from numpy.typing import NDArray
 
 from quantbench.calibration.ort_outputs import Feed, padded, static_batch, unpadded
-from quantbench.core.quantize import ORT_MODEL, QDQ_MODEL
-from quantbench.data.sources import at_most, feeds, labelled
+from quantbench.data.sources import Images, at_most, feeds, labelled
 from quantbench.evaluate.evaluator import Run
 from quantbench.evaluate.latency import interleaved
 from quantbench.evaluate.layers import layer_errors
 from quantbench.evaluate.outputs import box_facts, compare_outputs, measures_of
 from quantbench.evaluate.task import facts_of
 from quantbench.graph.surgery import bytes_of
-from quantbench.images.source import Source
 from quantbench.ort import create_session
 from quantbench.progress import Progress
+from quantbench.ptq.prepare import FloatModel
 from quantbench.qdq.reencode import to_u8_activations
 from quantbench.records.evaluation import Evaluation, LatencyPair, Outputs, Sizes
+from quantbench.stage import UNKEYED, FileRef
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -28,23 +28,32 @@ if TYPE_CHECKING:
 _LAYER_IMAGES = 32
 
 
-def measure(
-    model: onnx.ModelProto,
-    nodes: Sequence[str],
-    input_name: str,
-    source: Source,
-    calibration: Source,
-    folder: Path,
-    progress: Progress,
-    *,
-    batch: int,
-    max_bad: int,
-    threads: int,
-    latency: bool,
-) -> Evaluation:
-    """What evaluation.json holds. `nodes`: quantized layers; `source`: images to compare on; models are in `folder`."""
+@dataclass(frozen=True, slots=True)
+class Measuring:
+    """FP32 against INT8: the model, names of its quantized layers, both files of the INT8 model, `images` to compare on
+    (with the hash of their labels), and those that layers are compared on."""
+
+    model: FloatModel
+    nodes: tuple[str, ...]
+    qdq: FileRef
+    onnxruntime: FileRef
+    images: Images
+    labels_sha256: str
+    calibration: Images
+    batch: int
+    threads: int
+    latency: bool
+    max_bad: int = field(metadata=UNKEYED)
+    progress: Progress = field(metadata=UNKEYED)
+
+
+def measure(inputs: Measuring) -> Evaluation:
+    """What evaluation.json holds."""
+    model, nodes, input_name = inputs.model.proto, inputs.nodes, inputs.model.image.name
+    source, calibration, progress = inputs.images.source, inputs.calibration.source, inputs.progress
+    batch, max_bad, threads = inputs.batch, inputs.max_bad, inputs.threads
     reference = create_session(model, threads=threads)
-    quantized = create_session(folder / ORT_MODEL, threads=threads)
+    quantized = create_session(inputs.onnxruntime.path, threads=threads)
     fixed = static_batch(model)
     names = [value.name for value in reference.get_outputs()]
     with progress.task("FP32 against INT8", len(source)) as advance:
@@ -61,14 +70,14 @@ def measure(
         layers = layer_errors(
             model,
             # Not the onnxruntime model: there activations run on integers, and what stands behind them has no tensor.
-            to_u8_activations(onnx.load(str(folder / QDQ_MODEL))),
+            to_u8_activations(onnx.load(str(inputs.qdq.path))),
             nodes,
             feeds(few, input_name, batch, max_bad=max_bad),
             threads=threads,
             on_batch=advance,
         )
     times = None
-    if latency:
+    if inputs.latency:
         size = fixed or 1
         one = padded(next(iter(feeds(few, input_name, size, max_bad=max_bad))), fixed)
         calls = {"plain": lambda: reference.run(None, one), "int8": lambda: quantized.run(None, one)}
@@ -80,7 +89,7 @@ def measure(
         parts=evaluation.models[1].errors,
         differing=evaluation.models[1].differing,
         layers=tuple(layers),
-        sizes=Sizes(plain=bytes_of(model), qdq=_size(folder / QDQ_MODEL), onnxruntime=_size(folder / ORT_MODEL)),
+        sizes=Sizes(plain=bytes_of(model), qdq=_size(inputs.qdq.path), onnxruntime=_size(inputs.onnxruntime.path)),
         boxes=box_facts(evaluation.task, names),
         latency=times,
     )

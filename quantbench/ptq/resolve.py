@@ -3,18 +3,18 @@
 from pathlib import Path
 
 from quantbench.errors import QuantbenchError
-from quantbench.recipe import Recipe
+from quantbench.ptq.request import ModelChoice
 
 DEMO_PREFIX = "demo:"
 _CHECKPOINTS = (".pt", ".pth", ".ckpt", ".safetensors")
 
 
-def model_path(recipe: Recipe) -> Path:
-    """Path of the ONNX file of the recipe's model. A checkpoint is exported into the cache folder.
+def model_path(model: ModelChoice) -> Path:
+    """Path of the ONNX file of `model`. A checkpoint is exported into the cache folder.
 
     Raises QuantbenchError for a missing file, an unknown demo model, or a checkpoint without an architecture.
     """
-    name = recipe.model
+    name = model.name
     if not name:
         raise QuantbenchError("no model: name an ONNX file, or a recipe with a model (quantbench recipes)")
     if name.startswith(DEMO_PREFIX):
@@ -24,19 +24,18 @@ def model_path(recipe: Recipe) -> Path:
         raise QuantbenchError(f"model {path} does not exist")
     if path.suffix not in _CHECKPOINTS:
         return path
-    if recipe.architecture is None:
+    if model.architecture is None:
         raise QuantbenchError(
             f"{path} is a torch checkpoint; name its architecture in a recipe (architecture: factory, input_shape), "
             f"or export it to ONNX; for YOLO use 'quantbench qat-export {path}'"
         )
     from quantbench.qat.export_checkpoint import export_checkpoint
 
-    return export_checkpoint(path, recipe.architecture)
+    return export_checkpoint(path, model.architecture)
 
 
-def display_name(recipe: Recipe) -> str:
-    """Short name of the model for the run folder and the report."""
-    name = recipe.model or "model"
+def display_name(name: str) -> str:
+    """Short name of the model that a user named, for the run folder and the report."""
     return name.removeprefix(DEMO_PREFIX) if name.startswith(DEMO_PREFIX) else Path(name).stem
 
 

@@ -9,7 +9,7 @@ from quantbench.qat.export import ExportOptions, export_onnx
 from quantbench.qat.models import load_model
 from quantbench.qat.trace import trace
 from quantbench.recipe import Architecture
-from quantbench.run_folder import digest
+from quantbench.stage import digest
 
 
 def export_checkpoint(path: Path, architecture: Architecture) -> Path:

@@ -1,5 +1,6 @@
 """Fine-tuning as a stage of qat-export: the right trainer for the model, and accuracy before and after."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,26 +19,28 @@ from quantbench.qat.options import TrainOptions
 from quantbench.qat.sources import labelled_batches
 from quantbench.qat.train_classifier import finetune_classifier, shares
 from quantbench.qat.train_yolo import finetune_yolo
-from quantbench.recipe import Recipe
 from quantbench.records.qat import TrainingFacts
 
 _EVAL_BATCH = 64
 
 
-def finetune(
-    model: TorchModel, recipe: Recipe, resume: bool, folder: Path, teacher: nn.Module | None,
-    plain: nn.Module | None, device: torch.device, progress: Progress,
-) -> TrainingFacts:  # fmt: skip
-    """Train `model.module` in place; what was reached. `plain` is the float model to compare with."""
-    wanted = recipe.training
-    options = TrainOptions(
-        epochs=wanted.epochs, batch=wanted.batch, rate=wanted.rate, momentum=wanted.momentum,
-        weight_decay=wanted.weight_decay, freeze_after=wanted.freeze_after, distill=wanted.distill,
-        patience=wanted.patience, amp=wanted.amp, clip=wanted.clip, learned_scales=wanted.learned_scales,
-        seed=recipe.seed, workers=wanted.workers, resume=resume,
-    )  # fmt: skip
-    data = wanted.data
-    assert data is not None
+@dataclass(frozen=True, slots=True)
+class FineTuning:
+    """What training gets beside the model: `data` (YOLO data.yaml, or a folder with train/ and val/), `folder` of the
+    run, a `teacher` to distil from, and the `plain` float model to compare with."""
+
+    data: Path
+    options: TrainOptions
+    folder: Path
+    device: torch.device
+    teacher: nn.Module | None = None
+    plain: nn.Module | None = None
+
+
+def finetune(model: TorchModel, wanted: FineTuning, progress: Progress) -> TrainingFacts:
+    """Train `model.module` in place; what was reached."""
+    data, options, folder, device = wanted.data, wanted.options, wanted.folder, wanted.device
+    teacher, plain = wanted.teacher, wanted.plain
     progress.note(f"Fine-tuning for {options.epochs} epochs on {data}")
     if model.kind == "yolo":
         reached = finetune_yolo(

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quantbench.errors import QuantbenchError
+from quantbench.predict.best import best_placement
+from quantbench.predict.versions import DEFAULT, PredictedFor
 from quantbench.qat.quantizer import SharedRange, TensorQuantizer, WeightQuantizer
 from quantbench.qat.router import SiteRouter
 from quantbench.qat.trace import Slot, Trace
@@ -139,11 +141,14 @@ def _router(owner: nn.Module) -> SiteRouter:
     return router
 
 
-def plan_for(traced: Trace, options: PlacementOptions, float_modules: tuple[str, ...] = ()) -> Plan:
+def plan_for(
+    traced: Trace, options: PlacementOptions, float_modules: tuple[str, ...] = (), *, best: PredictedFor | None = None
+) -> Plan:
     """The Plan of the one rule set for a traced model; every node of `float_modules` (and below) stays float.
 
     Where such a head is named, the rule that guesses the head from the graph is off: it would look through the named
-    one and keep the convs before it.
+    one and keep the convs before it. With `best`: the variant of least cost by the predictor for it, instead of the
+    rules as they are (`quantbench.predict.best`).
     """
     patterns = [
         f"{module}{tail}"
@@ -152,4 +157,7 @@ def plan_for(traced: Trace, options: PlacementOptions, float_modules: tuple[str,
         if any(node.name.startswith(module + tail[0]) for node in traced.view.nodes)
     ]
     kept = (*options.keep_float, *patterns)
-    return place(traced.view, replace(options, keep_float=kept, head_float=options.head_float and not float_modules))
+    options = replace(options, keep_float=kept, head_float=options.head_float and not float_modules)
+    if best is None:
+        return place(traced.view, options)
+    return best_placement(traced.view, options, version=best.tensorrt or DEFAULT, gpu=best.gpu).plan

@@ -84,10 +84,12 @@ class Output(Record):
 
 
 class StageRecord(Record):
-    """A finished stage: the digest of its inputs, these in plain data, what it wrote, and its own provenance."""
+    """A finished stage: the digest of its inputs, these in plain data, the stages whose outputs it read, what it wrote,
+    and its own provenance."""
 
     name: str
     key: str
     inputs: dict[str, JsonValue]
+    after: tuple[str, ...] = ()
     outputs: tuple[Output, ...]
     provenance: Provenance

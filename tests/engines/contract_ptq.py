@@ -15,8 +15,10 @@ import onnx
 import tensorrt
 
 from quantbench.calibration.ranges import Ranges, TensorRange
+from quantbench.cli.requests import compile_request
 from quantbench.compilation import compile_check as stage
-from quantbench.compilation.compile_check import Subject, check_request, compile_check
+from quantbench.compilation.compile_check import Subject, compile_check
+from quantbench.compilation.request import check_request
 from quantbench.demo import resnet18
 from quantbench.engines import bench_model, build, device, load_engine, tensorrt_load
 from quantbench.graph.onnx_view import view_of
@@ -70,7 +72,7 @@ def contract(layers: str, seen: list[dict[str, int]]) -> Contract:
     return found
 
 
-def run(folder: Path, layers: str, wanted: Compile) -> dict[str, Any]:
+def run(folder: Path, layers: str, section: Compile) -> dict[str, Any]:
     seen: list[dict[str, int]] = []
     made = contract(layers, seen)
     tensorrt_load.load = made.module
@@ -85,6 +87,7 @@ def run(folder: Path, layers: str, wanted: Compile) -> dict[str, Any]:
     ranges = Ranges({name: TensorRange(4.0) for name in plan.tensors})
     weighted = tuple(site.node for site in plan.weights)
     subject = Subject(insert_qdq(plain, plan, ranges), plain, weighted, weighted, "image", (3, 64, 64), ranges)
+    wanted = compile_request(section)
     chosen = check_request(wanted)
     assert chosen is not None
     facts = compile_check(subject, folder, wanted, chosen, Progress("none"))

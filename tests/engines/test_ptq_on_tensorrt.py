@@ -62,7 +62,7 @@ def test_layers_come_from_the_engine_inspector_and_both_engines_are_timed(runs: 
     assert facts["backend"] == f"tensorrt{runs[0]}"
     assert facts["int8"]["layers"] == 26  # that engine has as many
     assert facts["shape"] == [4, 3, 64, 64]
-    for side in ("int8", "float"):
+    for side in ("int8", "plain"):
         assert facts["latency"][side]["median_ms"] > 0
     assert {"layers.json", "build.log", "model.engine"} <= set(runs[1]["explicit"]["files"])
     assert not any("float.engine" in name or "compile.onnx" in name for name in runs[1]["explicit"]["files"])

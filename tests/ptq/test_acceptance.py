@@ -33,7 +33,7 @@ def test_efficientnet_lite0_on_photos_it_never_saw(cli, tmp_path: Path) -> None:
     code, _, error = cli("ptq", "--calib-dir", imgs, "--out", out)
     assert code == 0, error
     outputs = json.loads((out / "evaluation.json").read_text())["outputs"]
-    assert outputs["agreement"]["images"] >= 300
+    assert outputs["agreement"]["count"] >= 300
     assert outputs["agreement"]["value"] >= 0.95
     assert outputs["sqnr_db"]["value"] >= 20.0
 
@@ -60,7 +60,7 @@ def test_top1_on_a_labelled_set_is_kept(cli, tmp_path: Path, name: str) -> None:
     code, _, error = cli("ptq", MODELS / f"{name}.onnx", "--recipe", recipe, "--out", out, "--no-compile")
     assert code == 0, error
     outputs = json.loads((out / "evaluation.json").read_text())["outputs"]
-    assert outputs["top1_float"]["images"] == 2000
+    assert outputs["top1_float"]["count"] == 2000
     assert outputs["top1_float"]["value"] > 0.98
     assert abs(outputs["top1_change"]["value"]) <= 0.003
 

@@ -10,8 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from quantbench.cli.build_options import _OPTIONS
+from quantbench.cli.requests import build_options
 from quantbench.engines.base import BuildOptions
-from quantbench.engines.build_arguments import options_of
 from quantbench.engines.shapes import Profile
 from quantbench.recipe import Compile, Recipe, load_recipe
 
@@ -41,7 +41,7 @@ def test_a_recipe_says_all_that_the_command_line_can(tmp_path: Path) -> None:
     recipe = tmp_path / "r.yaml"
     recipe.write_text("compile:\n" + "".join(f"  {line}\n" for line in ALL.strip().splitlines()))
     shape = tuple((n, 3, 64, 64) for n in (1, 4, 8))
-    assert options_of(load_recipe(recipe).compile) == BuildOptions(
+    assert build_options(load_recipe(recipe).compile) == BuildOptions(
         precisions=frozenset({"fp16", "bf16"}), strongly_typed=False, profiles=(Profile({"image": shape}),),
         default_batch=4, targets=("sm86", "sm120"), pools={"workspace": 4 << 30}, timing_cache=Path("caches"),
         tactic_sources=("+CUDNN", "-CUBLAS"), optimization_level=5, refittable=True, version_compatible=True,

@@ -11,6 +11,9 @@ from quantbench.records.facts import DataFacts, Output
 from quantbench.records.run import load_run, run_schema
 
 EVALUATION = Evaluation(
+    task="unknown",
+    task_why="nothing tells",
+    parts=(),
     outputs=Outputs(sqnr_db=Measured(30.0, 29.0, 31.0, 8), boxes_kept=Measured(0.5, 0.4, 0.6, 12, "boxes")),
     layers=(LayerError("conv", "Conv", "y", 21.5, 0.99),),
     sizes=Sizes(plain=3, qdq=2, onnxruntime=1),

@@ -1,0 +1,69 @@
+"""Where a recipe ends: its sections, changed by the command line, as the values that the rooms below take."""
+
+from quantbench.compilation.request import CompileRequest
+from quantbench.engines.base import BuildOptions
+from quantbench.engines.build_arguments import default_timing_cache, layer_precisions, pools, precisions, words
+from quantbench.engines.shapes import parse_profile
+from quantbench.predict.versions import PredictedFor
+from quantbench.ptq.request import DataChoice, EvaluationChoice, ModelChoice, PtqRequest
+from quantbench.qdq.options import PlacementOptions
+from quantbench.recipe import Compile, Placement, Recipe
+
+
+def ptq_request(recipe: Recipe) -> PtqRequest:
+    """What `quantbench ptq` does for `recipe`. Raises QuantbenchError for text that is not of its form."""
+    data, evaluation, architecture = recipe.data, recipe.evaluation, recipe.architecture
+    return PtqRequest(
+        model=ModelChoice(recipe.model or "", architecture),
+        data=DataChoice(data.calib_dir, data.dataset, data.preprocess, data.max_images, data.max_bad),
+        evaluation=EvaluationChoice(
+            evaluation.dir, evaluation.dataset, evaluation.labels, evaluation.classes, evaluation.max_images
+        ),
+        latency=evaluation.latency,
+        calibrator=recipe.calibration.calibrator,
+        batch_size=recipe.calibration.batch_size,
+        bias_correction=recipe.calibration.bias_correction,
+        placement=placement_options(recipe.placement),
+        best_placement=recipe.placement.method == "best",
+        predicted=PredictedFor(recipe.placement.tensorrt, recipe.placement.gpu),
+        compile=compile_request(recipe.compile),
+        threads=recipe.threads,
+        out=recipe.out,
+        recipe=recipe.model_dump(mode="json"),
+    )
+
+
+def placement_options(section: Placement) -> PlacementOptions:
+    """The switches of the rules; what is not theirs is the caller's to look at."""
+    return PlacementOptions(**section.model_dump(exclude={"method", "tensorrt", "gpu"}))
+
+
+def compile_request(section: Compile) -> CompileRequest:
+    """The whole `compile` section. Raises QuantbenchError, naming the option, for text that is not of its form."""
+    return CompileRequest(section.backend, build_options(section), section.quantization == "implicit", section.log)
+
+
+def build_options(section: Compile) -> BuildOptions:
+    """Build options of a `compile` section; ranges, calibrator and log file are the caller's to add.
+
+    Raises QuantbenchError, naming the option, for text that is not of its form.
+    """
+    return BuildOptions(
+        precisions=precisions(section.precision),
+        strongly_typed=section.strongly_typed,
+        profiles=tuple(parse_profile(text) for text in section.shapes),
+        default_batch=section.batch,
+        targets=tuple(name.lower() for name in words(section.target)),
+        pools=pools(section.pool),
+        timing_cache=section.timing_cache or default_timing_cache(section.backend, section.target),
+        tactic_sources=words(section.tactic_sources),
+        optimization_level=section.optimization_level,
+        refittable=section.refittable,
+        version_compatible=section.version_compatible,
+        hardware_compatible=section.hardware_compatible.lower(),
+        sparsity=section.sparsity,
+        dla_core=section.dla_core,
+        gpu_fallback=section.gpu_fallback,
+        layer_precisions=layer_precisions(section.layer_precision),
+        precision_constraints=section.precision_constraints,
+    )

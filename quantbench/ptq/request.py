@@ -1,0 +1,61 @@
+"""What `quantbench ptq` is asked for, as values; a recipe and the command line come to this."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from quantbench.compilation.request import CompileRequest
+from quantbench.predict.versions import PredictedFor
+from quantbench.qdq.options import PlacementOptions
+from quantbench.recipe import Architecture
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """`name`: an ONNX file, `demo:NAME`, or a torch checkpoint with its `architecture`."""
+
+    name: str
+    architecture: Architecture | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DataChoice:
+    """Calibration images: a folder (or .npy/.npz of ready batches), or a named data set."""
+
+    calib_dir: Path | None = None
+    dataset: str | None = None
+    preprocess: str | dict[str, Any] | None = None
+    max_images: int = 512
+    max_bad: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationChoice:
+    """Images to compare on, the calibration images themselves where none are named; `labels`: one of
+    `quantbench.data.sources.LABELS`; `classes`: a file with the names of the model's classes."""
+
+    dir: Path | None = None
+    dataset: str | None = None
+    labels: str = "none"
+    classes: Path | None = None
+    max_images: int = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class PtqRequest:
+    """A whole run. `recipe` is what run.json keeps of how it was asked for."""
+
+    model: ModelChoice
+    data: DataChoice = field(default_factory=DataChoice)
+    evaluation: EvaluationChoice = field(default_factory=EvaluationChoice)
+    calibrator: str = "minmax"
+    batch_size: int = 8
+    bias_correction: bool = True
+    placement: PlacementOptions = field(default_factory=PlacementOptions)
+    best_placement: bool = False
+    predicted: PredictedFor = field(default_factory=PredictedFor)
+    compile: CompileRequest = field(default_factory=CompileRequest)
+    latency: bool = True
+    threads: int = 0
+    out: Path | None = None
+    recipe: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,149 @@
+"""The four stages of `quantbench ptq`, each with exactly what its work gets."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from quantbench.atomic import write_json
+from quantbench.calibration.find_ranges import find_ranges
+from quantbench.calibration.ranges import Ranges
+from quantbench.calibrator import feeds as calibrator_feeds
+from quantbench.core.quantize import BIAS_IMAGES, quantize
+from quantbench.data.sources import Images, at_most, feeds
+from quantbench.progress import Progress
+from quantbench.provenance import chosen_versions
+from quantbench.ptq.cache_policy import Owner, given_ranges, write_cache
+from quantbench.ptq.calibrate import calibrate
+from quantbench.ptq.calibrator_choice import Choice
+from quantbench.ptq.measure import Measuring, measure
+from quantbench.ptq.prepare import FloatModel
+from quantbench.qdq.plan import Plan
+from quantbench.records.facts import StageRecord
+from quantbench.stage import UNKEYED, FileRef, Stage, digest
+
+RANGES = "ranges.json"
+EVALUATION = "evaluation.json"
+_NUMBERS = ("numpy", "onnx", "onnxruntime", "pillow")
+
+
+@dataclass(frozen=True, slots=True)
+class Counting:
+    """What histograms are counted from: `tensors` of the model over all images in batches of `batch`; `feeder` tells
+    of a calibrator that brings data of its own. `needed`: tensors that must have a range."""
+
+    model: FloatModel
+    tensors: tuple[str, ...]
+    images: Images
+    batch: int
+    needed: tuple[str, ...]
+    feeder: str
+    max_bad: int = field(metadata=UNKEYED)
+    threads: int = field(metadata=UNKEYED)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrating:
+    """Histograms, and the rule that makes thresholds of them; `state` keeps the histograms."""
+
+    counting: Counting
+    choice: Choice
+    owner: Owner
+    state: Path = field(metadata=UNKEYED)
+    progress: Progress = field(metadata=UNKEYED)
+
+
+@dataclass(frozen=True, slots=True)
+class TakingCache:
+    """Ranges of a calibration cache that is taken as it is; `sha256` of its file."""
+
+    sha256: str
+    cache: Path = field(metadata=UNKEYED)
+
+
+@dataclass(frozen=True, slots=True)
+class Quantizing:
+    """A Plan carried out with Ranges; `images` correct biases, None leaves them."""
+
+    model: FloatModel
+    plan: Plan
+    ranges: Ranges
+    images: Images | None
+    batch: int
+    max_bad: int = field(metadata=UNKEYED)
+    threads: int = field(metadata=UNKEYED)
+    progress: Progress = field(metadata=UNKEYED)
+
+
+def calibrating(inputs: Calibrating) -> Stage[Calibrating]:
+    """Images to ranges.json and calibration.cache."""
+    return Stage("calibrate", inputs, chosen_versions(*_NUMBERS), _calibrate)
+
+
+def _calibrate(inputs: Calibrating, out: Path) -> None:
+    counting, choice = inputs.counting, inputs.choice
+    name, source, batch = counting.model.image.name, counting.images.source, counting.batch
+    calibrator = choice.kind(lambda: feeds(source, name, batch, max_bad=counting.max_bad), batch)
+    histograms = calibrate(
+        counting.model.proto,
+        counting.tensors,
+        lambda: calibrator_feeds(calibrator, [name]),
+        len(source),
+        inputs.state,
+        digest([counting, chosen_versions(*_NUMBERS)]),
+        inputs.progress,
+        needed=counting.needed,
+        threads=counting.threads,
+    )
+    found = find_ranges(histograms, choice.method, choice.threshold)
+    write_json(out / RANGES, found.to_json())
+    write_cache(out, found, inputs.owner, choice.algorithm)
+
+
+def taking_cache(inputs: TakingCache) -> Stage[TakingCache]:
+    """calibration.cache, whoever wrote it, to ranges.json."""
+    return Stage("calibrate", inputs, chosen_versions(), _take_cache)
+
+
+def _take_cache(inputs: TakingCache, out: Path) -> None:
+    write_json(out / RANGES, given_ranges(inputs.cache).to_json())
+
+
+def read_ranges(folder: Path) -> Ranges:
+    """The ranges that the calibrate stage left in `folder`."""
+    return Ranges.from_json(json.loads((folder / RANGES).read_text(encoding="utf-8")))
+
+
+def quantizing(inputs: Quantizing) -> Stage[Quantizing]:
+    """Plan and ranges to model.qdq.onnx and model.ort.onnx."""
+    versions = chosen_versions(*_NUMBERS, "onnx-graphsurgeon")
+    return Stage("quantize", inputs, versions, _quantize, after=("calibrate",))
+
+
+def _quantize(inputs: Quantizing, out: Path) -> None:
+    images = inputs.images
+    few = at_most(images.source, BIAS_IMAGES) if images is not None else None
+    quantize(
+        inputs.model.proto,
+        inputs.plan,
+        inputs.ranges,
+        out,
+        inputs.progress,
+        feeds=(lambda: feeds(few, inputs.model.image.name, inputs.batch, max_bad=inputs.max_bad)) if few else None,
+        images=len(few) if few is not None else 0,
+        threads=inputs.threads,
+    )
+
+
+def evaluating(inputs: Measuring) -> Stage[Measuring]:
+    """Both models on the evaluation images to evaluation.json."""
+    return Stage("evaluate", inputs, chosen_versions(*_NUMBERS), _evaluate, after=("quantize",))
+
+
+def _evaluate(inputs: Measuring, out: Path) -> None:
+    measure(inputs).save(out / EVALUATION)
+
+
+def output_of(record: StageRecord, name: str, folder: Path) -> FileRef:
+    """The file `name` that a finished stage left in `folder`."""
+    found = next(output for output in record.outputs if output.path == name)
+    return FileRef(found.sha256, folder / name)

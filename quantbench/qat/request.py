@@ -1,0 +1,69 @@
+"""What `quantbench qat-export` is asked for, as values; a recipe and the command line come to this."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from quantbench.compilation.request import CompileRequest
+from quantbench.predict.versions import PredictedFor
+from quantbench.qat.export import ExportOptions
+from quantbench.qat.options import TrainOptions
+from quantbench.qdq.options import PlacementOptions
+from quantbench.recipe import Architecture
+from quantbench.stage import UNKEYED
+
+
+@dataclass(frozen=True, slots=True)
+class TorchChoice:
+    """A checkpoint, or a torchvision classifier with its `weights`; `size` of the square input; `trust`: unpickle in
+    full."""
+
+    name: str
+    weights: Path | None = field(default=None, metadata=UNKEYED)
+    architecture: Architecture | None = None
+    size: int | None = None
+    preprocess: str | dict[str, Any] | None = None
+    trust: bool = False
+
+    @property
+    def file(self) -> Path:
+        """What holds the weights."""
+        return Path(self.weights or self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationChoice:
+    """Calibration images and method; without folder and data set the training images, or photos of packages."""
+
+    folder: Path | None = field(default=None, metadata=UNKEYED)
+    dataset: str | None = None
+    max_images: int = 512
+    max_bad: int = 0
+    batch_size: int = 8
+    method: str = "minmax"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingChoice:
+    """Fine-tuning on `data`: YOLO data.yaml, or a folder with train/ and val/ of class folders."""
+
+    data: Path = field(metadata=UNKEYED)
+    options: TrainOptions
+
+
+@dataclass(frozen=True, slots=True)
+class QatRequest:
+    """A whole run. `training`: None exports without; `device`: "", "cpu" or "cuda"; `recipe` is what run.json keeps of
+    how it was asked for. Names of inputs and outputs in `export` are the model's to say."""
+
+    model: TorchChoice
+    calibration: CalibrationChoice = field(default_factory=CalibrationChoice)
+    placement: PlacementOptions = field(default_factory=PlacementOptions)
+    best_placement: bool = False
+    predicted: PredictedFor = field(default_factory=PredictedFor)
+    training: TrainingChoice | None = None
+    export: ExportOptions = field(default_factory=ExportOptions)
+    compile: CompileRequest = field(default_factory=CompileRequest)
+    out: Path | None = field(default=None, metadata=UNKEYED)
+    device: str = ""
+    recipe: dict[str, Any] = field(default_factory=dict, metadata=UNKEYED)
