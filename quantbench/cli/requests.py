@@ -1,11 +1,15 @@
 """Where a recipe ends: its sections, changed by the command line, as the values that the rooms below take."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from quantbench.compilation.request import CompileRequest
 from quantbench.engines.base import BuildOptions
 from quantbench.engines.build_arguments import default_timing_cache, layer_precisions, pools, precisions, words
 from quantbench.engines.shapes import parse_profile
+from quantbench.errors import QuantbenchError
 from quantbench.predict.versions import PredictedFor
-from quantbench.ptq.request import DataChoice, EvaluationChoice, ModelChoice, PtqRequest
+from quantbench.ptq.request import DataChoice, EvaluationChoice, InputChoice, ModelChoice, PtqRequest
 from quantbench.qdq.options import PlacementOptions
 from quantbench.recipe import Compile, Placement, Recipe
 
@@ -15,7 +19,14 @@ def ptq_request(recipe: Recipe) -> PtqRequest:
     data, evaluation, architecture = recipe.data, recipe.evaluation, recipe.architecture
     return PtqRequest(
         model=ModelChoice(recipe.model or "", architecture),
-        data=DataChoice(data.calib_dir, data.dataset, data.preprocess, data.max_images, data.max_bad),
+        data=DataChoice(
+            data.calib_dir,
+            tuple(InputChoice(name, given.path, given.preprocess) for name, given in data.inputs.items()),
+            data.dataset,
+            data.preprocess,
+            data.max_images,
+            data.max_bad,
+        ),
         evaluation=EvaluationChoice(
             evaluation.dir, evaluation.dataset, evaluation.labels, evaluation.classes, evaluation.max_images
         ),
@@ -67,3 +78,16 @@ def build_options(section: Compile) -> BuildOptions:
         layer_precisions=layer_precisions(section.layer_precision),
         precision_constraints=section.precision_constraints,
     )
+
+
+def input_paths(given: Sequence[str]) -> dict[str, dict[str, Path]]:
+    """`["left=DIR"]` as the `inputs` of a recipe; the name ends at the first `=`. Raises QuantbenchError for text that is no pair, and for a name that comes twice."""
+    found: dict[str, dict[str, Path]] = {}
+    for text in given:
+        name, sign, path = text.partition("=")
+        if not (sign and name and path):
+            raise QuantbenchError(f"--input {text!r} is not NAME=PATH, like --input left=imgs/left")
+        if name in found:
+            raise QuantbenchError(f"--input names {name!r} twice")
+        found[name] = {"path": Path(path)}
+    return found

@@ -9,7 +9,7 @@ from quantbench.calibration.find_ranges import find_ranges
 from quantbench.calibration.ranges import Ranges
 from quantbench.calibrator import feeds as calibrator_feeds
 from quantbench.core.quantize import BIAS_IMAGES, quantize
-from quantbench.data.sources import Images, at_most, feeds
+from quantbench.data.sources import Images, at_most, feed_names, feeds
 from quantbench.progress import Progress
 from quantbench.provenance import chosen_versions
 from quantbench.ptq.cache_policy import Owner, given_ranges, write_cache
@@ -81,12 +81,13 @@ def calibrating(inputs: Calibrating) -> Stage[Calibrating]:
 
 def _calibrate(inputs: Calibrating, out: Path) -> None:
     counting, choice = inputs.counting, inputs.choice
-    name, source, batch = counting.model.image.name, counting.images.source, counting.batch
+    name, source, batch = counting.model.input_name, counting.images.source, counting.batch
+    names = feed_names(source, [entry.name for entry in counting.model.inputs])
     calibrator = choice.kind(lambda: feeds(source, name, batch, max_bad=counting.max_bad), batch)
     histograms = calibrate(
         counting.model.proto,
         counting.tensors,
-        lambda: calibrator_feeds(calibrator, [name]),
+        lambda: calibrator_feeds(calibrator, names),
         len(source),
         inputs.state,
         digest([counting, chosen_versions(*_NUMBERS)]),
@@ -128,7 +129,7 @@ def _quantize(inputs: Quantizing, out: Path) -> None:
         inputs.ranges,
         out,
         inputs.progress,
-        feeds=(lambda: feeds(few, inputs.model.image.name, inputs.batch, max_bad=inputs.max_bad)) if few else None,
+        feeds=(lambda: feeds(few, inputs.model.input_name, inputs.batch, max_bad=inputs.max_bad)) if few else None,
         images=len(few) if few is not None else 0,
         threads=inputs.threads,
     )
