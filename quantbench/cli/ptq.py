@@ -64,6 +64,9 @@ def ptq(
     for_onnxruntime: bool = typer.Option(
         False, "--for-onnxruntime", help="Quantize both inputs of residual Adds: faster on a CPU, slower in TensorRT."
     ),
+    min_agreement: float = typer.Option(None, help="Exit 3 where fewer percent of answers are FP32's."),
+    min_sqnr: float = typer.Option(None, help="Exit 3 where the worst output has fewer dB."),
+    max_drop: float = typer.Option(None, help="Exit 3 where the task's measure loses more points."),
     residual_float: bool = typer.Option(
         False, "--residual-float", help="Leave skip connections in float: slower, for nets that lose accuracy in them."
     ),
@@ -81,13 +84,16 @@ def ptq(
 
     The same command again goes on where an interrupted run stopped.
     """
+    from quantbench.cli.gate import gate
     from quantbench.cli.requests import input_paths, ptq_request
+    from quantbench.decide.gates import Gates, outputs_missed
     from quantbench.errors import QuantbenchError
     from quantbench.progress import Progress
     from quantbench.ptq.cache_policy import Policy
     from quantbench.ptq.pipeline import run_ptq
     from quantbench.recipe import Recipe, load_recipe
     from quantbench.recipe_files import recipe_path
+    from quantbench.report.decision import decide
     from quantbench.report.write import summary_lines, write_reports
 
     if reuse_cache and refresh:
@@ -122,9 +128,13 @@ def ptq(
     policy: Policy = "reuse" if reuse_cache else "refresh" if refresh else "check"
     progress = Progress("none" if as_json else None)
     folder, record = run_ptq(ptq_request(changed), progress, overwrite=overwrite, cache=policy)
-    write_reports(folder, record)
+    decision = decide(folder, record)
+    write_reports(folder, record, decision)
     if as_json:
         typer.echo(record.to_json(), nl=False)
-        return
-    for line in summary_lines(folder, record):
-        typer.echo(line)
+    else:
+        for line in summary_lines(folder, record, decision.verdict):
+            typer.echo(line)
+    gate(
+        outputs_missed(Gates(min_agreement, min_sqnr, max_drop), record.evaluation.outputs), decision.verdict.next_step
+    )

@@ -81,7 +81,10 @@ def build_options(section: Compile) -> BuildOptions:
 
 
 def input_paths(given: Sequence[str]) -> dict[str, dict[str, Path]]:
-    """`["left=DIR"]` as the `inputs` of a recipe; the name ends at the first `=`. Raises QuantbenchError for text that is no pair, and for a name that comes twice."""
+    """`["left=DIR"]` as the `inputs` of a recipe; the name ends at the first `=`.
+
+    Raises QuantbenchError for text that is no pair, and for a name that comes twice.
+    """
     found: dict[str, dict[str, Path]] = {}
     for text in given:
         name, sign, path = text.partition("=")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from quantbench.records.evaluation import Measured
+from quantbench.records.evaluation import Measured, Outputs
 
 EXIT_GATE = 3
 # The measure that counts as the task's own, the first that there is; a user's metric goes before all of them.
@@ -37,6 +37,13 @@ def failures(gates: Gates, measures: Mapping[str, Measured], metric: str = "") -
     if gates.max_drop is not None:
         found += _drop(gates.max_drop, measures, metric)
     return found
+
+
+def outputs_missed(gates: Gates, outputs: Outputs) -> list[str]:
+    """`failures` of a run's record."""
+    return failures(
+        gates, {name: value for name in Outputs.model_fields if (value := getattr(outputs, name)) is not None}
+    )
 
 
 def agreement_of(measures: Mapping[str, Measured]) -> tuple[str, Measured] | None:

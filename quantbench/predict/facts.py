@@ -4,8 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import onnx
-
+from quantbench.graph.load import load_model
 from quantbench.graph.ops import WEIGHTED
 from quantbench.predict.prediction import FloatWeighted
 from quantbench.predict.simulate import predict_model
@@ -17,7 +16,7 @@ from quantbench.records.prediction import Guess, LeftOver, Mend, Prediction
 def prediction_facts(path: Path, version: str = "", gpu: str = "") -> Prediction:
     """Summary of the engine that TensorRT `version` (by default the best known) is predicted to build on `gpu` from the
     Q/DQ model at `path`."""
-    model = onnx.load(str(path))
+    model = load_model(path)
     found = predict_model(model, version=version or DEFAULT, gpu=gpu)
     return Prediction(
         version=f"TensorRT {found.version}",

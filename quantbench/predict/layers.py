@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from quantbench.graph.ops import AFFINE, AVERAGES, SHUFFLES, SWAPS
+from quantbench.graph.ops import AFFINE, AVERAGES, SHUFFLES, SWAPS, WEIGHTED
 from quantbench.layers.layer import Layer, LayerTensor
 from quantbench.predict.evidence import GUESS, confidence
 from quantbench.predict.net import Net, Op
@@ -18,9 +18,9 @@ _TYPES = {"Conv": "CaskConvolution", "ConvTranspose": "CaskDeconvolution", "MaxP
           "Gemm": "CaskGemm", "MatMul": "CaskGemm", "Slice": "Slice", "Relu": "PointWiseV2",
           "BatchNormalization": "Scale"}  # fmt: skip
 # Kinds that logs and engines at hand show as layers of their own, whatever was done to them.
-_PLAIN = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Resize", "Softmax", "Slice", "Transpose", "Add", "Mul",
-                    "Sub", "Div", "Pointwise", "Relu", "BatchNormalization", "UnfoldedBN", "NonMaxSuppression",
-                    "MaxPool", "AveragePool", "GlobalAveragePool", "ReduceMean", "Copy", "FormatReformat"})  # fmt: skip
+_PLAIN = WEIGHTED | AFFINE | AVERAGES | {"Resize", "Softmax", "Slice", "Transpose", "Pointwise", "Relu", "MaxPool",
+                                         "BatchNormalization", "UnfoldedBN", "NonMaxSuppression", "Copy",
+                                         "FormatReformat"}  # fmt: skip
 _GONE = frozenset({"InPlace", "View"})
 _KEEP_DTYPE = SWAPS | {"InPlace", "View", "Copy", "FormatReformat", "Concat"}
 

@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import onnx
 from numpy.typing import NDArray
 
 from quantbench.calibration.ort_outputs import Feed, padded, static_batch, unpadded
@@ -14,6 +13,7 @@ from quantbench.evaluate.latency import interleaved
 from quantbench.evaluate.layers import layer_errors
 from quantbench.evaluate.outputs import box_facts, compare_outputs, measures_of
 from quantbench.evaluate.task import facts_of
+from quantbench.graph.load import load_model
 from quantbench.graph.surgery import bytes_of
 from quantbench.ort import create_session
 from quantbench.progress import Progress
@@ -70,7 +70,7 @@ def measure(inputs: Measuring) -> Evaluation:
         layers = layer_errors(
             model,
             # Not the onnxruntime model: there activations run on integers, and what stands behind them has no tensor.
-            to_u8_activations(onnx.load(str(inputs.qdq.path))),
+            to_u8_activations(load_model(inputs.qdq.path)),
             nodes,
             feeds(few, input_name, batch, max_bad=max_bad),
             threads=threads,

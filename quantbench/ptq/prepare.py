@@ -1,5 +1,6 @@
 """Everything of a PTQ run that is known before the first image runs; nothing here touches the run folder."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,11 +11,8 @@ from quantbench.compilation.request import check_request, check_shapes
 from quantbench.core.quantize import refuse_quantized
 from quantbench.data.box_labels import check_box_labels
 from quantbench.data.class_list import read_classes
-from quantbench.data.sources import (
-    Classes,
-    Images,
-    labels_of,
-)
+from quantbench.data.sources import Classes, Images, is_calls, labels_of, sample_shapes
+from quantbench.data.tensor_inputs import TensorInput, tensor_inputs
 from quantbench.engines.build import Chosen
 from quantbench.evaluate.task import answers, facts_of
 from quantbench.graph.load import load_model, model_sha256
@@ -24,6 +22,7 @@ from quantbench.images.truth import labels_sha256
 from quantbench.predict.best import best_placement
 from quantbench.predict.versions import DEFAULT
 from quantbench.ptq.calibrator_choice import Choice, choose
+from quantbench.ptq.data_sources import calibration_data, evaluation_data
 from quantbench.ptq.request import PtqRequest
 from quantbench.ptq.resolve import display_name, model_path
 from quantbench.qdq.facts import placement_facts

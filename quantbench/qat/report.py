@@ -8,8 +8,10 @@ from quantbench.records.qat import Agreement
 from quantbench.records.run import QatRun
 from quantbench.report import html, markdown
 from quantbench.report.blocks import Block, Cards, Section, Table, Text
+from quantbench.report.decision import decide
 from quantbench.report.sections import compiler, prediction, provenance
 from quantbench.report.words import decibel, percent, size
+from quantbench.report.write import decision_sections
 
 
 def write_reports(folder: Path, run: QatRun) -> None:
@@ -18,8 +20,9 @@ def write_reports(folder: Path, run: QatRun) -> None:
                             _compiler(run), _graph(run), _ranges(run), _provenance(run)) if s is not None]  # fmt: skip
     title = f"{run.model.name} with Q/DQ"
     subtitle = f"quantbench qat-export, {run.provenance.time}"
-    write_text(folder / "report.md", markdown.render(title, subtitle, sections))
-    write_text(folder / "report.html", html.render(title, subtitle, sections))
+    decision = decide(folder, run)
+    write_text(folder / "report.md", markdown.render(title, subtitle, [*decision_sections(decision), *sections]))
+    write_text(folder / "report.html", html.render(title, subtitle, sections, decision, lead=2))
 
 
 def summary_lines(folder: Path, run: QatRun) -> list[str]:

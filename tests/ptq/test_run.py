@@ -1,6 +1,7 @@
 """Whole PTQ runs through the command line: what they leave, skip, resume and refuse to mix."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -52,7 +53,10 @@ def test_a_run_leaves_everything_with_its_provenance(cli, small_model: Path, pic
         assert np.float32(entry.scale) == np.float32(ranges[entry.name]["amax"] / 127)
     assert "report.html" in printed
     html = (out / "report.html").read_text()
-    assert not any(word in html for word in ("http://", "https://", "<script"))
+    # Scripts stand in the page and load nothing (tests/report/test_page.py watches it in a browser).
+    own = re.sub(r"<script>.*?</script>", "", html, flags=re.DOTALL)
+    assert not any(word in own for word in ("http://", "https://", "src=", "href="))
+    assert "Ship INT8" in html or "Mix" in html or "Do not ship" in html
 
 
 def test_layers_are_int8_and_traffic_is_counted(cli, small_model: Path, pictures: Path, tmp_path: Path) -> None:

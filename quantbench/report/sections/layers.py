@@ -5,11 +5,12 @@ from quantbench.records.run import PtqRun
 from quantbench.report.blocks import Bars, Block, Section, Table, Text
 from quantbench.report.words import by_reason
 
+TITLE = "Layers"
 _SHOWN = 10
 
 
 def section(run: PtqRun) -> Section:
-    """The ten layers of lowest SQNR, as bars and with cosine; layers kept in float with the rule's reason."""
+    """The ten layers of lowest SQNR, as bars and with cosine; ranges to look at."""
     errors = [(e, e.sqnr_db) for e in run.evaluation.layers if e.sqnr_db is not None][:_SHOWN]
     blocks: list[Block] = []
     if errors:
@@ -29,10 +30,15 @@ def section(run: PtqRun) -> Section:
     warnings = run.calibration.warnings
     if warnings:
         blocks.append(Text("Ranges to look at: " + "; ".join(warnings[:_SHOWN]) + ".", "warning"))
-    kept = run.placement.kept_float
-    if kept:
-        blocks.append(Table(("Kept in float", "Rule and reason"), by_reason(kept.items())))
-    return Section("Layers", tuple(blocks))
+    return Section(TITLE, tuple(blocks))
+
+
+def kept(run: PtqRun) -> Section:
+    """Weighted layers that the placement keeps in float, each with the rule's reason."""
+    reasons = run.placement.kept_float
+    if not reasons:
+        return Section("Kept in float", (Text("No weighted layer is kept in float."),))
+    return Section("Kept in float", (Table(("Layers", "Rule and reason"), by_reason(reasons.items())),))
 
 
 def _op(error: LayerError) -> str:

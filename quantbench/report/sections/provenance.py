@@ -3,21 +3,21 @@
 from collections.abc import Mapping
 
 from quantbench.records.facts import Provenance
-from quantbench.records.run import PtqRun
+from quantbench.records.run import PtqRun, QatRun
 from quantbench.report.blocks import Section, Table
 
 
-def section(run: PtqRun) -> Section:
+def section(run: PtqRun | QatRun) -> Section:
     """Command, data, preprocessing, method, hashes; and of each stage when, where and with what it ran."""
-    data = run.data
+    data, method = run.data, run.calibration.method if run.calibration else "none"
     rows = [
         ("Command", run.provenance.command),
         ("Model", f"{run.model.path}, sha256 {run.model.sha256[:16]}…"),
-        ("Calibration", f"{run.calibration.method}, {data.images} images, sha256 {data.sha256[:16]}…"),
+        ("Calibration", f"{method}, {data.images} images, sha256 {data.sha256[:16]}…"),
         ("Preprocessing", f"{run.preprocess.words} ({run.preprocess.origin})"),
-        ("Bias correction", "yes" if run.calibration.bias_correction else "no"),
+        ("Bias correction", "yes" if run.calibration and run.calibration.bias_correction else "no"),
     ]
-    if run.calibration.source != "images":
+    if run.calibration and run.calibration.source != "images":
         rows.append(("Ranges", f"taken from {run.calibration.source}, not calibrated in this run"))
     return Section("Provenance", (Table(("", ""), tuple(rows)), *stage_tables(run.stages_or_call())))
 

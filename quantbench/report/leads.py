@@ -1,0 +1,145 @@
+"""Leads of a run: what to look at next, with its evidence, the next command and how sure it is; and what is fine."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from quantbench.predict.traffic import NO_QDQ
+from quantbench.records.evaluation import Measured
+from quantbench.records.run import PtqRun
+from quantbench.report.figures import Run, layer_errors_of
+from quantbench.report.verdict import Command
+from quantbench.report.words import listed, size
+
+_POOR_LAYER_DB = 15.0
+_FEW_IMAGES = 200
+_FEW_CALIBRATED = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """`confidence`: measured (on these images), predicted (TensorRT's optimizer, simulated), or guess."""
+
+    title: str
+    evidence: str
+    next_step: str
+    confidence: Literal["measured", "predicted", "guess"]
+
+
+def leads_of(run: Run, command: Command) -> list[Lead]:
+    """The most costly first."""
+    if not isinstance(run, PtqRun):
+        return _speed(run, command)
+    return [*_accuracy(run, command), *_speed(run, command), *_data(run, command)]
+
+
+def fine(run: Run) -> list[str]:
+    """What needs no further look, in words."""
+    found = []
+    prediction, placement = run.prediction, run.placement
+    if placement is not None and prediction.int8_layers == len(placement.quantized) and prediction.int8_layers:
+        found.append(f"all {prediction.int8_layers} quantized layers are predicted to run in INT8")
+    if not prediction.left_over:
+        found.append("no Q or DQ is left over as a kernel of its own")
+    if not prediction.float_bytes:
+        found.append("no float tensor moves between INT8 layers")
+    if run.calibration is not None and not run.calibration.warnings:
+        found.append("no range that calibration found is suspicious")
+    worst = min((e.sqnr_db for e in layer_errors_of(run) if e.sqnr_db is not None), default=None)
+    if worst is not None and worst >= _POOR_LAYER_DB:
+        found.append(f"no layer is under {_POOR_LAYER_DB:g} dB behind its activation (the worst has {worst:.1f})")
+    return found
+
+
+def _accuracy(run: PtqRun, command: Command) -> list[Lead]:
+    found = []
+    poor = [e for e in run.evaluation.layers if e.sqnr_db is not None and e.sqnr_db < _POOR_LAYER_DB]
+    if poor:
+        worst = poor[0]
+        names = listed([error.node for error in poor], most=4)
+        found.append(
+            Lead(
+                f"{len(poor)} layer{'s' if len(poor) > 1 else ''} under {_POOR_LAYER_DB:g} dB behind the activation",
+                f"{names}; the worst, {worst.node}, has {worst.sqnr_db:.1f} dB, with what came from layers before it",
+                f"quantbench sensitivity {command.model} --data {command.data}",
+                "measured",
+            )
+        )
+    parts = [part for part in run.evaluation.parts if isinstance(part.sqnr, Measured) and part.sqnr.value < 10]
+    if len(run.evaluation.parts) > 1 and parts:
+        named = ", ".join(f"{p.name} {p.sqnr.value:.1f} dB" for p in parts if isinstance(p.sqnr, Measured))
+        found.append(
+            Lead(
+                "One output is much worse than the others",
+                named,
+                f"quantbench tune {command.model} --data {command.data} --min-sqnr 15",
+                "measured",
+            )
+        )
+    if run.calibration.warnings:
+        more = f", and {len(run.calibration.warnings) - 1} more" if len(run.calibration.warnings) > 1 else ""
+        found.append(
+            Lead(
+                "Ranges to look at",
+                run.calibration.warnings[0] + more,
+                f"quantbench ptq {command.model} --calib-dir {command.data} --calibrator mse",
+                "guess",
+            )
+        )
+    return found
+
+
+def _speed(run: Run, command: Command) -> list[Lead]:
+    found = []
+    prediction = run.prediction
+    floats = [item for item in (*prediction.float_outputs, *prediction.float_weighted) if item.reason != NO_QDQ]
+    if floats:
+        found.append(
+            Lead(
+                f"{len(floats)} weighted layer{'s' if len(floats) > 1 else ''} compute or write float",
+                f"{floats[0].node}: {floats[0].reason}; mend: {floats[0].mend}",
+                f"quantbench ptq {command.model} --calib-dir {command.data} --placement best",
+                "predicted",
+            )
+        )
+    if prediction.float_bytes:
+        found.append(
+            Lead(
+                f"{size(prediction.float_bytes)} of float tensors move between INT8 layers",
+                f"{prediction.reformats} reformats and copies, {len(prediction.left_over)} Q or DQ left over",
+                f"quantbench ptq {command.model} --calib-dir {command.data} --placement best",
+                "predicted",
+            )
+        )
+    return found
+
+
+def _data(run: PtqRun, command: Command) -> list[Lead]:
+    found = []
+    if "calibration images themselves" in run.evaluated_on.what:
+        found.append(
+            Lead(
+                "Measured on the calibration images",
+                "they set the ranges; expect a little less on new ones",
+                f"quantbench ptq {command.model} --calib-dir {command.data} --eval-dir HELD_OUT",
+                "measured",
+            )
+        )
+    if run.evaluated_on.images < _FEW_IMAGES:
+        found.append(
+            Lead(
+                "Few images behind the accuracy",
+                f"{run.evaluated_on.images} images leave wide intervals; {_FEW_IMAGES} and more are usual",
+                "--eval-dir FOLDER with more images",
+                "guess",
+            )
+        )
+    if run.data.images < _FEW_CALIBRATED:
+        found.append(
+            Lead(
+                "Few calibration images",
+                f"{run.data.images} images; a few hundred are usual",
+                "--calib-dir FOLDER with more images",
+                "guess",
+            )
+        )
+    return found
