@@ -96,7 +96,10 @@ TRAITS: dict[str, Trait] = {
     "own-kernel": Trait("a layer of its own: no log at hand shows this operator outside of Myelin"),
     "reshaped": Trait("a Reshape is a view", {"8.4": "levit128s log", "8.6.0": BB860}),
     "slice-copy": Trait("a Slice that a Softmax reads is a copy", {"8.6.0": BB860}),
-    "myelin": Trait("which layers go to Myelin", {"8.5.2": TRT852, "8.6.0": HD860, "10.9": RTDETR}),
+    "myelin": Trait("index arithmetic and what touches it go to Myelin",
+                    {"8.5.2": TRT852, "8.6.0": HD860, "10.9": RTDETR}),
+    "myelin-matmul": Trait("attention (8.6) and matrix products (10) go to Myelin",
+                           {"8.6.0": "NVIDIA/TensorRT issues 3243, 3280", "8.6.1": "the same", "10.9": RTDETR}),
     "blackwell": Trait("on Blackwell convs are Myelin kernels (correlation), residual Adds and Qs kernels of their own "
                        "(kgen), Conv+Relu+MaxPool one (conv_act_pool)",
                        {"11.1": "stem on sm_120, reported; lix_dmt_bev engine on sm_100"}),

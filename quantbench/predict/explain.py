@@ -4,20 +4,28 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from quantbench.predict.evidence import GUESS, SEEN, TRAITS, confidence
-from quantbench.predict.versions import DEFAULT, GPUS, KNOWN, WITH_LOGS, Version
+from quantbench.predict.evidence import ELSEWHERE, GUESS, SEEN, TRAITS, confidence
+from quantbench.predict.versions import DEFAULT, GPUS, KNOWN, WITH_LOGS, Version, version_of
 
+# Columns of the table: the known versions, and some that are taken from their neighbours.
+_SHOWN = sorted([*(v.name for v in KNOWN), "8.6.3", "10.3", "10.12"], key=lambda name: version_of(name).number)
 _START, _END = "<!-- tables by quantbench.predict.explain -->", "<!-- end of tables -->"
-# Fields of Version in which versions differ, with what a value means.
-_DIFFERENCES: tuple[tuple[str, str, str], ...] = (
-    ("last_twin_stays", "which of two twin Qs stays: the last in network order", "twins"),
-    ("relu_past_qdq", "an INT8 conv, Q, DQ and Relu are one layer", "relu-past-qdq"),
-    ("pointwise_takes_q", "a pointwise layer takes the Q behind it (QuantizeGenericNodes)", "pointwise-takes-q"),
-    ("float_silu", "SiLU goes into float convs too", "silu-float"),
-    ("silu_residual", "conv, SiLU and a residual Add are one layer", "silu-residual"),
-    ("deconv_scale", "a quantized ConvTranspose takes its BatchNormalization", "deconv-bn"),
-    ("attention_seeds", "LayerNormalization and attention go to Myelin", "myelin"),
-    ("myelin_matmul", "every MatMul and Gemm goes to Myelin, with its Q and DQ", "myelin"),
+# Fields of Version in which versions differ: what a value means, the trait whose evidence shows it, and versions whose
+# log or engine shows that it is not so.
+_DIFFERENCES: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
+    (
+        "last_twin_stays",
+        "which of two twin Qs stays: the last in network order",
+        "twins",
+        ("8.4", "8.5.10", "8.6.0", "10.9"),
+    ),
+    ("relu_past_qdq", "an INT8 conv, Q, DQ and Relu are one layer", "relu-past-qdq", ()),
+    ("pointwise_takes_q", "a pointwise layer takes the Q behind it (QuantizeGenericNodes)", "pointwise-takes-q", ()),
+    ("float_silu", "SiLU goes into float convs too", "silu-float", ("8.4",)),
+    ("silu_residual", "conv, SiLU and a residual Add are one layer", "silu-residual", ()),
+    ("deconv_scale", "a quantized ConvTranspose takes its BatchNormalization", "deconv-bn", ("8.6.0",)),
+    ("myelin_attention", "attention goes to Myelin, INT8 products by weights do not", "myelin-matmul", ("8.4",)),
+    ("myelin_matmul", "every MatMul and Gemm goes to Myelin, with its Q and DQ", "myelin-matmul", ("8.4",)),
 )
 
 
@@ -34,15 +42,24 @@ def explain(version: Version) -> Iterator[str]:
     yield headline(version)
     yield ""
     yield "What differs between versions:"
-    for field, text, key in _DIFFERENCES:
-        level, _ = confidence(version, (key,))
-        yield f"  {'yes' if getattr(version, field) else 'no ':3} {text} ({level})"
+    for field, text, key, absent in _DIFFERENCES:
+        value = bool(getattr(version, field))
+        yield f"  {'yes' if value else 'no ':3} {text} ({_level(version, value, key, absent)})"
     yield ""
     yield "What the simulation does, and what shows it:"
     for key, trait in TRAITS.items():
         level, _ = confidence(version, (key,))
         shown = trait.seen.get(version.name) if level == SEEN else _elsewhere(key)
         yield f"  {level}: {trait.text}" + (f" [{shown}]" if shown else "")
+
+
+def _level(version: Version, value: bool, key: str, absent: tuple[str, ...]) -> str:
+    """How well it is known that `version` does so, or does not."""
+    if value:
+        return confidence(version, (key,))[0]
+    if version.name in absent:
+        return SEEN
+    return ELSEWHERE if absent else GUESS
 
 
 def _elsewhere(key: str) -> str:
@@ -58,20 +75,21 @@ def with_tables(text: str) -> str:
 
 def markdown() -> str:
     """The tables of docs/prediction.md: versions, GPUs, rules with their evidence."""
-    names = [v.name for v in KNOWN]
-    lines = ["| fact | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
-    for field, text, key in _DIFFERENCES:
+    shown = [version_of(name) for name in _SHOWN]
+    lines = ["| fact | " + " | ".join(_SHOWN) + " |", "|---|" + "---|" * len(_SHOWN)]
+    for field, text, key, absent in _DIFFERENCES:
         cells = []
-        for version in KNOWN:
-            value = "yes" if getattr(version, field) else "no"
-            mark = {SEEN: "", GUESS: " (guess)"}.get(confidence(version, (key,))[0], " \\*")
-            cells.append(value + mark)
+        for version in shown:
+            value = bool(getattr(version, field))
+            mark = {SEEN: "", GUESS: " (guess)"}.get(_level(version, value, key, absent), " \\*")
+            cells.append(("yes" if value else "no") + mark)
         lines.append(f"| {text} | " + " | ".join(cells) + " |")
     lines.append("")
     lines.append(
         f"No mark: a log or engine of that version shows it. \\*: it was seen in another version and is carried over. "
         f"(guess): no log or engine shows it. Whole Q/DQ logs or engines are at hand of {', '.join(WITH_LOGS)}; of the "
-        f"others there are reports. Default: {DEFAULT}."
+        f"others there are reports, of {', '.join(v.name for v in shown if not v.backed)} nothing: a version of which "
+        f"nothing is known is taken to do as the newest known one before it. Default: {DEFAULT}."
     )
     lines += ["", "| GPU (`--gpu`) | generation | what is known of Q/DQ engines on it |", "|---|---|---|"]
     lines += [f"| {name} | {generation} | {known} |" for name, (generation, known) in GPUS.items()]

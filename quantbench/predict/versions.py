@@ -22,7 +22,7 @@ class Version:
     `name` is what was asked for; `like` the version with evidence whose facts it takes. `last_twin_stays`: of Qs that
     read one tensor with one scale the last in network order stays. `relu_past_qdq`: Q and DQ between an INT8 conv and
     its Relu move behind the Relu. `pointwise_takes_q`: QuantizeGenericNodes. `float_silu`: SiLU goes into float convs.
-    `deconv_scale`: a quantized ConvTranspose takes the BatchNormalization behind it. `attention_seeds`,
+    `deconv_scale`: a quantized ConvTranspose takes the BatchNormalization behind it. `myelin_attention`,
     `myelin_matmul`: what goes to Myelin (`passes.myelin`). `silu_residual`: conv, SiLU and Add are one layer.
     `whole_network_in_myelin`: convs too (Blackwell). `gpu`: "" where none was named.
     """
@@ -35,7 +35,7 @@ class Version:
     pointwise_takes_q: bool = False
     float_silu: bool = False
     deconv_scale: bool = False
-    attention_seeds: bool = False
+    myelin_attention: bool = False
     myelin_matmul: bool = False
     silu_residual: bool = False
     scale_pass: str = "QConvScaleFusion"
@@ -62,15 +62,16 @@ class Version:
 
 
 _TEN = Version("10.9", "10.9", (10, 9), relu_past_qdq=True, pointwise_takes_q=True, float_silu=True, deconv_scale=True,
-               attention_seeds=True, myelin_matmul=True, silu_residual=True,
-               scale_pass="QConvOrDeconvScaleFusion")  # fmt: skip
+               myelin_matmul=True, silu_residual=True, scale_pass="QConvOrDeconvScaleFusion")  # fmt: skip
 _EIGHT = Version("8.4", "8.4", (8, 4))
 
 
-def _of(base: Version, name: str, *, last_twin_stays: bool = False, attention_seeds: bool | None = None) -> Version:
+def _of(base: Version, name: str, *, last_twin_stays: bool = False) -> Version:
     number = tuple(int(part) for part in name.split("."))
-    seeds = base.attention_seeds if attention_seeds is None else attention_seeds
-    return replace(base, name=name, like=name, number=number, last_twin_stays=last_twin_stays, attention_seeds=seeds)
+    attention = number[:2] == (8, 6)
+    return replace(
+        base, name=name, like=name, number=number, last_twin_stays=last_twin_stays, myelin_attention=attention
+    )
 
 
 # Those of which a Q/DQ log or the engines of whole networks are at hand.
@@ -80,8 +81,8 @@ KNOWN: tuple[Version, ...] = (
     _EIGHT,
     _of(_EIGHT, "8.5.2", last_twin_stays=True),
     _of(_EIGHT, "8.5.10"),
-    _of(_EIGHT, "8.6.0", attention_seeds=True),
-    _of(_EIGHT, "8.6.1", attention_seeds=True),
+    _of(_EIGHT, "8.6.0"),
+    _of(_EIGHT, "8.6.1"),
     _of(_TEN, "10.5"),
     _of(_TEN, "10.7"),
     _TEN,
@@ -134,15 +135,17 @@ def version_of(text: str, gpu: str = "") -> Version:
     else:
         found = _nearest(number)
         if number[: len(found.number)] != found.number:
-            found = replace(found, name=named)
+            found = replace(found, name=named, number=number)
     return replace(found, gpu=gpu, whole_network_in_myelin=gpu in BLACKWELL and number[0] >= 10)
 
 
 def _nearest(number: tuple[int, ...]) -> Version:
-    """The newest known version that is not newer, within the same minor version if one is known there."""
+    """The newest known version that is not newer, within the same minor version, else the same major one, if any is
+    known there."""
     minor = [v for v in KNOWN if v.number[:2] == number[:2]]
-    older = [v for v in minor or KNOWN if v.number <= number]
-    return older[-1] if older else (minor or list(KNOWN))[0]
+    near = minor or [v for v in KNOWN if v.number[0] == number[0]] or list(KNOWN)
+    older = [v for v in near if v.number <= number]
+    return older[-1] if older else near[0]
 
 
 def known_gpu(text: str) -> str:

@@ -68,3 +68,15 @@ def test_topology_of_the_10_9_log_is_read_whole() -> None:
     assert len(log.view.nodes) == 991
     assert log.view.inputs == ("images", "orig_target_sizes")
     assert log.view.outputs == ("labels", "boxes", "scores")
+
+
+@pytest.mark.parametrize("name", ["backbone", "fuser"])
+def test_int8_tensors_have_the_formats_of_the_engine(name: str) -> None:
+    log = real_log(name)
+    theirs = {t.name: t.format for layer in log.build.layers for t in layer.outputs if t.dtype == "INT8"}
+    ours = {t.name: t.format for layer in log.prediction.layers for t in layer.outputs if t.dtype == "INT8"}
+    both = [tensor for tensor in ours if tensor in theirs]
+    right = sum(ours[tensor] == theirs[tensor] for tensor in both)
+    print(f"{name}: formats of INT8 tensors {right} of {len(both)}")
+    assert len(both) > 10
+    assert right >= 0.9 * len(both)

@@ -3,8 +3,8 @@
 1. Convolutions, poolings, Resize, NonMaxSuppression, loops and whatever has kernels of its own stay outside; so do a Q
    and a DQ between such a layer and the next.
 2. What is left falls into connected stretches. Those with a seed go to Myelin: index arithmetic (Gather, Cast ...) and
-   LayerNormalization in every version, attention (a MatMul of two activations) from 8.6 (`Version.attention_seeds`),
-   every MatMul and Gemm from 10 (`Version.myelin_matmul`).
+   LayerNormalization in every version, attention (a MatMul of two activations) in 8.6 (`Version.myelin_attention`),
+   where matrix products in INT8 stay outside, every MatMul and Gemm from 10 (`Version.myelin_matmul`).
    A BatchNormalization, activation or Add beside a seed goes along; without a seed they stay.
 3. A stretch may not wrap around a layer outside that it feeds: it is cut there.
 4. Versions with `myelin_matmul`: Q and DQ of what is inside go in. A DQ goes with its readers; a Q with its DQs, unless
@@ -20,11 +20,10 @@ from quantbench.graph.ops import AVERAGES, DEQUANTIZE, MATRIX, MYELIN_SEEDS, NAT
 from quantbench.predict.net import Net, Op
 from quantbench.predict.versions import Version
 
+_IMAGE = 4  # dimensions
 # Kinds of the simulation's own, and recurrent layers.
 _OWN = frozenset({"UnfoldedBN", "LSTM", "GRU", "RNN", "GlobalMaxPool"})
 _PASSED = SHUFFLES | {"Relu", "BatchNormalization"}
-# From 10 on these go along with their surroundings, matrix products pull them (10.9 log).
-_NATIVE_BEFORE_10 = MATRIX | {"BatchNormalization", QUANTIZE, DEQUANTIZE}
 # Index arithmetic, which the operator table marks as seeds: the head of the trt852 log goes to Myelin, that of the
 # yolov8 log (Slice, Softmax, Add, Div only) does not; nor do the Slices, Softmax and Transpose of the 8.6.0 backbone.
 # 10.9 RT-DETRv2: 11 kernels for 6 matrix products and attentions, 95 for 51.
@@ -60,7 +59,7 @@ def run(net: Net, version: Version) -> None:
     seeds = {op for op in ops if op not in outside and _seed(net, op, version)}
     if not seeds:
         return
-    if version.myelin_matmul:
+    if version.myelin_matmul or version.myelin_attention:
         _qdq_sides(net, ops, outside)
     levels = _levels(net, ops, outside)
     for group in _groups(net, [op for op in ops if op not in outside], levels):
@@ -70,19 +69,26 @@ def run(net: Net, version: Version) -> None:
 
 
 def _native(net: Net, op: Op, version: Version) -> bool:
-    """Rule 1. A ReduceMean over anything but an image (a LayerNorm's) is not native from 10 on."""
-    if op.kind in AVERAGES and op.kind == "ReduceMean":
+    """Rule 1. A ReduceMean over anything but an image (a LayerNorm's) is not native where attention is not."""
+    if not (version.myelin_matmul or version.myelin_attention):
+        return op.kind in NATIVE or op.kind in _OWN
+    if op.kind == "ReduceMean":
         shape = net.shape(op.inputs[0])
-        return not version.myelin_matmul or (shape is not None and len(shape) == 4)
-    if version.myelin_matmul and op.kind in _NATIVE_BEFORE_10:
+        return shape is not None and len(shape) == _IMAGE
+    if op.kind in MATRIX:
+        int8 = bool(_weight(net, op)) and all(_dequantized(net, t) for t in op.inputs[:2])
+        return int8 and not version.myelin_matmul
+    if op.kind in (QUANTIZE, DEQUANTIZE):
         return False
+    if op.kind == "BatchNormalization":
+        return not version.myelin_matmul
     return op.kind in NATIVE or op.kind in _OWN
 
 
 def _seed(net: Net, op: Op, version: Version) -> bool:
     """Rule 2."""
     if op.kind in MATRIX:
-        return version.myelin_matmul
+        return version.myelin_matmul or (version.myelin_attention and not _weight(net, op))
     return op.kind in MYELIN_SEEDS
 
 
@@ -91,12 +97,21 @@ def _qdq_sides(net: Net, ops: list[Op], outside: set[Op]) -> None:
     for op in reversed(ops):
         if op.is_dq:
             readers = net.readers(op.out)
-            if any(r in outside for r in readers) or (not readers and not _returned(net, op, outside)):
+            if any(_leads_outside(net, r, outside) for r in readers) or (
+                not readers and not _returned(net, op, outside)
+            ):
                 outside.add(op)
         elif op.is_q:
             readers = net.readers(op.out)
             if not readers or any(r in outside for r in readers) or _conv_takes(net, op):
                 outside.add(op)
+
+
+def _leads_outside(net: Net, op: Op, outside: set[Op]) -> bool:
+    """Whether `op`, or what reads it past the shuffles that a DQ moves behind, stays outside."""
+    while op.kind in SHUFFLES and (follower := net.only_reader(op.out)) is not None:
+        op = follower
+    return op in outside
 
 
 def _returned(net: Net, dq: Op, outside: set[Op]) -> bool:
@@ -107,11 +122,13 @@ def _returned(net: Net, dq: Op, outside: set[Op]) -> bool:
 
 
 def _conv_takes(net: Net, q: Op) -> bool:
-    """Whether an INT8 conv or average pooling can take `q`, past what Qs move or what goes into the conv."""
+    """Whether an INT8 conv can take `q`, past what goes into the conv, or an average pooling, past a Flatten."""
     maker = net.producer(q.inputs[0])
+    shuffled = False
     while maker is not None and maker.kind in _PASSED and net.only_reader(maker.out) is not None:
+        shuffled = shuffled or maker.kind in SHUFFLES
         maker = net.producer(maker.inputs[0])
-    if maker is None or maker.kind not in ("Conv", *AVERAGES):
+    if maker is None or maker.kind not in (AVERAGES if shuffled else AVERAGES | {"Conv"}):
         return False
     first = net.producer(maker.inputs[0])
     return first is not None and first.is_dq
@@ -179,7 +196,8 @@ def _replace(net: Net, group: list[Op]) -> None:
             net.note(op.name, "myelin")
     net.step("Myelin", "fuse", name, *(op.name for op in group))
     nodes = [node for op in sorted(group, key=lambda op: op.order) for node in op.nodes]
-    net.add(Op("Myelin", name, list(dict.fromkeys(inputs)), outputs, last.order, nodes, facts, traits=["myelin"]))
+    trait = "myelin-matmul" if any(op.kind in MATRIX for op in group) else "myelin"
+    net.add(Op("Myelin", name, list(dict.fromkeys(inputs)), outputs, last.order, nodes, facts, traits=[trait]))
 
 
 def _behind_weights(net: Net, group: list[Op]) -> set[Op]:

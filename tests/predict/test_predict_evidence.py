@@ -1,0 +1,290 @@
+"""Public evidence of what TensorRT 8.6 to 11 does with Q/DQ, row by row: the networks rebuilt with weights of ours.
+
+Rows are those of EVIDENCE-TRT10 (sources, versions and GPUs are told there and at each test); a row that a prediction
+cannot agree with, because the source leaves its scales or its network open, is held as near as it comes and says so.
+"""
+
+from collections import Counter
+from pathlib import Path
+
+import onnx
+import onnx_graphsurgeon as gs
+import pytest
+from qdq_networks import Draft
+
+from quantbench.graph.normalise import normalise
+from quantbench.graph.onnx_view import view_of
+from quantbench.graph.view import GraphView, NodeView, TensorView
+from quantbench.predict.prediction import Prediction
+from quantbench.predict.simulate import predict, predict_model
+from quantbench.predict.versions import version_of
+
+FAULTS = Path(__file__).parents[3] / "shared" / "faults" / "predict"
+YOLO = Path(__file__).parents[1] / "data" / "models" / "yolov8n-scenes.onnx"
+
+
+def _model(name: str) -> onnx.ModelProto:
+    path = FAULTS / f"{name}.onnx"
+    if not path.is_file():
+        pytest.skip(f"{path} is not at hand")
+    return normalise(onnx.load(path))
+
+
+def _named(prediction: Prediction) -> list[str]:
+    return [layer.name for layer in prediction.layers]
+
+
+def _yolov8n_by_modelopt() -> tuple[GraphView, dict[str, str]]:
+    """A Q and DQ of its own scale before each conv, as ModelOpt's INT8_DEFAULT_CFG places them."""
+    graph = gs.import_onnx(onnx.load(YOLO))
+    graph.fold_constants().cleanup()
+    view = view_of(normalise(gs.export_onnx(graph)))
+    tensors, scales, nodes = dict(view.tensors), {}, []
+    for node in view.nodes:
+        inputs = list(node.inputs)
+        for index in (0, 1) if node.op == "Conv" else ():
+            shape, constant = tensors[inputs[index]].shape, view.is_constant(inputs[index])
+            q, dq = f"{node.name}/Q{index}", f"{node.name}/DQ{index}"
+            tensors[f"{q}_scale"] = TensorView(f"{q}_scale", (), constant=True)
+            for name, op, source in ((q, "QuantizeLinear", inputs[index]), (dq, "DequantizeLinear", f"{q}_out")):
+                tensors[f"{name}_out"] = TensorView(f"{name}_out", shape, constant=constant)
+                nodes.append(NodeView(name, op, (source, f"{q}_scale"), (f"{name}_out",)))
+                scales[name] = q
+            inputs[index] = f"{dq}_out"
+        nodes.append(NodeView(node.name, node.op, tuple(inputs), node.outputs, node.attributes))
+    return GraphView(tuple(nodes), tensors, view.inputs, view.outputs), scales
+
+
+def test_row_1_yolov8n_on_10_14() -> None:
+    """64 INT8 convs, 39 INT8 out and 25 FP16 out; compute layers 44 and 49; 41 reformats of Q/DQ of 90; 196 layers.
+
+    The real scales are not public (here every conv's differs), so counts are held within a few; layers that TensorRT's
+    dump lists beside kernels are unknown.
+    """
+    view, scales = _yolov8n_by_modelopt()
+    prediction = predict(view, version="10.14", gpu="sm75", scales=scales)
+    convs = [layer for layer in prediction.layers if layer.type == "CaskConvolution"]
+    assert all(layer.attributes["int8"] for layer in convs)
+    assert len(convs) == 64
+    assert abs(sum(layer.outputs[0].dtype == "INT8" for layer in convs) - 39) <= 1
+    compute = [layer for layer in prediction.layers if layer.type not in ("Reformat", "Myelin")]
+    assert abs(sum(layer.outputs[0].dtype == "INT8" for layer in compute) - 44) <= 1
+    assert abs(sum(layer.outputs[0].dtype != "INT8" for layer in compute) - 49) <= 2
+    assert abs(sum(layer.origin == "QDQ" for layer in prediction.layers) - 41) <= 5
+    assert "no Q/DQ log of TensorRT 10.14 is at hand" in prediction.headline
+
+
+def test_row_2_float_stem_with_qdq_before_its_relu_on_10_10() -> None:
+    """Five layers: conv, Q, DQ, PWN(relu), pool; the names are those that the engine prints."""
+    prediction = predict_model(_model("stem_qdq_before_relu"), version="10.10", fp16=False)
+    assert [layer.type for layer in prediction.layers] == [
+        "CaskConvolution", "Reformat", "Reformat", "PointWiseV2", "CaskPooling",
+    ]  # fmt: skip
+    assert all(name.startswith("node_of_") for name in _named(prediction))
+
+
+@pytest.mark.parametrize(
+    ("name", "types"),
+    [
+        ("stem_int8", ["kgen", "conv_act_pool", "kgen"]),
+        ("stem_int8_conv_only", ["kgen", "correlation", "kgen"]),
+    ],
+)
+def test_row_3_stems_on_11_1_and_sm_120(name: str, types: list[str]) -> None:
+    """Q kernel, conv (with Relu and MaxPool: one kernel), DQ kernel."""
+    prediction = predict_model(_model(name), version="11.1", gpu="sm_120")
+    assert [layer.type for layer in prediction.layers] == types
+
+
+def test_row_3_a_relu_that_is_also_an_output_leaves_no_identity() -> None:
+    """INT8 conv, INT8 pool and moves; no layer `Identity`, which no engine has."""
+    prediction = predict_model(_model("stem_int8_no_fuse"), version="11.1", gpu="sm120")
+    assert not any("Identity" in (layer.type, *layer.nodes) for layer in prediction.layers)
+    assert prediction.layers[1].type == "correlation"
+
+
+@pytest.mark.parametrize("name", ["linear3d_torch_transpose", "linear3d_weight_transposed"])
+@pytest.mark.parametrize("version", ["8.6.0", "10.9", "11"])
+def test_row_4_linears_as_torch_exports_them_are_int8(name: str, version: str) -> None:
+    """Every Linear of a real 10.x engine ran INT8: weight Q, DQ, Transpose, MatMul, tokens of three dimensions."""
+    model = _model(name)
+    prediction = predict_model(model, version=version)
+    assert prediction.int8_layers == sum(node.op_type == "MatMul" for node in model.graph.node) == 2
+    assert not prediction.float_weighted
+
+
+def test_row_4_a_gemm_with_a_float_input_stays_float() -> None:
+    d = Draft()
+    x = d.quantized(d.tensor("x", (8, 16)))
+    first = d.node("MatMul", [x, d.weights("w1", (16, 16), "w1q", "w1dq")], (8, 16), "fc1")
+    soft = d.node("Softmax", [first], (8, 16), "softmax")
+    second = d.node("MatMul", [soft, d.weights("w2", (16, 16), "w2q", "w2dq")], (8, 16), "fc2")
+    prediction = predict(d.view(("x",), (second,)), version="10.9", scales=d.scales)
+    assert prediction.int8_layers == 1
+    assert [(f.node, f.reason) for f in prediction.float_weighted] == [("fc2", f"its input {soft} has no DQ")]
+
+
+def _conv_q_dq_relu() -> Prediction:
+    d = Draft()
+    x = d.qdq(d.tensor("x", (1, 4, 8, 8)), "Q_x", "DQ_x", "x")
+    y = d.node("Conv", [x, d.weights("W", (4, 4, 3, 3), "Q_w", "DQ_w")], (1, 4, 8, 8), "conv", kernel_shape=(3, 3))
+    y = d.node("Relu", [d.qdq(y, "Q_y", "DQ_y", "y")], (1, 4, 8, 8), "relu")
+    return predict(d.view(("x",), (y,)), version="10.15", scales=d.scales)
+
+
+def test_rows_5_and_6_conv_q_dq_relu_is_one_layer() -> None:
+    """10.15.1 (Turing) and 10.9 (H800, RTX 4090): `W + Q_w + conv + relu` between two reformats of Q/DQ."""
+    prediction = _conv_q_dq_relu()
+    assert _named(prediction) == ["Q_x", "W + Q_w + conv + relu", "DQ_y"]
+    assert [layer.origin for layer in prediction.layers] == ["QDQ", "", "QDQ"]
+    assert [t.dtype for t in (*prediction.layers[1].inputs, *prediction.layers[1].outputs)] == ["INT8", "INT8"]
+
+
+def test_row_5_a_float_conv_is_split_from_its_relu() -> None:
+    d = Draft()
+    weight = d.tensor("W", (4, 4, 3, 3), constant=True)
+    y = d.node("Conv", [d.tensor("x", (1, 4, 8, 8)), weight], (1, 4, 8, 8), "conv", kernel_shape=(3, 3))
+    y = d.node("Relu", [d.qdq(y, "Q_y", "DQ_y", "y")], (1, 4, 8, 8), "relu")
+    prediction = predict(d.view(("x",), (y,)), version="10.15", fp16=False)
+    assert _named(prediction) == ["conv", "Q_y", "DQ_y", "relu"]
+
+
+def test_row_5_resnet18_with_qdq_on_each_conv_output_is_known_in_part() -> None:
+    """44 layers, 38 with an INT8 tensor. A DQ and a Q of other scale that meet are two kernels here; what TensorRT does
+    with them is unknown, so the number of layers is not claimed, but all 20 convs are INT8 in and out."""
+    d = Draft()
+    x = d.tensor("x", (1, 64, 56, 56))
+    for block in range(2):
+        y = x
+        for place in ("1", "2"):
+            name = f"{block}.conv{place}"
+            y = d.qdq(y, f"{name}/Qx", f"{name}/DQx", f"{name}x")
+            weights = d.weights(name, (64, 64, 3, 3), f"{name}/Qw", f"{name}/DQw")
+            y = d.node("Conv", [y, weights], (1, 64, 56, 56), f"{name}/Conv", kernel_shape=(3, 3))
+            y = d.qdq(y, f"{name}/Qy", f"{name}/DQy", f"{name}y")
+            if place == "1":
+                y = d.node("Relu", [y], (1, 64, 56, 56), f"{name}/Relu")
+        x = d.node("Relu", [d.node("Add", [y, x], (1, 64, 56, 56), f"{block}.add")], (1, 64, 56, 56), f"{block}.relu")
+    prediction = predict(d.view(("x",), (x,)), version="10.15", scales=d.scales)
+    convs = [layer for layer in prediction.layers if layer.type == "CaskConvolution"]
+    assert len(convs) == 4
+    assert all(t.dtype == "INT8" for layer in convs for t in (*layer.inputs, *layer.outputs))
+    assert not any("Relu" in layer.name and layer.type == "PointWiseV2" for layer in prediction.layers)
+
+
+def test_row_7_names_on_10_16() -> None:
+    """NVIDIA's guide: `weight + weight Q + conv`, INT8 out under the name that the next Q writes."""
+    d = Draft()
+    x = d.quantized(d.tensor("x", (1, 32, 8, 8)))
+    y = d.node("Conv", [x, d.weights("w", (32, 32, 3, 3), "w_Q", "w_DQ")], (1, 32, 8, 8), "fwd", kernel_shape=(3, 3))
+    y = d.node("Relu", [y], (1, 32, 8, 8), "relu0_fwd")
+    out = d.qconv(y, "next", 32, 3)
+    layer = predict(d.view(("x",), (out,)), version="10.16", scales=d.scales).layers[1]
+    assert layer.name == "w + w_Q + fwd + relu0_fwd"
+    assert layer.outputs[0].format == "CHW32"
+
+
+def test_row_8_q_k_v_of_one_tensor_are_one_kernel() -> None:
+    d = Draft()
+    x = d.tensor("x", (1, 8, 16))
+    outputs = []
+    for name in "qkv":
+        y = d.qdq(x, f"{name}/Q", f"{name}/DQ", "x")
+        weights = d.weights(f"{name}.w", (16, 16), f"{name}/Qw", f"{name}/DQw")
+        outputs.append(d.node("MatMul", [y, weights], (1, 8, 16), name))
+    out = d.node("Add", [d.node("Add", outputs[:2], (1, 8, 16)), outputs[2]], (1, 8, 16))
+    layers = predict(d.view(("x",), (out,)), version="10.9", scales=d.scales).layers
+    layer = next(layer for layer in layers if layer.type == "Myelin")
+    assert (layer.attributes["weighted_inside"], layer.attributes["int8_inside"]) == (3, 3)
+    assert layer.attributes["kernels_estimated"] == 2
+
+
+@pytest.mark.parametrize(("gpu", "inside"), [("sm75", True), ("sm120", False)])
+def test_rows_1_and_12_silu_is_in_the_conv_but_on_blackwell(gpu: str, inside: bool) -> None:
+    """sm_120: `__myl_SiluCastMulMinMaxRounCast`, SiLU and the Q in a kernel of their own."""
+    d = Draft()
+    y = d.qconv(d.tensor("x", (1, 32, 8, 8)), "a", 32, 3)
+    y = d.node("Mul", [y, d.node("Sigmoid", [y], (1, 32, 8, 8), "sigmoid")], (1, 32, 8, 8), "mul")
+    out = d.qconv(y, "b", 32, 3)
+    prediction = predict(d.view(("x",), (out,)), version="10.14", gpu=gpu, scales=d.scales)
+    conv = prediction.layers[1]
+    assert ("mul" in conv.nodes) is inside
+    if not inside:
+        silu = prediction.layers[2]
+        assert silu.type == "kgen"
+        assert silu.outputs[0].dtype == "INT8"
+
+
+def test_row_13_first_kernels_of_a_resnet_on_sm_100() -> None:
+    """lix_dmt_bev: Q kernel, conv_act_pool, two convs, then DQ, DQ, Add, Relu and Q as one kernel."""
+    d = Draft()
+    x = d.qdq(d.tensor("img", (7, 3, 544, 960)), "img_Q", "img_DQ", "img")
+
+    def conv(x: str, name: str, channels: int, out: int, size: tuple[int, int], relu: bool) -> str:
+        weights = d.weights(name, (out, channels, 3, 3), f"{name}_Qw", f"{name}_DQw")
+        y = d.node("Conv", [x, weights], (7, out, *size), f"{name}/Conv", kernel_shape=(3, 3))
+        y = d.node("Relu", [y], (7, out, *size), f"{name}/Relu") if relu else y
+        return d.qdq(y, f"{name}_Q", f"{name}_DQ", name)
+
+    x = conv(x, "conv1", 3, 64, (272, 480), True)
+    x = d.node("MaxPool", [x], (7, 64, 136, 240), "maxpool")
+    x = d.qdq(x, "pool_Q", "pool_DQ", "conv1")
+    y = conv(conv(x, "l1.conv1", 64, 64, (136, 240), True), "l1.conv2", 64, 64, (136, 240), False)
+    y = d.node("Relu", [d.node("Add", [y, x], (7, 64, 136, 240), "add")], (7, 64, 136, 240), "relu")
+    out = conv(d.qdq(y, "relu_Q", "relu_DQ", "relu"), "l2.conv1", 64, 64, (136, 240), True)
+    prediction = predict(d.view(("img",), (out,)), version="10", gpu="sm100", scales=d.scales)
+    assert [layer.type for layer in prediction.layers] == [
+        "kgen", "conv_act_pool", "correlation", "correlation", "kgen", "correlation", "kgen",
+    ]  # fmt: skip
+    add = prediction.layers[4]
+    assert [t.dtype for t in (*add.inputs, *add.outputs)] == ["INT8"] * 3
+    assert set(add.nodes) == {"add", "relu"}
+    assert {layer.origin for layer in prediction.layers} == {"QDQ", ""}
+
+
+def test_rows_14_and_15_silu_and_add_go_into_a_float_conv_from_10_5_on() -> None:
+    """`Conv + PWN(PWN(PWN(Sigmoid),PWN(Mul)),PWN(Add))`; Q/DQ networks print PWN(PWN(Sigmoid, Mul), Add)."""
+    d = Draft()
+    x = d.tensor("x", (1, 32, 8, 8))
+    weight = d.tensor("w", (32, 32, 3, 3), constant=True)
+    y = d.node("Conv", [x, weight], (1, 32, 8, 8), "conv", kernel_shape=(3, 3))
+    y = d.node("Mul", [y, d.node("Sigmoid", [y], (1, 32, 8, 8), "sigmoid")], (1, 32, 8, 8), "mul")
+    out = d.node("Add", [x, y], (1, 32, 8, 8), "add")
+    view = d.view(("x",), (out,))
+    names = {
+        version: [n for n in _named(predict(view, version=version)) if "Reformat" not in n]
+        for version in ("8.6.0", "10.7")
+    }
+    assert names["10.7"] == ["conv + PWN(PWN(sigmoid, mul), add)"]
+    assert names["8.6.0"][0] == "conv"
+
+
+def test_row_16_which_conv_takes_the_add_under_implicit_int8_is_unknown() -> None:
+    """10.14.1: the earlier conv in 3 of 4 blocks; Q/DQ logs of 8.4 and 10.9 show the later, so that is predicted."""
+    d = Draft()
+    x = d.quantized(d.tensor("x", (1, 32, 8, 8)))
+    branches = []
+    for name in ("first", "second"):
+        weights = d.weights(name, (32, 32, 3, 3), f"{name}_Q", f"{name}_DQ")
+        branches.append(d.node("Conv", [x, weights], (1, 32, 8, 8), name, kernel_shape=(3, 3)))
+    out = d.node("Add", branches, (1, 32, 8, 8), "add")
+    layers = predict(d.view(("x",), (out,)), version="10.14", scales=d.scales).layers
+    taker = next(layer for layer in layers if "add" in layer.nodes)
+    assert "second" in taker.nodes
+    assert taker.attributes["confidence"] == "seen in another version"
+
+
+def test_row_18_modelopts_pattern_conv_bn_silu_add_with_qdq_on_the_residual() -> None:
+    prediction = predict_model(_model("yolo_bottleneck_silu_add"), version="10.9")
+    fused = next(layer for layer in prediction.layers if "/m.0/Add" in layer.nodes)
+    assert {"/m.0/cv2/conv/Conv", "/m.0/Add"} <= set(fused.nodes)
+    assert Counter(t.dtype for t in (*fused.inputs, *fused.outputs)) == {"INT8": 3}
+    older = predict_model(_model("yolo_bottleneck_silu_add"), version="8.6.0")
+    assert any(layer.type == "ElementWise" for layer in older.layers)
+
+
+def test_nearest_version_with_evidence_stands_for_one_without() -> None:
+    pairs = {"8.0.1": "8.4", "8.5.3": "8.5.2", "8.5.10": "8.5.10", "8.6.3": "8.6.1", "10": "10.9", "10.3": "10.5",
+             "10.12.0": "10.10", "10.16.1": "10.16", "11.2": "11.1", "12": "11.1"}  # fmt: skip
+    for asked, like in pairs.items():
+        assert version_of(asked).like == like, asked
