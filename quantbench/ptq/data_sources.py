@@ -49,8 +49,8 @@ def calibration_data(model: onnx.ModelProto, name: str, data: DataChoice) -> Ope
         return Opened(at_most(arrays, data.max_images), str(data.calib_dir), None, _AS_GIVEN)
     if data.calib_dir is None and data.dataset is None:
         raise QuantbenchError(
-            "no calibration data: give --calib-data FOLDER (images, .npy or .npz, file.py:name), --input NAME=FOLDER "
-            "for each input, or data.dataset in a recipe"
+            "no calibration data: give --calib-dir FOLDER of images, --calib-data with arrays (.npy, .npz) or "
+            "file.py:name, --input NAME=PATH for each input, or data.dataset in a recipe"
         )
     image = image_input(model, name)
     preprocess, origin = fitting_preprocess(data.preprocess, image)
