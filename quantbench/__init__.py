@@ -1,3 +1,43 @@
 """quantbench: an INT8 quantization workbench. PTQ, QAT, Q/DQ placement, engine inspection."""
 
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from quantbench import qat as qat
+    from quantbench.api.functions import build as build
+    from quantbench.api.functions import evaluate as evaluate
+    from quantbench.api.functions import inspect as inspect
+    from quantbench.api.functions import lint as lint
+    from quantbench.api.functions import predict as predict
+    from quantbench.api.functions import read_cache as read_cache
+    from quantbench.api.quantized import Quantized as Quantized
+    from quantbench.api.quantized import quantize as quantize
+    from quantbench.errors import QuantbenchError as QuantbenchError
+    from quantbench.qdq.options import PlacementOptions as PlacementOptions
+
+# Name to the module that holds it: loaded when it is first used, so that `import quantbench` costs nothing.
+_PUBLIC = {
+    "quantize": "quantbench.api.quantized", "Quantized": "quantbench.api.quantized",
+    **dict.fromkeys(("predict", "lint", "inspect", "read_cache", "build", "evaluate"), "quantbench.api.functions"),
+    "PlacementOptions": "quantbench.qdq.options", "QuantbenchError": "quantbench.errors",
+}  # fmt: skip
+__all__ = ["PlacementOptions", "QuantbenchError", "Quantized", "__version__", "build", "evaluate", "inspect", "lint",
+           "predict", "quantize", "read_cache"]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name == "qat":
+        import importlib
+
+        return importlib.import_module("quantbench.qat")
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'quantbench' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "qat"])

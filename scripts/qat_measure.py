@@ -27,8 +27,8 @@ from quantbench.evaluate.boxes import decode
 from quantbench.evaluate.mean_ap import intervals, match
 from quantbench.evaluate.statistics import paired_difference, share
 from quantbench.images.truth import Truth
-from quantbench.qat.calibrate import apply_ranges, collect, ranges_of
 from quantbench.qat.insert import insert, plan_for
+from quantbench.qat.observe import apply_ranges, collect, ranges_of
 from quantbench.qat.options import TrainOptions
 from quantbench.qat.quantizer import Mode, set_mode
 from quantbench.qat.safe_load import load_checkpoint, quiet_ultralytics

@@ -1,9 +1,8 @@
-"""Write the trained float models as small ONNX files for the tests.
+"""Write the trained float classifier as a small ONNX file for the tests.
 
     python scripts/qat_ship_models.py tests/data/models --weights DIR
 
-DIR holds what scripts/qat_float_models.py wrote. YOLO's weights are stored as FP16 behind a Cast to FP32: half the
-size, and its mAP stays the same to the third digit (the README beside them).
+DIR holds what scripts/qat_float_models.py wrote. Its YOLO is not shipped: trained with ultralytics, it is AGPL-3.0.
 """
 
 import argparse
@@ -18,9 +17,8 @@ from onnx import helper, numpy_helper
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from quantbench.qat import yolo
-from quantbench.qat.export import ExportOptions, export_onnx
 from quantbench.qat.models import TorchModel, load_model
-from quantbench.qat.safe_load import quiet_ultralytics
+from quantbench.qat.to_onnx import ExportOptions, export_onnx
 from quantbench.qat.trace import trace
 
 _SMALLEST = 256  # elements; smaller tensors stay as they are
@@ -58,13 +56,9 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--weights", type=Path, required=True)
     given = parser.parse_args()
-    quiet_ultralytics(trust=False)
-    detector = load_model(str(given.weights / "yolov8n-scenes.pt"), size=320)
-    onnx.save(halved(float_onnx(detector)), given.out / "yolov8n-scenes.onnx")
     classifier = load_model("mobilenet_v2", weights=given.weights / "mobilenetv2-digits.pth", size=64)
     onnx.save(float_onnx(classifier), given.out / "mobilenetv2-digits.onnx")
-    for name in ("yolov8n-scenes.onnx", "mobilenetv2-digits.onnx"):
-        print(name, (given.out / name).stat().st_size)
+    print("mobilenetv2-digits.onnx", (given.out / "mobilenetv2-digits.onnx").stat().st_size)
 
 
 if __name__ == "__main__":

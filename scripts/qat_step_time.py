@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from quantbench.qat.calibrate import calibrate
 from quantbench.qat.insert import insert, plan_for
+from quantbench.qat.observe import calibrate
 from quantbench.qat.quantizer import activation_quantizers
 from quantbench.qat.safe_load import load_checkpoint, quiet_ultralytics
 from quantbench.qat.trace import trace

@@ -25,8 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from datasets.scenes import SPLITS, SceneOptions, write_scenes
 from quantbench.calibration.histogram import Histogram
 from quantbench.qat import distributed
-from quantbench.qat.calibrate import apply_ranges, collect, ranges_of
 from quantbench.qat.insert import insert, plan_for
+from quantbench.qat.observe import apply_ranges, collect, ranges_of
 from quantbench.qat.options import TrainOptions
 from quantbench.qat.quantizer import Mode, set_mode
 from quantbench.qat.safe_load import load_checkpoint, quiet_ultralytics

@@ -3,9 +3,9 @@
 from quantbench.cli.requests import compile_request, placement_options
 from quantbench.errors import QuantbenchError
 from quantbench.predict.versions import PredictedFor
-from quantbench.qat.export import ExportOptions
 from quantbench.qat.options import TrainOptions
 from quantbench.qat.request import CalibrationChoice, QatRequest, TorchChoice, TrainingChoice
+from quantbench.qat.to_onnx import ExportOptions
 from quantbench.recipe import Recipe
 
 

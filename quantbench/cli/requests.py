@@ -2,10 +2,19 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from quantbench.compilation.request import CompileRequest
 from quantbench.engines.base import BuildOptions
-from quantbench.engines.build_arguments import default_timing_cache, layer_precisions, pools, precisions, words
+from quantbench.engines.build_arguments import (
+    chosen_tactics,
+    default_timing_cache,
+    existing,
+    layer_precisions,
+    pools,
+    precisions,
+    words,
+)
 from quantbench.engines.shapes import parse_profile
 from quantbench.errors import QuantbenchError
 from quantbench.predict.versions import PredictedFor
@@ -44,6 +53,26 @@ def ptq_request(recipe: Recipe) -> PtqRequest:
     )
 
 
+# What a recipe may hold for another command: nothing in `ptq` is random or trained, nothing in `qat-export` evaluated.
+_UNUSED = {
+    "ptq": ("seed", "weights", "training", "export"),
+    "qat-export": ("evaluation", "calibration.bias_correction", "threads"),
+}
+
+
+def unused(recipe: Recipe, command: str) -> list[str]:
+    """A line on the keys of `recipe` that are set and do nothing in `command`; none where there are no such keys."""
+    given, default = recipe.model_dump(), Recipe().model_dump()
+    found = [key for key in _UNUSED[command] if _at(given, key) != _at(default, key)]
+    return [f"recipe: {', '.join(found)} {'does' if len(found) == 1 else 'do'} nothing in {command}"] if found else []
+
+
+def _at(data: dict[str, Any], key: str) -> Any:
+    for part in key.split("."):
+        data = data[part]
+    return data
+
+
 def placement_options(section: Placement) -> PlacementOptions:
     """The switches of the rules; what is not theirs is the caller's to look at."""
     return PlacementOptions(**section.model_dump(exclude={"method", "tensorrt", "gpu"}))
@@ -77,6 +106,15 @@ def build_options(section: Compile) -> BuildOptions:
         gpu_fallback=section.gpu_fallback,
         layer_precisions=layer_precisions(section.layer_precision),
         precision_constraints=section.precision_constraints,
+        plugins=tuple(existing(path, "--plugin") for path in section.plugin),
+        serialize_plugins=section.serialize_plugins,
+        exclude_lean_runtime=section.exclude_lean_runtime,
+        avg_timing=section.avg_timing,
+        aux_streams=section.aux_streams,
+        build_route=section.build_route,
+        forbid_tactics=section.forbid_tactic,
+        choose_tactics=chosen_tactics(section.choose),
+        replay=existing(section.replay, "--replay") if section.replay is not None else None,
     )
 
 

@@ -20,6 +20,7 @@ from quantbench.images.labels import class_folders, from_file_name, from_folder
 from quantbench.images.open import open_dataset, open_folder
 from quantbench.images.other_labels import from_coco, from_csv, from_masks
 from quantbench.images.preprocess import Preprocess
+from quantbench.images.remember import is_known, remember
 from quantbench.images.source import Source, Subset
 from quantbench.images.stream import batches
 from quantbench.images.truth import Label
@@ -48,6 +49,18 @@ class Images:
     def key(self) -> str:
         """Their content; where they lie changes nothing."""
         return self.sha256
+
+    def check(self, batch_size: int, max_bad: int, on_batch: Callable[[int], None]) -> None:
+        """Load every image once, unless that was done before, so that a broken one costs no work that comes first.
+
+        Raises QuantbenchError as the batches would.
+        """
+        fact = f"readable in batches of {batch_size} but for {max_bad}: {self.sha256}"
+        if is_known(fact):
+            return
+        for _, labels in labelled(self.source, "", batch_size, max_bad=max_bad):
+            on_batch(len(labels))
+        remember(fact)
 
 
 LABELS = ("none", "folder", "file-name", "yolo", "masks", "csv", "coco")
@@ -157,7 +170,7 @@ def _first(source: AnySource, load: Callable[[int], Sample]) -> Sample:
             return load(index)
         except BadImageError as error:
             faults.append(str(error))
-    raise QuantbenchError(f"not one of {len(source)} samples can be used; the first: {faults[0]}")
+    raise QuantbenchError(f"not one of {len(source)} images can be used; the first: {faults[0]}")
 
 
 def labels_of(source: AnySource) -> list[Label]:

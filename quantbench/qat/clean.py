@@ -34,6 +34,7 @@ def _tidy(graph: gs.Graph, *, int8_weights: bool) -> None:
     graph.fold_constants(fold_shapes=True, error_ok=True)
     _drop_identities(graph)
     fuse_pads(graph)
+    _turn_weights(graph)
     _merge_pairs(graph)
     raise_weight_scales(graph)
     graph.cleanup()
@@ -85,6 +86,34 @@ def _merge_pairs(graph: gs.Graph) -> None:
             for reader in list(node.outputs[0].outputs):
                 reader.inputs = [known.outputs[0] if t is node.outputs[0] else t for t in reader.inputs]
             node.outputs.clear()
+
+
+def _turn_weights(graph: gs.Graph) -> None:
+    """Store the quantized weight of a linear layer as its MatMul reads it: torch exports W, Q, DQ, Transpose."""
+    for node in list(graph.nodes):
+        if node.op != "Transpose" or list(node.attrs.get("perm", [])) != [1, 0]:
+            continue
+        made = node.inputs[0]
+        dequantize = made.inputs[0] if made.inputs else None
+        if dequantize is None or dequantize.op != "DequantizeLinear" or node.outputs[0] in graph.outputs:
+            continue
+        quantized = dequantize.inputs[0]
+        quantize = quantized.inputs[0] if quantized.inputs else None
+        if quantize is None or quantize.op != "QuantizeLinear" or not isinstance(quantize.inputs[0], gs.Constant):
+            continue
+        if len(made.outputs) != 1 or len(quantized.outputs) != 1 or not isinstance(quantize.inputs[1], gs.Constant):
+            continue
+        weight = quantize.inputs[0]
+        quantize.inputs[0] = gs.Constant(f"{weight.name}_turned", np.ascontiguousarray(np.asarray(weight.values).T))
+        for pair in (quantize, dequantize):
+            if np.ndim(pair.inputs[1].values):
+                pair.attrs["axis"] = 1 - int(pair.attrs.get("axis", 1))
+        for reader in list(node.outputs[0].outputs):
+            reader.inputs = [made if tensor is node.outputs[0] else tensor for tensor in reader.inputs]
+        for tensor in (quantized, made):
+            if tensor.shape is not None:
+                tensor.shape = list(reversed(tensor.shape))
+        node.outputs.clear()
 
 
 def _store_int8(graph: gs.Graph) -> None:

@@ -58,6 +58,7 @@ class QuantLinear(nn.Linear):
 
 _REPLACED: dict[type[nn.Module], type[nn.Module]] = {
     nn.Conv1d: QuantConv1d, nn.Conv2d: QuantConv2d, nn.Conv3d: QuantConv3d, nn.Linear: QuantLinear,
+    nn.modules.linear.NonDynamicallyQuantizableLinear: QuantLinear,
 }  # fmt: skip
 
 
@@ -72,7 +73,7 @@ def insert(model: nn.Module, traced: Trace, plan: Plan, *, learned: bool = False
     """
     if any(isinstance(m, TensorQuantizer) for m in model.modules()):
         raise QuantbenchError("the model has quantizers already; load the float checkpoint")
-    modules = dict(model.named_modules())
+    modules, parameters = dict(model.named_modules()), dict(model.named_parameters())
     tensor_of = {site.tensor: site.tensor for site in plan.activations}
     by_slot: dict[Slot, str] = {}
     group_of = {site.tensor: site.group for site in plan.activations}
@@ -95,12 +96,18 @@ def insert(model: nn.Module, traced: Trace, plan: Plan, *, learned: bool = False
     for weight in plan.weights:
         slot = _slot(traced, weight.node, weight.index)
         owner = modules[slot.module]
-        value = getattr(owner, "weight", None)
-        if not isinstance(value, Tensor):
-            raise QuantbenchError(f"{weight.node}: module {slot.module} has no weight of its own; keep it float")
+        parameter, rows = traced.parameters.get(weight.tensor.removesuffix("^T"), ("", None))
+        within = f"{slot.module}." if slot.module else ""
+        if not parameter or not parameter.startswith(within):
+            raise QuantbenchError(
+                f"{weight.node}: its weight is no parameter of module {slot.module or 'the model itself'}; keep it "
+                f"float: --keep-float '{weight.node}'"
+            )
         axis = None if weight.axis is None else _CHANNEL_AXIS[slot.kind]
-        if not hasattr(owner, WEIGHT):
-            _attach(modules, slot, WeightQuantizer(weight.tensor, value, axis))
+        if not hasattr(owner, _name(owner, slot, is_weight=True)):
+            value = parameters[parameter] if rows is None else parameters[parameter][slice(*rows)]
+            path = parameter.removeprefix(within)
+            _attach(modules, slot, WeightQuantizer(weight.tensor, value, axis, path, rows))
 
 
 def _slot(traced: Trace, node: str, index: int) -> Slot:
@@ -124,12 +131,21 @@ def _attach(modules: dict[str, nn.Module], slot: Slot, quantizer: TensorQuantize
             owner.__class__ = _REPLACED.get(type(owner), type(owner))
         setattr(owner, WEIGHT if is_weight else INPUT, quantizer)
         return
-    leaf = next((m for m in owner.children() if not isinstance(m, (TensorQuantizer, WeightQuantizer))), None) is None
-    single = slot.ordinal == 0 and slot.argument == 0 and (leaf or slot.kind in ("conv", "deconv", "linear"))
-    name = f"{slot.kind}_{slot.ordinal}_{slot.argument}{INPUT}"
-    name = WEIGHT if is_weight else INPUT if single else name
+    name = _name(owner, slot, is_weight)
     setattr(owner, name, quantizer)
     _router(owner).table.setdefault((slot.kind, slot.ordinal), {})[slot.argument] = name
+
+
+def _name(owner: nn.Module, slot: Slot, is_weight: bool) -> str:
+    """Attribute of `owner` that a quantizer at `slot` gets."""
+    if type(owner) in _REPLACED or type(owner) in _REPLACED.values():
+        return WEIGHT if is_weight else INPUT
+    if is_weight and slot.ordinal == 0:
+        return WEIGHT
+    leaf = next((m for m in owner.children() if not isinstance(m, (TensorQuantizer, WeightQuantizer))), None) is None
+    if not is_weight and slot.ordinal == slot.argument == 0 and (leaf or slot.kind in ("conv", "deconv", "linear")):
+        return INPUT
+    return f"{slot.kind}_{slot.ordinal}_{slot.argument}{WEIGHT if is_weight else INPUT}"
 
 
 def _router(owner: nn.Module) -> SiteRouter:

@@ -25,17 +25,17 @@ from quantbench.predict.facts import prediction_facts
 from quantbench.progress import Progress
 from quantbench.provenance import chosen_versions, provenance
 from quantbench.qat import distributed, yolo
-from quantbench.qat.calibrate import apply_ranges, collect, ranges_of
 from quantbench.qat.checks import compare, concat_scales, quantized_nodes, run_onnx, run_torch
-from quantbench.qat.export import ExportOptions, export_onnx
 from quantbench.qat.finetune import FineTuning, finetune
 from quantbench.qat.foreign import foreign_quantizers
 from quantbench.qat.insert import insert, plan_for
 from quantbench.qat.models import TorchModel, load_model
+from quantbench.qat.observe import apply_ranges, collect, ranges_of
 from quantbench.qat.quantizer import Mode, set_mode
 from quantbench.qat.report import write_reports
 from quantbench.qat.request import QatRequest
 from quantbench.qat.sources import calibration_source, first_images, tensor_batches
+from quantbench.qat.to_onnx import ExportOptions, export_onnx
 from quantbench.qat.trace import Trace, trace
 from quantbench.qdq.facts import placement_facts
 from quantbench.qdq.guard import guarded

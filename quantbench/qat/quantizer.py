@@ -138,15 +138,23 @@ class TensorQuantizer(nn.Module):
 
 
 class WeightQuantizer(nn.Module):
-    """Q/DQ of a weight: per channel along `axis`, or per tensor where `axis` is None. Scales are float32 buffers."""
+    """Q/DQ of a weight: per channel along `axis`, or per tensor where `axis` is None. Scales are float32 buffers.
+
+    The weight is `parameter` of the module that owns the quantizer, or the `rows` of it (first, one past the last).
+    """
 
     scale: Tensor
     zero_point: Tensor
 
-    def __init__(self, tensor: str, weight: Tensor, axis: int | None) -> None:
+    def __init__(
+        self, tensor: str, weight: Tensor, axis: int | None, parameter: str = "weight",
+        rows: tuple[int, int] | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.tensor = tensor
         self.axis = axis
+        self.parameter = parameter
+        self.rows = rows
         self.mode = Mode.OFF
         self.register_buffer("scale", weight_scale(weight.detach(), axis))
         self.register_buffer("zero_point", torch.zeros_like(self.scale, dtype=torch.int32), persistent=False)
@@ -202,9 +210,16 @@ def activation_quantizers(model: nn.Module) -> dict[str, TensorQuantizer]:
 def weight_quantizers(model: nn.Module) -> Iterator[tuple[str, nn.Module, WeightQuantizer]]:
     """(name of the module that owns the weight, that module, quantizer) of every quantized weight of `model`."""
     for name, module in model.named_modules():
-        quantizer = getattr(module, "_weight_quantizer", None)
-        if isinstance(quantizer, WeightQuantizer):
-            yield name, module, quantizer
+        for quantizer in module.children():
+            if isinstance(quantizer, WeightQuantizer):
+                yield name, module, quantizer
+
+
+def weight_of(module: nn.Module, quantizer: WeightQuantizer) -> Tensor:
+    """The weight that `quantizer` of `module` quantizes, as it is now."""
+    *path, last = quantizer.parameter.split(".")
+    value: Tensor = getattr(module.get_submodule(".".join(path)), last)
+    return value if quantizer.rows is None else value[slice(*quantizer.rows)]
 
 
 def set_mode(model: nn.Module, mode: Mode, observer: Observer | None = None) -> None:
@@ -220,6 +235,4 @@ def set_mode(model: nn.Module, mode: Mode, observer: Observer | None = None) -> 
 def follow_weights(model: nn.Module) -> None:
     """Set the range of every weight quantizer to that of its weight as it is now."""
     for _, module, quantizer in weight_quantizers(model):
-        weight = module.weight
-        assert isinstance(weight, Tensor)
-        quantizer.follow(weight)
+        quantizer.follow(weight_of(module, quantizer))

@@ -6,8 +6,8 @@ from typing import Any
 
 from quantbench.compilation.request import CompileRequest
 from quantbench.predict.versions import PredictedFor
-from quantbench.qat.export import ExportOptions
 from quantbench.qat.options import TrainOptions
+from quantbench.qat.to_onnx import ExportOptions
 from quantbench.qdq.options import PlacementOptions
 from quantbench.recipe import Architecture
 from quantbench.stage import UNKEYED

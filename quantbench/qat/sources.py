@@ -13,8 +13,8 @@ from quantbench.errors import QuantbenchError
 from quantbench.images.open import open_dataset, open_folder
 from quantbench.images.source import Source, Subset
 from quantbench.images.stream import batches
-from quantbench.qat.calibrate import Batches
 from quantbench.qat.models import TorchModel
+from quantbench.qat.observe import Batches
 from quantbench.qat.yolo_data import read_data_yaml, split_sources
 
 PHOTOS = 16

@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from quantbench.graph.ops import BIASED, CONVS
 from quantbench.graph.view import GraphView, NodeView, TensorView
+from quantbench.qat.attention import open_attention
 from quantbench.qat.frames import Frame, module_frames
 from quantbench.qat.functions import IDENTITIES, KIND_OPS, OPS, SILU, SITE_KINDS, tensor_arguments
 
@@ -34,11 +35,12 @@ class Slot:
 @dataclass(frozen=True, slots=True)
 class Trace:
     """The network as plain data, where each node input sits in the eager code, and (conv, batch norm) modules that
-    fold into one."""
+    fold into one, and of which parameter (by name, and which rows of it) each constant is made."""
 
     view: GraphView
     slots: Mapping[tuple[str, int], Slot]
     folds: tuple[tuple[str, str], ...]
+    parameters: Mapping[str, tuple[str, tuple[int, int] | None]]
 
 
 def trace(model: nn.Module, example: Tensor) -> Trace:
@@ -48,6 +50,7 @@ def trace(model: nn.Module, example: Tensor) -> Trace:
     """
     training = model.training
     model.eval()
+    open_attention(model)
     try:
         with torch.no_grad(), module_frames(model) as frames:
             recorder = _Recorder(model, frames, example)
@@ -64,6 +67,10 @@ class _Recorder(TorchFunctionMode):
         self.frames = frames
         self.keep: list[Any] = [example]  # a tensor that died could give its id to another
         self.names: dict[int, str] = {id(example): "input"}
+        self.parameters: dict[str, tuple[str, tuple[int, int] | None]] = {
+            name: (name, None) for name, _ in model.named_parameters()
+        }
+        self.storages = {p.untyped_storage().data_ptr(): (name, p) for name, p in model.named_parameters()}
         self.constants = {id(t): name for name, t in (*model.named_parameters(), *model.named_buffers())}
         self.tensors = {"input": TensorView("input", tuple(example.shape))}
         self.nodes: list[NodeView] = []
@@ -100,12 +107,23 @@ class _Recorder(TorchFunctionMode):
         if name is None:
             name = self.constants.get(id(tensor), "")
             if not name:
-                name = f"constant_{len(self.tensors)}"
+                name = self._rows(tensor) or f"constant_{len(self.tensors)}"
                 self.keep.append(tensor)
             self.names[id(tensor)] = name
             dtype = str(tensor.dtype).removeprefix("torch.")
             self.tensors[name] = TensorView(name, tuple(tensor.shape), dtype, constant=True)
         return name
+
+    def _rows(self, tensor: Tensor) -> str:
+        """Name of a tensor that is some rows of a parameter (a chunk of it); "" for another one."""
+        name, whole = self.storages.get(tensor.untyped_storage().data_ptr(), ("", tensor))
+        if not name or tensor.stride() != whole.stride() or tensor.shape[1:] != whole.shape[1:] or not tensor.dim():
+            return ""
+        first = (tensor.storage_offset() - whole.storage_offset()) // max(whole.stride(0), 1)
+        rows = (first, first + tensor.shape[0])
+        part = f"{name}[{rows[0]}:{rows[1]}]"
+        self.parameters[part] = (name, rows)
+        return part
 
     def _record(
         self, func: Any, kind: str | None, ordinal: int, module: str, arguments: list[Any],
@@ -127,7 +145,8 @@ class _Recorder(TorchFunctionMode):
             op = KIND_OPS.get(kind or "") or OPS.get(func) or self._pooling(kind, outputs[0])
             op = op or getattr(func, "__name__", "Unknown").strip("_")
             slots = {i: Slot(module, kind, ordinal, position) for i, (position, _) in enumerate(named) if kind}
-            self._emit(op, module, [n for _, n in named], outputs, slots)
+            attributes = {"group": _groups(arguments, outputs[0])} if kind == "deconv" else None
+            self._emit(op, module, [n for _, n in named], outputs, slots, attributes)
             if kind == "pad" and _pads_zeros(arguments):
                 self.pads[self.names[id(outputs[0])]] = (first, slots[0])
 
@@ -197,7 +216,13 @@ class _Recorder(TorchFunctionMode):
         read = {name for node in self.nodes for name in node.inputs} | set(outputs)
         nodes = tuple(n for n in self.nodes if n.op != "Pad" or n.outputs[0] in read)
         view = GraphView(nodes, self.tensors, ("input",), outputs)
-        return Trace(view, self.slots, tuple(self.folds))
+        return Trace(view, self.slots, tuple(self.folds), self.parameters)
+
+
+def _groups(arguments: list[Any], output: Tensor) -> int:
+    """Groups of a transposed conv, whose weight is [C, K/g, ...]."""
+    weight = arguments[1]
+    return int(output.shape[-weight.dim() + 1]) // int(weight.shape[1])
 
 
 def _pads_zeros(arguments: list[Any]) -> bool:

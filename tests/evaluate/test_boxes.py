@@ -12,7 +12,7 @@ from quantbench.evaluate.boxes import decode
 from quantbench.ort import create_session
 from quantbench.qat.safe_load import quiet_ultralytics
 
-MODEL = Path(__file__).parents[1] / "data" / "models" / "yolov8n-scenes.onnx"
+MODEL = Path(__file__).parents[1] / "data" / "models" / "digit-detector.onnx"
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from quantbench.images.truth import Truth
 from quantbench.ort import create_session
 from quantbench.records.evaluation import Measured
 
-MODEL = Path(__file__).parents[1] / "data" / "models" / "yolov8n-scenes.onnx"
+MODEL = Path(__file__).parents[1] / "data" / "models" / "digit-detector.onnx"
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_a_real_detector_is_taken_as_boxes(real: tuple[NDArray[np.float32], list
     assert (found.outputs, found.classes) == ((0,), 10)
     # Segmentation: 32 coefficients after the classes, prototypes beside.
     rng = np.random.default_rng(0)
-    wide = np.concatenate([real[0], rng.normal(size=(8, 32, 2100)).astype(np.float32)], axis=1)
+    wide = np.concatenate([real[0], rng.normal(size=(8, 32, 2000)).astype(np.float32)], axis=1)
     prototypes = np.zeros((8, 32, 80, 80), np.float32)
     for outputs, index in (([wide, prototypes], 0), ([prototypes, wide], 1)):
         found = box_output(outputs)

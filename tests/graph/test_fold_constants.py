@@ -99,7 +99,7 @@ def test_bodies_of_if_see_what_was_folded() -> None:
 
 
 def test_a_detector_with_half_precision_storage_is_quantized() -> None:
-    path = Path(__file__).parents[1] / "data" / "models" / "yolov8n-scenes.onnx"
+    path = Path(__file__).parents[1] / "data" / "models" / "digit-detector.onnx"
     raw = onnx.load(str(path))
     assert any(node.op_type == "Cast" for node in raw.graph.node)
     loaded = load_model(path)

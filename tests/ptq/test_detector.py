@@ -1,4 +1,4 @@
-"""`quantbench ptq` on a trained YOLOv8n and labelled scenes: boxes found again, mAP, and faults in the labels."""
+"""`quantbench ptq` on a trained detector and labelled scenes: boxes found again, mAP, and faults in the labels."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ from datasets.scenes import write_split
 from quantbench.ort import create_session
 from quantbench.qat.safe_load import quiet_ultralytics
 
-MODEL = Path(__file__).parents[1] / "data" / "models" / "yolov8n-scenes.onnx"
+MODEL = Path(__file__).parents[1] / "data" / "models" / "digit-detector.onnx"
 RECIPE = Path(__file__).parents[2] / "recipes" / "yolov8.yaml"
 IMAGES = 32
 
@@ -96,7 +96,7 @@ def test_map_and_boxes_equal_those_of_others(cli, command, scenes: Path, tmp_pat
     assert "mAP50-95: 8" in printed
     assert "boxes of FP32 that INT8 finds too: 9" in printed
     text = (out / "report.md").read_text()
-    assert "Output output0 [N, 14, 2100] is taken as YOLO boxes" in text
+    assert "Output boxes [N, 14, 2000] is taken as YOLO boxes" in text
     assert f"| Boxes of FP32 that INT8 finds too | {100 * outputs['boxes_kept']['value']:.1f} % (" in text
     assert f"{count} boxes |" in text
     assert "mAP50-95, INT8 against FP32" in (out / "report.html").read_text()

@@ -12,8 +12,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from quantbench.qat import distributed
-from quantbench.qat.calibrate import calibrate
 from quantbench.qat.insert import insert, plan_for
+from quantbench.qat.observe import calibrate
 from quantbench.qat.options import TrainOptions
 from quantbench.qat.trace import trace
 from quantbench.qat.train_classifier import finetune_classifier, shares

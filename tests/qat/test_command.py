@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from datasets.scenes import SceneOptions, draw_crops, write_scenes
 from quantbench.cli.main import app, register_commands
 from quantbench.errors import QuantbenchError
-from quantbench.qat.export import ExportOptions, export_onnx
+from quantbench.qat.to_onnx import ExportOptions, export_onnx
 from tests.qat import networks
 
 if not any(command.name == "qat-export" for command in app.registered_commands):
@@ -94,8 +94,8 @@ def test_modelopt_model_is_taken_as_it_is(yolo_checkpoint: Path, tmp_path: Path)
     import modelopt.torch.quantization as mtq
 
     from quantbench.qat.checks import run_onnx, run_torch
-    from quantbench.qat.export import ExportOptions, export_onnx
     from quantbench.qat.foreign import foreign_quantizers
+    from quantbench.qat.to_onnx import ExportOptions, export_onnx
 
     model = networks.residual()
     x = torch.rand(2, 3, 32, 32)

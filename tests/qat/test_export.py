@@ -8,10 +8,10 @@ from onnx import numpy_helper
 from torch import nn
 
 from quantbench.errors import QuantbenchError
-from quantbench.qat.calibrate import calibrate
 from quantbench.qat.checks import compare, quantized_nodes, run_onnx, run_torch
-from quantbench.qat.export import EXPORTERS, ExportOptions, export_onnx
 from quantbench.qat.insert import insert, plan_for
+from quantbench.qat.observe import calibrate
+from quantbench.qat.to_onnx import EXPORTERS, ExportOptions, export_onnx
 from quantbench.qat.trace import Trace, trace
 from quantbench.qdq.options import PlacementOptions
 from tests.qat import networks

@@ -10,10 +10,10 @@ import torch
 from quantbench.calibration.ranges import Ranges, TensorRange
 from quantbench.calibration.sweep import histogram_of
 from quantbench.errors import QuantbenchError
-from quantbench.qat.calibrate import apply_ranges, calibrate
 from quantbench.qat.counter import TensorCounter
 from quantbench.qat.fold import fold_batch_norms
 from quantbench.qat.insert import insert, plan_for
+from quantbench.qat.observe import apply_ranges, calibrate
 from quantbench.qat.quantizer import (
     Mode,
     SharedRange,

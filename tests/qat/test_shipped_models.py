@@ -68,7 +68,7 @@ def _map(model: onnx.ModelProto, x: NDArray[np.float32], truths: list[Truth]) ->
 
 def test_detector_keeps_its_map(scenes: tuple[NDArray[np.float32], list[Truth]]) -> None:
     x, truths = scenes
-    model = load_model(MODELS / "yolov8n-scenes.onnx")
+    model = load_model(MODELS / "digit-detector.onnx")
     float_map = _map(model, x, truths)
     assert float_map > 0.7
     drawn = np.stack([draw_scene(0, "train", i).image for i in range(16)])

@@ -15,10 +15,10 @@ from quantbench.calibration.histogram import Histogram
 from quantbench.calibration.ranges import Ranges, TensorRange
 from quantbench.graph.onnx_view import view_of
 from quantbench.qat import yolo
-from quantbench.qat.calibrate import apply_ranges, collect
-from quantbench.qat.export import ExportOptions, export_onnx
 from quantbench.qat.insert import insert, plan_for
+from quantbench.qat.observe import apply_ranges, collect
 from quantbench.qat.quantizer import Mode, set_mode
+from quantbench.qat.to_onnx import ExportOptions, export_onnx
 from quantbench.qat.trace import trace
 from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.options import PlacementOptions

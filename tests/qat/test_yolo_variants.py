@@ -9,10 +9,10 @@ from torch import nn
 
 from quantbench.qat import yolo
 from quantbench.qat.checks import run_onnx, run_torch
-from quantbench.qat.export import ExportOptions, export_onnx
 from quantbench.qat.insert import insert, plan_for
 from quantbench.qat.quantizer import activation_quantizers, weight_quantizers
 from quantbench.qat.safe_load import load_checkpoint
+from quantbench.qat.to_onnx import ExportOptions, export_onnx
 from quantbench.qat.trace import trace
 from quantbench.qdq.options import PlacementOptions
 

@@ -178,7 +178,9 @@ def _fastest(message: str) -> Fields:
 def _tactic_name(message: str) -> Fields:
     layer, joint, rest = message.rpartition(" Set Tactic Name: ")
     found = _TACTIC_NAME.search("Tactic Name: " + rest) if joint else None
-    return {"layer": layer, **found.groupdict()} if found else _NOTHING
+    if found:
+        return {"layer": layer, **found.groupdict()}
+    return {"layer": layer, "kernel": rest.strip()} if joint and " " not in rest.strip() else _NOTHING
 
 
 def _scale(message: str) -> Fields:

@@ -65,7 +65,7 @@ class TacticReader:
             self._tactic(event)
         elif kind == "tactic-name":
             fields = event.fields
-            if fields:
+            if "tactic" in fields:
                 self._pending[str(fields["tactic"])] = str(fields["kernel"])
         elif kind == "runner":
             fields = event.fields

@@ -52,7 +52,14 @@ def collect(model: nn.Module, batches: Batches) -> dict[str, Histogram]:
     reduce_over_group(seen, "sum")
     if int(seen) == 0:
         raise QuantbenchError("no calibration images; give a folder with images (--calib-dir)")
-    return dict(zip(names, counter.histograms(), strict=True))
+    found = dict(zip(names, counter.histograms(), strict=True))
+    unseen = [name for name, histogram in found.items() if not histogram.total]
+    if unseen:
+        raise QuantbenchError(
+            f"{len(unseen)} of {len(names)} quantizers saw nothing, first that of {unseen[0]}: in evaluation mode the "
+            f"model does not pass there; keep what reads it in float (--keep-float)"
+        )
+    return found
 
 
 def apply_ranges(model: nn.Module, ranges: Ranges) -> None:

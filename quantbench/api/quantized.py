@@ -1,0 +1,139 @@
+"""`quantbench.quantize`: a float model and calibration data to a Q/DQ model, without a run folder."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from quantbench.api.feeds import Feeds
+from quantbench.api.html import shown
+from quantbench.api.words import in_words_of_python
+from quantbench.atomic import write_json
+from quantbench.calibration.collect import collect, usable
+from quantbench.calibration.find_ranges import find_ranges
+from quantbench.calibration.ort_outputs import Feed
+from quantbench.calibration.ranges import Ranges
+from quantbench.core.quantize import BIAS_IMAGES, ORT_MODEL, QDQ_MODEL, for_onnxruntime, refuse_quantized
+from quantbench.errors import QuantbenchError
+from quantbench.graph.load import load_model, prepared_model
+from quantbench.graph.onnx_view import view_of
+from quantbench.graph.save import save_model
+from quantbench.graph.surgery import copied
+from quantbench.graph.to_fp16 import as_it_came
+from quantbench.predict.best import best_placement
+from quantbench.ptq.calibrator_choice import choose
+from quantbench.ptq.range_warnings import range_warnings
+from quantbench.qdq.carry_out import Correction, carry_out
+from quantbench.qdq.options import PlacementOptions
+from quantbench.qdq.place import place
+from quantbench.qdq.plan import Plan
+from quantbench.qdq.tensors import calibrated_tensors
+
+
+@dataclass(frozen=True, repr=False)
+class Quantized:
+    """A quantized model. `model`: explicit Q/DQ, symmetric INT8, for TensorRT. `for_onnxruntime`: the same numbers in
+    the form that onnxruntime's CPU kernels are fast on. `plan`: where Q/DQ stands and what stays float, why.
+    `ranges`: amax of each calibrated tensor. `warnings`: what a user should look at."""
+
+    model: onnx.ModelProto
+    for_onnxruntime: onnx.ModelProto
+    plan: Plan
+    ranges: Ranges
+    warnings: tuple[str, ...] = ()
+
+    def save(self, folder: str | Path) -> Path:
+        """Write model.qdq.onnx, model.ort.onnx and ranges.json into `folder`; returns it as a Path."""
+        target = Path(folder)
+        save_model(self.model, target / QDQ_MODEL)
+        save_model(self.for_onnxruntime, target / ORT_MODEL)
+        write_json(target / "ranges.json", self.ranges.to_json())
+        return target
+
+    def __repr__(self) -> str:
+        return f"<Quantized: {self._summary()}>"
+
+    def _repr_html_(self) -> str:
+        rows = [(node, why) for node, why in self.plan.kept_float.items()]
+        return shown(f"Quantized: {self._summary()}", ("kept in float", "why"), rows, self.warnings)
+
+    def _summary(self) -> str:
+        layers, kept = len({site.node for site in self.plan.weights}), len(self.plan.kept_float)
+        return f"{layers} layers in INT8, {kept} kept in float, Q/DQ on {len(self.plan.tensors)} tensors"
+
+
+@in_words_of_python
+def quantize(
+    model: str | Path | onnx.ModelProto,
+    data: Any,
+    *,
+    calibrator: str = "minmax",
+    placement: PlacementOptions | str = "rules",
+    bias_correction: bool = True,
+    keep_float: Iterable[str] = (),
+    preprocess: str | Mapping[str, Any] | None = None,
+    max_images: int = 512,
+    threads: int = 0,
+) -> Quantized:
+    """Calibrate and quantize a float model.
+
+    `model`: an ONNX file, or a ModelProto (left as it is). `data`: a folder of images or arrays, or an iterable of
+    batches: dicts of arrays by input name, arrays, or a torch DataLoader. `calibrator`: minmax, entropy,
+    percentile:99.99, mse, … or `path/to/file.py:Class`. `placement`: "rules", "best" (the variant that the predictor
+    finds cheapest), or PlacementOptions. `keep_float`: names or patterns (fnmatch) of nodes. `preprocess`: of a
+    folder's images, a preset or a declaration.
+
+    Raises QuantbenchError for a model that is quantized already or cannot be, and data that does not fit.
+    """
+    proto = _loaded(model)
+    options = _options(placement, keep_float)
+    choice = choose(calibrator)
+    view = view_of(proto)
+    plan = best_placement(view, options).plan if placement == "best" else place(view, options)
+    held = _Held(Feeds(proto, data, preprocess=preprocess, max_images=max_images))
+    histograms = collect(proto, held, calibrated_tensors(view, plan), threads=threads)
+    good, broken = usable(histograms, plan.tensors)
+    ranges = find_ranges(good, choice.method, choice.threshold)
+    correction = Correction(lambda: held.first, held.images, threads) if bias_correction else None
+    done = carry_out(proto, plan, ranges, correction, residual_db=options.residual_db)
+    told = (*_told(broken, done.left_float), *range_warnings(ranges))
+    return Quantized(as_it_came(done.model), for_onnxruntime(done.model), done.plan, ranges, told)
+
+
+class _Held:
+    """Feeds that are walked once, of which the first are kept: bias correction reads these again."""
+
+    def __init__(self, feeds: Feeds) -> None:
+        self._feeds = feeds
+        self.first: list[Feed] = []
+        self.images = 0
+
+    def __iter__(self) -> Iterator[Feed]:
+        for feed in self._feeds:
+            if self.images < BIAS_IMAGES:
+                self.first.append(feed)
+                self.images += len(next(iter(feed.values())))
+            yield feed
+
+
+def _loaded(model: str | Path | onnx.ModelProto) -> onnx.ModelProto:
+    proto = prepared_model(copied(model), "model") if isinstance(model, onnx.ModelProto) else load_model(Path(model))
+    refuse_quantized(proto, "model" if isinstance(model, onnx.ModelProto) else str(model))
+    return proto
+
+
+def _options(placement: PlacementOptions | str, keep_float: Iterable[str]) -> PlacementOptions:
+    if isinstance(placement, str) and placement not in ("rules", "best"):
+        raise QuantbenchError(f"placement {placement!r} is neither 'rules', 'best' nor PlacementOptions")
+    patterns = (keep_float,) if isinstance(keep_float, str) else tuple(keep_float)
+    base = placement if isinstance(placement, PlacementOptions) else PlacementOptions()
+    return replace(base, keep_float=(*base.keep_float, *patterns))
+
+
+def _told(broken: Iterable[str], poor: Mapping[str, float]) -> Iterator[str]:
+    for name in broken:
+        yield f"{name} reached infinity or NaN and has no range"
+    for name, value in poor.items():
+        yield f"{name} stays float: outliers leave most of its values {value:.1f} dB above the noise"
