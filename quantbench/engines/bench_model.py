@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from quantbench.engines.nvtx import ranges
 from quantbench.engines.shapes import Shape, spelled
 from quantbench.engines.timings import Timings, as_trtexec, images_of
 from quantbench.errors import QuantbenchError
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 _ORT_TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64",
               "tensor(int64)": "int64", "tensor(int32)": "int32", "tensor(uint8)": "uint8", "tensor(int8)": "int8",
@@ -146,10 +149,30 @@ def _input(name: str, shape: Shape, dtype: np.dtype[Any], request: BenchRequest)
     return noise(shape, dtype) if file is None else read_input(name, file, shape, dtype, request.preprocess)
 
 
-def _shape(name: str, known: Shape, given: Mapping[str, Shape]) -> Shape:
-    """The shape that is asked for, else the model's with batch 1; raises QuantbenchError where it does not fit."""
+def ort_feed(
+    session: "onnxruntime.InferenceSession", shapes: Mapping[str, Shape], batch: int = 1
+) -> dict[str, NDArray[Any]]:
+    """Noise for every input; a dynamic first dimension that `shapes` does not name is `batch`.
+
+    Raises QuantbenchError for shapes that do not fit the model.
+    """
+    feed = {}
+    for value in session.get_inputs():
+        # A dimension without a number is a name or None.
+        known = tuple(d if isinstance(d, int) else -1 for d in value.shape)
+        if batch != 1 and known and known[0] not in (-1, batch):
+            raise QuantbenchError(f"input {value.name} has a fixed batch of {known[0]}, so no batch of {batch}")
+        feed[value.name] = noise(_shape(value.name, known, shapes, batch), _dtype(value.name, value.type))
+    for name in shapes:
+        if name not in feed:
+            raise QuantbenchError(f"--shapes names input {name!r}, but the model's inputs are {', '.join(feed)}")
+    return feed
+
+
+def _shape(name: str, known: Shape, given: Mapping[str, Shape], batch: int = 1) -> Shape:
+    """The shape that is asked for, else the model's at `batch`; raises QuantbenchError where it does not fit."""
     if name not in given:
-        shape = tuple(1 if d < 0 and index == 0 else d for index, d in enumerate(known))
+        shape = tuple(batch if d < 0 and index == 0 else d for index, d in enumerate(known))
         if -1 in shape:
             raise QuantbenchError(f"input {name} has shape {spelled(known)}: give --shapes {name}=…")
         return shape

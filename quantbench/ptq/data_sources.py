@@ -20,7 +20,7 @@ from quantbench.load_object import load_object
 from quantbench.ptq.request import DataChoice, EvaluationChoice
 from quantbench.records.facts import PreprocessFacts
 
-_AS_GIVEN = PreprocessFacts(settings={}, words="none: arrays are fed as they are", origin="arrays need none")
+_AS_GIVEN = PreprocessFacts(settings={}, words="none", origin="arrays are taken as they are stored")
 
 
 @dataclass(frozen=True, slots=True)
