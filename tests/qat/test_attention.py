@@ -5,13 +5,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from quantbench.qat.calibrate import calibrate
 from torch import Tensor, nn
 
 from quantbench.errors import QuantbenchError
 from quantbench.qat.attention import open_attention
 from quantbench.qat.checks import quantized_nodes, run_onnx
 from quantbench.qat.insert import insert, plan_for
+from quantbench.qat.observe import calibrate
 from quantbench.qat.quantizer import weight_quantizers
 from quantbench.qat.to_onnx import ExportOptions, export_onnx
 from quantbench.qat.trace import trace
