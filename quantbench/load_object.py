@@ -1,7 +1,9 @@
 """A callable or class by `name:attribute`, `package.module:attribute` or `path/to/file.py:attribute`."""
 
+import hashlib
 import importlib
 import importlib.util
+import inspect
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +25,16 @@ def load_object(spec: str, *, kind: str = "") -> Any:
     if not hasattr(module, attribute):
         raise QuantbenchError(f"{source} has no {attribute!r}")
     return getattr(module, attribute)
+
+
+def source_sha256(found: Any) -> str:
+    """Hash of the source file that defines a class or function; of its name where there is none (compiled code)."""
+    try:
+        file = inspect.getsourcefile(found)
+    except TypeError:
+        file = None
+    content = Path(file).read_bytes() if file is not None else f"{found!r}".encode()
+    return hashlib.sha256(content).hexdigest()
 
 
 def _module(source: str, kind: str) -> ModuleType:

@@ -1,6 +1,7 @@
 """Where a result comes from: versions, machine, command line. Every run.json and report carries it."""
 
 import datetime
+import functools
 import importlib.metadata
 import platform
 import shlex
@@ -40,6 +41,7 @@ def chosen_versions(*packages: str) -> dict[str, str]:
     return {name: found[name] for name in ("quantbench", *packages) if name in found}
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     """Versions of quantbench, Python and the packages that a result depends on, those that are installed."""
     found = {"quantbench": quantbench.__version__, "python": platform.python_version()}

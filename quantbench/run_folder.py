@@ -152,6 +152,7 @@ class RunFolder:
         sync(self.path)
         _Stages(stages={**records, commit.record.name: commit.record}).save(self.state / _STAGES)
         (self.state / _COMMIT).unlink(missing_ok=True)
+        shutil.rmtree(self.state / _NEW, ignore_errors=True)
 
     def _drop_files(self, names: Any) -> None:
         for name in (*SUMMARIES, *names):

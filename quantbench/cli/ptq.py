@@ -75,7 +75,7 @@ def ptq(
     The same command again goes on where an interrupted run stopped.
     """
     from quantbench.cli.gate import gate
-    from quantbench.cli.requests import ptq_request
+    from quantbench.cli.requests import ptq_request, unused
     from quantbench.decide.gates import Gates, outputs_missed
     from quantbench.errors import QuantbenchError
     from quantbench.progress import Progress
@@ -116,6 +116,8 @@ def ptq(
     )
     policy: Policy = "reuse" if reuse_cache else "refresh" if refresh else "check"
     progress = Progress("none" if as_json else None)
+    for line in unused(changed, "ptq"):
+        progress.note(line)
     folder, record = run_ptq(ptq_request(changed), progress, overwrite=overwrite, cache=policy)
     decision = decide(folder, record)
     write_reports(folder, record, decision)

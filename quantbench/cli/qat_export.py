@@ -50,6 +50,7 @@ def qat_export(
     build: dict[str, Any],
 ) -> None:
     """Insert Q/DQ into a torch model, calibrate, fine-tune, export, compile and report."""
+    from quantbench.cli.requests import unused
     from quantbench.errors import QuantbenchError
     from quantbench.progress import Progress
     from quantbench.recipe import Recipe, load_recipe
@@ -92,6 +93,8 @@ def qat_export(
         }
     )
     progress = Progress("none" if as_json or not is_first() else None)
+    for line in unused(changed, "qat-export"):
+        progress.note(line)
     # With --json stdout belongs to run.json; a trainer's and an exporter's own chatter goes to stderr.
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         request = qat_request(changed, device=device, trust=trust, resume=resume)

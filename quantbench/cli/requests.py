@@ -1,5 +1,7 @@
 """Where a recipe ends: its sections, changed by the command line, as the values that the rooms below take."""
 
+from typing import Any
+
 from quantbench.compilation.request import CompileRequest
 from quantbench.engines.base import BuildOptions
 from quantbench.engines.build_arguments import default_timing_cache, layer_precisions, pools, precisions, words
@@ -31,6 +33,26 @@ def ptq_request(recipe: Recipe) -> PtqRequest:
         out=recipe.out,
         recipe=recipe.model_dump(mode="json"),
     )
+
+
+# What a recipe may hold for another command: nothing in `ptq` is random or trained, nothing in `qat-export` evaluated.
+_UNUSED = {
+    "ptq": ("seed", "weights", "training", "export"),
+    "qat-export": ("evaluation", "calibration.bias_correction", "threads"),
+}
+
+
+def unused(recipe: Recipe, command: str) -> list[str]:
+    """A line on the keys of `recipe` that are set and do nothing in `command`; none where there are no such keys."""
+    given, default = recipe.model_dump(), Recipe().model_dump()
+    found = [key for key in _UNUSED[command] if _at(given, key) != _at(default, key)]
+    return [f"recipe: {', '.join(found)} {'does' if len(found) == 1 else 'do'} nothing in {command}"] if found else []
+
+
+def _at(data: dict[str, Any], key: str) -> Any:
+    for part in key.split("."):
+        data = data[part]
+    return data
 
 
 def placement_options(section: Placement) -> PlacementOptions:

@@ -1,6 +1,6 @@
 """Where images come from: a folder, ready arrays, a named data set; and as feeds for the model."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from quantbench.images.labels import class_folders, from_file_name, from_folder
 from quantbench.images.open import open_dataset, open_folder
 from quantbench.images.other_labels import from_coco, from_csv, from_masks
 from quantbench.images.preprocess import Preprocess
+from quantbench.images.remember import is_known, remember
 from quantbench.images.source import Source, Subset
 from quantbench.images.stream import batches
 from quantbench.images.truth import Label
@@ -41,6 +42,18 @@ class Images:
     def key(self) -> str:
         """Their content; where they lie changes nothing."""
         return self.sha256
+
+    def check(self, batch_size: int, max_bad: int, on_batch: Callable[[int], None]) -> None:
+        """Load every image once, unless that was done before, so that a broken one costs no work that comes first.
+
+        Raises QuantbenchError as the batches would.
+        """
+        fact = f"readable in batches of {batch_size} but for {max_bad}: {self.sha256}"
+        if is_known(fact):
+            return
+        for batch in batches(self.source, batch_size, max_bad=max_bad):
+            on_batch(len(batch))
+        remember(fact)
 
 
 LABELS = ("none", "folder", "file-name", "yolo", "masks", "csv", "coco")

@@ -2,6 +2,7 @@
 
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantbench.errors import QuantbenchError
-from quantbench.images.source import combined_sha256, file_sha256
+from quantbench.images.remember import remembered_sha256
+from quantbench.images.source import combined_sha256, text_sha256
 
 SUFFIXES = (".npy", ".npz")
 
@@ -62,7 +64,15 @@ class ArrayFiles:
 
     def sha256(self) -> str:
         """Hash over the files and their names."""
-        return combined_sha256((file_sha256(file), file.name) for file in self.files)
+        return combined_sha256((remembered_sha256(file), file.name) for file in self.files)
+
+    def sha256_of(self, indices: Sequence[int]) -> str:
+        """Hash over the files that hold some of the samples, and over which these are; other files are not read."""
+        if len(indices) == len(self):
+            return self.sha256()
+        used = sorted({self._where[index][0] for index in indices})
+        files = [(remembered_sha256(self.files[number]), self.files[number].name) for number in used]
+        return combined_sha256([*files, (text_sha256(repr([self._where[index] for index in indices])), "samples")])
 
 
 def _list(path: Path) -> list[Path]:

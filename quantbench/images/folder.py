@@ -1,14 +1,15 @@
 """ImageFolder: the images under a folder, sorted by path."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
 from quantbench.errors import QuantbenchError
 from quantbench.images.decode import SUFFIXES, BadImageError, decode_file
-from quantbench.images.source import combined_sha256, file_sha256
+from quantbench.images.remember import remembered_sha256
+from quantbench.images.source import combined_sha256
 from quantbench.images.truth import PictureLabel
 
 LabelOf = Callable[[PurePosixPath], PictureLabel]
@@ -47,14 +48,18 @@ class ImageFolder:
         if index not in self._hashes:
             path = self.path / self.names[index]
             try:
-                self._hashes[index] = file_sha256(path)
+                self._hashes[index] = remembered_sha256(path)
             except OSError as error:
                 raise BadImageError(str(path), f"cannot be read: {error.strerror or error}") from error
         return self._hashes[index]
 
     def sha256(self) -> str:
         """Hash over all files and names: that of the text `sha256sum` prints for the sorted list."""
-        return combined_sha256((self.file_sha256(index), name) for index, name in enumerate(self.names))
+        return self.sha256_of(range(len(self.names)))
+
+    def sha256_of(self, indices: Iterable[int]) -> str:
+        """The same over some of the files; the others are not read."""
+        return combined_sha256((self.file_sha256(index), self.names[index]) for index in indices)
 
 
 def list_images(path: Path, recursive: bool = True) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """What calibration and evaluation read images through: pictures (undone) and sources (ready for the model)."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -91,9 +91,7 @@ class Prepared:
 
     def sha256(self) -> str:
         """Hash of the pictures and of the preprocessing."""
-        return combined_sha256(
-            [(self.pictures.sha256(), "pictures"), (text_sha256(repr(self.preprocess)), "preprocess")]
-        )
+        return _prepared_sha256(self.pictures.sha256(), self.preprocess)
 
 
 @dataclass(frozen=True)
@@ -125,8 +123,23 @@ class Subset:
         return self.whole.label(self.indices[index])
 
     def sha256(self) -> str:
-        """Hash of the whole and of the choice."""
-        return combined_sha256([(self.whole.sha256(), "whole"), (text_sha256(repr(self.indices)), "indices")])
+        """Hash of the images that are chosen, where the whole can tell of these alone; else of the whole and the
+        choice."""
+        return _chosen_sha256(self.whole, self.indices)
+
+
+def _chosen_sha256(whole: Any, indices: Sequence[int]) -> str:
+    if isinstance(whole, Subset):
+        return _chosen_sha256(whole.whole, [whole.indices[index] for index in indices])
+    if isinstance(whole, Prepared):
+        return _prepared_sha256(_chosen_sha256(whole.pictures, indices), whole.preprocess)
+    if hasattr(whole, "sha256_of"):
+        return str(whole.sha256_of(indices))
+    return combined_sha256([(whole.sha256(), "whole"), (text_sha256(repr(tuple(indices))), "indices")])
+
+
+def _prepared_sha256(pictures: str, preprocess: Preprocess) -> str:
+    return combined_sha256([(pictures, "pictures"), (text_sha256(repr(preprocess)), "preprocess")])
 
 
 def combined_sha256(entries: Iterable[tuple[str, str]]) -> str:

@@ -1,12 +1,10 @@
 """The calibrator that a user named: a threshold method, a shipped class, or `path/to/file.py:Class`."""
 
-import hashlib
-import inspect
 from dataclasses import dataclass
-from pathlib import Path
 
 from quantbench.calibration.thresholds import METHODS, Threshold, threshold_method
 from quantbench.calibrator import CACHE_ALGORITHMS, Calibrator, load_calibrator
+from quantbench.load_object import source_sha256
 from quantbench.stage import digest
 
 # What the header of calibration.cache names; TensorRT knows no other algorithms.
@@ -55,11 +53,7 @@ def choose(spec: str) -> Choice:
 
 def _content(kind: type[Calibrator]) -> str:
     """Hash of the source files of the class and of those that it inherits from."""
-    hashed = hashlib.sha256()
-    for cls in _own_classes(kind):
-        file = inspect.getsourcefile(cls)
-        hashed.update(Path(file).read_bytes() if file is not None else cls.__qualname__.encode())
-    return hashed.hexdigest()
+    return digest([source_sha256(cls) for cls in _own_classes(kind)])
 
 
 def _own_classes(kind: type[Calibrator]) -> list[type]:

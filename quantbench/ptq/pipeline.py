@@ -43,6 +43,9 @@ def run_ptq(
     path = request.out or default_folder(request)
     owner = Owner(run.model.sha256, run.calibration.sha256, run.choice.method)
     _introduce(run, progress)
+    if request.evaluation.dir is not None or request.evaluation.dataset is not None:
+        with progress.task("Checking the evaluation images", run.evaluated_on.images) as advance:
+            run.evaluation.check(run.batch, request.data.max_bad, advance)
     with RunFolder(path).held(Identity("ptq", request.model.name, run.model.sha256), overwrite=overwrite) as folder:
         record = _stages(request, run, folder, owner, progress, cache)
         record.save(path / RUN)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from quantbench.graph.load import model_sha256
 from quantbench.graph.save import save_model
+from quantbench.load_object import load_object, source_sha256
+from quantbench.provenance import chosen_versions
 from quantbench.qat.models import load_model
 from quantbench.qat.to_onnx import ExportOptions, export_onnx
 from quantbench.qat.trace import trace
@@ -18,7 +20,9 @@ def export_checkpoint(path: Path, architecture: Architecture) -> Path:
     Raises QuantbenchError where checkpoint and architecture do not fit or the exporter refuses the model.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "quantbench" / "exported"
-    key = digest([model_sha256(path), architecture.model_dump(mode="json")])[:16]
+    factory = source_sha256(load_object(architecture.factory))
+    versions = chosen_versions("torch", "onnx", "onnxscript")
+    key = digest([model_sha256(path), architecture, factory, versions])[:16]
     target = cache / f"{path.stem}-{key}.onnx"
     if not target.exists():
         model = load_model(str(path), architecture=architecture)

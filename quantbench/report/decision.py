@@ -13,6 +13,7 @@ from quantbench.report.figures import (
     ORT,
     Accuracy,
     Latency,
+    Opened,
     Run,
     accuracy_of,
     layer_errors_of,
@@ -23,6 +24,7 @@ from quantbench.report.figures import (
 from quantbench.report.leads import Lead, fine, leads_of
 from quantbench.report.page.data import Milliseconds, PageData, Point
 from quantbench.report.page.parts import depth_of, edges_of, layer_rows, range_rows
+from quantbench.report.page.searched import region_costs, region_rows, trial_points, with_costs
 from quantbench.report.verdict import Command, Thresholds, Verdict, judge
 
 QDQ_MODEL = "model.qdq.onnx"
@@ -48,16 +50,6 @@ class Decision:
     leads: tuple[Lead, ...]
     fine: tuple[str, ...]
     data: PageData
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A run with what was read besides its record."""
-
-    folder: Path
-    run: Run
-    accuracy: Accuracy | None
-    latencies: tuple[Latency, ...]
 
 
 def decide(
@@ -86,13 +78,17 @@ def decide(
     errors = layer_errors_of(run)
     nodes = list(model.graph.node) if model is not None else []
     quantizers = {node.name for node in nodes if node.op_type in ("QuantizeLinear", "DequantizeLinear")}
+    costs = region_costs(folder)
     data = PageData(
         measure=first.accuracy.label if first.accuracy else "accuracy",
         unit=first.accuracy.unit if first.accuracy else "%",
         devices=tuple(ordered),
-        points=tuple(point for one in opened for point in points_of(one, first.accuracy)),
-        layers=layer_rows(prediction, errors, predicted.layers, quantizers) if prediction else (),
+        points=tuple(
+            point for one in opened for point in (*points_of(one, first.accuracy), *trial_points(one, chosen))
+        ),
+        layers=with_costs(layer_rows(prediction, errors, predicted.layers, quantizers), costs) if prediction else (),
         edges=edges_of(prediction.layers) if prediction else (),
+        regions=region_rows(costs),
         ranges=range_rows(folder),
         depth=depth_of(errors, [node.name for node in nodes]),
     )

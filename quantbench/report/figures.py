@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from quantbench.records.compiled import Compiled
 from quantbench.records.evaluation import LayerError, Measured, Outputs
@@ -60,6 +61,16 @@ def accuracy_of(outputs: Outputs) -> Accuracy | None:
     if outputs.sqnr_db is not None:
         return Accuracy("sqnr_db", "SQNR of the worst output", None, outputs.sqnr_db, None, "dB")
     return None
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A run with what was read besides its record."""
+
+    folder: Path
+    run: Run
+    accuracy: Accuracy | None
+    latencies: tuple[Latency, ...]
 
 
 def outputs_of(run: Run) -> Outputs:

@@ -63,13 +63,14 @@ function pareto() {
 }
 
 function regions() {
-  const device = at("device") ? at("device").value : "";
+  const device = at("device") ? at("device").value : "", macs = "share of multiply-adds, %";
+  const timed = data.regions.some(r => r.saved[device] !== undefined), key = timed ? device : macs;
   draw("regions", {
-    xAxis: { type: "value", name: `ms saved by INT8 on ${device}`, nameGap: 30 },
+    xAxis: { type: "value", name: timed ? `ms saved by INT8 on ${device}` : macs, nameGap: 30 },
     yAxis: { type: "value", name: `lost by INT8, ${data.regions[0].unit}`, nameGap: 46 },
-    tooltip: { trigger: "item", formatter: item => `<b>${escaped(item.data.name)}</b><br>loses ${item.data.value[1].toPrecision(3)} ${data.regions[0].unit}<br>saves ${item.data.value[0].toPrecision(3)} ms` },
+    tooltip: { trigger: "item", formatter: item => `<b>${escaped(item.data.name)}</b><br>loses ${item.data.value[1].toPrecision(3)} ${data.regions[0].unit}<br>${timed ? "saves" : "holds"} ${item.data.value[0].toPrecision(3)} ${timed ? "ms" : "% of multiply-adds"}` },
     series: [{ type: "scatter", symbolSize: 11, itemStyle: { color: "#0072b2" },
-      data: data.regions.map(r => ({ name: r.name, value: [r.saved[device] || 0, r.lost] })) }],
+      data: data.regions.map(r => ({ name: r.name, value: [r.saved[key] || 0, r.lost] })) }],
   });
 }
 

@@ -1,0 +1,41 @@
+"""Model, images and how to read them: what `sensitivity`, `tune` and `sweep` are asked alike, as a recipe."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from quantbench.decide.workbench import Workbench
+    from quantbench.recipe import Recipe
+
+DATA = "Folder of calibration images, .npy/.npz, or a data set such as 'photos?crops=64'."
+EVAL = "Images to measure on. (default: the calibration images)"
+
+
+def recipe_of(recipe: str | None, changes: dict[str, Any], data: str | None, eval_data: str | None) -> "Recipe":
+    """A recipe (or none) with what the command line says; `data` and `eval_data` are folders or data sets."""
+    from quantbench.recipe import Recipe, load_recipe
+    from quantbench.recipe_files import recipe_path
+
+    base = load_recipe(recipe_path(recipe)) if recipe else Recipe()
+    for name, (folder, dataset) in {
+        data: ("data.calib_dir", "data.dataset"), eval_data: ("evaluation.dir", "evaluation.dataset"),
+    }.items():  # fmt: skip
+        if name is not None:
+            changes[folder if Path(name).exists() else dataset] = Path(name) if Path(name).exists() else name
+    return base.merged(changes)
+
+
+def bench_of(recipe: "Recipe", *, quiet: bool = False) -> "Workbench":
+    """The workbench of a recipe. Raises QuantbenchError for whatever is wrong with model or images."""
+    from dataclasses import replace
+
+    from quantbench.cli.requests import ptq_request
+    from quantbench.decide.workbench import Workbench
+    from quantbench.progress import Progress
+    from quantbench.ptq.prepare import prepare
+
+    request = ptq_request(recipe)
+    # No engine is built while searching; the run that is made of the result builds it.
+    run = prepare(replace(request, compile=replace(request.compile, backend="none")))
+    progress = Progress("none" if quiet else None)
+    return Workbench(run, request.placement, progress, request.threads, request.data.max_bad)

@@ -1,0 +1,55 @@
+"""`quantbench sensitivity`: what each fused region costs in accuracy."""
+
+import json
+from pathlib import Path
+
+import typer
+
+from quantbench.cli.decide_options import DATA, EVAL
+
+_SHOWN = 20
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("sensitivity")(sensitivity)
+
+
+def sensitivity(
+    model: str = typer.Argument(None, help="ONNX file. (default: the recipe's)"),
+    data: str = typer.Option(None, help=DATA),
+    eval_data: str = typer.Option(None, "--eval-dir", help=EVAL),
+    recipe: str = typer.Option(None, help="Recipe: a name or a YAML file."),
+    calibrator: str = typer.Option("mse", help="Threshold method of the ranges."),
+    preprocess: str = typer.Option(None, help="Preset: imagenet, efficientnet-lite, yolo."),
+    images: int = typer.Option(24, min=1, help="Images to measure on."),
+    threads: int = typer.Option(None, help="onnxruntime threads; 0 lets it choose."),
+    out: Path = typer.Option(Path("sensitivity.json"), help="Result, to be edited and handed to tune."),
+    as_json: bool = typer.Option(False, "--json", help="Print the result and nothing else."),
+) -> None:
+    """Measure each region (what TensorRT runs as one kernel) alone in INT8, and the costliest alone in float.
+
+    Example: quantbench sensitivity model.onnx --data imgs, then edit sensitivity.json, then
+    quantbench tune model.onnx --data imgs --min-agreement 99 --sensitivity sensitivity.json
+    """
+    from quantbench.atomic import write_json
+    from quantbench.cli.decide_options import bench_of, recipe_of
+    from quantbench.decide.sensitivity import measure_sensitivity
+
+    changes = {"model": model, "data.preprocess": preprocess, "threads": threads}
+    bench = bench_of(recipe_of(recipe, changes, data, eval_data), quiet=as_json)
+    found = measure_sensitivity(bench, calibrator, images=images)
+    write_json(out, found.to_json())
+    if as_json:
+        typer.echo(json.dumps(found.to_json(), indent=2))
+        return
+    typer.echo(f"{len(found.regions)} regions, {calibrator} ranges, {found.images} images, without bias correction")
+    typer.echo("SQNR alone in INT8 | noise that goes with it in float | multiply-adds | same answers | region")
+    for cost in found.regions[:_SHOWN]:
+        sqnr = f"{cost.sqnr_db:6.1f} dB" if cost.sqnr_db is not None else "   equal "
+        gain = f"{100 * cost.float_gain:6.1f} %" if cost.float_gain is not None else "       -"
+        same = f"{100 * cost.agreement:6.1f} %" if cost.agreement is not None else "       -"
+        typer.echo(f"{sqnr} {gain} {100 * cost.macs:6.2f} % {same}  {cost.name}")
+    if len(found.regions) > _SHOWN:
+        typer.echo(f"and {len(found.regions) - _SHOWN} more in {out}")
+    typer.echo(f"next: quantbench tune {model or ''} --data {data or 'IMAGES'} --min-agreement 99 --sensitivity {out}")

@@ -1,0 +1,108 @@
+"""`quantbench tune`: the fastest variant of a model that is still good enough."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from quantbench.cli.decide_options import DATA, EVAL
+
+if TYPE_CHECKING:
+    from quantbench.recipe import Recipe
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("tune")(tune)
+
+
+def tune(
+    model: str = typer.Argument(None, help="ONNX file. (default: the recipe's)"),
+    data: str = typer.Option(None, help=DATA),
+    eval_data: str = typer.Option(None, "--eval-dir", help=EVAL),
+    labels: str = typer.Option(None, help="Labels of --eval-dir: folder, file-name, yolo, csv=FILE, coco=FILE, masks."),
+    classes: Path = typer.Option(None, help="Class names, one a line, or the training folder."),
+    recipe: str = typer.Option(None, help="Recipe: a name or a YAML file."),
+    preprocess: str = typer.Option(None, help="Preset: imagenet, efficientnet-lite, yolo."),
+    min_agreement: float = typer.Option(None, help="Goal: at least so many percent of answers are FP32's."),
+    min_sqnr: float = typer.Option(None, help="Goal: at least so many dB at the worst output."),
+    max_drop: float = typer.Option(None, help="Goal: at most so many points of the task's measure lost; wants labels."),
+    max_latency: str = typer.Option("", help="Goal: at most so long on --device, as 2.0ms or 800us."),
+    min_speedup: float = typer.Option(None, help="Goal: at least so many times float's speed on --device."),
+    device: str = typer.Option("", help="Device whose layer times are predicted (quantbench device list)."),
+    sensitivity: Path = typer.Option(None, help="Costs of regions (quantbench sensitivity), maybe edited."),
+    effort: str = typer.Option("fast", help="fast, or full: more thresholds, every step back."),
+    max_images: int = typer.Option(None, help="Most calibration images."),
+    threads: int = typer.Option(None, help="onnxruntime threads; 0 lets it choose."),
+    out: Path = typer.Option(None, help="Run folder of the result. (default: runs/MODEL-tuned)"),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Say what would be done and about how long it takes."),
+) -> None:
+    """Search thresholds and regions in float for the variant with most in INT8 that meets the goal, by measuring.
+
+    The same command again goes on where an interrupted search stopped. Exits 3 where nothing meets the goal.
+
+    Example: quantbench tune model.onnx --data imgs --eval-dir val --labels folder --max-drop 0.3
+    """
+    from quantbench.cli.decide_options import bench_of, recipe_of
+    from quantbench.cli.gate import gate
+    from quantbench.decide.costs import timing_of
+    from quantbench.decide.estimate import estimate
+    from quantbench.decide.gates import Gates
+    from quantbench.decide.goal import Goal, milliseconds
+    from quantbench.decide.sensitivity import Sensitivity
+    from quantbench.decide.tune import TUNE, Search
+    from quantbench.errors import QuantbenchError
+
+    if effort not in ("fast", "full"):
+        raise QuantbenchError(f"--effort {effort} is neither fast nor full")
+    timing = timing_of(device)
+    goal = Goal(Gates(min_agreement, min_sqnr, max_drop), milliseconds(max_latency), min_speedup)
+    goal.check(timed=timing is not None)
+    changes = {"model": model, "data.preprocess": preprocess, "data.max_images": max_images, "threads": threads,
+               "evaluation.labels": labels, "evaluation.classes": classes}  # fmt: skip
+    asked = recipe_of(recipe, changes, data, eval_data)
+    bench = bench_of(asked)
+    folder = out or Path("runs") / f"{bench.run.model_facts.name}-tuned"
+    start = " ".join(["quantbench ptq", str(asked.model), *_images(asked.data.calib_dir, recipe)])
+    state = folder.with_name(f"{folder.name}-search")
+    search = Search(bench, goal, state, start, "full" if effort == "full" else "fast", timing)
+    if dry_run:
+        typer.echo("\n".join(estimate(bench, search.effort)))
+        return
+    best = search.run(Sensitivity.load(sensitivity) if sensitivity is not None else None)
+    _deliver(asked, best.settings.calibrator, best.settings.keep_float, folder, state)
+    typer.echo(
+        f"trial {best.number} of {len(search.trials)}: {100 * best.int8_macs:.1f} % of multiply-adds in INT8, "
+        f"{best.settings.calibrator} ranges, layers kept in float: {len(best.settings.keep_float) or 'none'}"
+    )
+    for name in best.settings.keep_float:
+        typer.echo(f"  float: {name}")
+    typer.echo(f"the same by hand: {best.command}")
+    typer.echo(f"trials: {folder / TUNE}; report: {folder / 'report.html'}")
+    gate(list(best.misses), "more calibration images, --effort full, or fine-tuning: quantbench qat-export")
+
+
+def _images(folder: Path | None, recipe: str | None) -> list[str]:
+    return [*(["--calib-dir", str(folder)] if folder else []), *(["--recipe", recipe] if recipe else [])]
+
+
+def _deliver(asked: "Recipe", calibrator: str, keep_float: tuple[str, ...], folder: Path, state: Path) -> None:
+    """The run of the chosen variant, with its report and what the search left in `state`."""
+    import glob
+    import shutil
+
+    from quantbench.cli.requests import ptq_request
+    from quantbench.decide.costs import times_of
+    from quantbench.decide.tune import SENSITIVITY, TUNE
+    from quantbench.progress import Progress
+    from quantbench.ptq.pipeline import run_ptq
+    from quantbench.report.decision import decide
+    from quantbench.report.write import write_reports
+
+    kept = (*asked.placement.keep_float, *(glob.escape(name) for name in keep_float))
+    chosen = asked.merged({"out": folder, "calibration.calibrator": calibrator, "placement.keep_float": kept})
+    path, record = run_ptq(ptq_request(chosen), Progress())
+    for name in (TUNE, SENSITIVITY):
+        if (state / name).exists():
+            shutil.copyfile(state / name, path / name)
+    write_reports(path, record, decide(path, record, times=times_of("")))

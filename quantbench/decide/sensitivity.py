@@ -1,0 +1,174 @@
+"""What each fused region costs: in accuracy when it alone is INT8, what it gives back when it alone is float, and what
+its INT8 saves. One session measures them all (see `switches`); float outputs are computed once a batch."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantbench.calibration.ort_outputs import padded, static_batch, unpadded
+from quantbench.decide.gates import agreement_of
+from quantbench.decide.switches import Region, Switchable, switchable
+from quantbench.decide.workbench import Settings, Workbench
+from quantbench.errors import QuantbenchError
+from quantbench.evaluate.evaluator import image_size
+from quantbench.evaluate.pairs import Answers, Noise, worst
+from quantbench.evaluate.task import find_task
+from quantbench.ort import create_session
+from quantbench.qdq.ops import weight_index
+from quantbench.records.evaluation import Measured
+
+FORMAT = "quantbench-sensitivity-1"
+IMAGES = 24
+_TOP = 20
+
+
+@dataclass(frozen=True, slots=True)
+class RegionCost:
+    """`noise`: noise over signal at the worst output when the region alone is INT8 (0.01 is 20 dB); `agreement`: share
+    of answers that stay then, where there are answers. `float_gain`: share of the whole INT8 model's noise that goes
+    when the region alone is float, measured for the costliest. `macs`: share of all multiply-adds. `saved_ms`: by
+    device, what INT8 saves. `consider`: whether `tune` may put it in float; edit it.
+    """
+
+    name: str
+    weighted: tuple[str, ...]
+    nodes: tuple[str, ...]
+    noise: float
+    sqnr_db: float | None
+    agreement: float | None
+    macs: float
+    float_gain: float | None = None
+    saved_ms: Mapping[str, float] = field(default_factory=dict)
+    consider: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Sensitivity:
+    """`regions` the costliest first; `images`: how many it was measured on; `calibrator`: of the ranges."""
+
+    model: str
+    calibrator: str
+    images: int
+    regions: tuple[RegionCost, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for sensitivity.json."""
+        return {"format": FORMAT, **asdict(self)}
+
+    @staticmethod
+    def load(path: Path) -> "Sensitivity":
+        """Inverse of `to_json`, also of a file that was edited. Raises QuantbenchError."""
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            regions = tuple(
+                RegionCost(**{**region, "weighted": tuple(region["weighted"]), "nodes": tuple(region["nodes"])})
+                for region in data["regions"]
+            )
+            return Sensitivity(data["model"], data["calibrator"], data["images"], regions)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise QuantbenchError(f"{path} is no sensitivity.json of this version ({error!r})") from error
+
+
+def measure_sensitivity(bench: Workbench, calibrator: str, *, images: int = IMAGES) -> Sensitivity:
+    """Costs of all regions on at most `images` of the images to measure on."""
+    built = switchable(bench.model, bench.plan(Settings(calibrator)), bench.ranges(calibrator))
+    count = len(built.regions)
+    few = _few(bench, images)
+    total = sum(len(batch) for batch in few)
+    alone = np.eye(count, dtype=np.bool_)
+    with bench.progress.task("Each region alone in INT8", total * count, "runs") as advance:
+        noise, agreement = _noises(bench, built, few, alone, advance)
+    order = sorted(range(count), key=lambda index: -noise[index])
+    top = order[:_TOP]
+    without = np.concatenate([np.ones((1, count), np.bool_), ~alone[top]])
+    with bench.progress.task("The costliest alone in float", total * len(without), "runs") as advance:
+        rest, _ = _noises(bench, built, few, without, advance)
+    gains = {region: 1 - rest[place + 1] / rest[0] for place, region in enumerate(top)} if rest[0] > 0 else {}
+    macs = multiply_adds(bench)
+    whole = max(sum(macs.values()), 1)
+    costs = tuple(
+        _cost(built.regions[i], noise[i], agreement[i], gains.get(i), sum(macs.get(n, 0) for n in
+              built.regions[i].weighted) / whole)
+        for i in order
+    )  # fmt: skip
+    return Sensitivity(bench.run.model_facts.name, calibrator, total, costs)
+
+
+def _cost(region: Region, noise: float, agreement: float | None, gain: float | None, macs: float) -> RegionCost:
+    sqnr = -10 * float(np.log10(noise)) if noise > 0 else None
+    return RegionCost(region.name, region.weighted, region.nodes, noise, sqnr, agreement, macs, gain)
+
+
+def _few(bench: Workbench, images: int) -> list[dict[str, NDArray[Any]]]:
+    """Feeds of at most `images` images."""
+    found, left = [], images
+    for feed, labels in bench.batches():
+        if left > 0:
+            take = min(left, len(labels))
+            found.append({name: np.asarray(array)[:take] for name, array in feed.items()})
+            left -= take
+    return found
+
+
+def _noises(
+    bench: Workbench,
+    built: Switchable,
+    feeds: list[dict[str, NDArray[Any]]],
+    patterns: NDArray[np.bool_],
+    advance: Callable[[int], None],
+) -> tuple[list[float], list[float | None]]:
+    """Noise over signal at the worst output, and share of same answers, for each row of `patterns` [rows, regions]."""
+    session = create_session(built.model, threads=bench.threads)
+    fixed, names = static_batch(bench.model), bench.output_names()
+
+    def run(feed: dict[str, NDArray[Any]], pattern: NDArray[np.bool_]) -> list[NDArray[Any]]:
+        count = len(next(iter(feed.values())))
+        flags = {name: np.array(bool(value)) for name, value in zip(built.switches, pattern, strict=True)}
+        return [unpadded(np.asarray(a), fixed, count) for a in session.run(None, {**padded(feed, fixed), **flags})]
+
+    noises: list[Noise] = []
+    answers: list[Answers] = []
+    for feed in feeds:
+        count, size = len(next(iter(feed.values()))), image_size(feed)
+        reference = run(feed, np.zeros(len(built.regions), np.bool_))
+        if not noises:
+            task = find_task(reference, bench.facts)
+            noises, answers = [Noise(task, names) for _ in patterns], [Answers(task) for _ in patterns]
+        for pattern, noise, answer in zip(patterns, noises, answers, strict=True):
+            outputs = run(feed, pattern)
+            noise.update(reference, outputs, count)
+            answer.update(reference, outputs, count, size)
+            advance(count)
+    return [_relative(noise) for noise in noises], [_same(answer) for answer in answers]
+
+
+def _relative(noise: Noise) -> float:
+    found = worst(noise.result())
+    return 10 ** (-found.value / 10) if isinstance(found, Measured) else 0.0
+
+
+def _same(answer: Answers) -> float | None:
+    known = agreement_of(answer.result())
+    return known[1].value if known is not None else None
+
+
+def multiply_adds(bench: Workbench) -> dict[str, int]:
+    """Multiply-adds of one image for each weighted node: elements of the weight times positions of the output."""
+    view = bench.run.model.view
+    found = {}
+    for node in view.nodes:
+        index = weight_index(view, node)
+        if index is None:
+            continue
+        weight, output = view.tensors.get(node.inputs[index]), view.tensors.get(node.outputs[0])
+        if weight is None or weight.shape is None or output is None or output.shape is None:
+            continue
+        elements = int(np.prod([d for d in weight.shape if isinstance(d, int)]))
+        spatial = output.shape[2:] if node.op in ("Conv", "ConvTranspose") else output.shape[1:-1]
+        found[node.name] = elements * int(np.prod([d for d in spatial if isinstance(d, int)] or [1]))
+    return found

@@ -1,0 +1,195 @@
+"""`quantbench tune`: the variant with the most in INT8 that still meets the goal, found by measuring.
+
+1. Threshold methods, each measured once; the best goes on.
+2. Where all in INT8 misses the goal: what each region costs (see `sensitivity`), and regions go to float in the order
+   of noise they bring for the multiply-adds they hold, doubling their number until the goal is met, then halving back
+   to the fewest.
+3. Step back on overshoot, as NNCF does (docs.openvino.ai, "quantize with accuracy control"): regions return to INT8,
+   the most multiply-adds first, and stay there where the goal is still met.
+Every step is a measured trial, written down as soon as it is known, so that a killed search goes on where it was.
+"""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from quantbench.atomic import write_json
+from quantbench.decide.goal import Goal, quality
+from quantbench.decide.sensitivity import RegionCost, Sensitivity, measure_sensitivity, multiply_adds
+from quantbench.decide.workbench import Settings, Workbench
+from quantbench.records.evaluation import Measured
+
+FORMAT = "quantbench-tune-1"
+TUNE, SENSITIVITY = "tune.json", "sensitivity.json"
+METHODS = {
+    "fast": ("mse", "minmax", "percentile:99.99"),
+    "full": ("mse", "minmax", "percentile:99.99", "percentile:99.9", "entropy"),
+}
+_STEPS_BACK = {"fast": 6, "full": 10_000}
+# A region of few multiply-adds still costs two reformats when it is float.
+_REFORMATS = 0.01
+Effort = Literal["fast", "full"]
+# Milliseconds of a variant's Q/DQ model, and of the float network, on the device; None where none is known.
+Timing = Callable[[Any], tuple[float, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One measured variant; `ms` is predicted; `int8_macs`: share of multiply-adds in INT8; `misses`: what of the goal
+    is not met; `command` makes it again."""
+
+    number: int
+    why: str
+    settings: Settings
+    measures: dict[str, Measured]
+    int8_macs: float
+    misses: tuple[str, ...]
+    command: str
+    ms: float | None = None
+    float_ms: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {**asdict(self), "settings": self.settings.to_json(),
+                "measures": {name: asdict(value) for name, value in self.measures.items()}}  # fmt: skip
+
+
+@dataclass
+class Search:
+    """One search: the bench, the goal, where trials are written, and the words for a command line."""
+
+    bench: Workbench
+    goal: Goal
+    folder: Path
+    start: str
+    effort: Effort = "fast"
+    timing: Timing | None = None
+    trials: list[Trial] = field(default_factory=list)
+    _known: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def run(self, given: Sensitivity | None = None) -> Trial:
+        """The best trial; `given`: costs of regions, which a user may have edited."""
+        self._known = self._earlier()
+        firsts = [self.trial(Settings(method), f"thresholds by {method}") for method in METHODS[self.effort]]
+        best = max(firsts, key=lambda trial: (not trial.misses, quality(trial.measures)))
+        if not best.misses:
+            return best
+        costs = given or self._sensitivity(best.settings.calibrator)
+        order = sorted(
+            (cost for cost in costs.regions if cost.consider and cost.weighted),
+            key=lambda cost: -cost.noise / (cost.macs + _REFORMATS),
+        )
+        fewest = self._fewest(best, order)
+        return self._step_back(fewest, order) if not fewest.misses else self._best_of()
+
+    def trial(self, settings: Settings, why: str) -> Trial:
+        """Measure a variant, or take it from an earlier search with the same images and goal."""
+        for done in self.trials:
+            if done.settings.to_json() == settings.to_json():
+                return done
+        key = json.dumps(settings.to_json(), sort_keys=True)
+        earlier = self._known.get(key)
+        if earlier is not None:
+            measures = {name: Measured(**value) for name, value in earlier["measures"].items()}
+            ms, float_ms = earlier["ms"], earlier["float_ms"]
+        else:
+            quantized = self.bench.quantized(settings)
+            measures = self.bench.measure(quantized)
+            ms, float_ms = self.timing(quantized) if self.timing is not None else (None, None)
+        misses = [*self.goal.misses(measures)]
+        if not self.goal.in_time(ms, float_ms):
+            misses.append(f"{ms:.3g} ms on the device is over the budget")
+        found = Trial(
+            len(self.trials) + 1, why, settings, measures, self._int8(settings), tuple(misses),
+            f"{self.start} {settings.flags()}", ms, float_ms,
+        )  # fmt: skip
+        self.trials.append(found)
+        self._save()
+        state = "meets the goal" if not found.misses else "; ".join(found.misses)
+        self.bench.progress.note(f"Trial {found.number}: {why}: {state}")
+        return found
+
+    def _fewest(self, first: Trial, order: Sequence[RegionCost]) -> Trial:
+        """The fewest regions of `order` in float that meet the goal: doubled until they do, then halved back."""
+        low, high = 0, 1
+        met: Trial | None = None
+        while met is None and low < len(order):
+            high = min(high, len(order))
+            trial = self._with_float(first.settings, order[:high])
+            if not trial.misses:
+                met = trial
+            else:
+                low, high = high, high * 2
+        if met is None:
+            return self._best_of()
+        while high - low > 1:
+            middle = (low + high) // 2
+            trial = self._with_float(first.settings, order[:middle])
+            if trial.misses:
+                low = middle
+            else:
+                met, high = trial, middle
+        return met
+
+    def _step_back(self, found: Trial, order: Sequence[RegionCost]) -> Trial:
+        """Return regions to INT8, the largest first, where the goal is still met without them in float."""
+        kept = [cost for cost in order if set(cost.weighted) <= set(found.settings.keep_float)]
+        largest = sorted(kept, key=lambda cost: -cost.macs)[: _STEPS_BACK[self.effort]]
+        for cost in largest:
+            if len(kept) < 2:
+                break
+            fewer = [other for other in kept if other is not cost]
+            trial = self._with_float(found.settings, fewer, f"{cost.name} back in INT8")
+            if not trial.misses:
+                found, kept = trial, fewer
+        return found
+
+    def _with_float(self, settings: Settings, regions: Sequence[RegionCost], why: str = "") -> Trial:
+        names = tuple(sorted(node for cost in regions for node in cost.weighted))
+        words = why or f"{len(regions)} region{'s' if len(regions) > 1 else ''} in float, last {regions[-1].name}"
+        return self.trial(replace(settings, keep_float=names), words)
+
+    def _best_of(self) -> Trial:
+        return max(self.trials, key=lambda trial: (not trial.misses, quality(trial.measures)))
+
+    def _int8(self, settings: Settings) -> float:
+        macs = multiply_adds(self.bench)
+        quantized = {site.node for site in self.bench.plan(settings).weights}
+        return sum(count for node, count in macs.items() if node in quantized) / max(sum(macs.values()), 1)
+
+    def _sensitivity(self, calibrator: str) -> Sensitivity:
+        path = self.folder / SENSITIVITY
+        # Of the same images, as the trials that are known say.
+        if self._known and path.exists() and (earlier := Sensitivity.load(path)).calibrator == calibrator:
+            return earlier
+        found = measure_sensitivity(self.bench, calibrator)
+        write_json(path, found.to_json())
+        return found
+
+    def identity(self) -> dict[str, str]:
+        """What trials of an earlier search must have in common to count."""
+        run = self.bench.run
+        return {"model": run.model.sha256, "calibration": run.data_facts.sha256,
+                "evaluation": run.evaluated_on.sha256, "labels": run.evaluated_on.labels_sha256}  # fmt: skip
+
+    def _earlier(self) -> dict[str, dict[str, Any]]:
+        try:
+            data = json.loads((self.folder / TUNE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        if not isinstance(data, dict) or data.get("format") != FORMAT or data.get("identity") != self.identity():
+            return {}
+        return {json.dumps(trial["settings"], sort_keys=True): trial for trial in data["trials"]}
+
+    def _save(self) -> None:
+        trials = [trial.to_json() for trial in self.trials]
+        write_json(self.folder / TUNE, {"format": FORMAT, "identity": self.identity(), "trials": trials})
+
+
+def most_trials(regions: int, effort: Effort) -> int:
+    """How many variants a search measures at most: methods, doubling, halving, stepping back."""
+    doubling = math.ceil(math.log2(max(regions, 2))) + 1
+    return len(METHODS[effort]) + 2 * doubling + min(_STEPS_BACK[effort], regions)

@@ -1,0 +1,171 @@
+"""Workbench: one float model with its images and histograms, on which many INT8 variants are made and measured.
+
+What all of them share is done once: images are decoded, float outputs computed and tensors counted a single time.
+"""
+
+import glob
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from quantbench.calibration.collect import collect, usable
+from quantbench.calibration.find_ranges import find_ranges
+from quantbench.calibration.histogram import Histogram
+from quantbench.calibration.ort_outputs import Feed, static_batch
+from quantbench.calibration.ranges import Ranges
+from quantbench.core.quantize import BIAS_IMAGES, for_onnxruntime
+from quantbench.data.sources import at_most, feeds, labelled
+from quantbench.evaluate.evaluator import Run
+from quantbench.evaluate.outputs import compare_outputs, measures_of
+from quantbench.evaluate.task import OutputFacts, facts_of
+from quantbench.images.truth import Label
+from quantbench.ort import create_session
+from quantbench.progress import Progress
+from quantbench.ptq.calibrator_choice import choose
+from quantbench.ptq.measure import runner
+from quantbench.ptq.prepare import Prepared
+from quantbench.qdq.correct_bias import correct_bias
+from quantbench.qdq.insert import insert_qdq
+from quantbench.qdq.options import PlacementOptions
+from quantbench.qdq.place import place
+from quantbench.qdq.plan import Plan
+from quantbench.qdq.tensors import calibrated_tensors
+from quantbench.records.evaluation import Measured
+
+# Decoded images and float outputs are kept up to here; beyond, they are made again for each variant.
+_KEPT_BYTES = 512_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One variant: threshold method, weighted nodes kept in float, whether biases are corrected."""
+
+    calibrator: str = "minmax"
+    keep_float: tuple[str, ...] = ()
+    bias_correction: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, by which a trial is known again."""
+        return {"calibrator": self.calibrator, "keep_float": sorted(self.keep_float),
+                "bias_correction": self.bias_correction}  # fmt: skip
+
+    def flags(self) -> str:
+        """The same as options of `quantbench ptq`."""
+        kept = "".join(f" --keep-float '{glob.escape(name)}'" for name in self.keep_float)
+        return f"--calibrator {self.calibrator}{kept}{'' if self.bias_correction else ' --no-bias-correction'}"
+
+
+@dataclass
+class Workbench:
+    """See the module. `options`: the placement rules' switches, to which a variant's `keep_float` is added."""
+
+    run: Prepared
+    options: PlacementOptions
+    progress: Progress
+    threads: int = 0
+    max_bad: int = 0
+    _histograms: dict[str, Histogram] = field(default_factory=dict)
+    _batches: list[tuple[Feed, Sequence[Label]]] = field(default_factory=list)
+    _reference: list[list[NDArray[Any]]] = field(default_factory=list)
+    _kept: bool = True
+
+    @property
+    def model(self) -> onnx.ModelProto:
+        """The float model."""
+        return self.run.model.proto
+
+    @property
+    def images(self) -> int:
+        """Images that variants are measured on."""
+        return len(self.run.evaluation.source)
+
+    @property
+    def facts(self) -> OutputFacts:
+        """What the float model's file says of its outputs."""
+        return facts_of(self.model)
+
+    def plan(self, settings: Settings) -> Plan:
+        """What the rules decide with the variant's nodes kept in float."""
+        patterns = tuple(glob.escape(name) for name in settings.keep_float)
+        return place(self.run.model.view, replace(self.options, keep_float=self.options.keep_float + patterns))
+
+    def ranges(self, calibrator: str) -> Ranges:
+        """Ranges of all tensors by a threshold method; images are counted on the first call."""
+        if not self._histograms:
+            tensors = calibrated_tensors(self.run.model.view, self.run.plan)
+            source = self.run.calibration.source
+            with self.progress.task("Calibration", len(source)) as advance:
+                counted = collect(
+                    self.model,
+                    feeds(source, self.run.model.image.name, self.run.batch, max_bad=self.max_bad),
+                    tensors,
+                    threads=self.threads,
+                    on_batch=advance,
+                )
+            self._histograms, _ = usable(counted, self.run.plan.tensors)
+        choice = choose(calibrator)
+        return find_ranges(self._histograms, choice.method, choice.threshold)
+
+    def quantized(self, settings: Settings) -> onnx.ModelProto:
+        """The Q/DQ model of a variant."""
+        model = insert_qdq(self.model, self.plan(settings), self.ranges(settings.calibrator))
+        if not settings.bias_correction:
+            return model
+        few = at_most(self.run.calibration.source, BIAS_IMAGES)
+        name, batch = self.run.model.image.name, self.run.batch
+        return correct_bias(model, lambda: feeds(few, name, batch, max_bad=self.max_bad), threads=self.threads)
+
+    def batches(self) -> Iterator[tuple[Feed, Sequence[Label]]]:
+        """Images to measure on, with labels; decoded once where they fit."""
+        if self._batches and self._kept:
+            yield from self._batches
+            return
+        size = 0
+        found = labelled(self.run.evaluation.source, self.run.model.image.name, self.run.batch, max_bad=self.max_bad)
+        for batch in found:
+            size += sum(np.asarray(array).nbytes for array in batch[0].values())
+            self._kept = self._kept and size <= _KEPT_BYTES
+            if self._kept:
+                self._batches.append(batch)
+            yield batch
+
+    def reference(self) -> Run:
+        """The float model, whose outputs are kept from its first pass over `batches` where they fit."""
+        known = self._reference
+        if known:
+            stored = iter(known)
+            return lambda feed: next(stored)
+        run = runner(create_session(self.model, threads=self.threads), static_batch(self.model))
+        size = [0]
+
+        def remember(feed: Feed) -> list[NDArray[Any]]:
+            outputs = [np.asarray(array) for array in run(feed)]
+            size[0] += sum(array.nbytes for array in outputs)
+            if size[0] <= _KEPT_BYTES:
+                known.append(outputs)
+            elif known:
+                known.clear()
+                size[0] = 2 * _KEPT_BYTES
+            return outputs
+
+        return remember
+
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the model's outputs."""
+        return tuple(value.name for value in self.model.graph.output)
+
+    def measure(self, quantized: onnx.ModelProto) -> dict[str, Measured]:
+        """Figures of a Q/DQ model against float, by the names of `evaluate.outputs.measures_of`."""
+        session = create_session(for_onnxruntime(quantized), threads=self.threads)
+        evaluation = compare_outputs(
+            self.reference(),
+            runner(session, static_batch(self.model)),
+            self.batches(),
+            facts=self.facts,
+            outputs=self.output_names(),
+        )
+        return measures_of(evaluation)

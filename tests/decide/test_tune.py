@@ -1,0 +1,160 @@
+"""`quantbench sensitivity` and `tune` on a small real network, and on one with a poisoned layer."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from PIL import Image
+
+from quantbench.calibration.ort_outputs import InnerTensors
+from quantbench.decide.goal import Goal, milliseconds
+from quantbench.decide.sensitivity import Sensitivity
+from quantbench.decide.switches import switchable
+from quantbench.demo import resnet18
+from quantbench.errors import QuantbenchError
+from quantbench.graph.onnx_view import view_of
+from quantbench.ort import create_session
+from quantbench.qdq.insert import insert_qdq
+from quantbench.qdq.place import place
+from quantbench.qdq.plan import Plan
+from tests.evaluate.ranges import ranges_of
+
+POISONED = "/layer2/0/conv1/Conv"
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for number in range(16):
+        coarse = rng.integers(0, 256, size=(6, 6, 3), dtype=np.uint8)
+        Image.fromarray(coarse).resize((40, 40), Image.Resampling.BICUBIC).save(folder / f"{number:02}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recipe") / "r.yaml"
+    path.write_text(
+        "data:\n  preprocess: {exact: 32, scale: 0.0171, mean: 2.1}\nevaluation: {latency: false}\n"
+        "compile: {backend: none}\n"
+    )
+    return path
+
+
+def poison(model: onnx.ModelProto) -> None:
+    """One channel of one weight a thousand times the others', whose result the next layer takes back: float is as
+    before, per-tensor INT8 of what lies between is lost."""
+    weights = {t.name: t for t in model.graph.initializer}
+    nodes = {n.name: n for n in model.graph.node}
+    first, second = nodes[POISONED], nodes[POISONED.replace("conv1", "conv2")]
+    for name, axis, factor in ((first.input[1], 0, 1000.0), (first.input[2], 0, 1000.0), (second.input[1], 1, 0.001)):
+        values = numpy_helper.to_array(weights[name]).copy()
+        index: list[slice | int] = [slice(None)] * values.ndim
+        index[axis] = 0
+        values[tuple(index)] *= factor
+        weights[name].CopyFrom(numpy_helper.from_array(values, name))
+
+
+def test_a_switched_region_gives_the_numbers_of_a_model_with_it_alone() -> None:
+    model = resnet18.build(width=8, size=32, classes=10)
+    view = view_of(model)
+    plan = place(view)
+    images = np.random.default_rng(1).normal(size=(2, 3, 32, 32)).astype(np.float32)
+    ranges = ranges_of(model, plan, images)
+    built = switchable(model, plan, ranges)
+    assert {node for region in built.regions for node in region.weighted} == {site.node for site in plan.weights}
+    session = create_session(built.model)
+    off = {name: np.array(False) for name in built.switches}
+    inner = InnerTensors(model, [model.graph.output[0].name])
+    _, plain = next(iter(inner.run({"image": images})))
+    np.testing.assert_allclose(session.run(None, {"image": images, **off})[0], plain, rtol=1e-4, atol=1e-5)
+    for index in (0, len(built.regions) // 2):
+        region = built.regions[index]
+        sites = tuple(site for site in plan.activations if site.node in region.nodes)
+        weights = tuple(site for site in plan.weights if site.node in region.nodes)
+        alone = insert_qdq(model, Plan(sites, weights), ranges)
+        flags = {**off, built.switches[index]: np.array(True)}
+        ours = session.run(None, {"image": images, **flags})[0]
+        theirs = create_session(alone).run(None, {"image": images})[0]
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3)
+        assert not np.allclose(ours, plain, rtol=1e-5)
+
+
+def test_the_poisoned_layer_is_found_and_left_alone_in_float(cli, tmp_path: Path, pictures: Path, recipe: Path) -> None:
+    model = resnet18.build(width=8, size=32, classes=10)
+    poison(model)
+    onnx.save(model, tmp_path / "m.onnx")
+    base = (tmp_path / "m.onnx", "--data", pictures, "--recipe", recipe)
+    costs = tmp_path / "s.json"
+    code, printed, error = cli("sensitivity", *base, "--images", 8, "--out", costs)
+    assert code == 0, error
+    found = Sensitivity.load(costs)
+    # What lies between the two layers is quantized at the input of the second.
+    poisoned = POISONED.replace("conv1", "conv2")
+    assert found.regions[0].name == poisoned
+    assert found.regions[0].float_gain is not None
+    assert found.regions[0].float_gain > 0.5
+    assert poisoned in printed
+    assert sum(cost.macs for cost in found.regions) == pytest.approx(1.0, abs=1e-6)
+
+    out = tmp_path / "tuned"
+    goal = ("--min-sqnr", 14)
+    code, printed, error = cli("tune", *base, *goal, "--out", out, "--dry-run")
+    assert code == 0, error
+    assert "at most" in printed
+    assert not out.exists()
+    code, printed, error = cli("tune", *base, *goal, "--out", out)
+    assert code == 0, error
+    trials = json.loads((out / "tune.json").read_text())["trials"]
+    assert f"float: {poisoned}" in printed
+    assert "layers kept in float: 1" in printed
+    run = json.loads((out / "run.json").read_text())
+    assert run["evaluation"]["outputs"]["sqnr_db"]["value"] >= 14
+    assert poisoned not in run["placement"]["quantized"]
+    assert "--keep-float" in trials[-1]["command"]
+    # Again: nothing is measured twice.
+    code, again, error = cli("tune", *base, *goal, "--out", out)
+    assert code == 0, error
+    assert again == printed
+    assert "Calibration: 16 images" not in error
+    assert "Each region" not in error
+
+    # A user switches the region off: the goal cannot be met, and CI is told so.
+    data = json.loads(costs.read_text())
+    for region in data["regions"]:
+        region["consider"] = region["name"] != poisoned
+    data["regions"] = [r for r in data["regions"] if r["name"] in (poisoned, "/conv1/Conv")]
+    costs.write_text(json.dumps(data))
+    code, printed, error = cli("tune", *base, "--min-sqnr", 25, "--out", tmp_path / "no", "--sensitivity", costs)
+    assert code == 3
+    assert "gate: SQNR is" in error
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ((), "tune needs a goal"),
+        (("--max-latency", "2ms"), "need a device whose layer times are known"),
+        (("--max-latency", "soon"), "--max-latency 'soon' is no time"),
+        (("--min-sqnr", 20, "--effort", "some"), "neither fast nor full"),
+    ],
+)
+def test_faults(cli, pictures: Path, recipe: Path, flags: tuple[object, ...], words: str) -> None:
+    code, _, error = cli("tune", "missing.onnx", "--data", pictures, "--recipe", recipe, *flags)
+    assert code == 2
+    assert words in error
+
+
+def test_a_budget_of_time() -> None:
+    assert milliseconds("800us") == pytest.approx(0.8)
+    assert milliseconds("2") == milliseconds("2.0ms") == 2.0
+    goal = Goal(min_speedup=1.2)
+    assert goal.in_time(1.0, 1.3)
+    assert not goal.in_time(1.0, 1.1)
+    assert not Goal(max_ms=0.9).in_time(1.0, 1.3)
+    with pytest.raises(QuantbenchError, match="must be over 0"):
+        milliseconds("-1ms")
