@@ -1,6 +1,6 @@
 """Evidence for the default calibrator: every method, with and without bias correction, on six trained models.
 
-Run: python scripts/compare_calibrators.py > docs/calibrators-compared.md   (about 10 minutes on two idle cores), or with
+Run: python scripts/compare_calibrators.py > docs/calibrators-compared.md (10 minutes on two idle cores), or with
 the names of some of the models for those alone.
 """
 

@@ -37,7 +37,9 @@ def test_equals_ultralytics(output: NDArray[np.float32], confidence: float) -> N
         assert mine.shape == their.shape
         rows = their.double().numpy()
         # Of equal scores either may come first.
-        first, second = (np.lexsort((found[:, 0].round(1), found[:, 5], found[:, 4].round(6))) for found in (mine, rows))
+        first, second = (
+            np.lexsort((found[:, 0].round(1), found[:, 5], found[:, 4].round(6))) for found in (mine, rows)
+        )
         assert np.allclose(mine[first], rows[second], atol=1e-3)
 
 

@@ -5,11 +5,12 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from quantbench.calibration.collect import collect_histograms, collect_maxima
+from quantbench.calibration.collect import collect
 from quantbench.calibration.find_ranges import find_ranges
-from quantbench.calibration.histogram import Histogram, add, empty
+from quantbench.calibration.histogram import empty
 from quantbench.calibration.noise import bulk_sqnr_db
 from quantbench.calibration.ranges import Ranges, TensorRange
+from quantbench.calibration.sweep import histogram_of
 from quantbench.calibration.thresholds import threshold_method
 from quantbench.graph.normalise import normalise
 from quantbench.graph.onnx_view import view_of
@@ -53,7 +54,7 @@ def test_a_skip_with_an_outlier_channel_stays_float(outlier: float, kept: set[st
     model = blocks(outlier)
     x = np.abs(np.random.default_rng(2).normal(size=(4, 4, 8, 8))).astype(np.float32)
     plan = place(view_of(model), PlacementOptions(head_float=False))
-    histograms = collect_histograms(model, [{"x": x}], collect_maxima(model, [{"x": x}], plan.tensors))
+    histograms = collect(model, [{"x": x}], plan.tensors)
     ranges = find_ranges(histograms, "minmax", threshold_method("minmax"))
     plain = {site.node for site in plan.activations if site.rule == "residual"}
     assert plain == {"add0", "add1", "add2", "add3"}
@@ -68,21 +69,15 @@ def test_the_bulk_does_not_see_outliers_nor_zeros() -> None:
     """An SQNR over all values would be that of the outliers: 30 dB."""
     rng = np.random.default_rng(0)
     values = np.maximum(rng.normal(size=(64, 4096)), 0).astype(np.float32)
-    ordinary = counted(values)
+    ordinary = histogram_of(values)
     assert 30 < bulk_sqnr_db(ordinary, ordinary.amax) < 45
     values[0] *= 100
-    spoilt = counted(values)
+    spoilt = histogram_of(values)
     assert bulk_sqnr_db(spoilt, spoilt.amax) < 10
-    assert bulk_sqnr_db(empty(1.0), 1.0) == float("inf")
+    assert bulk_sqnr_db(empty(), 1.0) == float("inf")
     assert bulk_sqnr_db(ordinary, 0.0) == float("inf")
 
 
 def test_ranges_without_a_histogram_are_not_judged() -> None:
     plan = place(view_of(blocks(1.0)), PlacementOptions(head_float=False))
     assert guarded(plan, Ranges({t: TensorRange(1.0) for t in plan.tensors}), 15.0) == (plan, {})
-
-
-def counted(values: np.ndarray) -> Histogram:
-    histogram = empty(float(np.abs(values).max()))
-    add(histogram, values)
-    return histogram
