@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 # Name to the module that holds it: loaded when it is first used, so that `import quantbench` costs nothing.
 _PUBLIC = {
     "quantize": "quantbench.api.quantized", "Quantized": "quantbench.api.quantized",
-    **dict.fromkeys(("predict", "lint", "inspect", "read_cache", "build", "evaluate"), "quantbench.api.functions"),
+    **dict.fromkeys(("inspect", "read_cache", "build"), "quantbench.api.functions"),
     "PlacementOptions": "quantbench.qdq.options", "QuantbenchError": "quantbench.errors",
 }  # fmt: skip
+# Packages that are functions too (quantbench.callable_rooms), and qat.
+_ROOMS = ("predict", "lint", "evaluate", "qat")
 __all__ = ["PlacementOptions", "QuantbenchError", "Quantized", "__version__", "build", "evaluate", "inspect", "lint",
            "predict", "quantize", "read_cache"]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    if name == "qat":
-        import importlib
-
-        return importlib.import_module("quantbench.qat")
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'quantbench' has no attribute {name!r}")
     import importlib
 
+    if name in _ROOMS:
+        return importlib.import_module(f"quantbench.{name}")
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'quantbench' has no attribute {name!r}")
     return getattr(importlib.import_module(_PUBLIC[name]), name)
 
 

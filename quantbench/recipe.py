@@ -106,6 +106,15 @@ class Compile(_Section):
     layer_precision: tuple[str, ...] = ()
     precision_constraints: Literal["none", "prefer", "obey"] = "none"
     strongly_typed: bool | None = None
+    plugin: tuple[Path, ...] = ()
+    serialize_plugins: bool = False
+    exclude_lean_runtime: bool = False
+    avg_timing: int | None = Field(default=None, ge=1)
+    aux_streams: int | None = Field(default=None, ge=0)
+    build_route: str = ""
+    forbid_tactic: tuple[str, ...] = ()
+    choose: tuple[str, ...] = ()
+    replay: Path | None = None
     log: Path | None = None
 
 

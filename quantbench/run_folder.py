@@ -68,7 +68,7 @@ class RunFolder:
         Free are: a folder that does not exist, an empty one, and one of the same run (then finished stages are
         reused). `overwrite` removes what an earlier run wrote, whichever it was; a folder that quantbench did not make
         is never emptied. While one process holds it, another is refused. After a fault of the input a folder that was
-        made for this call and in which no stage is done is removed.
+        made for this call is removed, unless something is in it that took time.
         """
         self._refuse(identity, overwrite)
         self._made = not self.path.exists()
@@ -82,7 +82,7 @@ class RunFolder:
             try:
                 yield self
             except QuantbenchError:
-                if self._made and not self.records():
+                if self._made and self._bare():
                     shutil.rmtree(self.path, ignore_errors=True)
                 raise
 
@@ -214,6 +214,12 @@ class RunFolder:
         finally:
             (self.state / _HOLDER).unlink(missing_ok=True)
             lock.release()
+
+    def _bare(self) -> bool:
+        """Whether nothing that took time was made: no output, no part of a calibration, no epoch of a training."""
+        visible = [entry for entry in self.path.iterdir() if entry.name != STATE]
+        kept = [entry for entry in self.state.iterdir() if entry.name not in (_IDENTITY, _LOCK, _HOLDER, _NEW)]
+        return not visible and not kept
 
     def _tidy(self) -> None:
         """Finish a commit that a kill cut off, and remove what a killed process left half-written."""

@@ -1,4 +1,4 @@
-"""Files that users read, copy and edit (`calibrators`, `recipes`, `datasets`), found by name."""
+"""Files that users read, copy and edit (`calibrators`, `recipes`, `datasets`, `devices`), found by name."""
 
 from pathlib import Path
 

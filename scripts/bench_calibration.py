@@ -1,92 +1,257 @@
-"""Speed and memory of calibration: ours at 64 and 512 images, and onnxruntime's own calibrator at 16 and 64.
+"""What calibration costs on this CPU, against the forward pass it needs and against the peers, in one run.
 
-Run: python scripts/bench_calibration.py            (each case in a process of its own; about 5 minutes)
-Peak RSS is that of the process, read from the kernel (ru_maxrss). EfficientNet-Lite0, 224x224, batch 8.
+    python scripts/bench_calibration.py OUT [--models resnet18 lite0 yolov8n] [--who plain floor …] [--images 128]
+
+Each figure is a process of its own, rounds interleaved, batches made beforehand (decoding is in no figure). Wall time
+says what a user waits, CPU time holds on a machine that others use too. `floor` is one pass with the needed tensors as
+outputs, which no calibration can undercut. Peers that are not installed are named. Writes OUT/calibration-cpu.json.
 """
 
+import argparse
+import importlib.metadata
 import json
+import os
+import platform
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from numpy.typing import NDArray
+import numpy as np
+import onnx
 
-from quantbench.data.sources import dataset_source, feeds
-from quantbench.demo import efficientnet_lite0
-from quantbench.images.source import Source
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+WHO = ("plain", "floor", "quantbench", "quantbench-numpy", "ort-minmax", "ort-entropy", "modelopt-max")
 BATCH = 8
+Feeds = list[dict[str, Any]]
 
 
-def images(count: int) -> Source:
-    """`count` seeded crops of the demo photos."""
-    return dataset_source(f"photos?split=calibration&crops={count}", efficientnet_lite0.PREPROCESS)
+def build(name: str, folder: Path) -> Path:
+    """The ONNX file of a model, made once. `yolov8n` is ultralytics' own export of the untrained network at 640."""
+    path = folder / f"{name}.onnx"
+    if path.exists():
+        return path
+    if name == "resnet18":
+        from quantbench.demo import resnet18
+
+        onnx.save(resnet18.build(), path)
+    elif name == "lite0":
+        from quantbench.demo import efficientnet_lite0
+
+        onnx.save(onnx.load(efficientnet_lite0.onnx_path()), path)
+    elif name == "yolov8n":
+        import torch
+        from ultralytics.nn.tasks import DetectionModel
+
+        network: Any = DetectionModel("yolov8n.yaml", verbose=False).eval()
+        network.fuse()
+        network.model[-1].export = True
+        torch.onnx.export(
+            network, (torch.zeros(1, 3, 640, 640),), str(path), dynamo=False, opset_version=17,
+            input_names=["images"], dynamic_axes={"images": {0: "batch"}},
+        )  # fmt: skip
+    else:
+        path = Path(name)
+    return path
 
 
-def ours(count: int, method: str) -> int:
-    """Two passes and the threshold search; returns the number of tensors."""
+def feeds_of(model: onnx.ModelProto, images: int) -> Feeds:
+    """Seeded noise over a smooth field, in the model's own input shape."""
+    value = model.graph.input[0]
+    shape = [d.dim_value or 224 for d in value.type.tensor_type.shape.dim[1:]]
+    rng = np.random.default_rng(0)
+    found = []
+    for start in range(0, images, BATCH):
+        count = min(BATCH, images - start)
+        smooth = rng.normal(size=(count, shape[0], -(-shape[1] // 16), -(-shape[2] // 16))).repeat(16, 2).repeat(16, 3)
+        noisy = smooth[:, :, : shape[1], : shape[2]] + rng.normal(scale=0.2, size=(count, *shape))
+        found.append({value.name: noisy.astype(np.float32)})
+    return found
+
+
+def tensors_of(model: onnx.ModelProto) -> list[str]:
+    """What quantbench calibrates: the plan's tensors and those of a TensorRT cache."""
+    from quantbench.graph.onnx_view import view_of
+    from quantbench.qdq.place import place
+    from quantbench.qdq.tensors import calibrated_tensors
+
+    view = view_of(model)
+    return list(calibrated_tensors(view, place(view)))
+
+
+def forward(path: Path, feeds: Feeds, threads: int, *, outputs: bool) -> Callable[[], Any]:
+    """One pass; with `outputs` the needed tensors leave the session as arrays, as every calibration has them."""
+    from quantbench.calibration.ort_outputs import InnerTensors
+    from quantbench.ort import create_session
+
+    model = onnx.load(path)
+    if not outputs:
+        session = create_session(model, threads=threads)
+        return lambda: [session.run(None, feed) for feed in feeds]
+    runner = InnerTensors(model, tensors_of(model), threads=threads)
+    return lambda: [sum(1 for _ in runner.run(feed)) for feed in feeds]
+
+
+def quantbench(path: Path, feeds: Feeds, threads: int) -> Callable[[], Any]:
+    """The one pass and the entropy search of every tensor."""
     from quantbench.calibration.collect import collect
     from quantbench.calibration.find_ranges import find_ranges
     from quantbench.calibration.thresholds import threshold_method
-    from quantbench.graph.load import load_model
-    from quantbench.graph.onnx_view import view_of
-    from quantbench.qdq.place import place
 
-    model = load_model(efficientnet_lite0.onnx_path())
-    tensors = place(view_of(model)).tensors
-    source = images(count)
-    histograms = collect(model, feeds(source, efficientnet_lite0.INPUT, BATCH), tensors)
-    return len(find_ranges(histograms, method, threshold_method(method)))
+    model = onnx.load(path)
+    tensors = tensors_of(model)
+    entropy = threshold_method("entropy")
+    return lambda: find_ranges(collect(model, feeds, tensors, threads=threads), "entropy", entropy)
 
 
-def theirs(count: int, method: str) -> int:
-    """onnxruntime.quantization's calibrator on the same tensors."""
+class Reader:
+    """A CalibrationDataReader of onnxruntime."""
+
+    def __init__(self, feeds: Feeds) -> None:
+        self._feeds: Iterator[dict[str, Any]] = iter(feeds)
+
+    def get_next(self) -> dict[str, Any] | None:
+        """The next batch."""
+        return next(self._feeds, None)
+
+
+def onnxruntime(path: Path, feeds: Feeds, method: str) -> Callable[[], Any]:
+    """onnxruntime's own calibrators, over all operators, as its quantize_static does."""
     from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
 
-    class Reader:
-        def __init__(self) -> None:
-            self.batches = iter(feeds(images(count), efficientnet_lite0.INPUT, BATCH))
+    kind = {"minmax": CalibrationMethod.MinMax, "entropy": CalibrationMethod.Entropy}[method]
 
-        def get_next(self) -> dict[str, NDArray[Any]] | None:
-            return next(self.batches, None)
+    def work() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            calibrator = create_calibrator(path, None, str(Path(folder) / "augmented.onnx"), calibrate_method=kind)
+            calibrator.collect_data(Reader(feeds))
+            calibrator.compute_data()
 
-    kind = CalibrationMethod.Entropy if method == "entropy" else CalibrationMethod.MinMax
-    with tempfile.TemporaryDirectory() as folder:
-        calibrator = create_calibrator(
-            efficientnet_lite0.onnx_path(), None, str(Path(folder) / "augmented.onnx"), calibrate_method=kind
-        )
-        calibrator.collect_data(Reader())
-        return len(calibrator.compute_data().data)
+    return work
+
+
+def modelopt(path: Path, feeds: Feeds) -> Callable[[], Any]:
+    """ModelOpt's ONNX quantization with its maximum calibrator; it places and writes Q/DQ besides."""
+    from modelopt.onnx.quantization import quantize
+
+    name = next(iter(feeds[0]))
+    data = {name: np.concatenate([feed[name] for feed in feeds])}
+
+    def work() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            quantize(
+                str(path), calibration_data=data, calibration_method="max", calibration_eps=["cpu"],
+                output_path=str(Path(folder) / "q.onnx"), high_precision_dtype="fp32",
+            )  # fmt: skip
+
+    return work
+
+
+def one(who: str, path: Path, images: int, threads: int) -> dict[str, float]:
+    """One figure, in this process."""
+    feeds = feeds_of(onnx.load(path, load_external_data=False), images)
+    if who in ("plain", "floor"):
+        work = forward(path, feeds, threads, outputs=who == "floor")
+        work()
+    elif who.startswith("quantbench"):
+        work = quantbench(path, feeds, threads)
+    elif who.startswith("ort-"):
+        work = onnxruntime(path, feeds, who.removeprefix("ort-"))
+    else:
+        work = modelopt(path, feeds)
+    before, cpu = time.perf_counter(), time.process_time()
+    work()
+    return {
+        "seconds": time.perf_counter() - before,
+        "cpu_seconds": time.process_time() - cpu,
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def child(who: str, path: Path, given: argparse.Namespace) -> dict[str, float] | str:
+    """The same in a fresh process; the last line of its error where it fails."""
+    command = [sys.executable, __file__, str(given.out), "--one", who, "--path", str(path),
+               "--images", str(given.images), "--threads", str(given.threads)]  # fmt: skip
+    environment = {**os.environ, "QUANTBENCH_NATIVE": "0" if who == "quantbench-numpy" else "1"}
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=given.timeout)
+    except subprocess.TimeoutExpired:
+        return f"over {given.timeout} s"
+    if done.returncode:
+        return (done.stderr.strip().splitlines() or ["no output"])[-1]
+    found: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+def summary(rounds: list[dict[str, float] | str], floor: dict[str, Any] | None) -> dict[str, Any] | str:
+    """Medians over the rounds, and their ratio to the floor's."""
+    good = [r for r in rounds if isinstance(r, dict)]
+    if not good:
+        return rounds[0] if isinstance(rounds[0], str) else "nothing"
+    found: dict[str, Any] = {key: round(median(r[key] for r in good), 3) for key in good[0]}
+    if floor:
+        for key in ("seconds", "cpu_seconds", "peak_mb"):
+            found[f"{key}_to_floor"] = round(found[key] / floor[key], 3)
+    return found
+
+
+def versions() -> dict[str, str]:
+    """Of everything that is measured."""
+    found = {}
+    for name in ("quantbench", "numpy", "onnx", "onnxruntime", "nvidia-modelopt", "ultralytics"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return {**found, "python": platform.python_version()}
 
 
 def main() -> None:
-    """Run every case in its own process and print a table."""
-    if len(sys.argv) > 1:
-        who, count, method = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-        start = time.perf_counter()
-        tensors = {"ours": ours, "theirs": theirs}[who](count, method)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps({"seconds": time.perf_counter() - start, "tensors": tensors, "peak_mb": peak}))
+    """Command line: see the module's first lines."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--models", nargs="+", default=["resnet18", "lite0", "yolov8n"])
+    parser.add_argument("--who", nargs="+", choices=WHO, default=list(WHO))
+    parser.add_argument("--images", type=int, default=128)
+    parser.add_argument("--threads", type=int, default=0, help="0: as many as there are cores")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--timeout", type=int, default=600, help="seconds for one figure")
+    parser.add_argument("--one", choices=WHO, help=argparse.SUPPRESS)
+    parser.add_argument("--path", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        print(json.dumps(one(given.one, given.path, given.images, given.threads)))
         return
-    efficientnet_lite0.onnx_path()
-    print("| who | method | images | tensors | seconds | images/s | peak RSS MB |\n|---|---|---|---|---|---|---|")
-    cases = [("ours", 64), ("ours", 512), ("theirs", 16), ("theirs", 64)]
-    for method in ("entropy", "minmax"):
-        for who, count in cases:
-            done = subprocess.run(
-                [sys.executable, __file__, who, str(count), method], capture_output=True, text=True, check=False
-            )
-            if done.returncode:
-                print(f"| {who} | {method} | {count} | failed: exit {done.returncode} | | | |", flush=True)
-                continue
-            found = json.loads(done.stdout.splitlines()[-1])
-            rate = count / found["seconds"]
-            print(f"| {who} | {method} | {count} | {found['tensors']} | {found['seconds']:.1f} | {rate:.1f} | "
-                  f"{found['peak_mb']:.0f} |", flush=True)  # fmt: skip
+    given.out.mkdir(parents=True, exist_ok=True)
+    info = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
+    flags = next((line for line in info.splitlines() if line.startswith("flags")), "").split()
+    report: dict[str, Any] = {
+        "command": " ".join(["python", *sys.argv]), "date": time.strftime("%Y-%m-%d"), "versions": versions(),
+        "cpu": next((line.split(":")[1].strip() for line in info.splitlines() if "model name" in line), ""),
+        "cpu_flags": sorted(f for f in flags if f.startswith(("avx", "f16c", "amx"))), "cores": os.cpu_count(),
+        "load_before": os.getloadavg(), "images": given.images, "batch": BATCH, "models": {},
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        for name in given.models:
+            path = build(name, Path(folder))
+            rounds: dict[str, list[dict[str, float] | str]] = {who: [] for who in given.who}
+            for number in range(given.rounds):
+                for who in given.who:
+                    # Peers are an order of magnitude slower: once is enough to see it.
+                    if number == 0 or not who.startswith(("ort", "modelopt")):
+                        rounds[who].append(child(who, path, given))
+            floor = summary(rounds.get("floor", ["not measured"]), None)
+            known = floor if isinstance(floor, dict) else None
+            report["models"][name] = {who: summary(found, known) for who, found in rounds.items()}
+            report["load_after"] = os.getloadavg()
+            (given.out / "calibration-cpu.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+            print(name, json.dumps(report["models"][name], indent=1), flush=True)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from quantbench.calibration.collect import collect, usable
 from quantbench.calibration.find_ranges import find_ranges
 from quantbench.calibration.ort_outputs import Feed
 from quantbench.calibration.ranges import Ranges
-from quantbench.core.quantize import BIAS_IMAGES, ORT_MODEL, QDQ_MODEL, carry_out, for_onnxruntime, refuse_quantized
+from quantbench.core.quantize import BIAS_IMAGES, ORT_MODEL, QDQ_MODEL, for_onnxruntime, refuse_quantized
 from quantbench.errors import QuantbenchError
 from quantbench.graph.load import load_model, prepared_model
 from quantbench.graph.onnx_view import view_of
@@ -23,17 +23,13 @@ from quantbench.graph.save import save_model
 from quantbench.graph.surgery import copied
 from quantbench.graph.to_fp16 import as_it_came
 from quantbench.predict.best import best_placement
-from quantbench.progress import Progress
 from quantbench.ptq.calibrator_choice import choose
 from quantbench.ptq.range_warnings import range_warnings
-from quantbench.qdq.guard import guarded
+from quantbench.qdq.carry_out import Correction, carry_out
 from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.place import place
 from quantbench.qdq.plan import Plan
 from quantbench.qdq.tensors import calibrated_tensors
-
-# dB of signal over noise below which a skip connection stays float: the recipe's default.
-_RESIDUAL_DB = 15.0
 
 
 @dataclass(frozen=True, repr=False)
@@ -100,12 +96,10 @@ def quantize(
     histograms = collect(proto, held, calibrated_tensors(view, plan), threads=threads)
     good, broken = usable(histograms, plan.tensors)
     ranges = find_ranges(good, choice.method, choice.threshold)
-    plan, poor = guarded(plan, ranges, _RESIDUAL_DB)
-    quiet = Progress("none")
-    feeds = (lambda: held.first) if bias_correction else None
-    quantized = carry_out(proto, plan, ranges, quiet, feeds=feeds, images=held.images, threads=threads)
-    told = (*_told(broken, poor), *range_warnings(ranges))
-    return Quantized(as_it_came(quantized), for_onnxruntime(quantized), plan, ranges, told)
+    correction = Correction(lambda: held.first, held.images, threads) if bias_correction else None
+    done = carry_out(proto, plan, ranges, correction, residual_db=options.residual_db)
+    told = (*_told(broken, done.left_float), *range_warnings(ranges))
+    return Quantized(as_it_came(done.model), for_onnxruntime(done.model), done.plan, ranges, told)
 
 
 class _Held:

@@ -15,7 +15,8 @@ from quantbench.calibration.ranges import Ranges
 from quantbench.errors import QuantbenchError
 from quantbench.graph.onnx_view import view_of
 from quantbench.graph.view import GraphView
-from quantbench.qdq.insert import activation_scales, insert_qdq
+from quantbench.qdq.carry_out import carry_out
+from quantbench.qdq.insert import activation_scales
 from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.place import place
 from quantbench.qdq.plan import Plan
@@ -52,7 +53,7 @@ def to_qdq(
             f"no range of the cache reaches a layer: {len(result.matching.matches)} of {len(cache.by_name)} entries "
             f"match a tensor of the model; is it the model that the cache was made for? (`quantbench cache check`)"
         )
-    quantized = insert_qdq(model, plan, result.meaning.ranges, int8_weights=int8_weights)
+    quantized = carry_out(model, plan, result.meaning.ranges, int8_weights=int8_weights).model
     attach(quantized, _carried(cache, result, plan))
     return ToQdq(quantized, plan, result)
 

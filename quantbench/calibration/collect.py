@@ -10,6 +10,7 @@ import onnx
 
 from quantbench.calibration.histogram import Histogram, merge, require_finite
 from quantbench.calibration.ort_outputs import Feed, InnerTensors
+from quantbench.calibration.same_values import representatives
 from quantbench.calibration.sweep import Counter
 from quantbench.errors import QuantbenchError
 
@@ -22,10 +23,11 @@ class Collector:
 
     def __init__(self, model: onnx.ModelProto, tensors: Sequence[str], *, threads: int = 0) -> None:
         """`threads` for the network and for counting each; 0: as many as there are cores."""
-        self._tensors = tuple(dict.fromkeys(tensors))
-        self._rows = {name: row for row, name in enumerate(self._tensors)}
-        self._runner = InnerTensors(model, self._tensors, threads=threads)
-        self._counter = Counter(len(self._tensors), threads=threads)
+        self._counted_as = representatives(model, tensors)
+        counted = tuple(dict.fromkeys(self._counted_as.values()))
+        self._rows = {name: row for row, name in enumerate(counted)}
+        self._runner = InnerTensors(model, counted, threads=threads)
+        self._counter = Counter(len(counted), threads=threads)
 
     def add(self, feed: Feed) -> int:
         """Run one batch and count it; returns its images. Only this batch's activations are alive meanwhile."""
@@ -35,7 +37,8 @@ class Collector:
 
     def histograms(self) -> dict[str, Histogram]:
         """What was counted so far, in the order of the tensors."""
-        return {name: self._counter.histogram(row) for name, row in self._rows.items()}
+        counted = {name: self._counter.histogram(row) for name, row in self._rows.items()}
+        return {name: counted[source] for name, source in self._counted_as.items()}
 
 
 def collect(

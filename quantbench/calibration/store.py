@@ -1,6 +1,7 @@
 """Histograms on disk (`.npz`), so that another method or a resumed run needs no second look at the images."""
 
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -30,9 +31,9 @@ def save_histograms(path: Path, histograms: Mapping[str, Histogram], *, images: 
 
 def load_histograms(path: Path, key: str | None = None) -> tuple[dict[str, Histogram], int]:
     """Inverse of `save_histograms`: histograms and images. With `key` nothing and 0 where the file is absent, is of
-    an older version, or was counted from something else.
+    an older version, damaged, or was counted from something else.
 
-    Raises QuantbenchError where the file is damaged.
+    Raises QuantbenchError where the file is damaged and no key was given.
     """
     if key is not None and not path.exists():
         return {}, 0
@@ -43,7 +44,9 @@ def load_histograms(path: Path, key: str | None = None) -> tuple[dict[str, Histo
             names, counts = data["names"].tolist(), data["counts"]
             exponents, maxima = data["exponents"].tolist(), data["maxima"].tolist()
             images = int(data["images"])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        if key is not None:
+            return {}, 0
         raise QuantbenchError(f"{path} is damaged ({error}); delete it and calibrate again") from error
     rows = zip(names, counts, exponents, maxima, strict=True)
     return {name: Histogram(count, exponent, amax) for name, count, exponent, amax in rows}, images

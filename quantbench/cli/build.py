@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
 
 @with_build_options
 def build(
-    model: Path = typer.Argument(..., help="ONNX file; external data is found beside it."),
+    model: Path = typer.Argument(None, help="ONNX file; external data is found beside it."),
     out: Path = typer.Option(None, help="Engine file. (default: MODEL.engine, onnxruntime: MODEL.ort.onnx)"),
     ranges: Path = typer.Option(None, help="INT8 ranges: ranges.json of a run, or a calibration cache."),
     calibrator: str = typer.Option(
@@ -28,6 +28,10 @@ def build(
     calib_batch: int = typer.Option(8, help="Images a calibration batch."),
     preprocess: str = typer.Option(None, help="Preset for --calib-dir: imagenet, efficientnet-lite, yolo."),
     recipe: str = typer.Option(None, help="Take the `compile` section of this recipe: a name or a YAML file."),
+    from_trtexec: str = typer.Option(None, metavar="LINE", help="Build what this trtexec command line builds."),
+    as_trtexec: int = typer.Option(
+        None, metavar="N", help="Build nothing: print the command line of trtexec 8, 10 or 11 for this build."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print a JSON summary and nothing else."),
     *,
     build: dict[str, Any],
@@ -45,11 +49,29 @@ def build(
     from quantbench.recipe import Recipe, load_recipe
     from quantbench.recipe_files import recipe_path
 
+    if from_trtexec is not None:
+        from quantbench.cli.trtexec import build_of
+
+        if model is not None or out is not None or build:
+            raise QuantbenchError("--from-trtexec stands alone: the line names model, engine and options")
+        build_of(from_trtexec, as_trtexec)
+        return
+    if model is None:
+        raise QuantbenchError("no model given: quantbench build MODEL.onnx, or --from-trtexec LINE")
     base = load_recipe(recipe_path(recipe)) if recipe else Recipe().merged({"compile.batch": _BATCH})
     wanted = base.merged(build).compile
     backend = wanted.backend
     if backend == "none":
         raise QuantbenchError("--backend none builds nothing; name auto, tensorrt, tensorrt-rtx or onnxruntime")
+    if as_trtexec is not None:
+        from quantbench.trtexec.write import as_trtexec as written
+
+        file = engine_path(model, out, backend)
+        line, missing = written(model, build_options(wanted), file, ranges, as_trtexec)
+        typer.echo(line)
+        for said in (*missing, *(("--calib-dir: trtexec runs no calibrator; give its cache",) if calib_dir else ())):
+            typer.echo(f"lost: {said}", err=True)
+        return
     options = replace(
         build_options(wanted),
         ranges=read_ranges(ranges) if ranges else None,

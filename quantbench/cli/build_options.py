@@ -41,6 +41,15 @@ _OPTIONS = {
     "precision_constraints": _Shared(str, "NAME", "none, prefer or obey; goes with --layer-precision."),
     "strongly_typed": _Shared(bool, None, "Types from the ONNX alone."),
     "weakly_typed": _Shared(bool, None, "The builder chooses types; TensorRT 10 and older."),
+    "plugin": _Shared(list[Path], "LIB.so", "Library of plugins, loaded before the model is read; once for each."),
+    "serialize_plugins": _Shared(bool, None, "Put the libraries of --plugin into the engine."),
+    "exclude_lean_runtime": _Shared(bool, None, "Leave the lean runtime out of a version-compatible engine."),
+    "avg_timing": _Shared(int, "N", "Time each kernel N times for one figure."),
+    "aux_streams": _Shared(int, "N", "Streams that the engine may use beside its own."),
+    "build_route": _Shared(str, "ROUTE", "Route of TensorRT 11.1's performance tuner."),
+    "forbid_tactic": _Shared(list[str], "PATTERN", "Kernels not to choose: 0x… or, with --replay, names."),
+    "choose": _Shared(list[str], "LAYER=TACTIC", "The kernel of a layer; quantbench tactics lists them."),
+    "replay": _Shared(Path, "FILE", "Take the kernels of this build log (or timing cache) again."),
     "log": _Shared(Path, None, "File for the verbose build log. (default: beside the engine)"),
 }
 
@@ -80,6 +89,6 @@ def _parameter(name: str, option: _Shared) -> inspect.Parameter:
 
 def _as_field(name: str, value: Any) -> Any:
     """What the recipe's field holds; None where nothing was given."""
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return (",".join(value) if name == "precision" else tuple(value)) if value else None
     return value

@@ -4,7 +4,15 @@ from typing import Any
 
 from quantbench.compilation.request import CompileRequest
 from quantbench.engines.base import BuildOptions
-from quantbench.engines.build_arguments import default_timing_cache, layer_precisions, pools, precisions, words
+from quantbench.engines.build_arguments import (
+    chosen_tactics,
+    default_timing_cache,
+    existing,
+    layer_precisions,
+    pools,
+    precisions,
+    words,
+)
 from quantbench.engines.shapes import parse_profile
 from quantbench.predict.versions import PredictedFor
 from quantbench.ptq.request import DataChoice, EvaluationChoice, ModelChoice, PtqRequest
@@ -88,4 +96,13 @@ def build_options(section: Compile) -> BuildOptions:
         gpu_fallback=section.gpu_fallback,
         layer_precisions=layer_precisions(section.layer_precision),
         precision_constraints=section.precision_constraints,
+        plugins=tuple(existing(path, "--plugin") for path in section.plugin),
+        serialize_plugins=section.serialize_plugins,
+        exclude_lean_runtime=section.exclude_lean_runtime,
+        avg_timing=section.avg_timing,
+        aux_streams=section.aux_streams,
+        build_route=section.build_route,
+        forbid_tactics=section.forbid_tactic,
+        choose_tactics=chosen_tactics(section.choose),
+        replay=existing(section.replay, "--replay") if section.replay is not None else None,
     )

@@ -1,20 +1,23 @@
-"""The quantization stage: Plan and Ranges to the Q/DQ model, its biases corrected, and its onnxruntime twin."""
+"""A float model to a Q/DQ model by a calibrator or by ranges, and its onnxruntime twin."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 
 from quantbench.calibration.ort_outputs import Feed
 from quantbench.calibration.ranges import Ranges
+from quantbench.calibrator import Calibrator, feeds
+from quantbench.core.drive import calibrate_with
 from quantbench.errors import QuantbenchError
 from quantbench.graph.half import detach
+from quantbench.graph.onnx_view import view_of
 from quantbench.graph.save import save_model
-from quantbench.graph.surgery import check
-from quantbench.progress import Progress
-from quantbench.qdq.correct_bias import SWEEPS, correct_bias
-from quantbench.qdq.insert import insert_qdq
+from quantbench.qdq.carry_out import Correction, carry_out
 from quantbench.qdq.integer_activation import activations_on_integers
+from quantbench.qdq.options import PlacementOptions
+from quantbench.qdq.place import place
 from quantbench.qdq.plan import Plan
 from quantbench.qdq.reencode import to_u8_activations
 
@@ -47,45 +50,50 @@ def refuse_quantized(model: onnx.ModelProto, name: str) -> None:
         )
 
 
-def carry_out(
-    model: onnx.ModelProto,
-    plan: Plan,
-    ranges: Ranges,
-    progress: Progress,
-    *,
-    feeds: Callable[[], Iterable[Feed]] | None,
-    images: int,
-    threads: int = 0,
-) -> onnx.ModelProto:
-    """The Q/DQ model of `plan` with `ranges`. `feeds` (None: no bias correction) are calibration images.
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """A Q/DQ model and what went into it."""
 
-    Raises QuantbenchError where nothing can be quantized.
+    model: onnx.ModelProto
+    plan: Plan
+    ranges: Ranges
+
+
+def quantize_with(
+    model: onnx.ModelProto, by: Calibrator | Ranges, options: PlacementOptions | None = None
+) -> Calibrated:
+    """`model` quantized by the rules with ranges that are given, or by a calibrator that brings images or a cache.
+
+    A calibrator's images correct the biases, too. Raises QuantbenchError where nothing can be quantized, or the
+    calibrator's batches or cache do not fit the model.
     """
-    if not plan.weights:
-        raise QuantbenchError("no layer can be quantized: every Conv, ConvTranspose, Gemm and MatMul is kept float")
-    quantized = insert_qdq(model, plan, ranges)
-    if feeds is not None:
-        with progress.task("Bias correction", SWEEPS * images) as advance:
-            quantized = correct_bias(quantized, feeds, threads=threads, on_batch=advance)
-    check(quantized, full=True)
-    return quantized
+    options = options or PlacementOptions()
+    plan = place(view_of(model), options)
+    correction = None
+    if isinstance(by, Calibrator):
+        from_cache = by.read_calibration_cache() is not None
+        ranges = calibrate_with(model, by, plan.tensors)
+        correction = None if from_cache else Correction(lambda: _first_feeds(model, by), BIAS_IMAGES)
+    else:
+        ranges = by
+    done = carry_out(model, plan, ranges, correction, residual_db=options.residual_db)
+    return Calibrated(done.model, done.plan, ranges)
 
 
-def quantize(
-    model: onnx.ModelProto,
-    plan: Plan,
-    ranges: Ranges,
-    folder: Path,
-    progress: Progress,
-    *,
-    feeds: Callable[[], Iterable[Feed]] | None,
-    images: int,
-    threads: int = 0,
-) -> None:
-    """Write model.qdq.onnx and model.ort.onnx into `folder`: `carry_out`, saved. Raises as that."""
-    quantized = carry_out(model, plan, ranges, progress, feeds=feeds, images=images, threads=threads)
-    save_model(quantized, folder / QDQ_MODEL)
-    save_model(for_onnxruntime(quantized), folder / ORT_MODEL)
+def _first_feeds(model: onnx.ModelProto, calibrator: Calibrator) -> Iterator[Feed]:
+    stored = {tensor.name for tensor in model.graph.initializer}
+    seen = 0
+    for feed in feeds(calibrator, [value.name for value in model.graph.input if value.name not in stored]):
+        yield feed
+        seen += next(iter(feed.values())).shape[0]
+        if seen >= BIAS_IMAGES:
+            return
+
+
+def save_pair(model: onnx.ModelProto, folder: Path) -> None:
+    """Write the Q/DQ `model` as model.qdq.onnx and model.ort.onnx into `folder`."""
+    save_model(model, folder / QDQ_MODEL)
+    save_model(for_onnxruntime(model), folder / ORT_MODEL)
 
 
 def for_onnxruntime(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -44,6 +44,23 @@ class BuildOptions:
     """(fnmatch pattern of layer names, precision), the last match wins."""
     precision_constraints: str = "none"
     """none, prefer or obey."""
+    plugins: tuple[Path, ...] = ()
+    """Libraries of plugins, loaded before the model is parsed."""
+    serialize_plugins: bool = False
+    """Put those libraries into the engine."""
+    exclude_lean_runtime: bool = False
+    """Leave the lean runtime out of a version-compatible engine."""
+    avg_timing: int | None = None
+    """How often a kernel is timed for one figure."""
+    aux_streams: int | None = None
+    build_route: str = ""
+    """A route of TensorRT 11.1's global performance tuner."""
+    forbid_tactics: tuple[str, ...] = ()
+    """Patterns of kernels (hexadecimal tactics, or names that `replay`'s log gives) that may not be chosen."""
+    choose_tactics: tuple[tuple[str, str], ...] = ()
+    """(pattern of layer names, kernel), the last match wins."""
+    replay: Path | None = None
+    """A verbose build log (or a timing cache) whose kernels are taken again."""
     ranges: Ranges | None = None
     """Ranges of activations, for INT8 of a model without Q/DQ."""
     calibrator: object | None = None

@@ -1,17 +1,23 @@
 """Time a file on what can run it: engines on the GPU, ONNX in onnxruntime on the CPU; inputs are seeded noise."""
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from quantbench.engines.bench_inputs import array_shape, noise, read_input
+from quantbench.engines.nvtx import ranges
 from quantbench.engines.shapes import Shape, spelled
-from quantbench.engines.timings import Timings, images_of
+from quantbench.engines.timings import Timings, as_trtexec, images_of
 from quantbench.errors import QuantbenchError
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 _ORT_TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64",
               "tensor(int64)": "int64", "tensor(int32)": "int32", "tensor(uint8)": "uint8", "tensor(int8)": "int8",
@@ -32,6 +38,18 @@ class BenchRequest:
     transfers: bool = True
     profile: Path | None = None
     host_code: bool = False
+    contexts: int = 1
+    """Callers at the same time, each in a thread of its own (and with a context, on a GPU)."""
+    spin_wait: bool = False
+    profile_index: int | None = None
+    inputs: Mapping[str, Path] = field(default_factory=dict)
+    """Files by input name, see `bench_inputs.read_input`; inputs without one get noise."""
+    preprocess: str | None = None
+    """Preset for pictures."""
+    times: Path | None = None
+    """Where the time of every call goes, in the form of `trtexec --exportTimes`."""
+    plugins: tuple[Path, ...] = ()
+    runtime: str = "full"
 
 
 def bench_model(path: Path, request: BenchRequest) -> dict[str, Any]:
@@ -60,51 +78,101 @@ def check_backend(path: Path, backend: str) -> None:
         )
 
 
-def noise(shape: Shape, dtype: np.dtype[Any], seed: int = 0) -> NDArray[Any]:
-    """Seeded inputs: normal for floats, 0 to 99 for integers, both truths for booleans."""
-    random = np.random.default_rng(seed)
-    if dtype.kind == "f":
-        return random.standard_normal(shape).astype(dtype)
-    return random.integers(0, 2 if dtype.kind == "b" else 100, shape).astype(dtype)
+_GPU_ONLY = (
+    "--streams, --cuda-graph, --no-transfers, --profile, --profile-index, --spin-wait, --plugin, --runtime and "
+    "--host-code"
+)
 
 
 def _onnx(path: Path, request: BenchRequest) -> dict[str, Any]:
     from quantbench.ort import create_session, refusals
 
-    if request.streams > 1 or request.cuda_graph or request.profile or request.host_code or not request.transfers:
-        raise QuantbenchError(
-            "--streams, --cuda-graph, --no-transfers, --profile and --host-code are for engines on a GPU"
-        )
+    wanted = (
+        request.streams > 1, request.cuda_graph, request.profile, request.host_code, not request.transfers,
+        request.spin_wait, request.profile_index is not None, request.plugins, request.runtime != "full",
+    )  # fmt: skip
+    if any(wanted):
+        raise QuantbenchError(f"{_GPU_ONLY} are for engines on a GPU")
     session = create_session(path, threads=request.threads)
+    given = _given_shapes(request)
     feed = {}
     for value in session.get_inputs():
         # A dimension without a number is a name or None.
         known = tuple(d if isinstance(d, int) else -1 for d in value.shape)
-        feed[value.name] = noise(_shape(value.name, known, request.shapes), _dtype(value.name, value.type))
-    _refuse_unknown(request.shapes, feed)
+        feed[value.name] = _input(value.name, _shape(value.name, known, given), _dtype(value.name, value.type), request)
+    _refuse_unknown(request, feed)
+
+    def call() -> float:
+        before = time.perf_counter()
+        session.run(None, feed)
+        return before
 
     warm = time.perf_counter() + request.warm_up_seconds
     try:
-        session.run(None, feed)
+        call()
     except refusals() as error:
         raise QuantbenchError(f"onnxruntime refuses to run {path}: {str(error).splitlines()[0][:300]}") from error
     while time.perf_counter() < warm:
-        session.run(None, feed)
-    times: list[float] = []
+        call()
     start = time.perf_counter()
-    while len(times) < request.least_calls or time.perf_counter() - start < request.seconds:
-        before = time.perf_counter()
-        session.run(None, feed)
-        times.append((time.perf_counter() - before) * 1e3)
+    with ranges.stage("measurement"):
+        if request.contexts > 1:
+            with ThreadPoolExecutor(request.contexts) as pool:
+                shares = [pool.submit(_drive, call, request, start) for _ in range(request.contexts)]
+                times = [pair for share in shares for pair in share.result()]
+        else:
+            times = _drive(call, request, start)
     wall = time.perf_counter() - start
-    timings = Timings(np.array(times, np.float64), None, None, None, wall, images_of(feed))
-    return _summary(path, "onnxruntime", feed, timings)
+    began, took = np.array(times, np.float64).T
+    timings = Timings(took, None, None, None, wall, images_of(feed), began)
+    return _summary(path, "onnxruntime", feed, timings, request)
 
 
-def _shape(name: str, known: Shape, given: Mapping[str, Shape]) -> Shape:
-    """The shape that is asked for, else the model's with batch 1; raises QuantbenchError where it does not fit."""
+def _drive(call: Callable[[], float], request: BenchRequest, start: float) -> list[tuple[float, float]]:
+    """(ms since the start, ms) of each call, until there are enough and time is up."""
+    least = -(-request.least_calls // request.contexts)
+    times: list[tuple[float, float]] = []
+    while len(times) < least or time.perf_counter() - start < request.seconds:
+        before = call()
+        times.append(((before - start) * 1e3, (time.perf_counter() - before) * 1e3))
+    return times
+
+
+def _given_shapes(request: BenchRequest) -> dict[str, Shape]:
+    """What --shapes says, and what the array files hold that --shapes does not name."""
+    held = {name: array_shape(file) for name, file in request.inputs.items()}
+    return {**{name: shape for name, shape in held.items() if shape is not None}, **request.shapes}
+
+
+def _input(name: str, shape: Shape, dtype: np.dtype[Any], request: BenchRequest) -> NDArray[Any]:
+    file = request.inputs.get(name)
+    return noise(shape, dtype) if file is None else read_input(name, file, shape, dtype, request.preprocess)
+
+
+def ort_feed(
+    session: "onnxruntime.InferenceSession", shapes: Mapping[str, Shape], batch: int = 1
+) -> dict[str, NDArray[Any]]:
+    """Noise for every input; a dynamic first dimension that `shapes` does not name is `batch`.
+
+    Raises QuantbenchError for shapes that do not fit the model.
+    """
+    feed = {}
+    for value in session.get_inputs():
+        # A dimension without a number is a name or None.
+        known = tuple(d if isinstance(d, int) else -1 for d in value.shape)
+        if batch != 1 and known and known[0] not in (-1, batch):
+            raise QuantbenchError(f"input {value.name} has a fixed batch of {known[0]}, so no batch of {batch}")
+        feed[value.name] = noise(_shape(value.name, known, shapes, batch), _dtype(value.name, value.type))
+    for name in shapes:
+        if name not in feed:
+            raise QuantbenchError(f"--shapes names input {name!r}, but the model's inputs are {', '.join(feed)}")
+    return feed
+
+
+def _shape(name: str, known: Shape, given: Mapping[str, Shape], batch: int = 1) -> Shape:
+    """The shape that is asked for, else the model's at `batch`; raises QuantbenchError where it does not fit."""
     if name not in given:
-        shape = tuple(1 if d < 0 and index == 0 else d for index, d in enumerate(known))
+        shape = tuple(batch if d < 0 and index == 0 else d for index, d in enumerate(known))
         if -1 in shape:
             raise QuantbenchError(f"input {name} has shape {spelled(known)}: give --shapes {name}=…")
         return shape
@@ -128,28 +196,38 @@ def _engine(path: Path, request: BenchRequest) -> dict[str, Any]:
     from quantbench.engines.tensorrt_bench import BenchOptions, bench
     from quantbench.engines.tensorrt_profile import profile
 
-    loaded = load_engine(path, host_code=request.host_code)
-    feed = {
-        name: noise(tuple(request.shapes.get(name) or loaded.opt_shape(name)), loaded.dtype(name))
-        for name in loaded.inputs
-    }
-    _refuse_unknown(request.shapes, feed)
+    if request.streams > 1 and request.contexts > 1:
+        raise QuantbenchError("--streams N feeds N contexts from one thread, --contexts N each from its own; give one")
+    loaded = load_engine(path, host_code=request.host_code, plugins=request.plugins, runtime=request.runtime)
+    given = _given_shapes(request)
+    feed = {}
+    for name in loaded.inputs:
+        shape = tuple(given.get(name) or loaded.opt_shape(name, request.profile_index or 0))
+        feed[name] = _input(name, shape, loaded.dtype(name), request)
+    _refuse_unknown(request, feed)
     options = BenchOptions(
         request.warm_up_seconds, request.seconds, request.least_calls, request.streams, request.cuda_graph,
-        request.transfers,
+        request.transfers, request.contexts, request.spin_wait, request.profile_index,
     )  # fmt: skip
     timings = bench(loaded, feed, options)
     if request.profile is not None:
         write_json(request.profile, profile(loaded, feed))
-    return _summary(path, f"{loaded.title} on {loaded.device.name}", feed, timings)
+    return _summary(path, f"{loaded.title} on {loaded.device.name}", feed, timings, request)
 
 
-def _refuse_unknown(shapes: Mapping[str, Shape], feed: Mapping[str, NDArray[Any]]) -> None:
-    for name in shapes:
-        if name not in feed:
-            raise QuantbenchError(f"--shapes names input {name!r}, but the model's inputs are {', '.join(feed)}")
+def _refuse_unknown(request: BenchRequest, feed: Mapping[str, NDArray[Any]]) -> None:
+    for option, names in (("--shapes", request.shapes), ("--input", request.inputs)):
+        for name in names:
+            if name not in feed:
+                raise QuantbenchError(f"{option} names input {name!r}, but the model's inputs are {', '.join(feed)}")
 
 
-def _summary(path: Path, backend: str, feed: Mapping[str, NDArray[Any]], timings: Timings) -> dict[str, Any]:
+def _summary(
+    path: Path, backend: str, feed: Mapping[str, NDArray[Any]], timings: Timings, request: BenchRequest
+) -> dict[str, Any]:
+    if request.times is not None:
+        from quantbench.atomic import write_json
+
+        write_json(request.times, as_trtexec(timings))
     shapes = {name: list(array.shape) for name, array in feed.items()}
     return {"model": str(path), "backend": backend, "shapes": shapes, **timings.to_json()}

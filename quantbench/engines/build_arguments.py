@@ -47,6 +47,24 @@ def layer_precisions(given: Sequence[str]) -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
+def chosen_tactics(given: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """`["/conv1/*=0x9ae0c0d2fb3a01e5"]` as pairs; the kernel is what follows the last `=`."""
+    pairs = []
+    for text in given:
+        layer, _, tactic = text.rpartition("=")
+        if not layer or not tactic:
+            raise QuantbenchError(f"--choose {text!r} is not LAYER=TACTIC, like /conv1/Conv=0x9ae0c0d2fb3a01e5")
+        pairs.append((layer, tactic))
+    return tuple(pairs)
+
+
+def existing(path: Path, option: str) -> Path:
+    """`path`; raises QuantbenchError, naming the option, where there is no such file."""
+    if not path.is_file():
+        raise QuantbenchError(f"{option} {path} is no file")
+    return path
+
+
 def read_ranges(path: Path) -> Ranges:
     """Ranges from `ranges.json` or from a calibration cache in any dialect that quantbench reads.
 

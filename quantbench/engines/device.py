@@ -35,6 +35,10 @@ class Stream(Protocol):
         """Wait until all its work is done."""
         ...
 
+    def done(self) -> bool:
+        """Whether all its work is done, without waiting."""
+        ...
+
 
 class Event(Protocol):
     """A time stamp in a stream."""

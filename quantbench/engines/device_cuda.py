@@ -93,6 +93,14 @@ class CudaStream:
         """Wait for the stream."""
         _check(self._runtime.cudaStreamSynchronize(self.handle), "waiting for a stream")
 
+    def done(self) -> bool:
+        """Ask the stream."""
+        result = self._runtime.cudaStreamQuery(self.handle)
+        if result[0] == self._runtime.cudaError_t.cudaErrorNotReady:
+            return False
+        _check(result, "asking a stream")
+        return True
+
     def __del__(self) -> None:
         if hasattr(self, "handle"):
             self._runtime.cudaStreamDestroy(self.handle)

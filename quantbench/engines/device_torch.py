@@ -51,6 +51,10 @@ class TorchStream:
         """Wait for the stream."""
         self.stream.synchronize()
 
+    def done(self) -> bool:
+        """Ask the stream."""
+        return bool(self.stream.query())
+
 
 class TorchEvent:
     """A `torch.cuda.Event` with timing; goes with TorchStream."""

@@ -35,6 +35,7 @@ RTX_GPUS = frozenset({"sm75", "sm80", "sm86", "sm89", "sm120", "sm121"})
 FLAGS: Mapping[str, str] = {
     "refittable": "REFIT",
     "version_compatible": "VERSION_COMPATIBLE",
+    "exclude_lean_runtime": "EXCLUDE_LEAN_RUNTIME",
     "sparsity": "SPARSE_WEIGHTS",
     "gpu_fallback": "GPU_FALLBACK",
 }
@@ -55,6 +56,7 @@ _TYPED = "types come from the ONNX file; keep layers in float when they are quan
 _NO_WEAK = "its networks are strongly typed; ask for --precision, and quantbench edits the ONNX before the build"
 _FREE = "onnxruntime decides it at run time; leave it out"
 _CPU_FLOAT = "its CPU kernels compute in FP32, so half precision only adds casts; ask for fp32 or int8"
+_UNTIMED = "ahead of time no kernel is timed and none chosen; its runtime does that on the GPU"
 _NEEDS_TRT = "it is TensorRT's; use --backend tensorrt"
 
 # Option as the user writes it → backend that lacks it → what to do instead.
@@ -76,6 +78,27 @@ LACKS: Mapping[str, Mapping[str, str]] = {
         TENSORRT_RTX: "its wheel has no lean runtime; ship the same tensorrt-rtx with the engine",
         ONNXRUNTIME: "an ONNX file is that already; leave it out",
     },
+    "--exclude-lean-runtime": {
+        TENSORRT_RTX: "its wheel has no lean runtime to leave out",
+        ONNXRUNTIME: "an ONNX file holds no runtime; leave it out",
+    },
+    "--plugin": {ONNXRUNTIME: "its custom operators are registered in the program that runs it"},
+    "--serialize-plugins": {ONNXRUNTIME: "its custom operators are registered in the program that runs it"},
+    "--avg-timing": {TENSORRT_RTX: _UNTIMED, ONNXRUNTIME: _NEEDS_TRT},
+    "--aux-streams": {ONNXRUNTIME: _NEEDS_TRT},
+    "--build-route": {
+        TENSORRT10: "routes came with TensorRT 11.1; --optimization-level and --tactic-sources steer 10 and older",
+        TENSORRT_RTX: "its tuner is switched off; leave it out",
+        ONNXRUNTIME: _NEEDS_TRT,
+    },
+    "--forbid-tactic": {
+        TENSORRT11: "its algorithm selector is gone; --choose KEY=TACTIC edits the timing cache, --replay FILE.timing "
+        "takes one again",
+        TENSORRT_RTX: _UNTIMED,
+        ONNXRUNTIME: _NEEDS_TRT,
+    },
+    "--choose": {TENSORRT_RTX: _UNTIMED, ONNXRUNTIME: _NEEDS_TRT},
+    "--replay": {TENSORRT_RTX: _UNTIMED, ONNXRUNTIME: _NEEDS_TRT},
     "--hardware-compatible": {
         TENSORRT_RTX: "name every GPU family instead: --target sm80,sm86,sm89,sm120",
         ONNXRUNTIME: "an ONNX file is that already; leave it out",

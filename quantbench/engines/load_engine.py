@@ -1,6 +1,7 @@
 """Load an engine file with the runtime that made it, on the GPU of this machine."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,11 @@ _SUFFIXES = (".engine", ".plan", ".trt")
 _MAGIC, _MAGIC_RTX = b"ftrt", b"vtrt"
 
 
-def load_engine(path: Path, *, host_code: bool = False) -> "LoadedEngine":
-    """The engine at `path`; `host_code` lets one that was built version-compatible execute the runtime in it.
+def load_engine(
+    path: Path, *, host_code: bool = False, plugins: Sequence[Path] = (), runtime: str = "full"
+) -> "LoadedEngine":
+    """The engine at `path`; `host_code` lets one that was built version-compatible execute the runtime in it, `plugins`
+    are libraries that it needs, `runtime` full, lean or dispatch.
 
     Raises QuantbenchError where the file is no engine, there is no GPU or no runtime, or the engine is of another
     version or GPU.
@@ -33,8 +37,10 @@ def load_engine(path: Path, *, host_code: bool = False) -> "LoadedEngine":
     from quantbench.engines.device import open_device
     from quantbench.engines.tensorrt_session import LoadedEngine
 
-    trt = tensorrt_rtx.load() if data[:4] == _MAGIC_RTX else tensorrt_load.load()
-    return LoadedEngine(trt, data, open_device(), host_code=host_code)
+    if data[:4] == _MAGIC_RTX and runtime != "full":
+        raise QuantbenchError(f"--runtime {runtime} is for TensorRT; TensorRT-RTX has one runtime")
+    trt = tensorrt_rtx.load() if data[:4] == _MAGIC_RTX else tensorrt_load.load(runtime)
+    return LoadedEngine(trt, data, open_device(), host_code=host_code, plugins=plugins)
 
 
 def plan_of(data: bytes) -> bytes:

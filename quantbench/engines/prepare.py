@@ -8,15 +8,16 @@ from pathlib import Path
 
 import onnx
 
+from quantbench.calibration.ranges import Ranges
 from quantbench.calibrator import Calibrator
 from quantbench.core.drive import calibrate_with
+from quantbench.core.quantize import quantize_with
 from quantbench.engines.base import BuildOptions
 from quantbench.errors import QuantbenchError
 from quantbench.graph.load import load_model
 from quantbench.graph.onnx_view import view_of
 from quantbench.graph.save import save_model
 from quantbench.graph.to_fp16 import to_bf16, to_fp16
-from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.place import place
 from quantbench.qdq.tensors import calibrated_tensors
 
@@ -102,8 +103,8 @@ def has_qdq(model: onnx.ModelProto) -> bool:
 
 
 def _quantized(model: onnx.ModelProto, options: BuildOptions) -> tuple[onnx.ModelProto, int] | None:
-    plan = place(view_of(model))
-    ranges = options.ranges
-    if ranges is None and isinstance(options.calibrator, Calibrator):
-        ranges = calibrate_with(model, options.calibrator, plan.tensors)
-    return None if ranges is None else (insert_qdq(model, plan, ranges), len(plan.tensors))
+    by = options.ranges if options.ranges is not None else options.calibrator
+    if not isinstance(by, (Ranges, Calibrator)):
+        return None
+    done = quantize_with(model, by)
+    return done.model, len(done.plan.tensors)

@@ -21,6 +21,10 @@ def refuse_lacking(options: BuildOptions, backend: str, version: str, *, gpu: bo
             raise QuantbenchError(f"{title} {version} needs an NVIDIA GPU for {option}; leave it out on this machine")
     if options.gpu_fallback and options.dla_core is None:
         raise QuantbenchError("--gpu-fallback goes with --dla-core; give both or neither")
+    if options.serialize_plugins and not options.plugins:
+        raise QuantbenchError("--serialize-plugins goes with --plugin LIB.so; give both or neither")
+    if options.exclude_lean_runtime and not options.version_compatible:
+        raise QuantbenchError("--exclude-lean-runtime goes with --version-compatible; give both or neither")
     if options.precision_constraints != "none" and not options.layer_precisions:
         raise QuantbenchError("--precision-constraints goes with --layer-precision PATTERN=PRECISION; give both")
 
@@ -43,6 +47,15 @@ def asked(options: BuildOptions) -> Iterator[str]:
         (options.sparsity, "--sparsity"),
         (options.dla_core is not None, "--dla-core"),
         (options.gpu_fallback, "--gpu-fallback"),
+        (options.plugins, "--plugin"),
+        (options.serialize_plugins, "--serialize-plugins"),
+        (options.exclude_lean_runtime, "--exclude-lean-runtime"),
+        (options.avg_timing is not None, "--avg-timing"),
+        (options.aux_streams is not None, "--aux-streams"),
+        (options.build_route, "--build-route"),
+        (options.forbid_tactics, "--forbid-tactic"),
+        (options.choose_tactics, "--choose"),
+        (options.replay is not None, "--replay"),
     ):
         if given:
             yield option

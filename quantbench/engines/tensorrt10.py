@@ -15,6 +15,7 @@ from quantbench.engines.device import Device
 from quantbench.engines.facts import CONSTRAINT_FLAGS, DATA_TYPES, PRECISION_FLAGS, TENSORRT10
 from quantbench.engines.parse_errors import build_error
 from quantbench.engines.shapes import Profile
+from quantbench.engines.tactic_choice import selector, tactic_rules
 from quantbench.engines.tensorrt_calibrator import tensorrt_calibrator
 from quantbench.errors import QuantbenchError
 
@@ -39,14 +40,17 @@ def build(trt: Any, model: Path, options: BuildOptions, device: Device) -> Build
     with BuildLog(header, options.log_file) as log:
         logger = common.make_logger(trt, log)
         builder = trt.Builder(logger)
+        common.load_plugins(trt, builder, logger, options.plugins)
         wanted = "STRONGLY_TYPED" if options.strongly_typed else "EXPLICIT_BATCH"
         kind = common.member(creation, wanted, "network flag", title)
         network = builder.create_network(1 << int(kind))
         common.parse(trt, network, logger, model, title, log)
         config = builder.create_builder_config()
         common.configure(trt, config, options, title)
-        if options.timing_cache is not None:
-            common.use_timing_cache(config, options.timing_cache)
+        rules = tactic_rules(options)
+        if rules is not None:
+            config.algorithm_selector = selector(trt, rules)
+        common.use_timing_cache(trt, config, options, title)
         profiles, notes = common.add_profiles(builder, network, config, options)
         if not options.strongly_typed:
             notes += _precisions(trt, builder, network, config, options, profiles, device)
@@ -55,6 +59,7 @@ def build(trt: Any, model: Path, options: BuildOptions, device: Device) -> Build
             raise build_error(model, title, log.errors, options.log_file)
         if options.timing_cache is not None:
             common.keep_timing_cache(config, options.timing_cache)
+        notes += rules.notes if rules is not None else []
         return BuildResult(
             engine=bytes(memoryview(plan)),
             backend=BACKEND,

@@ -24,12 +24,12 @@ def build(trt: Any, model: Path, options: BuildOptions) -> BuildResult:
     with BuildLog(header, options.log_file) as log:
         logger = common.make_logger(trt, log)
         builder = trt.Builder(logger)
+        common.load_plugins(trt, builder, logger, options.plugins)
         network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         common.parse(trt, network, logger, model, title, log)
         config = builder.create_builder_config()
         common.configure(trt, config, options, title)
-        if options.timing_cache is not None:
-            common.use_timing_cache(config, options.timing_cache)
+        common.use_timing_cache(trt, config, options, title, edit=True)
         _, notes = common.add_profiles(builder, network, config, options)
         plan = builder.build_serialized_network(network, config)
         if plan is None:

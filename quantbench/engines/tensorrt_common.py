@@ -10,6 +10,7 @@ from quantbench.engines.build_log import BuildLog
 from quantbench.engines.facts import FLAGS, GONE
 from quantbench.engines.parse_errors import parser_error
 from quantbench.engines.shapes import Profile, complete_profiles
+from quantbench.engines.tactic_choice import edit_timing_cache, is_timing_cache
 from quantbench.errors import QuantbenchError
 
 
@@ -24,6 +25,24 @@ def make_logger(trt: Any, log: BuildLog) -> Any:
         log.write(int(severity), message)
 
     return type("Logger", (trt.ILogger,), {"__init__": start, "log": write})()
+
+
+def load_plugins(trt: Any, owner: Any, logger: Any, plugins: Sequence[Path]) -> None:
+    """Load TensorRT's own plugins and the libraries of the user's into the registry of `owner` (a builder or runtime).
+
+    Raises QuantbenchError where a library cannot be loaded, or brings a plugin that is there already.
+    """
+    if hasattr(trt, "init_libnvinfer_plugins"):  # the lean and dispatch runtimes have none
+        trt.init_libnvinfer_plugins(logger, "")
+    if not plugins:
+        return
+    registry = owner.get_plugin_registry()
+    for path in plugins:
+        if registry.load_library(str(path.resolve())) is None:
+            raise QuantbenchError(
+                f"--plugin {path} cannot be loaded: it is no library for this TensorRT, or its plugins are there "
+                f"already"
+            )
 
 
 def parse(trt: Any, network: Any, logger: Any, model: Path, title: str, log: BuildLog) -> None:
@@ -46,6 +65,16 @@ def configure(trt: Any, config: Any, options: BuildOptions, title: str) -> None:
     for name, size in options.pools.items():
         pool = member(trt.MemoryPoolType, name, "memory pool", title)
         config.set_memory_pool_limit(pool, size)
+    if options.avg_timing is not None:
+        config.avg_timing_iterations = options.avg_timing
+    if options.aux_streams is not None:
+        config.max_aux_streams = options.aux_streams
+    if options.serialize_plugins:
+        config.plugins_to_serialize = [str(path) for path in options.plugins]
+    if options.build_route:
+        if not hasattr(config, "build_route"):
+            raise QuantbenchError(f"{title} has no --build-route: it came with TensorRT 11.1; leave it out")
+        config.build_route = options.build_route
     if options.optimization_level is not None:
         config.builder_optimization_level = options.optimization_level
     if options.hardware_compatible:
@@ -80,9 +109,33 @@ def layers_of(network: Any) -> list[Any]:
     return [network.get_layer(index) for index in range(network.num_layers)]
 
 
-def use_timing_cache(config: Any, path: Path) -> None:
-    """Let the build read and extend the timing cache at `path`."""
-    config.set_timing_cache(config.create_timing_cache(timing_cache.read(path)), False)
+def use_timing_cache(trt: Any, config: Any, options: BuildOptions, title: str, *, edit: bool = False) -> None:
+    """Let the build read and extend its timing cache. One that `--replay` names is taken as it is, and a kernel that it
+    lacks is an error: no kernel is timed anew. With `edit`, `--choose KEY=TACTIC` is put into it.
+
+    Raises QuantbenchError where the version cannot keep to a cache, or lacks the key.
+    """
+    replayed = options.replay if is_timing_cache(options.replay) else None
+    if replayed is None and edit and options.replay is not None:
+        raise QuantbenchError(
+            f"{title} has no algorithm selector, so a log cannot be replayed: give --replay FILE.timing, the timing "
+            f"cache "
+            "of that build"
+        )
+    path = replayed or options.timing_cache
+    if path is None:
+        if edit and options.choose_tactics:
+            raise QuantbenchError(
+                "--choose edits a timing cache here: give --timing-cache FOLDER or --replay FILE.timing"
+            )
+        return
+    cache = config.create_timing_cache(timing_cache.read(path))
+    if replayed is not None:
+        config.set_flag(member(trt.BuilderFlag, "ERROR_ON_TIMING_CACHE_MISS", "builder flag", title))
+    if edit and options.choose_tactics:
+        config.set_flag(member(trt.BuilderFlag, "EDITABLE_TIMING_CACHE", "builder flag", title))
+        edit_timing_cache(trt, cache, options.choose_tactics)
+    config.set_timing_cache(cache, False)
 
 
 def keep_timing_cache(config: Any, path: Path) -> None:

@@ -34,6 +34,7 @@ def build(model: Path, options: BuildOptions) -> BuildResult:
     with BuildLog(header, options.log_file) as log:
         logger = common.make_logger(trt, log)
         builder = trt.Builder(logger)
+        common.load_plugins(trt, builder, logger, options.plugins)
         network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         common.parse(trt, network, logger, model, title, log)
         config = builder.create_builder_config()

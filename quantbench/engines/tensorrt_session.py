@@ -1,7 +1,8 @@
 """An engine loaded on a GPU: contexts with their own stream and buffers, arrays in, arrays out."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,29 +11,38 @@ from numpy.typing import NDArray
 from quantbench.engines.build_log import BuildLog
 from quantbench.engines.device import Buffer, Device, Graph
 from quantbench.engines.shapes import spelled
-from quantbench.engines.tensorrt_common import make_logger
+from quantbench.engines.tensorrt_common import load_plugins, make_logger
 from quantbench.errors import QuantbenchError
 
 # "… In throwUnlessSupported at /_src/runtime/x.cpp:780)"
 _SOURCE = re.compile(r" In \S+ at \S+:\d+\)?$")
 _LONGEST = 400
+_TITLES = {
+    "tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX", "tensorrt_lean": "TensorRT's lean runtime",
+    "tensorrt_dispatch": "TensorRT's dispatch runtime",
+}  # fmt: skip
 Feed = Mapping[str, NDArray[Any]]
 
 
 class LoadedEngine:
     """A deserialized engine. `trt` is tensorrt (10, 11) or tensorrt_rtx: their runtimes are spelled alike."""
 
-    def __init__(self, trt: Any, engine: bytes, device: Device, *, host_code: bool = False) -> None:
+    def __init__(
+        self, trt: Any, engine: bytes, device: Device, *, host_code: bool = False, plugins: Sequence[Path] = ()
+    ) -> None:
         """`host_code` allows an engine that brings its own runtime (--version-compatible): it is executed.
+
+        `plugins` are libraries that the engine's layers come from.
 
         Raises QuantbenchError where the engine is of another version or GPU.
         """
         self.trt, self.device = trt, device
-        name = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}.get(trt.__name__, trt.__name__)
+        name = _TITLES.get(trt.__name__, trt.__name__)
         self.title = f"{name} {trt.__version__}"
         self._log = BuildLog("quantbench.run")
         self._logger = make_logger(trt, self._log)
         self._runtime = trt.Runtime(self._logger)
+        load_plugins(trt, self._runtime, self._logger, plugins)
         if host_code:
             self._runtime.engine_host_code_allowed = True
         self.engine = self._runtime.deserialize_cuda_engine(engine)
@@ -43,6 +53,11 @@ class LoadedEngine:
         self.inputs = tuple(name for name in names if is_input[name])
         self.outputs = tuple(name for name in names if not is_input[name])
 
+    @property
+    def logger(self) -> Any:
+        """The trt.ILogger that this engine logs to."""
+        return self._logger
+
     def dtype(self, name: str) -> np.dtype[Any]:
         """numpy type of an input or output; raises QuantbenchError where numpy has none (BF16, FP8)."""
         kind = self.engine.get_tensor_dtype(name)
@@ -52,13 +67,13 @@ class LoadedEngine:
             raise QuantbenchError(f"tensor {name} is {kind.name}, which numpy lacks; keep inputs in FP32") from error
         return found
 
-    def profile_for(self, shapes: Mapping[str, tuple[int, ...]]) -> int:
-        """The first optimization profile whose bounds hold `shapes`, one an input.
+    def profile_for(self, shapes: Mapping[str, tuple[int, ...]], only: int | None = None) -> int:
+        """The first optimization profile whose bounds hold `shapes`, one an input; `only` that one, where given.
 
         Raises QuantbenchError, naming input and bounds, where a rank or size fits none.
         """
         outside = ""
-        for index in range(max(self.engine.num_optimization_profiles, 1)):
+        for index in range(max(self.engine.num_optimization_profiles, 1)) if only is None else (only,):
             misfit = next((m for name in self.inputs if (m := self._misfit(name, shapes[name], index))), "")
             if not misfit:
                 return index
@@ -86,20 +101,31 @@ class LoadedEngine:
         takes = least if low == high else f"{least} to {most}"
         return f"input {name} is {given}, but the engine takes {takes}" + (f" (profile {profile})" if -1 in own else "")
 
-    def opt_shape(self, name: str) -> tuple[int, ...]:
-        """Shape of an input: its own, or the opt shape of the first profile where that is dynamic."""
+    def opt_shape(self, name: str, profile: int = 0) -> tuple[int, ...]:
+        """Shape of an input: its own, or the opt shape of that profile where it is dynamic."""
         shape = tuple(self.engine.get_tensor_shape(name))
-        return tuple(self.engine.get_tensor_profile_shape(name, 0)[1]) if -1 in shape else shape
+        return tuple(self.engine.get_tensor_profile_shape(name, profile)[1]) if -1 in shape else shape
 
-    def context(self, *, profiler: Any = None) -> "Context":
-        """A new context; with `profiler` (a trt.IProfiler) every call reports its layers."""
-        return Context(self, profiler)
+    def context(self, *, profiler: Any = None, profile: int | None = None) -> "Context":
+        """A new context; with `profiler` (a trt.IProfiler) every call reports its layers; with `profile` it keeps to
+        that optimization profile, else it takes the first that fits.
+
+        Raises QuantbenchError where the engine has no such profile.
+        """
+        count = max(self.engine.num_optimization_profiles, 1)
+        if profile is not None and not 0 <= profile < count:
+            raise QuantbenchError(f"the engine has {count} optimization profiles (0 to {count - 1}), no {profile}")
+        return Context(self, profiler, profile)
+
+    def output_allocator(self) -> "OutputAllocator":
+        """A new allocator for an output whose shape only the data tell."""
+        return OutputAllocator(self.trt, self.device)
 
 
 class Context:
     """One execution context on a stream of its own. Call `load`, then `enqueue` and `fetch` as often as you like."""
 
-    def __init__(self, loaded: LoadedEngine, profiler: Any) -> None:
+    def __init__(self, loaded: LoadedEngine, profiler: Any, profile: int | None = None) -> None:
         self._loaded = loaded
         self.context = loaded.engine.create_execution_context()
         if self.context is None:
@@ -110,6 +136,8 @@ class Context:
         self._buffers: dict[str, Buffer] = {}
         self._host: dict[str, NDArray[Any]] = {}
         self._graph: Graph | None = None
+        self._profile = profile
+        self._allocators: dict[str, OutputAllocator] = {}
 
     def load(self, feed: Feed) -> None:
         """Copy `feed` to page-locked memory, set shapes and addresses and make room for the outputs.
@@ -119,7 +147,7 @@ class Context:
         """
         loaded = self._loaded
         arrays = {name: self._array(name, feed) for name in loaded.inputs}
-        profile = loaded.profile_for({name: array.shape for name, array in arrays.items()})
+        profile = loaded.profile_for({name: array.shape for name, array in arrays.items()}, self._profile)
         if profile != self.context.active_optimization_profile:
             self._graph = None
             if not self.context.set_optimization_profile_async(profile, self.stream.handle):
@@ -132,9 +160,12 @@ class Context:
             np.copyto(self._host[name], array, casting="same_kind")
         for name in loaded.outputs:
             shape = tuple(self.context.get_tensor_shape(name))
-            if -1 in shape:
-                raise QuantbenchError(f"output {name} has a shape that depends on data ({shape}); quantbench needs one")
-            self._bind(name, shape)
+            if -1 not in shape:
+                self._bind(name, shape)
+            elif name not in self._allocators:
+                self._allocators[name] = loaded.output_allocator()
+                if not self.context.set_output_allocator(name, self._allocators[name].trt_object):
+                    raise QuantbenchError(f"TensorRT refused an allocator of output {name}: {loaded.reason()}")
 
     def send(self) -> None:
         """Put the copies of all inputs into the stream."""
@@ -154,15 +185,28 @@ class Context:
         Raises QuantbenchError where the engine cannot be captured.
         """
         self._graph = None
+        if self._allocators:
+            names = ", ".join(self._allocators)
+            raise QuantbenchError(f"the shape of {names} depends on data, which no CUDA graph holds; no --cuda-graph")
         # TensorRT wants one plain run before: the first one sets up what a graph cannot hold.
         self.enqueue()
         self.stream.synchronize()
         self._graph = self._loaded.device.capture(self.stream, self.enqueue)
 
     def fetch(self) -> None:
-        """Put the copies of all outputs into the stream."""
+        """Put the copies of all outputs into the stream. Those whose shape depends on data have it by now: TensorRT
+        tells it before its `enqueue` returns."""
+        device = self._loaded.device
         for name in self._loaded.outputs:
-            self._loaded.device.download(self._host[name], self._buffers[name], self.stream)
+            allocator = self._allocators.get(name)
+            if allocator is None:
+                device.download(self._host[name], self._buffers[name], self.stream)
+                continue
+            host = self._host.get(name)
+            if host is None or host.shape != allocator.shape:
+                host = self._host[name] = device.host_array(allocator.shape, self._loaded.dtype(name))
+            if allocator.buffer is not None and host.nbytes:
+                device.download(host, allocator.buffer, self.stream)
 
     def run(self, feed: Feed) -> dict[str, NDArray[Any]]:
         """Arrays to arrays, waiting for the result; the arrays are the caller's to keep."""
@@ -193,3 +237,35 @@ class Context:
             buffer = self._buffers[name] = device.allocate(host.nbytes)
         if not self.context.set_tensor_address(name, buffer.pointer):
             raise QuantbenchError(f"TensorRT refused the buffer of {name}: {self._loaded.reason()}")
+
+
+class OutputAllocator:
+    """Memory for one output whose size TensorRT tells while it runs (NonZero, non-maximum suppression)."""
+
+    def __init__(self, trt: Any, device: Device) -> None:
+        self.buffer: Buffer | None = None
+        self.shape: tuple[int, ...] = ()
+        self._device = device
+        # Made by type(): the base class is only known at run time.
+        base = trt.IOutputAllocator
+        members = {
+            "__init__": lambda this: base.__init__(this),
+            "reallocate_output": lambda this, name, memory, size, alignment: self.address_of(size),
+            "reallocate_output_async": lambda this, name, memory, size, alignment, stream: self.address_of(size),
+            "notify_shape": lambda this, name, shape: self.is_shaped(tuple(shape)),
+        }
+        self.trt_object = type("Allocator", (base,), members)()
+
+    def address_of(self, size: int) -> int:
+        """Address of at least `size` bytes (CUDA's own alignment exceeds what TensorRT asks for); 0 where there is too
+        little memory."""
+        if self.buffer is None or self.buffer.nbytes < size:
+            try:
+                self.buffer = self._device.allocate(max(size, 1))
+            except QuantbenchError:
+                return 0
+        return self.buffer.pointer
+
+    def is_shaped(self, shape: tuple[int, ...]) -> None:
+        """The shape of this call."""
+        self.shape = shape

@@ -25,6 +25,8 @@ class Timings:
     d2h: Milliseconds | None
     wall_seconds: float
     images_per_call: int
+    started: Milliseconds | None = None
+    """When each call began, since the measurement did."""
 
     @property
     def latency(self) -> Milliseconds:
@@ -64,6 +66,27 @@ class Timings:
             **{name: summarize(ms).to_json() for name, ms in parts.items() if ms is not None},
             "notes": self.notes(),
         }
+
+
+def as_trtexec(timings: Timings) -> list[dict[str, float]]:
+    """One entry a call in the form of `trtexec --exportTimes` (times in ms), in the order in which they began."""
+    calls = len(timings.compute)
+    zero = np.zeros(calls)
+    starts = timings.started if timings.started is not None else np.concatenate([[0.0], timings.latency[:-1].cumsum()])
+    enqueue = zero if timings.enqueue is None else timings.enqueue
+    h2d, d2h = (zero if part is None else part for part in (timings.h2d, timings.d2h))
+    entries = []
+    for index in np.argsort(starts, kind="stable"):
+        start = float(starts[index])
+        compute = start + float(h2d[index])
+        out = compute + float(timings.compute[index])
+        end = out + float(d2h[index])
+        entries.append({
+            "startEnqMs": start, "endEnqMs": start + float(enqueue[index]), "startH2dMs": start, "endH2dMs": compute,
+            "startComputeMs": compute, "endComputeMs": out, "startD2hMs": out, "endD2hMs": end,
+            "h2dMs": compute - start, "computeMs": out - compute, "d2hMs": end - out, "latencyMs": end - start,
+        })  # fmt: skip
+    return entries
 
 
 def images_of(feed: Mapping[str, NDArray[Any]]) -> int:

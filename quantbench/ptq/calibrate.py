@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
@@ -20,24 +21,25 @@ _SAVE_EVERY_SECONDS = 20.0
 OpenFeeds = Callable[[], Iterable[Feed]]
 
 
-def calibrate(
-    model: onnx.ModelProto,
-    tensors: Sequence[str],
-    open_feeds: OpenFeeds,
-    total: int,
-    folder: Path,
-    key: str,
-    progress: Progress,
-    *,
-    needed: Sequence[str] = (),
-    threads: int = 0,
-) -> dict[str, Histogram]:
-    """Histograms of `tensors` over all feeds. `folder` keeps the finished or partial pass of the same `key`.
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One pass: `tensors` of the model over all feeds. `open_feeds` starts the images from the beginning; `total` is
+    their number, for the progress bar; `needed` are tensors that must come out of it."""
 
-    `open_feeds` starts the images from the beginning; `total` is their number, for the progress bar. A tensor that
-    reaches infinity or NaN is left out with a note; raises QuantbenchError where it is one of `needed`.
+    model: onnx.ModelProto
+    tensors: Sequence[str]
+    open_feeds: OpenFeeds
+    total: int
+    needed: Sequence[str] = ()
+    threads: int = 0
+
+
+def calibrate(wanted: Pass, folder: Path, key: str, progress: Progress) -> dict[str, Histogram]:
+    """Histograms of one pass. `folder` keeps the finished or partial pass of the same `key`.
+
+    A tensor that reaches infinity or NaN is left out with a note; raises QuantbenchError where it is needed.
     """
-    path = folder / HISTOGRAMS
+    path, tensors, total = folder / HISTOGRAMS, wanted.tensors, wanted.total
     known, images = load_histograms(path, key)
     if images:
         progress.note(f"Going on after {images} images that an earlier run has counted")
@@ -47,8 +49,8 @@ def calibrate(
     with progress.task("Calibration", total) as advance:
         advance(images)
         saved = time.monotonic()
-        for feed in _skip(open_feeds(), images):
-            collector = collector or Collector(model, tensors, threads=threads)
+        for feed in _skip(wanted.open_feeds(), images):
+            collector = collector or Collector(wanted.model, tensors, threads=wanted.threads)
             count = collector.add(feed)
             images += count
             advance(count)
@@ -59,7 +61,7 @@ def calibrate(
         raise QuantbenchError("no calibration images; give a folder with images (--calib-dir)")
     found = known if collector is None else _together(known, collector)
     save_histograms(path, found, images=images, key=key)
-    kept, left_out = usable(found, needed)
+    kept, left_out = usable(found, wanted.needed)
     if left_out:
         progress.note(
             f"{left_out[0]} reaches infinity or NaN{_and_more(left_out)}; nothing quantizes it, so it gets no range"

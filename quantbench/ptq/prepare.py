@@ -27,8 +27,9 @@ from quantbench.evaluate.task import answers, facts_of
 from quantbench.graph.load import load_model, model_sha256
 from quantbench.graph.onnx_view import view_of
 from quantbench.graph.view import GraphView
+from quantbench.images.arrays import ArrayFiles
 from quantbench.images.preprocess import Preprocess
-from quantbench.images.source import Source
+from quantbench.images.source import Source, Subset
 from quantbench.images.truth import labels_sha256
 from quantbench.predict.best import best_placement
 from quantbench.predict.versions import DEFAULT
@@ -105,12 +106,20 @@ def prepare(request: PtqRequest) -> Prepared:
         model, plan, choice, calibrated, evaluated, compiler, static_batch(proto) or request.batch_size, shape,
         ModelFacts(name=display_name(request.model.name), path=str(path), sha256=model.sha256),
         DataFacts(what=where, images=len(calibration), sha256=calibrated.sha256),
-        PreprocessFacts(settings=preprocess.to_json(), words=preprocess.describe(), origin=origin),
+        _preprocess_facts(preprocess, origin, calibration),
         DataFacts(
             what=what, images=len(evaluation), sha256=evaluated.sha256, labels_sha256=labels_sha256(labels)
         ),
         placement_facts(view, plan),
     )  # fmt: skip
+
+
+def _preprocess_facts(preprocess: Preprocess, origin: str, images: Source) -> PreprocessFacts:
+    while isinstance(images, Subset):
+        images = images.whole
+    if isinstance(images, ArrayFiles):
+        return PreprocessFacts(settings={}, words="none", origin="arrays are taken as they are stored")
+    return PreprocessFacts(settings=preprocess.to_json(), words=preprocess.describe(), origin=origin)
 
 
 def _calibration_images(data: DataChoice, preprocess: Preprocess) -> tuple[Source, str]:

@@ -8,15 +8,16 @@ from quantbench.atomic import write_json
 from quantbench.calibration.find_ranges import find_ranges
 from quantbench.calibration.ranges import Ranges
 from quantbench.calibrator import feeds as calibrator_feeds
-from quantbench.core.quantize import BIAS_IMAGES, quantize
+from quantbench.core.quantize import BIAS_IMAGES, save_pair
 from quantbench.data.sources import Images, at_most, feeds
 from quantbench.progress import Progress
 from quantbench.provenance import chosen_versions
 from quantbench.ptq.cache_policy import Owner, given_ranges, write_cache
-from quantbench.ptq.calibrate import calibrate
+from quantbench.ptq.calibrate import Pass, calibrate
 from quantbench.ptq.calibrator_choice import Choice
 from quantbench.ptq.measure import Measuring, measure
 from quantbench.ptq.prepare import FloatModel
+from quantbench.qdq.carry_out import Correction, carry_out
 from quantbench.qdq.plan import Plan
 from quantbench.records.facts import StageRecord
 from quantbench.stage import UNKEYED, FileRef, Stage, digest
@@ -83,17 +84,15 @@ def _calibrate(inputs: Calibrating, out: Path) -> None:
     counting, choice = inputs.counting, inputs.choice
     name, source, batch = counting.model.image.name, counting.images.source, counting.batch
     calibrator = choice.kind(lambda: feeds(source, name, batch, max_bad=counting.max_bad), batch)
-    histograms = calibrate(
+    wanted = Pass(
         counting.model.proto,
         counting.tensors,
         lambda: calibrator_feeds(calibrator, [name]),
         len(source),
-        inputs.state,
-        digest([counting, chosen_versions(*_NUMBERS)]),
-        inputs.progress,
-        needed=counting.needed,
-        threads=counting.threads,
+        counting.needed,
+        counting.threads,
     )
+    histograms = calibrate(wanted, inputs.state, digest([counting, chosen_versions(*_NUMBERS)]), inputs.progress)
     found = find_ranges(histograms, choice.method, choice.threshold)
     write_json(out / RANGES, found.to_json())
     write_cache(out, found, inputs.owner, choice.algorithm)
@@ -120,18 +119,13 @@ def quantizing(inputs: Quantizing) -> Stage[Quantizing]:
 
 
 def _quantize(inputs: Quantizing, out: Path) -> None:
-    images = inputs.images
-    few = at_most(images.source, BIAS_IMAGES) if images is not None else None
-    quantize(
-        inputs.model.proto,
-        inputs.plan,
-        inputs.ranges,
-        out,
-        inputs.progress,
-        feeds=(lambda: feeds(few, inputs.model.image.name, inputs.batch, max_bad=inputs.max_bad)) if few else None,
-        images=len(few) if few is not None else 0,
-        threads=inputs.threads,
-    )
+    correction = None
+    if inputs.images is not None:
+        few = at_most(inputs.images.source, BIAS_IMAGES)
+        name, batch, max_bad = inputs.model.image.name, inputs.batch, inputs.max_bad
+        correction = Correction(lambda: feeds(few, name, batch, max_bad=max_bad), len(few), inputs.threads)
+    done = carry_out(inputs.model.proto, inputs.plan, inputs.ranges, correction, progress=inputs.progress)
+    save_pair(done.model, out)
 
 
 def evaluating(inputs: Measuring) -> Stage[Measuring]:

@@ -1,7 +1,8 @@
 """Histograms of torch tensors: on the CPU by the compiled sweep, on a device without waiting for it.
 
 On a device the counts, exponents and maxima of all tensors stay there, and the grid grows there too, so no layer
-makes the host wait. The numbers are those of `quantbench.calibration` for the same values, bit for bit.
+makes the host wait (`quantbench.qat.device_sweep`; where NVRTC is missing torch's operators do the same). The numbers
+are those of `quantbench.calibration` for the same values, bit for bit.
 """
 
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from quantbench.calibration.histogram import BINS, MIN_EXPONENT, Histogram
 from quantbench.calibration.sweep import BFLOAT16, FLOAT16, FLOAT32, Block, Counter
+from quantbench.qat.device_sweep import dense, device_sweep, fresh_rows, supported
 
 _BITS = 12
 _ON_HOST = {torch.float32: FLOAT32, torch.float16: FLOAT16, torch.bfloat16: BFLOAT16}
@@ -24,17 +26,19 @@ class TensorCounter:
     def __init__(self, rows: int, device: torch.device) -> None:
         self._device = device
         self._host = Counter(rows) if device.type == "cpu" else None
-        self._counts = torch.zeros(rows, BINS, dtype=torch.int64, device=device)
-        self._exponents = torch.full((rows,), MIN_EXPONENT, dtype=torch.int32, device=device)
-        self._maxima = torch.zeros(rows, device=device)
+        self._counts, self._exponents, self._maxima = fresh_rows(rows, device)
+        self._kernel = device_sweep(self._counts, self._exponents, self._maxima) if device.type == "cuda" else None
 
     def add(self, row: int, x: Tensor) -> None:
         """Count |x| of a tensor of any shape, float32, float16 or bfloat16."""
+        x = dense(x.detach())
+        x = x if x.dtype in _ON_HOST else x.float()
         if self._host is None:
-            self._add_on_device(row, x.detach())
+            if self._kernel is not None and supported(x):
+                self._kernel.add(row, x)
+            else:
+                self._add_with_operators(row, x)
             return
-        x = x.detach()
-        x = (x if x.dtype in _ON_HOST else x.float()).contiguous()
         self._host.add([Block(row, x.data_ptr(), x.numel(), _ON_HOST[x.dtype])])
 
     def histograms(self) -> list[Histogram]:
@@ -60,7 +64,7 @@ class TensorCounter:
                 found.append(Histogram(np.zeros_like(count), MIN_EXPONENT, amax))
         return found
 
-    def _add_on_device(self, row: int, x: Tensor) -> None:
+    def _add_with_operators(self, row: int, x: Tensor) -> None:
         magnitude = x.abs().float().flatten()
         maximum = torch.maximum(self._maxima[row], magnitude.amax())  # both pass NaN on
         exponent = torch.maximum(self._exponents[row], exponents_for(maximum))

@@ -4,9 +4,8 @@ Histograms lie on grids that nest (`quantbench.calibration.histogram`), so nothi
 on which process saw which batch.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from quantbench.calibration.thresholds import threshold_method
 from quantbench.errors import QuantbenchError
 from quantbench.qat.counter import TensorCounter, reduce_over_group
 from quantbench.qat.quantizer import Mode, activation_quantizers, set_mode
+from quantbench.qat.replay import Replay
 
 # Yields the batches ([n, 3, h, w] float32, as the model wants them); called once.
 Batches = Callable[[], Iterable[Tensor]]
@@ -42,24 +42,46 @@ def ranges_of(histograms: Mapping[str, Histogram], method: str) -> Ranges:
 
 def collect(model: nn.Module, batches: Batches) -> dict[str, Histogram]:
     """Histogram of each quantizer's tensor, merged over the process group if there is one."""
-    names = list(activation_quantizers(model))
-    if not names:
-        raise QuantbenchError("the model has no quantizers; every layer was kept float")
     device = next(model.parameters()).device
-    index = {name: i for i, name in enumerate(names)}
-    counter = TensorCounter(len(names), device)
-    seen = torch.tensor([_run(model, batches, lambda name, x: counter.add(index[name], x))], device=device)
+    images = 0
+    with observing(model, device) as counter, torch.no_grad():
+        run = Replay(model)
+        for batch in batches():
+            images += len(batch)
+            run(batch.to(device, non_blocking=True))
+    seen = torch.tensor([images], device=device)
     reduce_over_group(seen, "sum")
     if int(seen) == 0:
         raise QuantbenchError("no calibration images; give a folder with images (--calib-dir)")
-    found = dict(zip(names, counter.histograms(), strict=True))
-    unseen = [name for name, histogram in found.items() if not histogram.total]
+    found = dict(zip(activation_quantizers(model), counter.histograms(), strict=True))
+    unseen = [name for name, histogram in found.items() if not histogram.total and not histogram.broken]
     if unseen:
         raise QuantbenchError(
-            f"{len(unseen)} of {len(names)} quantizers saw nothing, first that of {unseen[0]}: in evaluation mode the "
+            f"{len(unseen)} of {len(found)} quantizers saw nothing, first that of {unseen[0]}: in evaluation mode the "
             f"model does not pass there; keep what reads it in float (--keep-float)"
         )
     return found
+
+
+@contextmanager
+def observing(model: nn.Module, device: torch.device) -> Iterator[TensorCounter]:
+    """The model in evaluation mode, float, each activation quantizer counting into its row of the counter.
+
+    Raises QuantbenchError where there are no quantizers.
+    """
+    names = list(activation_quantizers(model))
+    if not names:
+        raise QuantbenchError("the model has no quantizers; every layer was kept float")
+    rows = {name: row for row, name in enumerate(names)}
+    counter = TensorCounter(len(names), device)
+    training = model.training
+    model.eval()
+    set_mode(model, Mode.OBSERVE, lambda name, x: counter.add(rows[name], x))
+    try:
+        yield counter
+    finally:
+        set_mode(model, Mode.OFF)
+        model.train(training)
 
 
 def apply_ranges(model: nn.Module, ranges: Ranges) -> None:
@@ -76,26 +98,3 @@ def apply_ranges(model: nn.Module, ranges: Ranges) -> None:
         largest[key] = max(largest.get(key, 0.0), ranges[name].amax)
     for quantizer in quantizers.values():
         quantizer.range.set_amax(largest[id(quantizer.range)])
-
-
-def _run(model: nn.Module, batches: Batches, observer: Callable[[str, Tensor], None]) -> int:
-    """Show all batches to `observer` in evaluation mode, float; returns the number of images."""
-    device = next(model.parameters()).device
-    images = 0
-    with _observing(model, observer), torch.no_grad():
-        for batch in batches():
-            images += len(batch)
-            model(batch.to(device))
-    return images
-
-
-@contextmanager
-def _observing(model: nn.Module, observer: Callable[[str, Tensor], None]) -> Any:
-    training = model.training
-    model.eval()
-    set_mode(model, Mode.OBSERVE, observer)
-    try:
-        yield
-    finally:
-        set_mode(model, Mode.OFF)
-        model.train(training)

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from quantbench.calibration.ranges import Ranges
 from quantbench.errors import QuantbenchError
 from quantbench.graph.save import save_model
-from quantbench.qat import observe
 from quantbench.qat.insert import insert, plan_for
+from quantbench.qat.observe import calibrate as find_and_set
 from quantbench.qat.quantizer import Mode, set_mode
 from quantbench.qat.to_onnx import ExportOptions, export_onnx
 from quantbench.qat.trace import Trace, trace
@@ -58,7 +58,7 @@ def calibrate(model: nn.Module, data: Iterable[Any], *, method: str = "entropy")
     Raises QuantbenchError for a model that is not prepared, and where there are no batches.
     """
     _trace_of(model)
-    return observe.calibrate(model, lambda: map(_tensor, data), method)
+    return find_and_set(model, lambda: map(_tensor, data), method)
 
 
 def export(

@@ -163,6 +163,6 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_qat_refuses_in_one_line() -> None:
     module = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 3))
     with pytest.raises(quantbench.QuantbenchError, match=r"call quantbench\.qat\.prepare"):
-        quantbench.qat.observe(module, [])
+        quantbench.qat.calibrate(module, [])
     with pytest.raises(quantbench.QuantbenchError, match="no module 'nothing'"):
         quantbench.qat.prepare(module, torch.zeros(1, 3, 8, 8), keep_float=["nothing"])

@@ -13,6 +13,7 @@ from quantbench.calibration import native
 from quantbench.calibration.collect import collect, merge_histograms, usable
 from quantbench.calibration.histogram import BINS, Histogram, empty, merge, summary
 from quantbench.calibration.ort_outputs import InnerTensors
+from quantbench.calibration.same_values import representatives
 from quantbench.calibration.store import load_histograms, save_histograms
 from quantbench.calibration.sweep import BFLOAT16, Block, Counter, histogram_of
 from quantbench.demo import resnet18
@@ -192,3 +193,24 @@ def test_static_batch_padding_is_not_counted() -> None:
     assert {name: h.total for name, h in histograms.items()} == {"x": 10, "y": 10}
     with pytest.raises(QuantbenchError, match="batch of 5 images for a model with static batch 4"):
         collect(model, [{"x": np.ones((5, 2), np.float32)}], ["y"])
+
+
+def test_rearranged_tensors_are_counted_once_and_share_a_histogram() -> None:
+    nodes = [
+        helper.make_node("Relu", ["x"], ["a"]),
+        helper.make_node("Transpose", ["a"], ["b"], perm=[0, 2, 1]),
+        helper.make_node("Flatten", ["b"], ["c"], axis=1),
+        helper.make_node("Relu", ["c"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2, 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 6])],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    names = ["x", "c", "b", "a", "y"]
+    assert representatives(model, names) == {"x": "x", "c": "c", "b": "c", "a": "c", "y": "y"}
+    found = collect(model, [{"x": np.random.default_rng(0).normal(size=(5, 2, 3)).astype(np.float32)}], names)
+    assert list(found) == names
+    for name in ("a", "b", "y"):
+        assert_same({"t": found[name]}, {"t": found["c"]}, ["t"])
+    assert found["x"].total == found["a"].total == 30

@@ -8,15 +8,20 @@ import inspect
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx
 import tensorrt
 
 from quantbench.calibration.ranges import Ranges, TensorRange
 from quantbench.calibrator import Calibrator
 from quantbench.engines import (
+    refit,
+    tactic_choice,
     tensorrt10,
     tensorrt11,
     tensorrt_bench,
@@ -32,6 +37,7 @@ from quantbench.engines.shapes import parse_profile
 from quantbench.errors import QuantbenchError
 from scripts import torch_engine
 from tests.engines.host_device import HostDevice
+from tests.engines.models import conv_net
 from tests.engines.replica import Contract, signatures
 
 MAJOR = int(tensorrt.__version__.partition(".")[0])
@@ -50,6 +56,7 @@ def answers(**more: Any) -> dict[str, Any]:
         "IBuilderConfig.get_tactic_sources": 0,
         "Builder.build_serialized_network": b"engine",
         "ITimingCache.serialize": b"timings",
+        "IPluginRegistry.load_library": object(),
         **more,
     }
 
@@ -82,9 +89,14 @@ def builds(scratch: Path) -> dict[str, dict[str, Any]]:
                 precisions=frozenset({"fp32"}), profiles=(PROFILE,), pools={"workspace": 1 << 30},
                 timing_cache=scratch / "a.timing", tactic_sources=("+jit_convolutions", "-edge_mask_convolutions"),
                 optimization_level=4, refittable=True, version_compatible=True, hardware_compatible="ampere_plus",
-                sparsity=True, dla_core=0, gpu_fallback=True,
+                sparsity=True, dla_core=0, gpu_fallback=True, exclude_lean_runtime=True, avg_timing=4, aux_streams=0,
+                plugins=(scratch / "p.so",), serialize_plugins=True, build_route="a.b" if MAJOR >= 11 else "",
             )
         ),
+        "no such plugin": build(
+            BuildOptions(plugins=(Path("p.so"),)), **{"IPluginRegistry.load_library": None}
+        ),
+        "replay of timings": build(BuildOptions(replay=scratch / "a.timing")),
         "timing cache again": build(BuildOptions(timing_cache=scratch / "a.timing")),
         "parser refuses": build(BuildOptions(), **{"OnnxParser.parse_from_file": False,
                                 "ParserError.node_name": "boxes",
@@ -94,12 +106,25 @@ def builds(scratch: Path) -> dict[str, dict[str, Any]]:
         "unknown pool": build(BuildOptions(pools={"swimming": 1})),
     }  # fmt: skip
     if MAJOR >= 11:
-        return {**both, "old tactic source": build(BuildOptions(tactic_sources=("+CUDNN",)))}
+        key = "0x" + 16 * "0a"
+        chosen = BuildOptions(timing_cache=scratch / "a.timing", choose_tactics=((key, "0x8000000000000001"),))
+        return {
+            **both,
+            "old tactic source": build(BuildOptions(tactic_sources=("+CUDNN",))),
+            "chosen": build(chosen),
+            "no such key": build(chosen, **{"ITimingCache.update": False}),
+            "no key": build(replace(chosen, choose_tactics=(("conv*", "0x1"),))),
+            "nothing to edit": build(replace(chosen, timing_cache=None)),
+            "replay of a log": build(BuildOptions(replay=Path("b.log"))),
+        }
     int8 = frozenset({"int8", "fp16"})
     quantize = {"ILayer.type": tensorrt.LayerType.QUANTIZE}
     return {
         **both,
         "old tactic source": build(BuildOptions(tactic_sources=("+CUDNN",))),
+        "route": build(BuildOptions(build_route="a.b")),
+        "tactics": build(BuildOptions(forbid_tactics=("0x1",), choose_tactics=(("conv*", "0x2"),))),
+        "tactic without a log": build(BuildOptions(forbid_tactics=("sm80_*",))),
         "strongly typed": build(BuildOptions(strongly_typed=True)),
         "calibrator": build(BuildOptions(precisions=int8, calibrator=Calibrator(batches, 4))),
         "static batch": build(
@@ -134,6 +159,7 @@ def session_contract(**more: Any) -> Contract:
             "ICudaEngine.get_tensor_profile_shape": [(1, 2), (4, 2), (8, 2)],
             "IExecutionContext.get_tensor_shape": (4, 2),
             "IExecutionContext.active_optimization_profile": 0,
+            "IPluginRegistry.load_library": object(),
             **more,
         },
     )
@@ -151,8 +177,66 @@ def run() -> dict[str, Any]:
     # A context that another profile is active in, as TensorRT 8 gives to a second context.
     other = session_contract(**{"IExecutionContext.active_optimization_profile": -1})
     tensorrt_session.LoadedEngine(other.module(), b"engine", HostDevice(), host_code=True).context().run(feed)
-    return {"used": contract.used | other.used, "calls": contract.calls, "other_calls": other.calls,
+    last = session_contract(**{"IExecutionContext.get_tensor_shape": (-1, 2)})
+    data_dependent = tensorrt_session.LoadedEngine(last.module(), b"engine", HostDevice(), plugins=[Path("p.so")])
+    context = data_dependent.context(profile=0)
+    context.load(feed)
+    allocator = context._allocators["y"].trt_object  # what TensorRT calls, called here
+    address = allocator.reallocate_output("y", None, 48, 256)
+    allocator.notify_shape("y", (6, 2))
+    context.fetch()
+    other.used |= last.used
+    return {"allocated": (address > 0, context._host["y"].shape), "last_calls": last.calls,
+            "used": contract.used | other.used, "calls": contract.calls, "other_calls": other.calls,
             "outputs": {k: v.shape for k, v in outputs.items()}, "timings": timings}  # fmt: skip
+
+
+def refits(scratch: Path) -> dict[str, Any]:
+    model = scratch / "m.onnx"
+    onnx.save(conv_net(), str(model))
+    names = list(refit.constants_of(model))
+    found: dict[str, Any] = {}
+    for title, more in {
+        "done": {},
+        "fixed": {"ICudaEngine.refittable": False},
+        "another": {"Refitter.get_all_weights": ["w"]},
+        "incomplete": {"Refitter.get_missing_weights": [names[0]]},
+        "refused": {"Refitter.refit_cuda_engine": False},
+        "parser": {"OnnxParserRefitter.refit_from_file": False, "OnnxParserRefitter.num_errors": 1,
+                   "ParserError.desc": "no such weight"},
+    }.items():  # fmt: skip
+        contract = session_contract(**{
+            "ICudaEngine.refittable": True, "ICudaEngine.serialize": b"new engine",
+            "Refitter.get_all_weights": [*names[:2], "made up"], "Refitter.get_missing_weights": [], **more,
+        })  # fmt: skip
+        loaded = tensorrt_session.LoadedEngine(contract.module(), b"engine", HostDevice())
+        outcome: dict[str, Any] = {"used": contract.used, "calls": contract.calls, "error": None}
+        try:
+            done = refit.refit(loaded, model)
+            outcome |= {"engine": done.engine.decode(), "refitted": done.refitted, "missing": done.missing,
+                        "kept": len(done.kept), "names": names}  # fmt: skip
+        except QuantbenchError as error:
+            outcome["error"] = str(error)
+        found[title] = outcome
+    return found
+
+
+def selections() -> dict[str, Any]:
+    """What TensorRT's algorithm selector answers under the rules (8 and 10 alone have one)."""
+    if MAJOR >= 11:
+        return {}
+    rules = tactic_choice.TacticRules(
+        forbid=("0x1", "*_bad_*"), choose=(("conv*", "0x2"), ("gone", "0x9")), names={3: "a_bad_kernel"},
+        replay={"old": frozenset({4})},
+    )  # fmt: skip
+    contract = Contract(tensorrt, {})
+    made = tactic_choice.selector(contract.module(), rules)
+    choices = [SimpleNamespace(algorithm_variant=SimpleNamespace(tactic=t)) for t in (1, 2, 3, 4)]
+    answers = {
+        name: made.select_algorithms(SimpleNamespace(name=name), choices) for name in ("conv0", "gone", "old", "else")
+    }
+    made.report_algorithms([], [])
+    return {"answers": answers, "notes": rules.notes, "of_bindings": isinstance(made, tensorrt.IAlgorithmSelector)}
 
 
 def stand_in_differs() -> list[str]:
@@ -182,7 +266,7 @@ def _fits(given: set[str], parameters: list[str]) -> bool:
 def named_in_source() -> dict[str, list[str]]:
     """Members that the source names: `trt.A.B` chains, and any attribute that some class of the bindings has."""
     adapter = tensorrt11 if MAJOR >= 11 else tensorrt10
-    modules = [adapter, tensorrt_common, tensorrt_session, tensorrt_profile, tensorrt_layers]
+    modules = [adapter, tensorrt_common, tensorrt_session, tensorrt_profile, tensorrt_layers, tactic_choice, refit]
     if MAJOR < 11:
         modules.append(tensorrt_calibrator)
     chains: set[str] = set()
@@ -225,6 +309,8 @@ if __name__ == "__main__":
         "version": tensorrt.__version__,
         "builds": builds(Path(sys.argv[1])),
         "run": run(),
+        "refits": refits(Path(sys.argv[1])),
+        "selections": selections(),
         "stand_in_differs": stand_in_differs(),
         "absent": absent_from_enums(),
         **named_in_source(),

@@ -22,6 +22,9 @@ class Stream:
     def synchronize(self) -> None:
         pass
 
+    def done(self) -> bool:
+        return True
+
 
 class Event:
     count = 0.0

@@ -12,8 +12,11 @@ from typing import Any
 
 _CLASS = re.compile(r"^(?:\w+\.)*tensorrt(?:_bindings)?\.(?:tensorrt\.)?(\w+)$")
 # Classes that pybind11 met before they were bound keep their C++ name in docstrings.
-_CPP_NAMES = {"nvonnxparser::IParserError": "ParserError", "nvinfer1::IEngineInspector": "EngineInspector"}
-_CREATED = ("Builder", "OnnxParser", "Runtime")
+_CPP_NAMES = {
+    "nvonnxparser::IParserError": "ParserError", "nvinfer1::IEngineInspector": "EngineInspector",
+    "nvinfer1::IOutputAllocator": "IOutputAllocator", "nvinfer1::IAlgorithmSelector": "IAlgorithmSelector",
+}  # fmt: skip
+_CREATED = ("Builder", "OnnxParser", "OnnxParserRefitter", "Refitter", "Runtime")
 
 
 class Contract:

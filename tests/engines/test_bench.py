@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 
+from quantbench.engines.bench_inputs import array_shape, named_files, read_input
 from quantbench.engines.bench_model import BenchRequest, bench_model
 from quantbench.engines.discover import _cuda, _tensorrt_rtx
 from quantbench.engines.gpus import Driver, Gpu, find_driver
 from quantbench.engines.load_engine import load_engine, plan_of
-from quantbench.engines.timings import Timings, images_of
+from quantbench.engines.timings import Timings, as_trtexec, images_of
 from quantbench.errors import QuantbenchError
 from tests.bindings import REPOSITORY
 from tests.engines.models import conv_net
@@ -73,6 +75,9 @@ def test_json_is_all_that_is_printed(cli) -> None:
         ([RESNET, "--backend", "tensorrt"], "--backend tensorrt runs engines: quantbench build"),
         ([RESNET, "--backend", "nonsense"], "--backend nonsense is none of auto, onnxruntime, tensorrt"),
         ([RESNET, "--cuda-graph"], "are for engines on a GPU"),
+        ([RESNET, "--spin-wait"], "are for engines on a GPU"),
+        ([RESNET, "--input", "x=none.npy"], "--input names input 'x', but the model's inputs are image"),
+        ([RESNET, "--input", "image=none.npy"], "none.npy: no such file"),
         ([REPOSITORY / "README.md"], "README.md is neither an engine of TensorRT or TensorRT-RTX nor an .onnx file"),
         ([REPOSITORY / "README.md", "--backend", "onnxruntime"], "runs .onnx files, and"),
     ],
@@ -157,3 +162,60 @@ def test_doctor_knows_where_tensorrt_rtx_runs() -> None:
 def test_a_machine_without_driver_has_no_gpus() -> None:
     driver = find_driver()
     assert bool(driver.version) or driver.gpus == ()
+
+
+def test_inputs_from_files(tmp_path: Path) -> None:
+    """Arrays, raw values as trtexec's --loadInputs takes them, and pictures in turn until the batch is full."""
+    f32 = np.dtype(np.float32)
+    values = np.arange(24, dtype=np.float32).reshape(2, 3, 2, 2)
+    np.save(tmp_path / "x.npy", values)
+    values.tofile(tmp_path / "x.bin")
+    assert array_shape(tmp_path / "x.npy") == (2, 3, 2, 2)
+    assert array_shape(tmp_path / "x.bin") is None
+    for name in ("x.npy", "x.bin"):
+        assert np.array_equal(read_input("x", tmp_path / name, (2, 3, 2, 2), f32, None), values)
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for shade in (0, 255):
+        Image.new("RGB", (40, 30), (shade,) * 3).save(photos / f"{shade}.png")
+    batch = read_input("x", photos, (3, 3, 16, 16), f32, "yolo")
+    assert batch.shape == (3, 3, 16, 16)
+    assert np.array_equal(batch[0], batch[2])
+    assert not np.array_equal(batch[0], batch[1])
+    one = read_input("x", photos / "255.png", (2, 16, 16, 3), f32, "yolo")
+    assert one.shape == (2, 16, 16, 3)
+    for file, shape, message in (
+        ("none.npy", (1,), "no such file"), ("x.npy", (1, 3), "is to be 1x3"), ("x.bin", (1, 3), "holds 96 bytes, but"),
+        ("photos", (2, 2), "no batch of pictures"),
+    ):  # fmt: skip
+        with pytest.raises(QuantbenchError, match=message):
+            read_input("x", tmp_path / file, shape, f32, None)
+    with pytest.raises(QuantbenchError, match="is not NAME=FILE"):
+        named_files(("x.npy",))
+
+
+def test_bench_on_a_file_by_several_callers_with_the_times_of_all(cli, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((4, 1, 28, 28), np.float32))
+    code, out, err = cli(
+        "bench", RESNET, "--input", f"image={tmp_path / 'x.npy'}", "--contexts", "3", "--duration", "0", "--iterations",
+        "9", "--threads", "1", "--times", tmp_path / "t.json", "--json",
+    )  # fmt: skip
+    assert code == 0, err
+    summary = json.loads(out)
+    assert (summary["calls"], summary["shapes"]) == (9, {"image": [4, 1, 28, 28]})
+    times = json.loads((tmp_path / "t.json").read_text())
+    assert len(times) == 9
+    assert [t["startEnqMs"] for t in times] == sorted(t["startEnqMs"] for t in times)
+    assert times[0]["latencyMs"] == pytest.approx(times[0]["computeMs"])
+    code, out, err = cli("inspect", tmp_path / "t.json")
+    assert code == 0, err
+    assert "inference times" in out
+
+
+def test_times_are_those_of_trtexec() -> None:
+    ones = np.ones(2)
+    timings = Timings(2 * ones, ones / 4, ones, ones / 2, 1.0, 1, np.array([5.0, 1.0]))
+    first, second = as_trtexec(timings)
+    assert (first["startH2dMs"], second["startH2dMs"]) == (1.0, 5.0)
+    assert (first["endH2dMs"], first["endComputeMs"], first["endD2hMs"]) == (2.0, 4.0, 4.5)
+    assert (first["h2dMs"], first["computeMs"], first["d2hMs"], first["latencyMs"]) == (1.0, 2.0, 0.5, 3.5)

@@ -28,7 +28,9 @@ EVERYTHING = BuildOptions(
     precisions=frozenset(PRECISIONS), strongly_typed=False, profiles=(Profile(),), targets=("sm86",),
     pools={"workspace": 1}, timing_cache=Path("t"), tactic_sources=("+A",), optimization_level=3, refittable=True,
     version_compatible=True, hardware_compatible="ampere_plus", sparsity=True, dla_core=0, gpu_fallback=True,
-    layer_precisions=(("*", "fp32"),), precision_constraints="obey",
+    layer_precisions=(("*", "fp32"),), precision_constraints="obey", plugins=(Path("p.so"),), serialize_plugins=True,
+    exclude_lean_runtime=True, avg_timing=2, aux_streams=0, build_route="a", forbid_tactics=("0x1",),
+    choose_tactics=(("*", "0x1"),), replay=Path("b.log"),
 )  # fmt: skip
 
 
@@ -83,6 +85,11 @@ def test_each_row_of_the_table_refuses_in_one_line(option: str, backend: str) ->
         "--refittable": {"refittable": True}, "--version-compatible": {"version_compatible": True},
         "--hardware-compatible": {"hardware_compatible": "ampere_plus"}, "--sparsity": {"sparsity": True},
         "--dla-core": {"dla_core": 0}, "--gpu-fallback": {"gpu_fallback": True, "dla_core": None},
+        "--plugin": {"plugins": (Path("p.so"),)}, "--serialize-plugins": {"serialize_plugins": True},
+        "--exclude-lean-runtime": {"exclude_lean_runtime": True}, "--avg-timing": {"avg_timing": 2},
+        "--aux-streams": {"aux_streams": 0}, "--build-route": {"build_route": "a"},
+        "--forbid-tactic": {"forbid_tactics": ("0x1",)}, "--choose": {"choose_tactics": (("*", "0x1"),)},
+        "--replay": {"replay": Path("b.log")},
     }  # fmt: skip
     word = option.removeprefix("--precision ")
     options = BuildOptions(**single[option]) if option in single else BuildOptions(precisions=frozenset({word}))
@@ -98,7 +105,7 @@ def test_each_row_of_the_table_refuses_in_one_line(option: str, backend: str) ->
 def test_table_and_options_name_the_same_things() -> None:
     spelled = set(asked(EVERYTHING))
     assert set(LACKS) <= spelled
-    assert len(spelled) == 15 + len(PRECISIONS)
+    assert len(spelled) == 24 + len(PRECISIONS)
 
 
 def test_refit_without_a_gpu() -> None:
@@ -114,6 +121,10 @@ def test_options_that_go_in_pairs() -> None:
         refuse_lacking(BuildOptions(gpu_fallback=True), TENSORRT10, "10", gpu=True)
     with pytest.raises(QuantbenchError, match="--precision-constraints goes with"):
         refuse_lacking(BuildOptions(precision_constraints="obey"), TENSORRT10, "10", gpu=True)
+    with pytest.raises(QuantbenchError, match="--serialize-plugins goes with --plugin"):
+        refuse_lacking(BuildOptions(serialize_plugins=True), TENSORRT10, "10", gpu=True)
+    with pytest.raises(QuantbenchError, match="--exclude-lean-runtime goes with --version-compatible"):
+        refuse_lacking(BuildOptions(exclude_lean_runtime=True), TENSORRT10, "10", gpu=True)
 
 
 def test_text_options() -> None:

@@ -184,3 +184,17 @@ def test_the_figures_of_the_gpu_run_say_what_the_docs_say(name: str) -> None:
     runs, contexts, _ = found["leaks"]
     assert (runs["times"], runs["torch_allocated_mib_more"]) == (1000, 0.0)
     assert contexts["gpu_mib_more"] == 0.0
+
+
+def test_threads_with_a_context_each_spinning_on_a_profile_of_choice() -> None:
+    loaded = _loaded()
+    options = BenchOptions(0.0, 0.0, 9, contexts=3, spin_wait=True, profile_index=1)
+    timings = bench(loaded, _feed(7), options)
+    assert len(timings.compute) == 9
+    assert timings.started is not None
+    assert (timings.started > 0).all()
+    with pytest.raises(QuantbenchError, match=r"image is 2x3x16x16, but the engine takes 6x3x16x16 to 8x3x16x16 .*1"):
+        bench(loaded, _feed(2), options)
+    with pytest.raises(QuantbenchError, match=r"the engine has 2 optimization profiles \(0 to 1\), no 2"):
+        loaded.context(profile=2)
+    assert loaded.opt_shape("image", 1)[0] == 7

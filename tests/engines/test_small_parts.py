@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from quantbench.engines import onnxruntime_cpu
 from quantbench.engines.base import BuildOptions
-from quantbench.engines.bench_model import noise
+from quantbench.engines.bench_inputs import noise
 from quantbench.engines.build_log import BuildLog
 from quantbench.engines.discover import discover
 from quantbench.engines.tensorrt_profile import as_json

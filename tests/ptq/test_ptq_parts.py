@@ -14,7 +14,7 @@ from quantbench.data.model_input import ImageInput, fitting_preprocess
 from quantbench.errors import QuantbenchError
 from quantbench.layers.layer import Layer, LayerTensor
 from quantbench.progress import Progress
-from quantbench.ptq.calibrate import calibrate
+from quantbench.ptq.calibrate import Pass, calibrate
 from quantbench.ptq.range_warnings import range_warnings
 from quantbench.recipe import Recipe, load_recipe
 from quantbench.records.compiled import TensorBytes
@@ -114,12 +114,12 @@ def masked() -> onnx.ModelProto:
 
 def test_a_mask_of_infinity_is_left_out_with_a_note_unless_it_is_needed(tmp_path: Path, capsys) -> None:
     feeds = [{"x": np.ones((2, 1, 2, 2), np.float32)}]
-    given = (masked(), ["x", "scores"], lambda: feeds, 2, tmp_path, "key", Progress("lines"))
-    found = calibrate(*given, needed=["x"])
+    given, where = (masked(), ["x", "scores"], lambda: feeds, 2), (tmp_path, "key", Progress("lines"))
+    found = calibrate(Pass(*given, needed=["x"]), *where)
     assert list(found) == ["x"]
     assert "scores reaches infinity" in capsys.readouterr().err
     with pytest.raises(QuantbenchError, match="tensor scores reaches infinity"):
-        calibrate(*given, needed=["x", "scores"])
+        calibrate(Pass(*given, needed=["x", "scores"]), *where)
 
 
 def test_calibration_goes_on_where_it_stopped(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_calibration_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
     def run(folder: Path, given: list, key: str = "key") -> dict[str, Histogram]:
         folder.mkdir(exist_ok=True)
-        return calibrate(masked(), ["x", "c"], lambda: given, 8, folder, key, Progress("lines"))
+        return calibrate(Pass(masked(), ["x", "c"], lambda: given, 8), folder, key, Progress("lines"))
 
     whole = run(tmp_path / "a", feeds)
     broken = [{"x": np.full((2, 1, 2, 2), np.nan, np.float32)}] * 2

@@ -286,6 +286,23 @@ def test_a_moved_run_and_moved_data_are_gone_on_with(home: Path) -> None:
     assert ended(run(there, there / "run")) == ended(before)
 
 
+@pytest.mark.parametrize("name", ["training/last.pt", ".quantbench/histograms.npz", ""])
+def test_a_fault_of_the_input_spares_what_took_time(tmp_path: Path, name: str) -> None:
+    out = tmp_path / "made"
+
+    def work() -> None:
+        with RunFolder(out).held(Identity("qat-export", "m", "0")):
+            if name:
+                (out / name).parent.mkdir(exist_ok=True)
+                (out / name).write_bytes(b"an hour's work")
+            raise QuantbenchError("late")
+
+    with pytest.raises(QuantbenchError, match="late"):
+        work()
+    assert out.exists() == bool(name)
+    assert not name or (out / name).exists()
+
+
 # Fault 8: content of what is named by module or shipped.
 
 
@@ -391,7 +408,7 @@ def test_model_input_preprocessing_and_images_are_told_before_the_first_image(cl
     told, _, rest = error.partition("Calibrating")
     assert rest
     assert "m.onnx: input x float32[N, 3, 8, 8], 2 of 3 weighted layers get Q/DQ" in told
-    assert "Preprocessing:" in told
+    assert "Preprocessing: none (arrays are taken as they are stored)" in told
     assert f"Calibration: minmax on 8 images, {home / 'data'}" in told
 
 
@@ -407,6 +424,16 @@ def test_a_damaged_output_is_made_anew(home: Path, name: str) -> None:
         if damaged is not None:
             (out / name).write_bytes(damaged)
         run(home, out)
+        assert outputs(out) == whole
+
+
+def test_damaged_histograms_are_counted_anew(home: Path) -> None:
+    out = home / "run"
+    whole, histograms = outputs(out), out / ".quantbench" / "histograms.npz"
+    content = histograms.read_bytes()
+    for damaged in (b"", content[: len(content) // 2], content[:60] + bytes(40) + content[100:]):
+        histograms.write_bytes(damaged)
+        run(home, out, cache="refresh")
         assert outputs(out) == whole
 
 

@@ -14,6 +14,8 @@ from quantbench.calibration.collect import maxima_of
 from quantbench.calibration.histogram import Histogram
 from quantbench.calibration.ranges import Ranges, TensorRange
 from quantbench.graph.onnx_view import view_of
+from quantbench.predict.best import best_placement
+from quantbench.predict.versions import PredictedFor
 from quantbench.qat import yolo
 from quantbench.qat.insert import insert, plan_for
 from quantbench.qat.observe import apply_ranges, collect
@@ -89,3 +91,11 @@ def test_histograms_of_both_sides_agree() -> None:
 
 def _sorted(histograms: Mapping[str, Histogram]) -> list[Histogram]:
     return sorted(histograms.values(), key=lambda h: (h.total, round(h.amax, 3)))
+
+
+def test_the_best_placement_is_searched_for_torch_too() -> None:
+    """`placement: {method: best}` is no rule of the ONNX side alone."""
+    traced = trace(networks.residual(), torch.zeros(1, 3, 32, 32))
+    options = PlacementOptions()
+    assert plan_for(traced, options, best=PredictedFor()) == best_placement(traced.view, options).plan
+    assert plan_for(traced, options) == place(traced.view, options)

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from quantbench.inspection.logs.forms import UnknownForm, form_of
@@ -20,7 +21,7 @@ PASS_KINDS = frozenset(
      "concat-removal", "slice-removal", "retarget", "copy"}
 )  # fmt: skip
 _TACTIC_KINDS = frozenset(
-    {"tactic", "tactic-name", "runner", "fastest", "autotune", "chosen", "tactic-skip"}
+    {"tactic", "tactic-name", "runner", "fastest", "autotune", "chosen", "tactic-skip", "timing-cache"}
 )  # fmt: skip
 _FORMS_KEPT = 1000
 
@@ -79,6 +80,11 @@ class Build:
     profile: ProfileTable = field(default_factory=ProfileTable)
     summary: dict[str, str] = field(default_factory=dict)
     finished: bool = False
+
+    @cached_property
+    def tensors(self) -> dict[str, tuple[int, ...]]:
+        """Tensor to dims, as the parser logged them; read it when the log has been read."""
+        return {name: dims for node in self.nodes.values() for name, dims, _ in (*node.inputs, *node.outputs)}
 
     @property
     def layers(self) -> tuple[Layer, ...]:

@@ -42,6 +42,10 @@ _LAYER_MEMORY = re.compile(
     r"^Layer: (?P<layer>.*) Host ?Persistent: (?P<host>\d{1,18})(?: bytes)? Device ?Persistent: (?P<device>\d{1,18})"
     r"(?:(?: bytes)? Scratch Memory: (?P<scratch>\d{1,18}))?"
 )
+_CACHED = re.compile(
+    r"^(?P<layer>.*) \[(?P<inputs>[^\[\]]*?) ?-> ?(?P<outputs>[^\[\]]*)\] got cached result: (?P<runner>[^,]*), "
+    rf"tactic (?P<tactic>0x[0-9a-fA-F]+|-?\d+), (?P<time>{_NUMBER}) ms"
+)
 _FUSION_NAME = re.compile(r"^(?P<pass>[A-Za-z]\w*): (?P<rest>[Ff]using .*)$", re.DOTALL)
 
 
@@ -178,7 +182,9 @@ def _fastest(message: str) -> Fields:
 def _tactic_name(message: str) -> Fields:
     layer, joint, rest = message.rpartition(" Set Tactic Name: ")
     found = _TACTIC_NAME.search("Tactic Name: " + rest) if joint else None
-    return {"layer": layer, **found.groupdict()} if found else _NOTHING
+    if found:
+        return {"layer": layer, **found.groupdict()}
+    return {"layer": layer, "kernel": rest.strip()} if joint and " " not in rest.strip() else _NOTHING
 
 
 def _scale(message: str) -> Fields:
@@ -202,6 +208,12 @@ def _autotune(message: str) -> Fields:
     return {"inputs": left.strip(), "outputs": right.strip()} if joint else _NOTHING
 
 
+def _cached(message: str) -> Fields:
+    """What a timing cache held: `layer [inputs -> outputs] got cached result: runner, tactic 0x…, time ms`."""
+    found = _CACHED.match(message)
+    return {**found.groupdict(), "time": float(found["time"])} if found else _NOTHING
+
+
 _PARSERS: dict[str, Callable[[str], Fields]] = {
     "parse-node": _parse_node, "node-inputs": _node_io, "node-outputs": _node_io,
     "pass-run": _pass_run, "fuse": _fuse, "quantize-fuse": _quantize_fuse, "remove": _after("Removing "),
@@ -211,7 +223,7 @@ _PARSERS: dict[str, Callable[[str], Fields]] = {
     "import-initializer": lambda m: {"tensor": m.partition(": ")[2]},
     "tactic": _tactic, "tactic-name": _tactic_name, "fastest": _fastest, "runner": _match(_RUNNER),
     "chosen": _match(_CHOSE), "autotune": _autotune, "reformat": _match(_REFORMAT), "scale": _scale,
-    "dynamic-range": _match(_RANGE),
+    "dynamic-range": _match(_RANGE), "timing-cache": _cached,
     "missing-scale": _match(_MISSING), "rejected-int8": _match(_REJECTED), "placement": _match(_PLACED),
     "memory": _match(_LAYER_MEMORY),
     "phase": lambda m: {"phase": m.strip()},

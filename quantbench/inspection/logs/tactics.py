@@ -23,7 +23,8 @@ class Timing:
 class Choice:
     """All kernels of one layer in one combination of formats.
 
-    `best` is the kernel chosen, `runner_up` the fastest other one; `skipped` counts kernels that could not run.
+    `best` is the kernel chosen, `runner_up` the fastest other one; `skipped` counts kernels that could not run;
+    `times` are all that were timed, fastest first.
     """
 
     layer: str
@@ -34,6 +35,7 @@ class Choice:
     timed: int
     skipped: int
     line: int
+    times: tuple[Timing, ...] = ()
 
     @property
     def margin(self) -> float | None:
@@ -45,9 +47,14 @@ class Choice:
 
 @dataclass
 class TacticReader:
-    """Follows the autotuning lines of one build; feed it events, then read `choices`."""
+    """Follows the autotuning lines of one build; feed it events, then read `choices`.
+
+    `edges` are the reformats between layers, timed in the same way, and what a timing cache already knew (10.x prints
+    its time); neither says what the engine runs.
+    """
 
     choices: list[Choice] = field(default_factory=list)
+    edges: list[Choice] = field(default_factory=list)
     _layer: str = ""
     _runner: str = ""
     _formats: tuple[str, str] = ("", "")
@@ -65,7 +72,7 @@ class TacticReader:
             self._tactic(event)
         elif kind == "tactic-name":
             fields = event.fields
-            if fields:
+            if "tactic" in fields:
                 self._pending[str(fields["tactic"])] = str(fields["kernel"])
         elif kind == "runner":
             fields = event.fields
@@ -84,6 +91,18 @@ class TacticReader:
             self._close((str(fields.get("runner", "")), str(fields.get("tactic", ""))))
         elif kind == "tactic-skip":
             self._skipped += 1
+        elif kind == "timing-cache":
+            self._cached(event)
+
+    def _cached(self, event: Event) -> None:
+        fields = event.fields
+        time = fields.get("time")
+        if isinstance(time, float) and time < NO_TACTIC_MS:
+            best = Timing(str(fields["runner"]), str(fields["tactic"]), "", time)
+            self.edges.append(
+                Choice(str(fields["layer"]), str(fields["inputs"]), str(fields["outputs"]), best, None, 1, 0,
+                       event.line, (best,))
+            )  # fmt: skip
 
     def _tactic(self, event: Event) -> None:
         fields = event.fields
@@ -120,7 +139,13 @@ class TacticReader:
                     len(self._times),
                     self._skipped,
                     self._line,
+                    tuple(times),
                 )
+            )
+        elif self._layer and self._times:
+            times = sorted(self._times, key=lambda t: t.time_ms)
+            self.edges.append(
+                Choice(self._layer, *self._formats, times[0], None, len(times), self._skipped, self._line, tuple(times))
             )
         if chosen is not None or self._times:
             self._layer = self._runner = ""

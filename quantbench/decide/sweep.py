@@ -1,0 +1,211 @@
+"""`quantbench sweep`: a grid over recipes, each trial a `quantbench ptq` of its own process, here or on a Ray cluster.
+
+A trial is a recipe and a run folder, and nothing else, so it can run anywhere and again: what a lost machine was doing
+is done by another, and the same command again does only what is missing.
+"""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from quantbench.atomic import write_bytes, write_json, write_text
+from quantbench.errors import QuantbenchError
+from quantbench.progress import Progress
+from quantbench.recipe import Recipe, load_recipe
+
+SWEEP = "sweep.json"
+# Told by the recipe alone, so that two machines agree on what is done.
+_RETRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class SweepTrial:
+    """One point of the grid: `name` of its folder, the recipe that it is, and which values made it."""
+
+    name: str
+    recipe: Recipe
+    values: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a trial ended: `fault` is its last words, "" where it is done; `files` what came from another machine."""
+
+    name: str
+    fault: str
+    seconds: float
+    files: Mapping[str, bytes]
+
+
+def trials_of(recipes: Sequence[Path], grid: Mapping[str, Sequence[str]]) -> list[SweepTrial]:
+    """The product of recipes and grid, in order. Raises QuantbenchError for a key or value that no recipe has."""
+    found = []
+    for path in recipes:
+        base = load_recipe(path)
+        for combination in itertools.product(*grid.values()):
+            values = dict(zip(grid, combination, strict=True))
+            recipe = base.merged({_key(key): yaml.safe_load(value) for key, value in values.items()})
+            words = [path.stem, *(f"{key.rpartition('.')[2]}-{value}" for key, value in values.items())]
+            name = "".join(c if c.isalnum() or c in "-_." else "-" for c in "_".join(words))
+            found.append(SweepTrial(name, recipe.merged({"out": None}), values))
+    names = [trial.name for trial in found]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise QuantbenchError(f"two trials of the sweep would both be {twice}; give recipes and values once each")
+    return found
+
+
+def parse_grid(texts: Sequence[str]) -> dict[str, list[str]]:
+    """`key=a,b` texts as a grid. Raises QuantbenchError."""
+    grid: dict[str, list[str]] = {}
+    for text in texts:
+        key, equals, values = text.partition("=")
+        parts = [part.strip() for part in values.split(",") if part.strip()]
+        if not equals or not key.strip() or not parts:
+            raise QuantbenchError(f"--grid {text!r} is not key=value,value (calibrator=minmax,mse)")
+        if key.strip() in grid:
+            raise QuantbenchError(f"--grid names {key.strip()} twice; put all its values into one")
+        grid[key.strip()] = parts
+    return grid
+
+
+def _key(key: str) -> str:
+    """`calibrator` is short for `calibration.calibrator`, as on the command line of ptq."""
+    return {"calibrator": "calibration.calibrator", "method": "placement.method"}.get(key, key)
+
+
+def run_sweep(
+    trials: Sequence[SweepTrial],
+    folder: Path,
+    progress: Progress,
+    *,
+    jobs: int = 1,
+    ray: str = "",
+    minutes: float | None = None,
+    on_done: Callable[[list[Path]], None] | None = None,
+) -> dict[str, str]:
+    """Run what is not done yet; returns trial to fault ("" done, "not run" where the time was over).
+
+    `on_done` gets the folders that are done, after each trial. Raises QuantbenchError where Ray is absent.
+    """
+    state = {trial.name: "" if _done(folder / trial.name, trial) else "not run" for trial in trials}
+    waiting = [trial for trial in trials if state[trial.name]]
+    end = time.monotonic() + 60 * minutes if minutes is not None else float("inf")
+    runner = _on_ray(ray) if ray else _on_processes(jobs)
+    with progress.task("Sweep", len(trials), "trials") as advance:
+        advance(len(trials) - len(waiting))
+        for outcome in runner(waiting, folder, end):
+            for name, content in outcome.files.items():
+                write_bytes(folder / outcome.name / name, content)
+            state[outcome.name] = outcome.fault
+            if outcome.fault:
+                progress.note(f"{outcome.name}: {outcome.fault}")
+            advance(1)
+            _write_state(folder, trials, state)
+            if on_done is not None:
+                on_done([folder / trial.name for trial in trials if not state[trial.name]])
+    _write_state(folder, trials, state)
+    return state
+
+
+def _write_state(folder: Path, trials: Sequence[SweepTrial], state: Mapping[str, str]) -> None:
+    rows = [{"name": t.name, "values": dict(t.values), "state": state[t.name] or "done"} for t in trials]
+    write_json(folder / SWEEP, {"format": "quantbench-sweep-1", "trials": rows})
+
+
+def _done(run: Path, trial: SweepTrial) -> bool:
+    """Whether the folder holds the finished run of this very recipe."""
+    try:
+        data = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    known = {key: value for key, value in dict(data.get("recipe", {})).items() if key != "out"}
+    return known == {key: value for key, value in trial.recipe.model_dump(mode="json").items() if key != "out"}
+
+
+Runner = Callable[[Sequence[SweepTrial], Path, float], Iterator[Outcome]]
+
+
+def _on_processes(jobs: int) -> Runner:
+    def run(waiting: Sequence[SweepTrial], folder: Path, end: float) -> Iterator[Outcome]:
+        rest = list(waiting)
+        with ThreadPoolExecutor(jobs) as pool:
+            running: set[Future[Outcome]] = set()
+            while rest or running:
+                while rest and len(running) < jobs and time.monotonic() < end:
+                    trial = rest.pop(0)
+                    running.add(pool.submit(run_trial, trial.name, _text(trial), str(folder), False))
+                if not running:
+                    return
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+
+    return run
+
+
+def _on_ray(address: str) -> Runner:
+    try:
+        import ray
+    except ImportError as error:
+        raise QuantbenchError("--ray needs Ray: pip install 'quantbench[ray]'") from error
+
+    def run(waiting: Sequence[SweepTrial], folder: Path, end: float) -> Iterator[Outcome]:
+        ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
+        # A worker that dies loses its trial alone, which Ray gives to another.
+        task = ray.remote(num_cpus=1, max_retries=_RETRIES)(run_trial)
+        here = str(folder.absolute())
+        running = [task.remote(trial.name, _text(trial), here, True) for trial in waiting]
+        while running:
+            left = max(end - time.monotonic(), 0.0) if end != float("inf") else None
+            done, running = ray.wait(running, num_returns=1, timeout=left)
+            if not done:
+                for reference in running:
+                    ray.cancel(reference, force=True)
+                return
+            yield from ray.get(done)
+
+    return run
+
+
+def _text(trial: SweepTrial) -> str:
+    text: str = yaml.safe_dump(trial.recipe.model_dump(mode="json"), sort_keys=False)
+    return text
+
+
+def run_trial(name: str, recipe: str, folder: str, elsewhere: bool) -> Outcome:
+    """Run one trial in a process of its own, in `folder`/`name`; with `elsewhere` hand its files back besides, for a
+    driver that does not share the folder."""
+    begin = time.monotonic()
+    target = Path(folder) / name
+    path = Path(folder) / f"{name}.yaml"
+    write_text(path, recipe)
+    command = [sys.executable, "-m", "quantbench", "ptq", "--recipe", str(path), "--out", str(target)]
+    done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ), check=False)
+    # 3 says that a gate was missed, 2 and others that there is no result.
+    lines = done.stderr.strip().splitlines()
+    fault = "" if done.returncode in (0, 3) else (lines[-1] if lines else f"exit code {done.returncode}")
+    files = _files(target) if elsewhere and not fault else {}
+    return Outcome(name, fault, time.monotonic() - begin, files)
+
+
+def _files(run: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(run)): path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()}
+
+
+def summary(trials: Sequence[SweepTrial], state: Mapping[str, str]) -> dict[str, Any]:
+    """How many are done, failed and not run."""
+    return {
+        "done": sum(not state[t.name] for t in trials),
+        "not run": sum(state[t.name] == "not run" for t in trials),
+        "failed": sum(state[t.name] not in ("", "not run") for t in trials),
+    }

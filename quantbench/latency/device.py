@@ -1,0 +1,213 @@
+"""A device that was learnt: what it is, what its kernels take, how sure that is."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from quantbench.latency.classes import (
+    MovedClass,
+    Point,
+    ProductClass,
+    distance,
+    estimate,
+    is_thin,
+    nearest,
+    siblings,
+)
+from quantbench.latency.formula import predict_us
+from quantbench.latency.gpus import Specs
+from quantbench.latency.layout import Format
+from quantbench.latency.work import FREE, OPAQUE, Work
+
+_MATH = {"INT8": "INT8", "FP16": "FP16", "BF16": "FP16", "FP8": "INT8"}
+# Deviations of ln t that leaving shapes out inside one log cannot show: another network's engine, timed as seen before
+# and not; and a class of few shapes (this one over the root of their number; twice that outside of their range).
+_SEEN, _ANOTHER, _FEW_SHAPES = 0.05, 0.07, 0.2
+_TOLERANCE = 1.645  # half-width of 90 % in standard deviations
+
+
+@dataclass(frozen=True, slots=True)
+class Offset:
+    """What stands beside a layer's kernel time, in µs a layer: `mean` ± `spread` (90 %), and where it comes from."""
+
+    mean: float
+    spread: float
+    source: str
+
+
+ASSUMED = Offset(3.0, 3.0, "assumed: no profile of this GPU was learnt")
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A layer's kernel time in µs, `low` to `high` in 90 % of cases, `sure` one of seen, model, borrowed, guess,
+    unknown, free."""
+
+    us: float
+    low: float
+    high: float
+    sure: str
+    why: str = ""
+
+    @property
+    def log_deviation(self) -> float:
+        """Standard deviation of ln t."""
+        return float(np.log(max(self.high, 1e-9) / max(self.low, 1e-9))) / (2 * _TOLERANCE) if self.low > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """`files`: what was learnt from, each with rows and licence or source; `rows` timings, `shapes` distinct works."""
+
+    files: tuple[Mapping[str, object], ...] = ()
+    rows: int = 0
+    shapes: int = 0
+    tensorrt: tuple[str, ...] = ()
+    error: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Device:
+    """`products` and `moved` are learnt classes, `profile` and `compute` what a profile, and the whole engine, add a
+    layer; `guess` says why the device as a whole is one ("" for devices that were learnt)."""
+
+    name: str
+    specs: Specs
+    products: tuple[ProductClass, ...]
+    moved: tuple[MovedClass, ...]
+    profile: Offset = ASSUMED
+    compute: Offset = ASSUMED
+    evidence: Evidence = field(default_factory=Evidence)
+    guess: str = ""
+    common: float = 0.08
+
+    @property
+    def dtypes(self) -> frozenset[str]:
+        """Input data types in which products were timed on this device."""
+        return frozenset(c.source.dtype for c in self.products if not c.borrowed)
+
+    def estimate(self, work: Work) -> Estimate:
+        """The time of one layer's kernel."""
+        if work.kind in FREE:
+            return Estimate(0.0, 0.0, 0.0, "free")
+        if work.kind in OPAQUE:
+            return self._opaque(work)
+        found = self._product(work) if work.weighted else self._moved(work)
+        if not self.guess:
+            return found
+        return Estimate(found.us, found.us / 1.7, found.us * 1.7, "guess", self.guess)
+
+    def _product(self, work: Work) -> Estimate:
+        order = nearest(self.products, work.kind, work.source, work.target)
+        if not order:
+            return self._unknown_product(work)
+        chosen = order[0]
+        far = distance(work.source, work.target, chosen.source, chosen.target)
+        if far >= 100:
+            return self._other_arithmetic(work)
+        results = [estimate(each, [work]) for each in siblings(self.products, chosen)]
+        us, spread = min((float(t[0]), float(d[0])) for t, d in results)
+        seen = _seen(chosen.points, work)
+        if seen:
+            return _interval(seen, _SEEN, "seen")
+        if chosen.borrowed:
+            why = f"{work.source} to {work.target} was never timed here: from other GPUs by published rates"
+            return _interval(us, spread + 0.03 * far, "borrowed", why)
+        if far >= 2 or (far > 0 and chosen.kind != work.kind):
+            why = f"{work.source} to {work.target} was never timed: as {chosen.source} to {chosen.target}"
+            return _interval(us, float(np.hypot(spread, 0.12)), "borrowed", why)
+        outside = _outside(work, chosen)
+        few = _FEW_SHAPES / len({p.work.shape for p in chosen.points}) ** 0.5
+        deviation = float(np.hypot(spread, np.hypot(_ANOTHER, 2 * few if outside else few)))
+        return _interval(us, deviation, "model", outside)
+
+    def _other_arithmetic(self, work: Work) -> Estimate:
+        """A precision that was not timed here, by the ratio of published rates from one that was."""
+        wanted = _MATH.get(work.source.dtype, "FP32")
+        order = nearest(self.products, work.kind, work.source, work.target)
+        best = min(order, key=lambda c: (_unlike(c, wanted), -len(c.points)))
+        math = max(best.params, key=self.specs.rate)
+        ratio = self.specs.rate(wanted) / self.specs.rate(math)
+        params = best.params[math].faster(ratio)
+        us = float(predict_us(params, [work], self.specs.sms)[0])
+        why = f"no {work.source.dtype} was timed: from {best.source.dtype} by published rates ({ratio:.2g} x)"
+        return _interval(us, 0.15, "borrowed", why)
+
+    def _unknown_product(self, work: Work) -> Estimate:
+        launch = min((m.launch for m in self.moved), default=3.0)
+        us = launch + max(work.nbytes / (self.specs.bandwidth_gbs * 600),
+                          work.flops / 2 / (self.specs.sms * self.specs.rate("FP32") * 0.5))  # fmt: skip
+        return _interval(us, 0.4, "guess", f"no {work.kind} was timed on this device")
+
+    def _moved(self, work: Work) -> Estimate:
+        thin = is_thin(work)
+        exact = [c for c in self.moved if c.kind == work.kind and c.thin == thin and c.source == work.source
+                 and c.target == work.target]  # fmt: skip
+        of_kind = [c for c in self.moved if c.kind == work.kind and c.source is None]
+        of_kind.sort(key=lambda c: c.thin != thin)
+        any_kind = [c for c in self.moved if c.kind == "" and c.source is None]
+        order = exact or of_kind or any_kind
+        if not order:
+            us = 3.0 + (work.read + work.written) / (self.specs.bandwidth_gbs * 500)
+            return _interval(us, 0.5, "guess", "nothing that moves bytes was timed on this device")
+        chosen = order[0]
+        seen = _seen(chosen.points, work)
+        if seen:
+            return _interval(seen, _SEEN, "seen")
+        times, deviations = estimate(chosen, [work])
+        us, deviation = float(times[0]), float(deviations[0])
+        if chosen.borrowed:
+            why = f"no {work.kind} {work.source} to {work.target} was timed here: from other GPUs by bandwidth"
+            return _interval(us, deviation, "borrowed", why)
+        if exact:
+            return _interval(us, float(np.hypot(deviation, _ANOTHER)), "model")
+        why = f"{work.kind} {work.source} to {work.target} was hardly timed: as {chosen.kind or 'other kinds'}"
+        return _interval(us, float(np.hypot(deviation, 0.2)), "borrowed", why)
+
+    def _opaque(self, work: Work) -> Estimate:
+        launch = min((m.launch for m in self.moved), default=3.0)
+        us = launch + work.nbytes / (self.specs.bandwidth_gbs * 300)
+        return Estimate(us, us / 3, us * 6, "unknown", f"{work.kind}: what runs inside was never timed")
+
+
+def _seen(points: Sequence[Point], work: Work) -> float:
+    """The time in µs of a work that was timed itself, 0 where it was not."""
+    key = work.key
+    return next((p.us for p in points if p.work.key == key), 0.0)
+
+
+def _interval(us: float, deviation: float, sure: str, why: str = "") -> Estimate:
+    wide = float(np.exp(_TOLERANCE * deviation))
+    return Estimate(us, us / wide, us * wide, sure, why)
+
+
+def _unlike(chosen: ProductClass, wanted: str) -> int:
+    """Preference among classes of other arithmetic: tensor cores stand for tensor cores."""
+    order = {"INT8": ("FP16", "TF32", "DP4A", "FP32"), "FP16": ("INT8", "TF32", "FP32", "DP4A"),
+             "FP32": ("TF32", "FP32", "FP16", "INT8")}[wanted]  # fmt: skip
+    ranks = [order.index(m) for m in chosen.params if m in order]
+    main = {"hwc": 0, "chw32": 0}.get(chosen.source.family, 5)
+    return min(ranks, default=9) * 10 + main
+
+
+def _outside(work: Work, chosen: ProductClass) -> str:
+    """Whether a size lies outside of what was learnt by more than a factor of two; "" where none does."""
+    for name in ("m", "n", "k"):
+        values = [getattr(p.work, name) for p in chosen.points]
+        size = getattr(work, name)
+        if values and (size > 2 * max(values) or 2 * size < min(values)):
+            return f"{name.upper()} = {size} is outside of what was learnt ({min(values)} to {max(values)})"
+    return ""
+
+
+def estimates(device: Device, works: Sequence[Work]) -> list[Estimate]:
+    """`Device.estimate` of each."""
+    return [device.estimate(work) for work in works]
+
+
+def formats_of(device: Device, dtype: str) -> list[tuple[Format, Format]]:
+    """Pairs of formats in which products of an input `dtype` were timed, those with most shapes first."""
+    classes = sorted((c for c in device.products if c.source.dtype == dtype), key=lambda c: -len(c.points))
+    return [(c.source, c.target) for c in classes]

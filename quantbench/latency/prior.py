@@ -1,0 +1,272 @@
+"""What GPUs have in common: a class's numbers as shares of the published ones, learnt from several devices.
+
+A log of one network holds some formats only; where a class is missing, or has few shapes, other GPUs tell the share
+of its peak that a kernel of that class reaches, and how much devices differ in it. `devices/_prior.yaml` has one entry
+a device and class, so that a device can be judged by the others alone (`without`).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from quantbench.latency.classes import distance
+from quantbench.latency.formula import Params, predict_us
+from quantbench.latency.gpus import Specs
+from quantbench.latency.layout import Format
+from quantbench.latency.work import Work
+
+# Where nothing was learnt: the tile term is what a trial on four GPUs gave; the others are orders of magnitude.
+_EXTRA = {"FP16": 75.0, "TF32": 75.0, "INT8": 31.0, "FP32": 20.0, "DP4A": 20.0}
+_WIDTHS = (0.4, 0.5, 0.5, 0.35, 0.4, 0.4)
+MOST_SHARE = 0.9
+_FEW = 4
+_LARGE = ((25088, 128, 1152), (6272, 256, 2304), (32400, 128, 1152), (100352, 128, 576))
+_NARROWEST = (0.25, 0.2, 0.25, 0.2, 0.2, 0.2)
+
+
+@dataclass(frozen=True, slots=True)
+class ProductEntry:
+    """A class of products of one device. `params` in shares: launch in µs, rate and bandwidth of the published ones,
+    step in clock cycles."""
+
+    device: str
+    capability: str
+    kind: str
+    math: str
+    source: Format
+    target: Format
+    shapes: int
+    params: Params
+
+
+@dataclass(frozen=True, slots=True)
+class MovedEntry:
+    """A class of moved bytes of one device: launch in µs, bandwidth as a share of the published one."""
+
+    device: str
+    kind: str
+    source: Format | None
+    target: Format | None
+    thin: bool
+    shapes: int
+    launch: float
+    bandwidth: float
+
+
+def shares(params: Params, specs: Specs, math: str) -> Params:
+    """`params` of a device as shares of its specifications."""
+    return replace(params, rate=params.rate / specs.rate(math), bandwidth=params.bandwidth / specs.bandwidth_gbs / 1e3,
+                   step=params.step * specs.clock_ghz * 1e3)  # fmt: skip
+
+
+def absolute(params: Params, specs: Specs, math: str) -> Params:
+    """The inverse of `shares`."""
+    return replace(params, rate=params.rate * specs.rate(math), bandwidth=params.bandwidth * specs.bandwidth_gbs * 1e3,
+                   step=params.step / specs.clock_ghz / 1e3)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Entries of several devices."""
+
+    products: tuple[ProductEntry, ...] = ()
+    moved: tuple[MovedEntry, ...] = ()
+
+    def without(self, gpu: str) -> "Prior":
+        """Entries of other GPUs than `gpu`."""
+        return Prior(tuple(e for e in self.products if e.device != gpu),
+                     tuple(e for e in self.moved if e.device != gpu))  # fmt: skip
+
+    def product(
+        self, kind: str, math: str, source: Format, target: Format, specs: Specs
+    ) -> tuple[Params, tuple[float, ...]]:
+        """(numbers for a device of `specs`, widths of their logs) for a class; by the likest class that is known."""
+        entries = [e for e in self.products if e.math == math and (e.kind == kind or kind in ("gemm", "deconv"))]
+        if not entries:
+            default = Params(3.0, 0.7, 0.8, _EXTRA.get(math, 40.0), 60.0, 5.6)
+            return absolute(default, specs, math), _WIDTHS
+        near = min(_far(e, source, target) for e in entries)
+        chosen = [e for e in entries if _far(e, source, target) == near]
+        # GPUs of the same architecture, where there are any, tell more than others.
+        chosen = [e for e in chosen if e.capability == specs.capability] or chosen
+        logs = np.log([_numbers(e.params) for e in chosen])
+        weights = np.sqrt([e.shapes for e in chosen])
+        mean = np.average(logs, axis=0, weights=weights)
+        widths = np.sqrt(np.average((logs - mean) ** 2, axis=0, weights=weights))
+        factor, small, stem = (
+            float(np.exp(np.average(np.log([getattr(e.params, n) for e in chosen]), weights=weights)))
+            for n in ("factor", "small", "stem")
+        )
+        # One device's tiles: of a union, the least time would be of tiles that lucky errors favour.
+        tiles = max(chosen, key=lambda e: e.shapes).params.tiles
+        values = [float(v) for v in np.exp(mean)]
+        params = Params(values[0], values[1], values[2], values[3], values[4], values[5], factor, small, stem, tiles)
+        wide = 1.0 if len(chosen) > 1 and near == 0 else 1.5
+        floor = np.array(_NARROWEST) * wide
+        return absolute(params, specs, math), tuple(float(w) for w in np.maximum(widths, floor))
+
+    def knows(self, kind: str, math: str, capability: str) -> bool:
+        """Whether a GPU of `capability` timed enough products in this arithmetic."""
+        found = [e.shapes for e in self.products if (e.math, e.capability) == (math, capability) and e.kind == kind]
+        return sum(found) >= 2 * _FEW
+
+    def move(self, kind: str, source: Format | None, target: Format | None, thin: bool) -> tuple[float, float, float]:
+        """(launch in µs, share of the bandwidth, width of the logs) for layers that move bytes."""
+        of_kind = [e for e in self.moved if e.kind == kind and e.source is None]
+        exact = [e for e in self.moved if (e.kind, e.source, e.target, e.thin) == (kind, source, target, thin)]
+        for chosen in (exact, [e for e in of_kind if e.thin == thin], of_kind,
+                       [e for e in self.moved if e.kind == "" and e.source is None]):  # fmt: skip
+            if chosen:
+                weights = np.sqrt([e.shapes for e in chosen])
+                launch = float(np.exp(np.average(np.log([e.launch for e in chosen]), weights=weights)))
+                # More than the memory's own bandwidth is a cache's, which other sizes and GPUs do not share.
+                shares_ = np.log([min(e.bandwidth, MOST_SHARE) for e in chosen])
+                return launch, float(np.exp(np.average(shares_, weights=weights))), 0.15
+        return 3.0, 0.6, 0.3
+
+    def relative(self, math: str, other: str, specs: Specs) -> float:
+        """How much of its published advantage over `other` the arithmetic `math` keeps in kernels, 1 for all of it.
+
+        By GPUs of one capability that have timed both, on products large enough to be bound by arithmetic.
+        """
+        found: list[float] = []
+        for capability in sorted({e.capability for e in self.products}):
+            pair = []
+            for name in (math, other):
+                own = Prior(tuple(e for e in self.products if e.capability == capability and e.math == name))
+                count = sum(e.shapes for e in own.products if e.kind == "conv")
+                if count >= _FEW:
+                    pair.append(_utilization(own.product("conv", name, *MAIN[name], specs)[0], specs, name))
+            if len(pair) == 2:
+                found.append(float(np.log(pair[0] / pair[1])))
+        # The published ratio has one vote, too, so that a single GPU does not decide alone.
+        return float(np.exp(sum(found) / (len(found) + 1)))
+
+    def classes(self) -> list[tuple[str, Format, Format]]:
+        """Kinds and formats that any device has timed."""
+        return sorted({(e.kind, e.source, e.target) for e in self.products})
+
+    def maths(self, kind: str, source: Format, target: Format) -> list[str]:
+        """Arithmetics of the kernels of a class."""
+        return sorted({e.math for e in self.products if (e.kind, e.source, e.target) == (kind, source, target)})
+
+    def moves(self) -> list[tuple[str, Format | None, Format | None, bool]]:
+        """Classes of moved bytes that any device has timed."""
+        found = {(e.kind, e.source, e.target, e.thin) for e in self.moved}
+        return sorted(found, key=lambda c: (c[0], str(c[1]), str(c[2]), c[3]))
+
+
+# The pair of formats in which most kernels of an arithmetic work.
+MAIN: dict[str, tuple[Format, Format]] = {
+    "INT8": (Format("INT8", "chw32"), Format("INT8", "chw32")),
+    "DP4A": (Format("INT8", "chw4"), Format("INT8", "chw4")),
+    "FP16": (Format("FP16", "hwc8"), Format("FP16", "hwc8")),
+    "TF32": (Format("FP32", "hwc4"), Format("FP32", "hwc4")),
+    "FP32": (Format("FP32", "linear"), Format("FP32", "linear")),
+}
+
+
+def _numbers(params: Params) -> list[float]:
+    """What is averaged over devices, more bandwidth than the memory has left out."""
+    return [params.launch, params.rate, min(params.bandwidth, MOST_SHARE), params.extra, params.depth, params.step]
+
+
+def _utilization(params: Params, specs: Specs, math: str) -> float:
+    """Share of the published rate that large products reach."""
+    works = [Work("conv", *MAIN[math], m=m, n=n, k=k) for m, n, k in _LARGE]
+    us = predict_us(params, works, specs.sms)
+    return float(
+        np.mean([w.m * w.n * w.k / (specs.sms * specs.rate(math)) / t for w, t in zip(works, us, strict=True)])
+    )
+
+
+def _far(entry: ProductEntry, source: Format, target: Format) -> float:
+    return distance(source, target, entry.source, entry.target)
+
+
+def to_plain(prior: Prior) -> dict[str, Any]:
+    """Plain data for YAML, one line an entry."""
+    return {
+        "format": "quantbench-prior/1",
+        "products": [
+            [e.device, e.capability, e.kind, e.math, str(e.source), str(e.target), e.shapes, *params_to_plain(e.params)]
+            for e in prior.products
+        ],
+        "moved": [
+            [e.device, e.kind, str(e.source or ""), str(e.target or ""), int(e.thin), e.shapes, _short(e.launch),
+             _short(e.bandwidth)]
+            for e in prior.moved
+        ],
+    }  # fmt: skip
+
+
+def from_plain(data: dict[str, Any]) -> Prior:
+    """The inverse of `to_plain`."""
+    return Prior(
+        tuple(
+            _product_entry(r)
+            for r in data["products"]
+        ),
+        tuple(MovedEntry(r[0], r[1], _format(r[2]), _format(r[3]), bool(r[4]), r[5], r[6], r[7])
+              for r in data["moved"]),
+    )  # fmt: skip
+
+
+def params_to_plain(params: Params) -> list[Any]:
+    """[launch, rate, bandwidth, extra, depth, step, factor, small, stem, "64x64x1.02 128x64x0.97 …"]."""
+    values = (
+        params.launch,
+        params.rate,
+        params.bandwidth,
+        params.extra,
+        params.depth,
+        params.step,
+        params.factor,
+        params.small,
+        params.stem,
+    )
+    return [*(_short(v) for v in values), " ".join(f"{m}x{n}x{f:.3g}" for m, n, f in params.tiles)]
+
+
+def params_from_plain(row: Sequence[Any]) -> Params:
+    """The inverse of `params_to_plain`."""
+    tiles = tuple((int(m), int(n), float(f)) for m, n, f in (t.split("x") for t in str(row[9]).split()))
+    launch, rate, bandwidth, extra, depth, step, factor, small, stem = (float(v) for v in row[:9])
+    return Params(launch, rate, bandwidth, extra, depth, step, factor, small, stem, tiles)
+
+
+def read_prior(path: Path) -> Prior:
+    """The prior at `path`; an empty one where there is no such file."""
+    from quantbench.latency.yaml_file import load
+
+    return from_plain(load(path)) if path.is_file() else Prior()
+
+
+def shipped_prior() -> Prior:
+    """The prior that ships with quantbench."""
+    from quantbench.shipped import shipped_folder
+
+    return read_prior(shipped_folder("devices") / "_prior.yaml")
+
+
+def merged(priors: Iterable[Prior]) -> Prior:
+    """All entries of several priors."""
+    found = list(priors)
+    return Prior(tuple(e for p in found for e in p.products), tuple(e for p in found for e in p.moved))
+
+
+def _product_entry(row: Sequence[Any]) -> ProductEntry:
+    device, capability, kind, math, source, target, shapes = row[:7]
+    return ProductEntry(device, str(capability), kind, math, Format.parse(source), Format.parse(target), shapes,
+                        params_from_plain(row[7:]))  # fmt: skip
+
+
+def _format(text: str) -> Format | None:
+    return Format.parse(text) if text else None
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.4g}")

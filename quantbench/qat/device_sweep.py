@@ -1,0 +1,141 @@
+"""The CUDA sweep (`sweep.cu`), compiled for the card at hand by NVRTC and launched on torch's current stream.
+
+CUDA C rather than Triton: Triton has no atomics on shared memory, and a private histogram there is what makes one
+reading of the tensor enough. NVRTC and its bindings come with torch's CUDA wheels (cuda-bindings, of cuda-python).
+"""
+
+import ctypes
+import functools
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from quantbench.calibration.histogram import BINS, MIN_EXPONENT
+
+_SOURCE = Path(__file__).with_name("sweep.cu")
+_KERNELS = {torch.float32: "sweep_float32", torch.float16: "sweep_float16", torch.bfloat16: "sweep_bfloat16"}
+_SLOTS = 243  # exponents from MIN_EXPONENT to that of the largest float32
+# Measured on an H200 (docs/performance.md).
+_THREADS, _VECTORS, _VECTOR_BYTES = 1024, 2, 16
+_BLOCKS_PER_PROCESSOR = 1
+_COPIES = (4, 2)  # the most whose table fits in the shared memory of the card
+# A launch counts in 32 bits.
+_MOST = 1 << 31
+
+
+class _State(ctypes.Structure):
+    _fields_ = tuple(
+        (name, ctypes.c_void_p) for name in ("counts", "exponents", "maxima", "scratch", "used", "finished")
+    )
+
+
+class _Kernels(NamedTuple):
+    functions: dict[torch.dtype, Any]
+    shared_bytes: int
+
+
+class DeviceSweep:
+    """Counts tensors on one CUDA device into rows of `counts` [rows, 4096] (int64), `exponents` and `maxima` [rows]."""
+
+    def __init__(self, counts: Tensor, exponents: Tensor, maxima: Tensor, kernels: _Kernels) -> None:
+        self._device = counts.device
+        self._kernels = kernels
+        processors = torch.cuda.get_device_properties(self._device).multi_processor_count
+        self._blocks = _BLOCKS_PER_PROCESSOR * processors
+        self._scratch = torch.zeros(_SLOTS * BINS, dtype=torch.int32, device=self._device)
+        self._marks = torch.zeros(9, dtype=torch.int32, device=self._device)
+        self._kept = (counts, exponents, maxima)
+        marks = self._marks.data_ptr()
+        self._state = _State(
+            counts.data_ptr(), exponents.data_ptr(), maxima.data_ptr(), self._scratch.data_ptr(), marks, marks + 32
+        )
+        self._data, self._size, self._row = ctypes.c_void_p(), ctypes.c_longlong(), ctypes.c_int()
+        self._arguments = (ctypes.c_void_p * 4)(
+            *(ctypes.addressof(value) for value in (self._data, self._size, self._row, self._state))
+        )
+
+    def add(self, row: int, x: Tensor) -> None:
+        """Count a dense tensor of float32, float16 or bfloat16 whose memory begins at a multiple of 16 bytes."""
+        from cuda.bindings import driver
+
+        width = x.element_size()
+        for start in range(0, x.numel(), _MOST):
+            self._data.value = x.data_ptr() + start * width
+            self._size.value = min(x.numel() - start, _MOST)
+            self._row.value = row
+            tiles = -(-self._size.value * width // (_THREADS * _VECTORS * _VECTOR_BYTES))
+            (status,) = driver.cuLaunchKernel(
+                self._kernels.functions[x.dtype], min(tiles + 1, self._blocks), 1, 1, _THREADS, 1, 1,
+                self._kernels.shared_bytes,
+                torch.cuda.current_stream(self._device).cuda_stream, ctypes.addressof(self._arguments), 0,
+            )  # fmt: skip
+            if int(status) != 0:
+                raise RuntimeError(f"CUDA: counting failed: {status}")
+
+
+def device_sweep(counts: Tensor, exponents: Tensor, maxima: Tensor) -> DeviceSweep | None:
+    """A sweep into these rows, or None where NVRTC or its bindings are missing (torch's operators then do the same)."""
+    kernels = _compiled(torch.cuda.get_device_capability(counts.device), counts.device.index or 0)
+    return None if kernels is None else DeviceSweep(counts, exponents, maxima, kernels)
+
+
+def supported(x: Tensor) -> bool:
+    """Whether `x` can be counted as it lies in memory."""
+    return x.dtype in _KERNELS and x.data_ptr() % _VECTOR_BYTES == 0
+
+
+def dense(x: Tensor) -> Tensor:
+    """`x` itself where its elements fill a stretch of memory in some order (channels-last too), else a copy."""
+    if x.is_contiguous() or (x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)):
+        return x
+    return x.contiguous()
+
+
+@functools.cache
+def _compiled(capability: tuple[int, int], device: int) -> _Kernels | None:
+    try:
+        from cuda.bindings import driver, nvrtc
+    except ImportError:
+        return None
+    torch.zeros(1, device=f"cuda:{device}")  # makes torch's context current, which the module is loaded into
+    optin = driver.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
+    status, handle = driver.cuDeviceGet(device)
+    status, most = driver.cuDeviceGetAttribute(optin, handle)
+    copies = next((n for n in _COPIES if int(status) == 0 and n * BINS * 4 + 1024 <= most), _COPIES[-1])
+    status, program = nvrtc.nvrtcCreateProgram(_SOURCE.read_bytes(), b"sweep.cu", 0, [], [])
+    if int(status) != 0:
+        return None
+    defines = {"THREADS": _THREADS, "VECTORS": _VECTORS, "COPIES": copies}
+    options = [f"--gpu-architecture=sm_{capability[0]}{capability[1]}", "--std=c++17"]
+    options += [f"-D{name}={value}" for name, value in defines.items()]
+    (status,) = nvrtc.nvrtcCompileProgram(program, len(options), [option.encode() for option in options])
+    if int(status) != 0:
+        return None
+    _, size = nvrtc.nvrtcGetCUBINSize(program)
+    image = b" " * size
+    nvrtc.nvrtcGetCUBIN(program, image)
+    status, module = driver.cuModuleLoadData(image)
+    if int(status) != 0:
+        return None
+    shared_bytes = copies * BINS * 4
+    dynamic = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+    functions = {}
+    for dtype, name in _KERNELS.items():
+        status, functions[dtype] = driver.cuModuleGetFunction(module, name.encode())
+        if int(status) != 0:
+            return None
+        (status,) = driver.cuFuncSetAttribute(functions[dtype], dynamic, shared_bytes)
+        if int(status) != 0:
+            return None
+    return _Kernels(functions, shared_bytes)
+
+
+def fresh_rows(rows: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Counts, exponents and maxima of `rows` tensors that nothing has been counted into."""
+    return (
+        torch.zeros(rows, BINS, dtype=torch.int64, device=device),
+        torch.full((rows,), MIN_EXPONENT, dtype=torch.int32, device=device),
+        torch.zeros(rows, device=device),
+    )

@@ -1,0 +1,229 @@
+/* The sweep of quantbench/calibration/sweep.c on an NVIDIA GPU: |x|, its maximum, NaN and infinity, and the histogram
+ * on the nested grid, in one reading of the tensor. Compiled by NVRTC (quantbench/qat/device_sweep.py).
+ *
+ * Each block keeps a private histogram in shared memory, several copies of it for different lanes. It holds a tile in
+ * registers, looks whether a value lies past the grid (one barrier with a vote), folds its histogram if so, and counts
+ * the tile. At the end it adds what it has to the tensor's row, or, where its grid grew, to `scratch`, a histogram for
+ * each possible exponent; then the last block of the launch folds all of them into the row. So nothing waits for the
+ * host, and the result is that of any other order.
+ */
+typedef unsigned int u32;
+typedef unsigned short u16;
+typedef unsigned long long u64;
+
+#define BITS 12
+#define BINS (1 << BITS)
+#define MIN_EXPONENT (-126)
+#define SLOTS 243
+#define INFINITE 0x7f800000u
+#ifndef THREADS
+#define THREADS 512
+#endif
+#ifndef VECTORS
+#define VECTORS 4
+#endif
+/* Copies lie beside each other, bin by bin, so that lanes of different copies never meet in a bank. */
+#ifndef COPIES
+#define COPIES 2
+#endif
+
+enum { FLOAT32 = 0, FLOAT16 = 1, BFLOAT16 = 2 };
+
+struct State {
+    u64 *counts;     /* [rows, BINS] */
+    int *exponents;  /* [rows] */
+    u32 *maxima;     /* [rows], bits of a float32 */
+    u32 *scratch;    /* [SLOTS, BINS], zero between launches */
+    u32 *used;       /* [8], a bit for each slot */
+    u32 *finished;   /* blocks that are done */
+};
+
+__device__ __forceinline__ int exponent_for(u32 bits) {
+    int exponent = (int)(min(bits, INFINITE - 1u) >> 23) - 126 - BITS;
+    return max(exponent, MIN_EXPONENT);
+}
+
+template <int KIND> __device__ __forceinline__ u32 magnitude(u32 word, int half) {
+    if (KIND == FLOAT32) return word & 0x7fffffffu;
+    u16 value = half ? (u16)(word >> 16) : (u16)(word & 0xffffu);
+    if (KIND == BFLOAT16) return (u32)(value & 0x7fffu) << 16;
+    float wide;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(wide) : "h"((u16)(value & 0x7fffu)));
+    return __float_as_uint(wide);
+}
+
+template <int KIND> __device__ __forceinline__ u32 largest(const uint4 &v) {
+    u32 words[4] = {v.x, v.y, v.z, v.w}, found = 0;
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+#pragma unroll
+        for (int half = 0; half < (KIND == FLOAT32 ? 1 : 2); half++) found = max(found, magnitude<KIND>(words[i], half));
+    return found;
+}
+
+__device__ __forceinline__ void load(uint4 *tile, const uint4 *source, long long start, long long vectors) {
+#pragma unroll
+    for (int v = 0; v < VECTORS; v++) {
+        long long at = start + v * THREADS + threadIdx.x;
+        tile[v] = at < vectors ? __ldcs(source + at) : make_uint4(0, 0, 0, 0);
+    }
+}
+
+__device__ __forceinline__ void count_one(u32 bits, float scale, u32 *mine, u32 &zeros) {
+    int bin = min(__float2int_rz(__uint_as_float(bits) * scale), BINS - 1); /* NaN gives 0 */
+    if (bin > 0)
+        atomicAdd(mine + bin * COPIES, 1u);
+    else
+        zeros++;
+}
+
+template <int KIND> __device__ __forceinline__ void count(const uint4 &v, float scale, u32 *mine, u32 &zeros) {
+    u32 words[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+#pragma unroll
+        for (int half = 0; half < (KIND == FLOAT32 ? 1 : 2); half++)
+            count_one(magnitude<KIND>(words[i], half), scale, mine, zeros);
+}
+
+__device__ __forceinline__ u32 all_copies(const u32 *table, int bin) {
+    u32 sum = 0;
+#pragma unroll
+    for (int copy = 0; copy < COPIES; copy++) sum += table[bin * COPIES + copy];
+    return sum;
+}
+
+/* The histogram onto a grid whose bins are 2^steps as wide. All threads call it, between barriers. */
+__device__ void fold_shared(u32 *table, int steps) {
+    u32 kept[BINS / THREADS];
+    for (int k = 0; k < BINS / THREADS; k++) kept[k] = all_copies(table, threadIdx.x + k * THREADS);
+    __syncthreads();
+    for (int i = threadIdx.x; i < COPIES * BINS; i += THREADS) table[i] = 0;
+    __syncthreads();
+    for (int k = 0; k < BINS / THREADS; k++)
+        if (kept[k]) atomicAdd(table + (threadIdx.x + k * THREADS >> min(steps, BITS)) * COPIES, kept[k]);
+    __syncthreads();
+}
+
+template <int KIND> __device__ void sweep(const void *data, long long size, int row, State state) {
+    extern __shared__ u64 total[]; /* [BINS], at the end; until then the table in the same memory */
+    u32 *table = (u32 *)total;     /* [BINS, COPIES] */
+    __shared__ u32 block_maximum;
+    __shared__ int started, last;
+    const int each = KIND == FLOAT32 ? 4 : 8;
+    const long long vectors = size / each;
+    const uint4 *source = (const uint4 *)data;
+    for (int i = threadIdx.x; i < COPIES * BINS; i += THREADS) table[i] = 0;
+    if (threadIdx.x == 0) {
+        started = *(volatile int *)(state.exponents + row);
+        block_maximum = 0;
+    }
+    __syncthreads();
+    int exponent = started;
+    u32 *mine = table + threadIdx.x % COPIES;
+    u32 zeros = 0, maximum = 0;
+    const long long step = (long long)gridDim.x * THREADS * VECTORS;
+    long long start = (long long)blockIdx.x * THREADS * VECTORS;
+    uint4 tile[VECTORS], next[VECTORS];
+    load(next, source, start, vectors);
+    for (; start <= vectors; start += step) {
+        u32 found = 0, tail = 0;
+#pragma unroll
+        for (int v = 0; v < VECTORS; v++) {
+            tile[v] = next[v];
+            found = max(found, largest<KIND>(tile[v]));
+        }
+        load(next, source, start + step, vectors); /* on its way while this tile is counted */
+        /* What is left over after whole vectors belongs to the tile that ends the tensor. */
+        bool ends = start <= vectors && vectors < start + THREADS * VECTORS;
+        long long left = vectors * each + threadIdx.x;
+        bool has_tail = ends && threadIdx.x < each && left < size;
+        if (has_tail) {
+            u32 word = KIND == FLOAT32 ? ((const u32 *)data)[left] : ((const u16 *)data)[left];
+            tail = magnitude<KIND>(word, 0);
+            found = max(found, tail);
+        }
+        maximum = max(maximum, found);
+        u32 limit = (u32)(exponent + BITS + 127) << 23;
+        if (__syncthreads_or(found >= limit && exponent < exponent_for(found))) {
+            atomicMax(&block_maximum, found);
+            __syncthreads();
+            int grown = max(exponent, exponent_for(block_maximum));
+            fold_shared(table, grown - exponent);
+            exponent = grown;
+        }
+        float scale = __uint_as_float((u32)(127 - exponent) << 23);
+#pragma unroll
+        for (int v = 0; v < VECTORS; v++)
+            if (start + v * THREADS + threadIdx.x < vectors) count<KIND>(tile[v], scale, mine, zeros);
+        if (has_tail) count_one(tail, scale, mine, zeros);
+    }
+    for (int offset = 16; offset; offset >>= 1) {
+        zeros += __shfl_xor_sync(~0u, zeros, offset);
+        maximum = max(maximum, __shfl_xor_sync(~0u, maximum, offset));
+    }
+    if (threadIdx.x % 32 == 0) {
+        if (zeros) atomicAdd(table, zeros);
+        atomicMax(state.maxima + row, maximum);
+    }
+    __syncthreads();
+    /* On the grid that the row has: straight into it. On a wider one: into scratch, for the last block to fold. */
+    const bool grew = exponent > started;
+    const int slot = exponent - MIN_EXPONENT;
+    u64 *counts = state.counts + (long long)row * BINS;
+    for (int bin = threadIdx.x; bin < BINS; bin += THREADS) {
+        u32 sum = all_copies(table, bin);
+        if (!sum) continue;
+        if (grew)
+            atomicAdd(state.scratch + slot * BINS + bin, sum);
+        else
+            atomicAdd(counts + bin, (u64)sum);
+    }
+    if (grew && threadIdx.x == 0) atomicOr(state.used + slot / 32, 1u << slot % 32);
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) last = atomicAdd(state.finished, 1u) == gridDim.x - 1;
+    __syncthreads();
+    if (!last) return;
+
+    __threadfence();
+    if (threadIdx.x == 0) *state.finished = 0;
+    u32 used[8];
+    int widest = started;
+#pragma unroll
+    for (int word = 0; word < 8; word++) {
+        used[word] = __ldcg(state.used + word);
+        if (used[word]) widest = word * 32 + 31 - __clz(used[word]) + MIN_EXPONENT;
+    }
+    if (widest == started) return;
+    for (int bin = threadIdx.x; bin < BINS; bin += THREADS) total[bin] = 0;
+    __syncthreads();
+    for (int bin = threadIdx.x; bin < BINS; bin += THREADS) {
+        u64 value = __ldcg(counts + bin);
+        if (value) atomicAdd(&total[bin >> min(widest - started, BITS)], value);
+    }
+#pragma unroll
+    for (int word = 0; word < 8; word++)
+        for (u32 bits = used[word]; bits; bits &= bits - 1) {
+            int from = word * 32 + __ffs(bits) - 1;
+            int steps = min(widest - (from + MIN_EXPONENT), BITS);
+            for (int bin = threadIdx.x; bin < BINS; bin += THREADS) {
+                u32 value = __ldcg(state.scratch + from * BINS + bin);
+                if (!value) continue;
+                atomicAdd(&total[bin >> steps], (u64)value);
+                state.scratch[from * BINS + bin] = 0;
+            }
+        }
+    __syncthreads();
+    for (int bin = threadIdx.x; bin < BINS; bin += THREADS) counts[bin] = total[bin];
+    if (threadIdx.x < 8) state.used[threadIdx.x] = 0;
+    if (threadIdx.x == 0) state.exponents[row] = widest;
+}
+
+#define KERNEL(NAME, KIND) \
+    extern "C" __global__ void __launch_bounds__(THREADS) NAME(const void *data, long long size, int row, State state) { \
+        sweep<KIND>(data, size, row, state); \
+    }
+KERNEL(sweep_float32, FLOAT32)
+KERNEL(sweep_float16, FLOAT16)
+KERNEL(sweep_bfloat16, BFLOAT16)

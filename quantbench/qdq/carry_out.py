@@ -1,0 +1,61 @@
+"""Plan and Ranges to a Q/DQ model: the one way that `ptq`, `build`, `cache to-qdq`, `sweep` and Python share."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import onnx
+
+from quantbench.calibration.ort_outputs import Feed
+from quantbench.calibration.ranges import Ranges
+from quantbench.errors import QuantbenchError
+from quantbench.graph.surgery import check
+from quantbench.progress import Progress
+from quantbench.qdq.correct_bias import SWEEPS, correct_bias
+from quantbench.qdq.guard import guarded
+from quantbench.qdq.insert import insert_qdq
+from quantbench.qdq.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """Calibration images that biases are corrected on: `feeds` opens them from the beginning, `images` is how many."""
+
+    feeds: Callable[[], Iterable[Feed]]
+    images: int = 0
+    threads: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CarriedOut:
+    """The Q/DQ model, the plan that it carries out, and the skip connections that the ranges forbade, with their dB."""
+
+    model: onnx.ModelProto
+    plan: Plan
+    left_float: Mapping[str, float] = field(default_factory=dict)
+
+
+def carry_out(
+    model: onnx.ModelProto,
+    plan: Plan,
+    ranges: Ranges,
+    correction: Correction | None = None,
+    *,
+    residual_db: float = 0.0,
+    int8_weights: bool = False,
+    progress: Progress | None = None,
+) -> CarriedOut:
+    """The Q/DQ model of `plan` with `ranges` (`model` is left as it is), its biases corrected, checked in full.
+
+    `residual_db`: skips with less signal over noise stay float (`quantbench.qdq.guard`; 0: none is judged).
+    `int8_weights`: weights are stored quantized. Raises QuantbenchError where nothing can be quantized, or a range is
+    missing.
+    """
+    plan, poor = guarded(plan, ranges, residual_db)
+    if not plan.weights:
+        raise QuantbenchError("no layer can be quantized: every Conv, ConvTranspose, Gemm and MatMul is kept float")
+    quantized = insert_qdq(model, plan, ranges, int8_weights=int8_weights)
+    if correction is not None:
+        with (progress or Progress("none")).task("Bias correction", SWEEPS * correction.images) as advance:
+            quantized = correct_bias(quantized, correction.feeds, threads=correction.threads, on_batch=advance)
+    check(quantized, full=True)
+    return CarriedOut(quantized, plan, poor)

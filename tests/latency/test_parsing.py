@@ -1,0 +1,118 @@
+"""Timings out of logs: formats by strides, kernels by names, works by the parser's lines."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from quantbench.latency.kernel import kernel_of
+from quantbench.latency.layout import Format, parse_strided
+from quantbench.latency.learn import without_launch_bound, without_slow_start
+from quantbench.latency.log_timings import Timed
+from quantbench.latency.sources import Source, read_sources
+from quantbench.latency.work import Work, work_of
+from quantbench.layers.layer import Layer, LayerTensor
+
+
+@pytest.mark.parametrize(
+    ("text", "form", "sizes"),
+    [
+        ("Float(8294400,32400,180,1)", "FP32:linear", (256, 180, 180)),
+        ("Float(8294400,1,46080,256)", "FP32:hwc", (256, 180, 180)),
+        ("Half(1036800,1:8,5760,32)", "FP16:hwc8", (256, 180, 180)),
+        ("Half(4147200,32400:2,180,1)", "FP16:chw2", (256, 180, 180)),
+        ("Int8(8549376,534336:4,968,1)", "INT8:chw4", (64, 552, 968)),
+        ("Int8(1068672,534336:32,968,1)", "INT8:chw32", (64, 552, 968)),
+        ("Half(128,1,1,1)", "FP16:linear", (128, 1, 1)),
+    ],
+)
+def test_strides_tell_layout_and_sizes(text: str, form: str, sizes: tuple[int, ...]) -> None:
+    (tensor,) = parse_strided(text)
+    assert tensor.format == Format.parse(form)
+    assert tensor.sizes == sizes
+
+
+def test_strides_of_several_tensors_and_of_none() -> None:
+    assert [t.format.dtype for t in parse_strided("Int8(51200,25600:32,160,1), Half(51200,25600:32,160,1)")] == [
+        "INT8",
+        "FP16",
+    ]
+    assert parse_strided("") == ()
+    assert parse_strided("Float()")[0].sizes == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "tile", "math"),
+    [
+        ("sm80_xmma_fprop_implicit_gemm_f32f32_tf32f32_f32_nhwckrsc_nhwc_tilesize128x64x32_stage5_g1_tensor16x8x8",
+         (128, 64), "TF32"),
+        ("sm80_xmma_fprop_implicit_gemm_interleaved_i8i8_i8i32_f32_nchw_vect_c_32kcrs_tilesize96x64x64_stage3",
+         (96, 64), "INT8"),
+        ("ampere_fp32_icudnn_int8x4_128x64_relu_medium_nn_v1", (128, 64), "DP4A"),
+        ("ampere_scudnn_128x32_sliced1x4_ldg4_relu_exp_small_nhwc_tn_v1", (128, 32), "FP32"),
+        ("ampere_h16816cudnn_256x64_ldg8_relu_exp_stages_64x3_small_nhwc_tn_v1", (256, 64), "FP16"),
+    ],
+)  # fmt: skip
+def test_kernel_names_tell_tile_and_arithmetic(name: str, tile: tuple[int, int], math: str) -> None:
+    assert kernel_of(name) == (tile, math, False)
+
+
+def test_winograd_tiles_are_no_tiles() -> None:
+    kernel = kernel_of("sm80_xmma_fprop_wngd_f16f16_f16_f16_nhwckrsc_nhwc_tilesize16x16x64x16_wngd2x2")
+    assert kernel.winograd
+    assert kernel.tile is None
+
+
+def test_every_timing_of_the_a100_log_is_read(a100_log: Source) -> None:
+    # 5,506 timed tactics (counted with grep, "Fastest Tactic" lines left out), 28 of them no longer than a launch.
+    assert len(a100_log.rows) == 5506 - 28
+    assert a100_log.note == "left out: 28 kernels no longer than a launch"
+    convs = {r.work.shape for r in a100_log.rows if r.work.kind == "conv"}
+    assert len(convs) == 11
+    named = Counter(r.math for r in a100_log.rows if r.tile)
+    assert set(named) == {"FP16", "FP32", "TF32"}
+    assert a100_log.specs is not None
+    assert (a100_log.specs.sms, a100_log.specs.capability, round(a100_log.specs.bandwidth_gbs)) == (108, "8.0", 1555)
+
+
+def test_orin_int8_timings_are_read(artefacts: Path) -> None:
+    (source,) = read_sources([artefacts / "logs" / "trt852_qdq_yolo_verbose.log"])
+    pairs = Counter((str(r.work.source), str(r.work.target)) for r in source.rows if r.work.kind == "conv")
+    assert pairs[("INT8:chw32", "INT8:chw32")] > 700
+    assert all(source == "INT8:chw4" or source == "INT8:chw32" for source, _ in pairs)
+    first = next(r.work for r in source.rows if r.work.kind == "conv")
+    assert (first.m, first.n, first.k, first.window, first.stride) == (1104 * 1936, 64, 147, 7, 2)
+
+
+def test_reformats_into_a_concat_count_what_they_move(a100_log: Source) -> None:
+    # Strides are those of the concat's 512 channels; the tensor has 256.
+    sizes = {r.work.elements for r in a100_log.rows if r.work.kind == "reformat" and r.work.channels == 256}
+    assert 256 * 180 * 180 in sizes
+
+
+def _timed(ms: float, line: int, n: int = 64) -> Timed:
+    return Timed(Work("conv", Format(), Format(), m=100, n=n, k=64), ms, line=line)
+
+
+def test_a_clock_that_is_not_up_yet_is_seen() -> None:
+    slow = [_timed(1.0, 1), _timed(1.1, 2, 32)]
+    later = [_timed(0.1, 10 + i, 64 if i % 2 else 32) for i in range(20)]
+    rows, dropped = without_slow_start([*slow, *later])
+    assert dropped == 2
+    assert rows == later
+    assert without_slow_start(later) == (later, 0)
+
+
+def test_works_bound_by_slow_launches_are_left_out_whole() -> None:
+    rows = [_timed(0.0095, 1), _timed(0.033, 2), _timed(0.1, 3, 32)]
+    assert without_launch_bound(rows) == rows[2:]
+
+
+def test_work_of_a_predicted_layer_needs_no_attributes_of_tensorrt() -> None:
+    layer = Layer(
+        "c", "CaskConvolution", (LayerTensor("x", "INT8", "CHW32", (1, 64, 56, 56), 32),),
+        (LayerTensor("y", "INT8", "CHW32", (1, 128, 28, 28), 32),), (LayerTensor("w", "INT8", "", (128, 64, 3, 3)),),
+    )  # fmt: skip
+    work = work_of(layer)
+    assert work is not None
+    assert (work.m, work.n, work.k, work.window, work.stride) == (784, 128, 576, 3, 2)
