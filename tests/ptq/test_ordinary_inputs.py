@@ -52,7 +52,8 @@ def test_a_yolo_is_known_by_its_metadata_or_its_anchors() -> None:
     steps, origin = fitting_preprocess(None, image_input(model(["n", 3, "h", "w"], notes=notes), "m"))
     assert (steps.letterbox, steps.scale) == ((320, 416), 1 / 255)
     assert "yolo" in origin
-    steps, _ = fitting_preprocess(None, image_input(model(["n", 3, "h", "w"], notes=notes | {"task": "classify"}), "m"))
+    square = notes | {"task": "classify", "imgsz": "320"}
+    steps, _ = fitting_preprocess(None, image_input(model(["n", 3, "h", "w"], notes=square), "m"))
     assert (steps.crop, steps.mean, steps.scale) == ((320, 320), (0.0,), 1 / 255)
     raw = model([1, 3, 64, 64])
     raw.graph.output[0].type.tensor_type.shape.CopyFrom(helper.make_tensor_type_proto(1, [1, 14, 84]).tensor_type.shape)

@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from quantbench.calibration.collect import collect_maxima
+from quantbench.calibration.collect import collect, maxima_of
 from quantbench.calibration.ranges import Ranges, TensorRange
 from quantbench.core.quantize import for_onnxruntime
 from quantbench.graph.normalise import normalise
@@ -39,7 +39,7 @@ def network(
 
 def quantized(model: onnx.ModelProto, x: np.ndarray, share: float = 1.0, **kwargs: bool) -> onnx.ModelProto:
     plan = place(view_of(model), EVERYTHING)
-    maxima = collect_maxima(model, [{"x": x}], plan.tensors)
+    maxima = maxima_of(collect(model, [{"x": x}], plan.tensors))
     return insert_qdq(model, plan, Ranges({n: TensorRange(share * m) for n, m in maxima.items()}), **kwargs)
 
 
