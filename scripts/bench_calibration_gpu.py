@@ -25,7 +25,8 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from quantbench.calibration.native import load
-from quantbench.calibration.sweep import Counter, histogram_of, usable_cores
+from quantbench.calibration.sweep import Counter, histogram_of
+from quantbench.cores import usable_cores
 from quantbench.qat.counter import TensorCounter
 from quantbench.qat.insert import insert, plan_for
 from quantbench.qat.observe import collect, ranges_of

@@ -189,36 +189,46 @@ class Row:
 
     network: str
     tool: str
-    predicted: Prediction | None
-    compiled: LayerTotals | None
-    half: LayerTotals | None
+    predicted: dict[str, Prediction]
+    compiled: LayerTotals | None = None
+    half: LayerTotals | None = None
     trouble: str = ""
 
-    def line(self) -> str:
-        """As a row of the Markdown table."""
-        p, c, h = self.predicted, self.compiled, self.half
-        left, right, last = ["–"] * 7, ["–"] * 4, "–"
-        if p is not None:
-            megabytes = [f"{n / 1e6:.2f}" for n in (p.float_bytes, moved_bytes(p), cost_of(p))]
-            left = [str(n) for n in (p.int8_layers, len(p.leftover), len(p.reformats), len(p.layers))] + megabytes
-        if h is not None:
-            last = f"{h.traffic_bytes / 1e6:.2f}"
+    def predicted_line(self) -> str:
+        """As a row of the table of predictions."""
+        cells = []
+        for version in VERSIONS:
+            p = self.predicted.get(version)
+            if p is None:
+                cells += ["–"] * 7
+                continue
+            cells += [str(n) for n in (p.int8_layers, len(p.leftover), len(p.reformats), len(p.layers))]
+            cells += [f"{n / 1e6:.2f}" for n in (p.float_bytes, moved_bytes(p), cost_of(p))]
+        return "| " + " | ".join([self.network, self.tool, *cells]) + " |"
+
+    def compiled_line(self) -> str:
+        """As a row of the table of RTX builds."""
+        c, h = self.compiled, self.half
+        cells = ["–"] * 4
         if c is not None:
-            right = [f"{c.weighted_int8} of {c.weighted}", str(len(c.conversions)),
+            cells = [f"{c.weighted_int8} of {c.weighted}", str(len(c.conversions)),
                      f"{c.float_between_bytes / 1e6:.2f}", f"{c.traffic_bytes / 1e6:.2f}"]  # fmt: skip
-        return "| " + " | ".join([self.network, self.tool, *left, *right, last]) + " |"
+        last = f"{h.traffic_bytes / 1e6:.2f}" if h is not None else "–"
+        return "| " + " | ".join([self.network, self.tool, *cells, last]) + " |"
 
 
-def compare(network: str, tool: str, source: Path, folder: Path, images: Images, modelopt: str) -> Row:
+def compare(network: str, tool: str, source: Path, folder: Path, images: Images, arguments: argparse.Namespace) -> Row:
     """Quantize, predict, compile."""
     target = folder / f"{source.stem}.{tool.replace(', ', '-').replace(' ', '-')}.onnx"
     try:
-        (TOOLS | DETECTOR_TOOLS)[tool](source, target, images, modelopt)
+        (TOOLS | DETECTOR_TOOLS)[tool](source, target, images, arguments.modelopt)
     except (RuntimeError, ImportError) as error:
-        return Row(network, tool, None, None, None, f"{tool}, {network}: {error}")
+        return Row(network, tool, {}, trouble=f"{tool}, {network}: {error}")
     model = normalise(onnx.load(target))
     onnx.save(model, target)
-    prediction = predict_model(model)
+    predicted = {version: predict_model(model, version=version) for version in VERSIONS}
+    if arguments.predict_only:
+        return Row(network, tool, predicted)
     built: list[LayerTotals | None] = []
     trouble = ""
     for form, path in ((model, target), (to_fp16(model), target.with_suffix(".fp16.onnx"))):
@@ -228,7 +238,7 @@ def compare(network: str, tool: str, source: Path, folder: Path, images: Images,
             built.append(None)
             trouble = f"{tool}, {network}: {path.name}: {error}"
     compiled, half = built
-    return Row(network, tool, prediction, compiled, half, trouble)
+    return Row(network, tool, predicted, compiled, half, trouble)
 
 
 def compile_by_rtx(model: onnx.ModelProto, path: Path) -> LayerTotals:
@@ -246,6 +256,7 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=Path(tempfile.gettempdir()) / "quantbench-compare")
     parser.add_argument("--modelopt", default="", help="folder with an unpacked nvidia-modelopt")
     parser.add_argument("--only", default="", help="one network")
+    parser.add_argument("--predict-only", action="store_true", help="no RTX builds: their table stays as it is")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
     arguments.models.mkdir(parents=True, exist_ok=True)
@@ -259,84 +270,38 @@ def main() -> None:
         shape = [d.dim_value for d in onnx.load(source).graph.input[0].type.tensor_type.shape.dim]
         images = np.random.default_rng(0).normal(size=(2, *shape[1:])).astype(np.float32)
         for tool in TOOLS | (DETECTOR_TOOLS if network == "YOLOv8n" else {}):
-            rows.append(compare(network, tool, source, arguments.models, images, arguments.modelopt))
-            print(rows[-1].line(), rows[-1].trouble, flush=True)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(document(rows), encoding="utf-8")
+            rows.append(compare(network, tool, source, arguments.models, images, arguments))
+            print(rows[-1].predicted_line(), rows[-1].compiled_line(), rows[-1].trouble, flush=True)
+    out: Path = arguments.out
+    out.parent.mkdir(parents=True, exist_ok=True)
+    page = out.read_text(encoding="utf-8")
+    tables = {"predicted": [row.predicted_line() for row in rows]}
+    if not arguments.predict_only:
+        tables["compiled"] = [row.compiled_line() for row in rows]
+    for name, lines in tables.items():
+        page = with_table(page, name, [*_HEADS[name], *lines])
+    out.write_text(page, encoding="utf-8")
+    for row in rows:
+        if row.trouble:
+            print(row.trouble, file=sys.stderr)
 
 
-_HEADER = """# Q/DQ placement compared
-
-Made by `scripts/compare_qdq.py`, batch 1. "Predicted" speaks of TensorRT 10 (`quantbench predict`), with FP32 for what
-stays float; "compiled" of TensorRT-RTX 1.7 (sm86, a real ahead-of-time build). They are different compilers: RTX lets
-most INT8 convs write float and requantizes in other kernels, so its float bytes stay high whatever the placement.
-
-- Predicted. INT8: weighted layers that compute in INT8. Left over: Q and DQ that become a kernel of their own.
-  Reformats: those and copies. Kernels: layers in all. Between: MB moved by float tensors between INT8 layers. Float: MB
-  moved by all float activations and weights and by reformats. Cost: these and 3.5 MB a kernel, as an A100 prices it
-  (`quantbench/predict/cost.py`); `--placement best` makes it least.
-- RTX: weighted nodes in INT8; kernels that only convert; MB of float tensors between INT8 layers; MB of all traffic;
-  the same where FP16 is the float (what `quantbench ptq` builds).
-
-| network | Q/DQ by | INT8 | left over | reformats | kernels | between | float | cost | RTX INT8 | conversions | between | traffic | with FP16 |
-|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
-"""  # noqa: E501
+def with_table(page: str, name: str, lines: list[str]) -> str:
+    """`page` with the lines between the marks of table `name` replaced; the reading around them is written by hand."""
+    start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    before, _, rest = page.partition(start)
+    _, _, after = rest.partition(end)
+    return "\n".join([before + start, "", *lines, "", end + after])
 
 
-_READING = """
-## What it says
-
-- **onnxruntime** (the options of its own TensorRT example, all operator types) quantizes what every operator writes, so
-  a Q stands between each conv and its Relu, Clip or SiLU: those activations stay kernels of their own.
-- **ModelOpt** leaves the classifiers' last layer in float, and with it a pooling or a DQ before it. On YOLOv8n it
-  quantizes the last convs of the head, and the DFL conv, which costs accuracy (below); the Concats of the neck get
-  scales that differ, so Qs are left over there. How many depends on the ranges.
-- **quantbench**'s rules leave over one Q in each network, that of the image, which something must be, and cost less
-  than the other tools' Q/DQ everywhere. `best` tries their variants and finds none that costs less still.
-- **Where ours is not best.** YOLOv8n: 57 of 64 layers in INT8, and more float MB than ModelOpt (but none between INT8
-  layers, and fewer kernels), because the six output convs and the DFL stay in float. With the convs in INT8
-  (`head_float: false`, the last row) ours is first in float MB and in RTX's FP32 traffic, too; with FP16, which is what
-  one builds, RTX moves less with them in float. EfficientNet-Lite0 on RTX: one conversion and 0.25 MB between INT8
-  layers more than ModelOpt, because the INT8 Gemm wants its pooled input in INT8 and its result scaled; for that RTX
-  reads 3.8 MB of weights less (1.3 with FP16). In RTX's INT8 layers, conversions and traffic the classifiers are level
-  with onnxruntime's Q/DQ: RTX undoes its extra Q/DQ, TensorRT does not.
-- **Squeeze-and-excite** (none of the four networks has it): its convs work on a pooled vector, and each would need a Q of
-  its own, so they stay float (`squeeze_float`). PP-OCRv6's detector, 26 such convs: 48 left over and 213 kernels become
-  35 and 200 as predicted, 193 kernels and 78.3 MB become 167 and 76.8 on RTX with FP16; its direction classifier, 18:
-  111 kernels become 94 (35.7 MB both). SQNR of the detector on 32 crops, minmax: 2.4 dB before, 5.5 after.
-- **A bias that is an Add of its own** (Paddle) does not part the conv from the residual Add: in the same detector 200
-  predicted kernels become 190, and SQNR goes from 5.5 to 10.6 dB, as fewer tensors are quantized.
-- That SiLU fuses into convs and that an Add of two DQs runs in INT8 are guesses of the predictor.
-
-## What the choices cost in accuracy
-
-Trained models, pictures that they were not calibrated on, in onnxruntime with bias correction.
-
-| choice | model, pictures | without | with |
-|---|---|---|---|
-| classifier's last Gemm in INT8 | EfficientNet-Lite0, 300 crops, minmax | 99.3 % agreement, 21.15 dB | 99.3 %, 20.96 dB |
-| | the same, mse | 99.0 %, 21.43 dB | 99.0 %, 21.25 dB |
-| | the same, 20 labelled photos, minmax; mse | 17; 18 right (float: 18) | 18; 18 |
-| | animals_resnet18, 2,000 labelled, minmax; mse | 98.20; 98.25 % top-1 (float: 98.25 %) | 98.20; 98.25 % |
-| | animals_mobilenetv2, 2,000 labelled, minmax; mse | 98.30; 98.30 % (float: 98.35 %) | 98.25; 98.30 % |
-| | mobilenetv2-digits, 4,000 labelled, minmax; mse (no correction) | 86.15; 86.20 % (float: 86.18 %) | 86.15; 86.20 % |
-| both inputs of YOLO's Adds, not one | yolov8n-scenes, 1,000 scenes, minmax; mse | 80.27; 80.64 % mAP50-95 (float: 80.41 %) | 80.01; 80.64 % |
-| output convs of its head in INT8 | the same | 80.01; 80.64 % | 79.97; 80.59 % |
-| its DFL conv in INT8, too | the same | 79.97; 80.59 % | 79.06; 78.82 % |
-
-So the rules quantize a classifier's last layer (a Gemm with 8 outputs and more behind a global average pooling) and
-both inputs of an Add that no conv can take in, and keep the DFL in float. The output convs of a detector cost nothing
-on this one, small detector; ultralytics found them sensitive on COCO's and keeps them in float (pull requests 26171 and
-26220), and so do the rules.
-"""  # noqa: E501
-
-
-def document(rows: list[Row]) -> str:
-    """The table with what could not be done."""
-    text = _HEADER + "\n".join(row.line() for row in rows) + "\n"
-    text += _READING
-    troubles = [row.trouble for row in rows if row.trouble]
-    return text + ("\n" + "\n".join(f"- {t}" for t in troubles) + "\n" if troubles else "")
+VERSIONS = ("8.5", "10.9")
+_FIGURES = ("INT8", "left over", "reformats", "kernels", "between", "float", "cost")
+_PREDICTED = [f"{figure} ({version})" for version in VERSIONS for figure in _FIGURES]
+_COMPILED = ["INT8", "conversions", "between", "traffic", "with FP16"]
+_HEADS = {
+    name: ["| " + " | ".join(["network", "Q/DQ by", *columns]) + " |", "|---" * (len(columns) + 2) + "|"]
+    for name, columns in (("predicted", _PREDICTED), ("compiled", _COMPILED))
+}
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Counting many tensors into one table of histograms, compiled and on all cores, or with numpy."""
 
 import ctypes
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from quantbench.calibration.histogram import BINS, MIN_EXPONENT, Histogram, exponent_for, fold
 from quantbench.calibration.native import load
+from quantbench.cores import usable_cores
 
 # Elements of a slice: about a millisecond of work, so that threads end together and locks are rare.
 _SLICE = 1 << 20
@@ -149,8 +149,3 @@ def histogram_of(values: NDArray[np.generic], *, threads: int = 1) -> Histogram:
     counter = Counter(1, threads=threads)
     counter.add_array(0, values)
     return counter.histogram(0)
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

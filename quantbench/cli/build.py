@@ -18,7 +18,9 @@ def register(app: typer.Typer) -> None:
 
 @with_build_options
 def build(
-    model: Path = typer.Argument(None, help="ONNX file; external data is found beside it."),
+    model: Path = typer.Argument(
+        None, help="ONNX file; external data is found beside it. Or net.py:function, which fills a TensorRT network."
+    ),
     out: Path = typer.Option(None, help="Engine file. (default: MODEL.engine, onnxruntime: MODEL.ort.onnx)"),
     ranges: Path = typer.Option(None, help="INT8 ranges: ranges.json of a run, or a calibration cache."),
     calibrator: str = typer.Option(

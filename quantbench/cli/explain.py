@@ -28,7 +28,19 @@ def explain(
     from quantbench.inspection.errors.registry import ERRORS, lookup_error, similar_errors
     from quantbench.inspection.passes.entry import PHASES
     from quantbench.inspection.passes.registry import PASSES, lookup, similar
+    from quantbench.qdq.rulebook import rulebook
 
+    if name in (rules := rulebook()):
+        rule = rules[name]
+        if json_output:
+            typer.echo(json.dumps(asdict(rule), indent=2))
+            return
+        typer.echo(f"{rule.name} (placement rule of quantbench)\n\n{rule.does}\n")
+        for number, text in enumerate(rule.numbered, start=1):
+            typer.echo(f"{number}. {text}")
+        typer.echo("\n" + "".join(f"    {line}\n" for line in rule.drawing.split("\n")))
+        typer.echo("--> float, ==> INT8; before on the left, after on the right")
+        return
     if not name:
         if json_output:
             typer.echo(json.dumps([asdict(entry) for entry in PASSES.values()], indent=2))

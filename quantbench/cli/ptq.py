@@ -61,6 +61,7 @@ def ptq(
         False, "--residual-float", help="Leave skip connections in float: slower, for nets that lose accuracy in them."
     ),
     threads: int = typer.Option(None, help="onnxruntime threads; 0 lets it choose."),
+    workers: int = typer.Option(0, min=0, help="Threads that decode images; 0: one for each core."),
     reuse_cache: bool = typer.Option(False, "--reuse-cache", help="Take the run folder's calibration.cache as it is."),
     refresh: bool = typer.Option(False, "--refresh", help="Calibrate anew, whatever the run folder holds."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the run that the folder holds."),
@@ -76,6 +77,7 @@ def ptq(
     """
     from quantbench.cli.gate import gate
     from quantbench.cli.requests import ptq_request, unused
+    from quantbench.cores import use_decoders
     from quantbench.decide.gates import Gates, outputs_missed
     from quantbench.errors import QuantbenchError
     from quantbench.progress import Progress
@@ -114,6 +116,7 @@ def ptq(
             **({"compile.backend": "none"} if no_compile else {}),
         }
     )
+    use_decoders(workers)
     policy: Policy = "reuse" if reuse_cache else "refresh" if refresh else "check"
     progress = Progress("none" if as_json else None)
     for line in unused(changed, "ptq"):

@@ -20,7 +20,12 @@ def register(app: typer.Typer) -> None:
 
 def tactics(
     log: Path = typer.Argument(..., help="Verbose log of a build, also .gz or .xz."),
-    layer: str = typer.Option("", "--layer", metavar="PATTERN", help="Every kernel of these layers, * and ? allowed."),
+    layer: str = typer.Option(
+        "",
+        "--layer",
+        metavar="PATTERN",
+        help="Every kernel of these layers (or of the layer that holds this node), * and ? allowed.",
+    ),
     precision: str = typer.Option("", "--precision", metavar="NAME", help="With --layer: only fp32, fp16, int8 …"),
     as_json: bool = typer.Option(False, "--json", help="Print JSON and nothing else."),
 ) -> None:
@@ -34,7 +39,7 @@ def tactics(
     from quantbench.inspection.logs.tactic_table import read_tactics
 
     table = read_tactics(log)
-    groups = [g for g in table.groups if not g.reformat and g.layer and fnmatchcase(g.layer, layer or "*")]
+    groups = [g for g in table.groups if not g.reformat and g.layer and _named(g.layer, layer)]
     if precision:
         groups = [g for g in groups if g.precision == precision.upper()]
     if not groups:
@@ -51,6 +56,11 @@ def tactics(
         f"them"
     )
     _kernels(groups) if layer or precision else _overview(groups, table)
+
+
+def _named(layer: str, pattern: str) -> bool:
+    """Whether the layer, or one of the nodes fused in it (`weights + x_QuantizeLinear + conv1`), has such a name."""
+    return not pattern or any(fnmatchcase(name, pattern) for name in (layer, *layer.split(" + ")))
 
 
 def _overview(groups: Sequence["TacticGroup"], table: "TacticTable") -> None:

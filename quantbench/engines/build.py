@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from quantbench.engines import timing_cache
+from quantbench.engines import network_function, timing_cache
 from quantbench.engines.base import BuildOptions, BuildResult
 from quantbench.engines.discover import gpu_present, tensorrt_version
 from quantbench.engines.facts import FACTS, ONNXRUNTIME, TENSORRT10, TENSORRT11, TENSORRT_RTX
@@ -46,12 +46,14 @@ def choose_backend(options: BuildOptions, backend: str = "auto") -> Chosen:
 
 
 def build_engine(model: Path, options: BuildOptions, backend: str = "auto") -> BuildResult:
-    """Build the ONNX file `model` with `backend` (one of BACKENDS), as `choose_backend` understands it.
+    """Build the ONNX file `model` (or the network that `file.py:function` fills) with `backend` (one of BACKENDS), as
+    `choose_backend` understands it.
 
     `options.timing_cache` is a folder. Raises QuantbenchError where the backend is missing, lacks an option or cannot
     build the model.
     """
-    if not model.is_file():
+    is_function = network_function.is_network_function(model)
+    if not is_function and not model.is_file():
         raise QuantbenchError(f"model {model} does not exist")
     chosen = choose_backend(options, backend)
     family, trt = chosen.family, chosen.bindings
@@ -60,6 +62,10 @@ def build_engine(model: Path, options: BuildOptions, backend: str = "auto") -> B
 
         file = timing_cache.cache_file(options.timing_cache, family, chosen.version, open_device().name)
         options = replace(options, timing_cache=file)
+    if is_function:
+        typed = FACTS[family].typed_by_model
+        network_function.check(model, options, chosen.title, typed=typed, from_onnx=family == ONNXRUNTIME)
+        return _run(family, trt, model, options)
     if not FACTS[family].typed_by_model and not options.strongly_typed:
         return _run(family, trt, model, with_own_thresholds(model, options))
     with prepared(model, options) as (ready, notes):

@@ -9,6 +9,7 @@ from quantbench.calibration.ranges import Ranges
 from quantbench.calibrator import Calibrator, load_calibrator
 from quantbench.engines.base import PRECISIONS
 from quantbench.engines.discover import gpu_present, tensorrt_version
+from quantbench.engines.network_function import is_network_function, plain_path
 from quantbench.errors import QuantbenchError
 
 _UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -95,6 +96,11 @@ def calibrator_for(
     found = load_calibrator(spec)
     if folder is None:
         return found() if found.get_batch is not Calibrator.get_batch else None
+    if is_network_function(model):
+        raise QuantbenchError(
+            f"--calib-dir wants an ONNX file; for {model} give a class with its own data, --calibrator file.py:Class, "
+            f"or --ranges"
+        )
     from quantbench.data.model_input import fitting_preprocess, image_input
     from quantbench.data.sources import feeds, folder_source
     from quantbench.graph.load import load_model
@@ -121,4 +127,6 @@ def words(text: str) -> tuple[str, ...]:
 
 def engine_path(model: Path, out: Path | None, backend: str) -> Path:
     """Where the engine goes: `out`, or the model's name with another suffix in the current folder's terms."""
+    if is_network_function(model):
+        return out or Path(f"{plain_path(model)}.engine")
     return out or model.with_suffix(".ort.onnx" if backend == "onnxruntime" else ".engine")

@@ -44,7 +44,7 @@ def build(trt: Any, model: Path, options: BuildOptions, device: Device) -> Build
         wanted = "STRONGLY_TYPED" if options.strongly_typed else "EXPLICIT_BATCH"
         kind = common.member(creation, wanted, "network flag", title)
         network = builder.create_network(1 << int(kind))
-        common.parse(trt, network, logger, model, title, log)
+        alive = common.parse(trt, network, logger, model, title, log)
         config = builder.create_builder_config()
         common.configure(trt, config, options, title)
         rules = tactic_rules(options)
@@ -55,6 +55,7 @@ def build(trt: Any, model: Path, options: BuildOptions, device: Device) -> Build
         if not options.strongly_typed:
             notes += _precisions(trt, builder, network, config, options, profiles, device)
         plan = builder.build_serialized_network(network, config)
+        del alive
         if plan is None:
             raise build_error(model, title, log.errors, options.log_file)
         if options.timing_cache is not None:

@@ -26,12 +26,15 @@ def build(trt: Any, model: Path, options: BuildOptions) -> BuildResult:
         builder = trt.Builder(logger)
         common.load_plugins(trt, builder, logger, options.plugins)
         network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-        common.parse(trt, network, logger, model, title, log)
+        alive = common.parse(trt, network, logger, model, title, log)
         config = builder.create_builder_config()
         common.configure(trt, config, options, title)
         common.use_timing_cache(trt, config, options, title, edit=True)
         _, notes = common.add_profiles(builder, network, config, options)
+        if options.build_route:
+            notes.append(f"build route {options.build_route}")
         plan = builder.build_serialized_network(network, config)
+        del alive
         if plan is None:
             raise build_error(model, title, log.errors, options.log_file)
         if options.timing_cache is not None:

@@ -8,6 +8,7 @@ from quantbench.engines import timing_cache
 from quantbench.engines.base import BuildOptions
 from quantbench.engines.build_log import BuildLog
 from quantbench.engines.facts import FLAGS, GONE
+from quantbench.engines.network_function import filled, is_network_function
 from quantbench.engines.parse_errors import parser_error
 from quantbench.engines.shapes import Profile, complete_profiles
 from quantbench.engines.tactic_choice import edit_timing_cache, is_timing_cache
@@ -45,13 +46,17 @@ def load_plugins(trt: Any, owner: Any, logger: Any, plugins: Sequence[Path]) -> 
             )
 
 
-def parse(trt: Any, network: Any, logger: Any, model: Path, title: str, log: BuildLog) -> None:
-    """Fill `network` from the ONNX file; raises QuantbenchError naming node and operator where that fails."""
+def parse(trt: Any, network: Any, logger: Any, model: Path, title: str, log: BuildLog) -> object:
+    """Fill `network` from the ONNX file, or by the function that `model` names; returns what must live until the build
+    is over. Raises QuantbenchError naming node and operator where that fails."""
+    if is_network_function(model):
+        return filled(trt, network, model)
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(model)):
         raise parser_error(model, title, parser, log.errors)
     if network.num_outputs == 0:
         raise QuantbenchError(f"{model} is not an ONNX model: it holds no graph with outputs")
+    return parser
 
 
 def configure(trt: Any, config: Any, options: BuildOptions, title: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quantbench.cores import decoders
 from quantbench.errors import QuantbenchError
 from quantbench.images.decode import BadImageError
 from quantbench.images.source import Source
@@ -36,16 +37,18 @@ def batches(
     source: Source,
     batch_size: int,
     *,
-    workers: int = 2,
+    workers: int | None = None,
     max_bad: int = 0,
     on_bad: Callable[[BadImageError], None] | None = None,
 ) -> Iterator[Batch]:
-    """Batches of `source` in order; while the consumer works on one, `workers` threads decode the next.
+    """Batches of `source` in order; while the consumer works on one, `workers` threads decode the next (None: those of
+    `quantbench.cores.decoders`).
 
     At most two batches (and one image a worker) are in memory besides the one handed out. Images that cannot be used
     are told to `on_bad` (default: a log line with the name) and left out. Raises QuantbenchError when there are more
     than `max_bad` of them, when none is left, or when shapes within a batch differ.
     """
+    workers = decoders() if workers is None else workers
     if batch_size < 1 or workers < 1:
         raise QuantbenchError(f"batch size and workers must be at least 1, not {batch_size} and {workers}")
     bad: list[BadImageError] = []

@@ -43,7 +43,7 @@ TRAITS: dict[str, Trait] = {
     "silu-float": Trait("SiLU goes into a float conv", {"10.5": "YOLO FP16 log", "10.7": "YOLO11 FP16 engine"}),
     "silu-residual": Trait("conv, SiLU and a residual Add are one layer",
                            {"10.5": "YOLO FP16 log", "10.7": "YOLO11 FP16 engine",
-                            "10.14": "YOLOv8n: 39 of 64 convs write INT8 (40 predicted), 36 without this rule"}),
+                            "10.14": "YOLOv8n: 39 of 64 convs write INT8 (40 predicted; 36 without this rule)"}),
     "activation-shared": Trait("an activation that several layers read stays out of the conv", {"10.9": RTDETR}),
     "pointwise-chain": Trait("elementwise layers that follow one another become one PWN",
                              {"8.4": "levit128s log", "8.5.2": TRT852, "10.9": RTDETR}),

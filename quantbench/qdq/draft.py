@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from quantbench.graph.view import NodeView
-from quantbench.qdq.plan import ActivationSite, Plan, WeightSite
+from quantbench.qdq.plan import ActivationSite, Plan, Refusal, WeightSite
 
 
 @dataclass
@@ -13,11 +13,16 @@ class Draft:
     activations: dict[tuple[str, int], tuple[str, str]] = field(default_factory=dict)
     weights: dict[tuple[str, int], WeightSite] = field(default_factory=dict)
     kept_float: dict[str, str] = field(default_factory=dict)
+    refusals: list[Refusal] = field(default_factory=list)
     _parent: dict[str, str] = field(default_factory=dict)
 
     def quantize(self, node: NodeView, index: int, rule: str) -> None:
         """Ask for Q/DQ on input `index` of `node`; the first rule to ask is the one that is named."""
         self.activations.setdefault((node.name, index), (node.inputs[index], rule))
+
+    def refuse(self, node: NodeView, rule: str, reason: str) -> None:
+        """Note why `rule` leaves `node` alone."""
+        self.refusals.append(Refusal(rule, node.name, reason))
 
     def share(self, first: str, second: str) -> None:
         """Give two tensors one scale."""
@@ -39,4 +44,4 @@ class Draft:
         for (node, index), (tensor, rule) in self.activations.items():
             group = named.setdefault(self.group(tensor), tensor)
             sites.append(ActivationSite(tensor, node, index, group, rule))
-        return Plan(tuple(sites), tuple(self.weights.values()), dict(self.kept_float))
+        return Plan(tuple(sites), tuple(self.weights.values()), dict(self.kept_float), tuple(self.refusals))

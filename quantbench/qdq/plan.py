@@ -30,12 +30,23 @@ class WeightSite:
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """Rule `rule` looked at `node` and left it alone, for `reason`."""
+
+    rule: str
+    node: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """Where Q/DQ goes. `kept_float` maps a weighted node that stays float to the reason (rule and why)."""
+    """Where Q/DQ goes. `kept_float` maps a weighted node that stays float to the reason (rule and why); `refusals` say
+    why a rule that quantizes passed a node by."""
 
     activations: tuple[ActivationSite, ...] = ()
     weights: tuple[WeightSite, ...] = ()
     kept_float: Mapping[str, str] = field(default_factory=dict)
+    refusals: tuple[Refusal, ...] = field(default=(), compare=False)
 
     @property
     def tensors(self) -> tuple[str, ...]:

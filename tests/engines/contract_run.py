@@ -44,6 +44,19 @@ MAJOR = int(tensorrt.__version__.partition(".")[0])
 MODEL = Path("model.onnx")
 PROFILE = parse_profile("x=1x3x8x8:4x3x8x8:8x3x8x8")
 
+NETWORK = """
+import numpy as np
+def make(network, trt):
+    x = network.add_input("x", trt.float32, (-1, 3, 8, 8))
+    weights = np.ones((4, 3, 3, 3), np.float32)
+    conv = network.add_convolution_nd(x, 4, (3, 3), trt.Weights(weights), trt.Weights())
+    conv.name = "conv"
+    network.mark_output(conv.get_output(0))
+    return weights
+def fails(network):
+    network.add_everything()
+"""
+
 
 def answers(**more: Any) -> dict[str, Any]:
     return {
@@ -61,15 +74,15 @@ def answers(**more: Any) -> dict[str, Any]:
     }
 
 
-def build(options: BuildOptions, **more: Any) -> dict[str, Any]:
+def build(options: BuildOptions, model: Path = MODEL, **more: Any) -> dict[str, Any]:
     contract = Contract(tensorrt, answers(**more))
     trt = contract.module()
     outcome: dict[str, Any] = {"used": contract.used, "calls": contract.calls, "error": None, "notes": []}
     try:
         if MAJOR >= 11:
-            result = tensorrt11.build(trt, MODEL, options)
+            result = tensorrt11.build(trt, model, options)
         else:
-            result = tensorrt10.build(trt, MODEL, options, HostDevice())
+            result = tensorrt10.build(trt, model, options, HostDevice())
         assert result.engine == b"engine"
         outcome["notes"] = result.notes
     except QuantbenchError as error:
@@ -82,8 +95,12 @@ def batches() -> Iterator[dict[str, Any]]:
 
 
 def builds(scratch: Path) -> dict[str, dict[str, Any]]:
+    own = scratch / "net.py"
+    own.write_text(NETWORK)
     both = {
         "plain": build(BuildOptions()),
+        "function": build(BuildOptions(), Path(f"{own}:make")),
+        "function fails": build(BuildOptions(), Path(f"{own}:fails")),
         "everything": build(
             BuildOptions(
                 precisions=frozenset({"fp32"}), profiles=(PROFILE,), pools={"workspace": 1 << 30},
@@ -126,6 +143,9 @@ def builds(scratch: Path) -> dict[str, dict[str, Any]]:
         "tactics": build(BuildOptions(forbid_tactics=("0x1",), choose_tactics=(("conv*", "0x2"),))),
         "tactic without a log": build(BuildOptions(forbid_tactics=("sm80_*",))),
         "strongly typed": build(BuildOptions(strongly_typed=True)),
+        "function with calibrator": build(
+            BuildOptions(precisions=int8, calibrator=Calibrator(batches, 4)), Path(f"{own}:make")
+        ),
         "calibrator": build(BuildOptions(precisions=int8, calibrator=Calibrator(batches, 4))),
         "static batch": build(
             BuildOptions(precisions=int8, calibrator=Calibrator(batches, 4)), **{"ITensor.shape": (8, 3, 8, 8)}

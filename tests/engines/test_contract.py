@@ -149,6 +149,22 @@ def test_an_output_whose_shape_depends_on_data_is_allocated(contract: tuple[int,
     assert "IPluginRegistry.load_library" in members
 
 
+def test_a_function_fills_the_network(contract: tuple[int, dict[str, Any]]) -> None:
+    major, data = contract
+    run = data["builds"]["function"]
+    assert run["error"] is None
+    assert _calls(run, "INetworkDefinition.add_input")[0][0] == "x"
+    assert len(_calls(run, "INetworkDefinition.add_convolution_nd")) == 1
+    assert _calls(run, "OnnxParser.parse_from_file") == []
+    failed = data["builds"]["function fails"]["error"]
+    assert failed.endswith(":fails fails in line 11: AttributeError: INetworkDefinition has no add_everything")
+    if major < 11:
+        calibrated = data["builds"]["function with calibrator"]
+        assert calibrated["error"] is None
+        assert _flags(calibrated) == {"FP16", "INT8"}
+        assert len(_calls(calibrated, "IBuilderConfig.int8_calibrator")) == 1
+
+
 def test_failures_are_one_line(contract: tuple[int, dict[str, Any]]) -> None:
     major, data = contract
     builds = data["builds"]

@@ -175,3 +175,30 @@ def test_yolov8n_with_a_dynamic_batch(name: str, tmp_path: Path, monkeypatch: py
     # One kernel a conv; RTX 1.7 leaves the conv's node out of the metadata of some 1x1 ones.
     assert sum(layer.type in ("correlation", "runtime_fusion") for layer in layers) == 64
     assert len(convs & {node for layer in layers for node in layer.nodes}) >= 55
+
+
+def test_a_network_written_with_the_api_builds(cli, tmp_path: Path) -> None:
+    file = tmp_path / "net.py"
+    file.write_text(
+        "import numpy as np\n"
+        "def make(network, trt):\n"
+        "    x = network.add_input('x', trt.float32, (-1, 3, 8, 8))\n"
+        "    weights = np.ones((4, 3, 3, 3), np.float32)\n"
+        "    conv = network.add_convolution_nd(x, 4, (3, 3), trt.Weights(weights), trt.Weights())\n"
+        "    network.mark_output(conv.get_output(0))\n"
+        "    return weights\n"
+        "def empty(network):\n"
+        "    pass\n"
+    )
+    code, _, err = cli("build", f"{file}:make", "--backend", "tensorrt-rtx", "--target", "sm86")
+    assert code == 0, err
+    assert (tmp_path / "net.make.engine").read_bytes()[:4] == b"vtrt"
+    for words, message in (
+        ([f"{file}:empty", "--backend", "tensorrt-rtx"], "marks no output"),
+        ([f"{file}:none", "--backend", "tensorrt-rtx"], "has no 'none'"),
+        ([f"{file}:make", "--backend", "onnxruntime"], "takes ONNX files alone"),
+        ([f"{file}:make", "--backend", "tensorrt-rtx", "--precision", "fp16"], "takes types from the network"),
+        ([f"{file}:make", "--calib-dir", tmp_path], "--calib-dir wants an ONNX file"),
+    ):
+        code, _, err = cli("build", *words)
+        assert (code, message in err, err.count("\n")) == (2, True, 1), err

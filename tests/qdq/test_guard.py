@@ -7,7 +7,7 @@ from onnx import helper, numpy_helper
 
 from quantbench.calibration.collect import collect
 from quantbench.calibration.find_ranges import find_ranges
-from quantbench.calibration.histogram import empty
+from quantbench.calibration.histogram import Histogram, empty
 from quantbench.calibration.noise import bulk_sqnr_db
 from quantbench.calibration.ranges import Ranges, TensorRange
 from quantbench.calibration.sweep import histogram_of
@@ -69,10 +69,10 @@ def test_the_bulk_does_not_see_outliers_nor_zeros() -> None:
     """An SQNR over all values would be that of the outliers: 30 dB."""
     rng = np.random.default_rng(0)
     values = np.maximum(rng.normal(size=(64, 4096)), 0).astype(np.float32)
-    ordinary = histogram_of(values)
+    ordinary = counted(values)
     assert 30 < bulk_sqnr_db(ordinary, ordinary.amax) < 45
     values[0] *= 100
-    spoilt = histogram_of(values)
+    spoilt = counted(values)
     assert bulk_sqnr_db(spoilt, spoilt.amax) < 10
     assert bulk_sqnr_db(empty(), 1.0) == float("inf")
     assert bulk_sqnr_db(ordinary, 0.0) == float("inf")
@@ -81,3 +81,7 @@ def test_the_bulk_does_not_see_outliers_nor_zeros() -> None:
 def test_ranges_without_a_histogram_are_not_judged() -> None:
     plan = place(view_of(blocks(1.0)), PlacementOptions(head_float=False))
     assert guarded(plan, Ranges({t: TensorRange(1.0) for t in plan.tensors}), 15.0) == (plan, {})
+
+
+def counted(values: np.ndarray) -> Histogram:
+    return histogram_of(values)

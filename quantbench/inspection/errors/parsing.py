@@ -11,11 +11,11 @@ ENTRIES: tuple[ErrorEntry, ...] = (
         "name.",
         (
             "an ONNX operator that this version lacks (Round, GridSample, NonZero in older ones)",
-            "a custom operator whose plugin library was not loaded: --plugins=LIB.so (trtexec)",
+            "a custom operator whose plugin library was not loaded: --plugin LIB.so (trtexec: --staticPlugins=LIB.so)",
             "a plugin of TensorRT's own that is newer than this version (EfficientNMS_TRT wants 8.0)",
             "the standard plugins were not initialized (initLibNvInferPlugins)",
         ),
-        "load the library that has it before parsing; for a plain ONNX operator take a newer TensorRT",
+        "quantbench build MODEL.onnx --plugin LIB.so; for a plain ONNX operator take a newer TensorRT",
         "onnx/onnx-tensorrt#800",
     ),
     error(

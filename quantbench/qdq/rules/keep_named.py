@@ -1,4 +1,12 @@
-"""Keep in float what the user names (recipe `placement.keep_float`, flag `--keep-float`)."""
+"""Keep in float what the user names (recipe `placement.keep_float`, flag `--keep-float`).
+
+Rules:
+1. a node whose name matches a pattern stays float
+2. a pattern that matches nothing is an error
+
+Before and after:
+    x --> Q/DQ --> conv          x --> conv   (named)
+"""
 
 from fnmatch import fnmatchcase
 

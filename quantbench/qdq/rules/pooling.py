@@ -6,6 +6,13 @@ QuantizeSingleInputNodes, which takes both (A100 engine resnet-qat-residual-qgap
 float stays float: its DQ would be left over, a kernel of its own (A100 engine resnet-qat-residual,
 DequantizeLinear_291). So does one whose input something else wants in float (squeeze and excite): the Q would be left
 over.
+
+Rules:
+1. the input of an average between quantized layers gets Q/DQ
+2. not where something reads the average, or its input, in float
+
+Before and after:
+    conv --> pool --> Q ==> conv      conv ==> pool ==> conv
 """
 
 from quantbench.graph.ops import AVERAGES
@@ -29,7 +36,11 @@ def apply(view: GraphView, draft: Draft, options: PlacementOptions) -> None:
         if node.op not in AVERAGES or node.name in draft.kept_float or node.inputs[0] not in after:
             continue
         shape = view.tensors[node.inputs[0]].shape if node.inputs[0] in view.tensors else None
-        if (shape is not None and len(shape) != 4) or not read_quantized(view, draft, node.outputs[0]):
-            continue
-        if read_quantized(view, draft, node.inputs[0], besides=node.name):
+        if shape is not None and len(shape) != 4:
+            draft.refuse(node, RULE, f"it averages a tensor of {len(shape)} dimensions, no image")
+        elif not read_quantized(view, draft, node.outputs[0]):
+            draft.refuse(node, RULE, "what it writes is not read in INT8 by all its readers")
+        elif not read_quantized(view, draft, node.inputs[0], besides=node.name):
+            draft.refuse(node, RULE, "something else reads its input in float")
+        else:
             draft.quantize(node, 0, RULE)

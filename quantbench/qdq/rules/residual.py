@@ -16,6 +16,15 @@ a conv could take in with it: the predictor counts as many kernels or more, and 
 pre-activation: 10 dB). And never in a stream that a layer norm reads: the sums of transformers and of ConvNeXt hold
 channels hundreds of times larger than the others (Dettmers et al., arXiv:2208.07339; NVIDIA's ModelOpt leaves them in
 float too). `qdq/guard.py` takes out, after calibration, those whose range turns out as bad.
+
+Rules:
+1. where a conv ends in the Add, the other input gets Q/DQ
+2. where none does, both inputs get Q/DQ
+3. only where the sum is read in INT8, and in no stream that a layer norm reads
+
+Before and after:
+    conv --> Add --> Q ==>            conv + Add ==>
+    skip ---/                         skip Q/DQ ==/
 """
 
 from quantbench.graph.ops import AFFINE, CONVS, IDENTITIES
@@ -44,7 +53,11 @@ def apply(view: GraphView, draft: Draft, options: PlacementOptions) -> None:
             continue
         if node.name in draft.kept_float or any(view.is_constant(name) for name in node.inputs):
             continue
-        if node.name not in streams and read_quantized(view, draft, node.outputs[0]):
+        if node.name in streams:
+            draft.refuse(node, RULE, "a layer norm reads its stream")
+        elif not read_quantized(view, draft, node.outputs[0]):
+            draft.refuse(node, RULE, "its sum is not read in INT8 by all its readers")
+        else:
             found[node.name] = node, _inputs(view, draft, options, node, position)
     for node, indices in reversed(found.values()):
         for index in indices:
@@ -57,11 +70,16 @@ def _inputs(
     """Which inputs of `add` get Q/DQ."""
     index = residual_index(view, add, position)
     if index is None:
+        draft.refuse(add, RULE, "its inputs have no common ancestor: no skip connection")
         return ()
     branch = add.inputs[1 - index]
     if conv_ending_in(view, branch) is None:
-        return (0, 1) if all(made_quantized(view, draft, name) for name in add.inputs) else ()
+        if all(made_quantized(view, draft, name) for name in add.inputs):
+            return (0, 1)
+        draft.refuse(add, RULE, "no conv ends in it, and not both its inputs come from quantized layers")
+        return ()
     if not made_quantized(view, draft, branch):
+        draft.refuse(add, RULE, "the conv that ends in it stays float")
         return ()
     return (index, 1 - index) if options.add_both else (index,)
 

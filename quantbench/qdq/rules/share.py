@@ -3,6 +3,14 @@
 Then a Q behind the Concat splits into equal Qs before it (TensorRT's SplitQAcrossPrecedingFanIn), these merge with
 the Qs that other readers of the same tensors have, and the Concat vanishes. With unequal scales each input needs a
 requantizing copy (NVIDIA/TensorRT issue 4366: 30 % slower). Movers commute with Q and DQ.
+
+Rules:
+1. all inputs of a Concat and its output have one scale
+2. both sides of an op that only moves data have one scale
+
+Before and after:
+    a [s1] ==> copy ==> Concat [s3]   a [s] ==> (in place)
+    b [s2] ==> copy ==/               b [s] ==> (in place)
 """
 
 from quantbench.graph.view import GraphView

@@ -4,6 +4,13 @@ They work on a pooled vector and end in a Mul that gates the tensor that was poo
 gate, so the pooling stays float, and in INT8 each of these ops needs a Q of its own: a kernel that costs far more than
 a product of a vector saves. Measured on PP-OCRv6's detector (26 such convs): predicted for TensorRT 13 left-over Q and
 as many kernels fewer; TensorRT-RTX compiles 26 kernels fewer and moves 1.5 MB less (docs/placement-compared.md).
+
+Rules:
+1. weighted ops between a global average and the Mul that it gates stay float
+
+Before and after:
+    pool --> Q --> conv ==> ..       pool --> conv --> act --> conv --> gate
+              (4 copies)              (no copy)
 """
 
 from quantbench.graph.ops import AVERAGES, POINTWISE, WEIGHTED

@@ -1,6 +1,12 @@
 """Leave tiny convs in float: TensorRT pads INT8 channels to 4 or 32, and a DFL-like conv has one.
 
 Source: NVIDIA, TensorRT Developer Guide, "Optimizing for Tensor Cores" (INT8 wants multiples of 16 channels).
+
+Rules:
+1. a conv with fewer than `tiny_channels` output channels stays float
+
+Before and after:
+    x ==> conv [K=1] --> y       x --> conv [K=1] --> y
 """
 
 from quantbench.graph.ops import CONVS

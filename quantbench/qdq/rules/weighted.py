@@ -2,6 +2,15 @@
 
 Because Q/DQ only ever stands at the input of such an op, it never comes between a conv and its batch norm or
 activation, which TensorRT fuses (NVIDIA, Developer Guide, "Q/DQ layer-placement recommendations").
+
+Rules:
+1. the activation of a weighted op gets Q/DQ per tensor
+2. its constant weight gets Q/DQ per output channel
+3. a MatMul of two activations stays float, unless `matmul` is set
+4. a weight that is computed stays float
+
+Before and after:
+    x --> conv(w) --> relu            x --> Q/DQ ==> conv(w Q/DQ) + relu
 """
 
 from quantbench.graph.ops import WEIGHTED
