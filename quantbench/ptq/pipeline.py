@@ -27,6 +27,8 @@ from quantbench.records.run import RUN, PtqRun
 from quantbench.run_folder import Identity, RunFolder
 
 _SHOWN_WARNINGS = 3
+# Below this many calibration images a warning is due: maxima of activations still grow by tens of percent.
+_FEW = 16
 
 
 def default_folder(request: PtqRequest) -> Path:
@@ -53,18 +55,20 @@ def run_ptq(
 
 
 def _introduce(run: Prepared, progress: Progress) -> None:
-    image = run.model.image
-    sides = [side or "?" for side in (image.height, image.width)]
-    shape = [image.channels, *sides] if image.layout == "NCHW" else [*sides, image.channels]
-    size = ", ".join(map(str, [image.batch or "N", *shape]))
+    taken = ", ".join(f"{entry.name} {entry.describe()}" for entry in run.model.inputs)
     places = run.placement_facts
     progress.note(
-        f"{run.model_facts.path}: input {image.name} {image.dtype}[{size}], "
+        f"{run.model_facts.path}: {'inputs' if len(run.model.inputs) > 1 else 'input'} {taken}, "
         f"{len(places.quantized)} of {len(places.weighted)} weighted layers get Q/DQ"
     )
     progress.note(f"Preprocessing: {run.preprocess_facts.words} ({run.preprocess_facts.origin})")
-    progress.note(f"Calibration: {run.choice.method} on {run.data_facts.images} images, {run.data_facts.what}")
-    progress.note(f"Evaluation: {run.evaluated_on.images} images, {run.evaluated_on.what}")
+    progress.note(f"Calibration: {run.choice.method} on {run.data_facts.images} samples, {run.data_facts.what}")
+    if run.data_facts.images < _FEW:
+        progress.note(
+            f"warning: {run.data_facts.images} calibration samples see few of the values that come later; 100 to 500 "
+            f"that differ as the real ones do suffice"
+        )
+    progress.note(f"Evaluation: {run.evaluated_on.images} samples, {run.evaluated_on.what}")
 
 
 def _stages(
@@ -92,7 +96,7 @@ def _stages(
     qdq = stages.output_of(quantized, QDQ_MODEL, folder.path)
     places = run.placement_facts
     compiling = Compiling(
-        qdq, run.model.sha256, places.quantized, places.weighted, run.model.image.name, run.shape,
+        qdq, run.model.sha256, places.quantized, places.weighted, tuple(run.shapes.items()),
         ranges if request.compile.implicit else None, request.compile, "quantize", run.model.proto,
     )  # fmt: skip
     compiled = compile_in(folder, compiling, run.compiler, progress)
