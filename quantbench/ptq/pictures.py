@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from quantbench.calibration.ort_outputs import static_batch
-from quantbench.data.sources import feeds
+from quantbench.data.sources import feeds, is_calls
 from quantbench.errors import QuantbenchError
 from quantbench.evaluate.boxes import Floats, detections
 from quantbench.evaluate.evaluator import image_size
@@ -29,6 +29,8 @@ _PLAIN, _INT8 = (0, 114, 178), (213, 94, 0)
 def pictures_of(inputs: Measuring, evaluation: Evaluation) -> list[dict[str, str]]:
     """Pictures as the models saw them, each with `caption` and `uri`; none for tasks that have nothing to draw."""
     source = inputs.images.source
+    if is_calls(source):
+        return []
     if evaluation.task == "boxes":
         count = len(source)
         chosen = sorted({0, count // 2, count - 1})[:_DETECTED]
@@ -45,12 +47,14 @@ def pictures_of(inputs: Measuring, evaluation: Evaluation) -> list[dict[str, str
     found = []
     for index in chosen:
         try:
-            feed = next(iter(feeds(Subset(source, (index,)), inputs.model.image.name, 1)))
+            feed = next(iter(feeds(Subset(source, (index,)), inputs.model.input_name, 1)))
         except QuantbenchError:
             continue  # an image that cannot be read was skipped and told of before
+        image = _shown(next(iter(feed.values()))[0])
+        if image is None:
+            return []
         outputs = [[np.asarray(array) for array in run(feed)] for run in (reference, quantized)]
         task, size = find_task(outputs[0], facts), image_size(feed)
-        image = _shown(next(iter(feed.values()))[0])
         if task.kind == "boxes":
             rows = [detections(own, task, size, CONFIDENCE)[0] for own in outputs]
             _draw(image, rows)
@@ -63,11 +67,14 @@ def pictures_of(inputs: Measuring, evaluation: Evaluation) -> list[dict[str, str
     return found
 
 
-def _shown(array: NDArray[Any]) -> Image.Image:
-    """The model's input, stretched to 0 to 255: its normalization is undone only so far that one sees the picture."""
+def _shown(array: NDArray[Any]) -> Image.Image | None:
+    """The model's input, stretched to 0 to 255: its normalization is undone only so far that one sees the picture.
+    None for what is no picture of one to four channels."""
     pixels = array.astype(np.float64)
-    if pixels.shape[0] in (1, 3, 4) and pixels.shape[-1] not in (1, 3, 4):
+    if pixels.ndim == 3 and pixels.shape[0] in (1, 3, 4) and pixels.shape[-1] not in (1, 3, 4):
         pixels = pixels.transpose(1, 2, 0)
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4):
+        return None
     low, high = pixels.min(), pixels.max()
     scaled = ((pixels - low) / max(high - low, 1e-9) * 255).astype(np.uint8)
     return Image.fromarray(scaled[:, :, 0] if scaled.shape[2] == 1 else scaled[:, :, :3]).convert("RGB")
