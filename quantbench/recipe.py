@@ -25,10 +25,19 @@ class Architecture(_Section):
     input_shape: tuple[int, ...] = Field(description="shape of one image, for example [3, 224, 224]")
 
 
+class Input(_Section):
+    """Data of one input: a folder of images with its own preprocessing, or arrays."""
+
+    path: Path
+    preprocess: str | dict[str, Any] | None = None
+
+
 class Data(_Section):
-    """Calibration images: a folder (or .npy/.npz of ready batches), or a named data set."""
+    """Calibration data: a folder of images, arrays (.npy, .npz or folders of them), file.py:name of a data loader or
+    generator, a named data set, or for models of several inputs one path for each of `inputs` (docs/data.md)."""
 
     calib_dir: Path | None = None
+    inputs: dict[str, Input] = Field(default_factory=dict)
     dataset: str | None = None
     preprocess: str | dict[str, Any] | None = None
     max_images: int = Field(default=512, ge=1)

@@ -88,7 +88,11 @@ def padded(feed: Feed, batch: int) -> dict[str, NDArray[np.generic]]:
         return dict(feed)
     if count > batch:
         raise QuantbenchError(f"batch of {count} images for a model with static batch {batch}")
-    return {name: np.resize(array, (batch, *array.shape[1:])) for name, array in feed.items()}
+    # An input that does not grow with the batch (a table, a scalar) stays as it is.
+    return {
+        name: np.resize(array, (batch, *array.shape[1:])) if array.shape[:1] == (count,) else array
+        for name, array in feed.items()
+    }
 
 
 def unpadded(array: NDArray[Any], batch: int, count: int) -> NDArray[Any]:

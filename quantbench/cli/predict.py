@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
+    import onnx
+
     from quantbench.inspection.logs.build_log import Build, BuildLog
     from quantbench.predict.prediction import Prediction
     from quantbench.predict.score import Score
@@ -31,6 +33,10 @@ def predict(
     fp16: bool = typer.Option(
         None, "--fp16/--no-fp16", help="May the build use FP16 kernels? (default: yes; for a log: as it was built)"
     ),
+    device: str = typer.Option(
+        "", "--device", help="How long it takes there: a learnt device, by name or file ('quantbench device list')."
+    ),
+    batch: int = typer.Option(1, "--batch", min=1, help="Batch to time, with --device."),
     explain_version: bool = typer.Option(
         False, "--explain-version", help="Say what is known of the version named by --for, and what shows it."
     ),
@@ -62,7 +68,16 @@ def predict(
     notes: tuple[str, ...] = ()
     scores: tuple[Score, ...] = ()
     told: list[str] = []
-    prediction, notes = _of_model(model, build) if model.suffix == ".onnx" else (_of_log(model, build), ())
+    if device and model.suffix != ".onnx":
+        raise QuantbenchError(
+            f"--device times an ONNX model, and {model} is none; give the model, and --against the log"
+        )
+    latency = None
+    if model.suffix == ".onnx":
+        loaded, prediction, notes = _of_model(model, build)
+        latency = _latency(loaded, prediction, device, batch) if device else None
+    else:
+        prediction = _of_log(model, build)
     if rtx:
         notes = (*notes, "Not scored: the log is of TensorRT-RTX, another compiler")
     elif log is not None:
@@ -75,9 +90,26 @@ def predict(
             data["scores"] = [{"kind": s.kind, "hits": s.hits, "precision": s.precision, "recall": s.recall}
                               for s in scores]  # fmt: skip
             data["feedback"] = told
+        if latency is not None:
+            data["latency"] = latency[0]
         typer.echo(json.dumps(data, indent=2))
         return
     _print(prediction, notes, told)
+    for line in latency[1] if latency is not None else ():
+        typer.echo(line)
+
+
+def _latency(
+    model: "onnx.ModelProto", prediction: "Prediction", name: str, batch: int
+) -> tuple[dict[str, object], list[str]]:
+    """Times on the device `name`, as plain data and in words."""
+    from quantbench.latency import words
+    from quantbench.latency.device_file import find_device
+    from quantbench.latency.network import network_of
+
+    found = find_device(name)
+    asked, judged = words.timed(network_of(model, prediction), found, batch)
+    return words.to_json(found, asked, judged), list(words.lines(found, asked, judged))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +129,8 @@ def _explain(for_: str, gpu: str) -> None:
         typer.echo(line)
 
 
-def _of_model(path: Path, build: _Build) -> "tuple[Prediction, tuple[str, ...]]":
-    """The prediction, and what to know before believing it."""
+def _of_model(path: Path, build: _Build) -> "tuple[onnx.ModelProto, Prediction, tuple[str, ...]]":
+    """The model, the prediction, and what to know before believing it."""
     from quantbench.errors import QuantbenchError
     from quantbench.graph.load import load_model
     from quantbench.lint.run import has_qdq, refused
@@ -114,7 +146,7 @@ def _of_model(path: Path, build: _Build) -> "tuple[Prediction, tuple[str, ...]]"
             f"{path} holds no Q/DQ{where} to predict; make a Q/DQ model with 'quantbench ptq {path} ...'"
         )
     notes = model_notes([f"{f.node}: {f.message}" for f in refused(model)], inner_nodes(model))
-    return predict_model(model, version=build.version, gpu=build.gpu, fp16=build.fp16), notes
+    return model, predict_model(model, version=build.version, gpu=build.gpu, fp16=build.fp16), notes
 
 
 def _of_log(path: Path, build: _Build) -> "Prediction":

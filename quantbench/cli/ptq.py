@@ -18,7 +18,15 @@ def register(app: typer.Typer) -> None:
 @with_build_options
 def ptq(
     model: str = typer.Argument(None, help="ONNX file, or a torch checkpoint whose architecture the recipe names."),
-    calib_dir: Path = typer.Option(None, help="Folder of calibration images, or .npy/.npz batches."),
+    calib_dir: Path = typer.Option(
+        None,
+        "--calib-data",
+        "--calib-dir",
+        help="Folder of images, .npy/.npz files or a folder of them, or file.py:NAME.",
+    ),
+    inputs: list[str] = typer.Option(
+        None, "--input", metavar="NAME=PATH", help="Images or arrays of one input; for models of several, repeated."
+    ),
     recipe: str = typer.Option(None, help="Recipe: a name (see 'quantbench recipes') or a YAML file."),
     out: Path = typer.Option(None, help="Run folder. (default: runs/MODEL-CALIBRATOR)"),
     calibrator: str = typer.Option(
@@ -28,7 +36,9 @@ def ptq(
     batch_size: int = typer.Option(None, help="Images a batch while calibrating."),
     max_images: int = typer.Option(None, help="Most calibration images, spread evenly over the folder."),
     max_bad: int = typer.Option(None, help="Corrupt images to skip before giving up."),
-    eval_dir: Path = typer.Option(None, help="Images to compare FP32 and INT8 on."),
+    eval_dir: Path = typer.Option(
+        None, "--eval-data", "--eval-dir", help="Data to compare FP32 and INT8 on, in the same forms."
+    ),
     labels: str = typer.Option(
         None,
         help="Labels of --eval-dir: none, folder, file-name, yolo (boxes in labels/ beside images/), csv=FILE, "
@@ -76,7 +86,7 @@ def ptq(
     The same command again goes on where an interrupted run stopped.
     """
     from quantbench.cli.gate import gate
-    from quantbench.cli.requests import ptq_request, unused
+    from quantbench.cli.requests import input_paths, ptq_request, unused
     from quantbench.cores import use_decoders
     from quantbench.decide.gates import Gates, outputs_missed
     from quantbench.errors import QuantbenchError
@@ -97,6 +107,7 @@ def ptq(
             "out": out,
             "threads": threads,
             "data.calib_dir": calib_dir,
+            "data.inputs": input_paths(inputs) if inputs else None,
             "data.preprocess": preprocess,
             "data.max_images": max_images,
             "data.max_bad": max_bad,

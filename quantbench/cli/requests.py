@@ -1,5 +1,7 @@
 """Where a recipe ends: its sections, changed by the command line, as the values that the rooms below take."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from quantbench.compilation.request import CompileRequest
@@ -14,8 +16,9 @@ from quantbench.engines.build_arguments import (
     words,
 )
 from quantbench.engines.shapes import parse_profile
+from quantbench.errors import QuantbenchError
 from quantbench.predict.versions import PredictedFor
-from quantbench.ptq.request import DataChoice, EvaluationChoice, ModelChoice, PtqRequest
+from quantbench.ptq.request import DataChoice, EvaluationChoice, InputChoice, ModelChoice, PtqRequest
 from quantbench.qdq.options import PlacementOptions
 from quantbench.recipe import Compile, Placement, Recipe
 
@@ -25,7 +28,14 @@ def ptq_request(recipe: Recipe) -> PtqRequest:
     data, evaluation, architecture = recipe.data, recipe.evaluation, recipe.architecture
     return PtqRequest(
         model=ModelChoice(recipe.model or "", architecture),
-        data=DataChoice(data.calib_dir, data.dataset, data.preprocess, data.max_images, data.max_bad),
+        data=DataChoice(
+            data.calib_dir,
+            tuple(InputChoice(name, given.path, given.preprocess) for name, given in data.inputs.items()),
+            data.dataset,
+            data.preprocess,
+            data.max_images,
+            data.max_bad,
+        ),
         evaluation=EvaluationChoice(
             evaluation.dir, evaluation.dataset, evaluation.labels, evaluation.classes, evaluation.max_images
         ),
@@ -106,3 +116,19 @@ def build_options(section: Compile) -> BuildOptions:
         choose_tactics=chosen_tactics(section.choose),
         replay=existing(section.replay, "--replay") if section.replay is not None else None,
     )
+
+
+def input_paths(given: Sequence[str]) -> dict[str, dict[str, Path]]:
+    """`["left=DIR"]` as the `inputs` of a recipe; the name ends at the first `=`.
+
+    Raises QuantbenchError for text that is no pair, and for a name that comes twice.
+    """
+    found: dict[str, dict[str, Path]] = {}
+    for text in given:
+        name, sign, path = text.partition("=")
+        if not (sign and name and path):
+            raise QuantbenchError(f"--input {text!r} is not NAME=PATH, like --input left=imgs/left")
+        if name in found:
+            raise QuantbenchError(f"--input names {name!r} twice")
+        found[name] = {"path": Path(path)}
+    return found

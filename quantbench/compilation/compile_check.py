@@ -31,18 +31,20 @@ LOG = "build.log"
 ENGINE = "model.engine"
 
 
+InputShapes = tuple[tuple[str, tuple[int, ...]], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Subject:
     """What is compiled: the model with Q/DQ and the same without (None: no comparison), names of its quantized and of
-    all its weighted nodes, its image input (`shape` without the batch axis), and the ranges, for a compiler that takes
+    all its weighted nodes, its inputs with their shapes (-1 for the batch), and the ranges, for a compiler that takes
     them as such."""
 
     quantized: onnx.ModelProto
     plain: onnx.ModelProto | None
     quantized_nodes: tuple[str, ...]
     weighted_nodes: tuple[str, ...]
-    input_name: str
-    shape: tuple[int, ...]
+    inputs: InputShapes
     ranges: Ranges | None = None
 
 
@@ -56,7 +58,11 @@ def compile_check(
     """
     given = wanted.options
     halves = given.precisions - {"int8"} or frozenset(() if chosen.family == ONNXRUNTIME else ("fp16",))
-    batch = static_batch(subject.quantized) or _opt_batch(given, subject.input_name) or given.default_batch
+    batch = (
+        static_batch(subject.quantized)
+        or _opt_batch(given, [name for name, _ in subject.inputs])
+        or given.default_batch
+    )
     targets = given.targets or (DEFAULT_TARGETS if chosen.family == TENSORRT_RTX else ())
     options = replace(given, precisions=halves, targets=targets, profiles=_profiles(given, chosen, subject, batch))
     model, int8_options, note = _int8_request(subject, options, wanted, chosen)
@@ -76,7 +82,7 @@ def compile_check(
         target=",".join(built.targets),
         precision="+".join(sorted(halves)) or "fp32",
         quantization="explicit" if int8_options.ranges is None else "implicit",
-        shape=(batch, *subject.shape),
+        shape=tuple(batch if d == -1 else d for d in subject.inputs[0][1]),
         seconds=round(built.seconds, 1),
         notes=(*note, *built.notes),
         int8=_summary(layers, built, subject.quantized_nodes, subject.weighted_nodes),
@@ -144,13 +150,13 @@ def _profiles(given: BuildOptions, chosen: Chosen, subject: Subject, batch: int)
     """The user's profiles, else one of the fixed `batch` for a model with a dynamic one."""
     if given.profiles or chosen.family == ONNXRUNTIME or static_batch(subject.quantized):
         return given.profiles
-    shape = (batch, *subject.shape)
-    return (Profile({subject.input_name: (shape, shape, shape)}),)
+    shapes = {name: tuple(batch if d == -1 else d for d in shape) for name, shape in subject.inputs}
+    return (Profile({name: (shape, shape, shape) for name, shape in shapes.items()}),)
 
 
-def _opt_batch(given: BuildOptions, name: str) -> int:
-    triple = given.profiles[0].shapes.get(name) if given.profiles else None
-    return triple[1][0] if triple and triple[1] else 0
+def _opt_batch(given: BuildOptions, names: Sequence[str]) -> int:
+    triples = [given.profiles[0].shapes.get(name) for name in names] if given.profiles else []
+    return next((triple[1][0] for triple in triples if triple and triple[1]), 0)
 
 
 def _for(options: BuildOptions) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import onnx
 
 from quantbench.calibration.ranges import Ranges
-from quantbench.compilation.compile_check import Subject, compile_check, read_compiled
+from quantbench.compilation.compile_check import InputShapes, Subject, compile_check, read_compiled
 from quantbench.compilation.request import CompileRequest, missing
 from quantbench.engines.build import Chosen
 from quantbench.engines.facts import FACTS
@@ -24,15 +24,14 @@ STAGE = "compile"
 @dataclass(frozen=True, slots=True)
 class Compiling:
     """The INT8 model's file and the `plain` one (with its hash; None: no comparison) for one compiler, names of their
-    quantized and of all weighted nodes, the input (`shape` without the batch axis), and `ranges` only where the
+    quantized and of all weighted nodes, the inputs with their shapes (-1 for the batch), and `ranges` only where the
     compiler takes them in place of Q/DQ."""
 
     quantized: FileRef
     plain_sha256: str
     quantized_nodes: tuple[str, ...]
     weighted_nodes: tuple[str, ...]
-    input_name: str
-    shape: tuple[int, ...]
+    inputs: InputShapes
     ranges: Ranges | None
     request: CompileRequest
     after: str
@@ -79,6 +78,6 @@ def _compile(inputs: _Inputs, out: Path) -> None:
     given = inputs.compiling
     subject = Subject(
         onnx.load(str(given.quantized.path)), given.plain, given.quantized_nodes, given.weighted_nodes,
-        given.input_name, given.shape, given.ranges,
+        given.inputs, given.ranges,
     )  # fmt: skip
     compile_check(subject, out, given.request, inputs.chosen, inputs.progress)

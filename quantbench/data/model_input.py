@@ -1,11 +1,11 @@
 """The image input of a model: its name, layout and size, and the preprocessing that fits it."""
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import onnx
-from onnx import helper
 
+from quantbench.data.tensor_inputs import TensorInput, tensor_inputs
 from quantbench.errors import QuantbenchError
 from quantbench.images.preprocess import Preprocess, preset
 
@@ -28,20 +28,23 @@ class ImageInput:
 
 def image_input(model: onnx.ModelProto, name: str) -> ImageInput:
     """The only input of `model`, if it is an image. Raises QuantbenchError naming the input otherwise."""
-    stored = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in stored]
+    inputs = tensor_inputs(model)
     if len(inputs) != 1:
-        names = ", ".join(value.name for value in inputs) or "none"
-        raise QuantbenchError(f"{name} has {len(inputs)} inputs ({names}); ptq takes models with one image input")
-    value = inputs[0]
-    tensor = value.type.tensor_type
-    dims = [d.dim_value if d.HasField("dim_value") else 0 for d in tensor.shape.dim]
-    dtype: Any = str(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
-    shown = f"{dtype}[{', '.join(str(d) if d > 0 else '?' for d in dims)}]"
-    if len(dims) != 4 or dtype not in ("float32", "float16", "uint8"):
+        shown = ", ".join(f"{entry.name} {entry.describe()}" for entry in inputs) or "none"
         raise QuantbenchError(
-            f"{name}: input {value.name!r} is {shown}, not an image like float32[N, 3, H, W]; give its batches as "
-            f".npy or .npz (--calib-dir batches.npz)"
+            f"{name} has {len(inputs)} inputs ({shown}): give data for each, --input NAME=FOLDER, or .npz files with "
+            f"an array for each (--calib-data FOLDER)"
+        )
+    return image_of(inputs[0], name)
+
+
+def image_of(entry: TensorInput, name: str) -> ImageInput:
+    """`entry` as an image. Raises QuantbenchError where no picture can be fed to it; arrays can."""
+    dims = [d or 0 for d in entry.shape or ()]
+    if len(dims) != 4 or entry.dtype not in ("float32", "float16", "uint8"):
+        raise QuantbenchError(
+            f"{name}: input {entry.name!r} is {entry.describe()}, not an image like float32[?, 3, H, W]; give it "
+            f"arrays (.npy, .npz) or a program's items (--calib-data file.py:name)"
         )
     layout: Literal["NCHW", "NHWC"]
     if dims[1] in _CHANNELS or dims[1] == 0:
@@ -49,8 +52,12 @@ def image_input(model: onnx.ModelProto, name: str) -> ImageInput:
     elif dims[3] in _CHANNELS:
         layout, channels, height, width = "NHWC", dims[3], dims[1], dims[2]
     else:
-        raise QuantbenchError(f"{name}: input {value.name!r} is {shown}; no axis has 1 or 3 channels, so no image fits")
-    return ImageInput(value.name, layout, channels, height or None, width or None, max(dims[0], 0), dtype)
+        raise QuantbenchError(
+            f"{name}: input {entry.name!r} is {entry.describe()}; no axis has 1 or 3 channels, so no image fits: give "
+            f"it arrays (.npy, .npz)"
+        )
+    dtype = cast(Literal["float32", "float16", "uint8"], entry.dtype)
+    return ImageInput(entry.name, layout, channels, height or None, width or None, dims[0], dtype)
 
 
 def fitting_preprocess(declared: str | dict[str, Any] | None, image: ImageInput) -> tuple[Preprocess, str]:

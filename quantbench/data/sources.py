@@ -3,12 +3,14 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 from urllib.parse import parse_qsl
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import TypeIs
 
+from quantbench.data.calls import Calls, SomeCalls, call_batches
 from quantbench.data.class_list import folder_classes
 from quantbench.errors import QuantbenchError
 from quantbench.images.arrays import ArrayFiles
@@ -24,18 +26,23 @@ from quantbench.images.stream import batches
 from quantbench.images.truth import Label
 from quantbench.images.yolo_labels import from_yolo
 
+Sample = TypeVar("Sample")
 Labelled = tuple[dict[str, NDArray[Any]], Sequence[Label]]
+
+
+# Images for a model that takes one, or calls of a model of any inputs.
+AnySource = Source | Calls
 
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """A source of images with the hash over names and contents of these, and of how they are prepared."""
+    """A source with the hash over names and contents of its samples, and of how they are prepared."""
 
-    source: Source
+    source: AnySource
     sha256: str
 
     @staticmethod
-    def of(source: Source) -> "Images":
+    def of(source: AnySource) -> "Images":
         """Hash the images of `source`. Raises QuantbenchError where one cannot be read."""
         return Images(source, source.sha256())
 
@@ -51,8 +58,8 @@ class Images:
         fact = f"readable in batches of {batch_size} but for {max_bad}: {self.sha256}"
         if is_known(fact):
             return
-        for batch in batches(self.source, batch_size, max_bad=max_bad):
-            on_batch(len(batch))
+        for _, labels in labelled(self.source, "", batch_size, max_bad=max_bad):
+            on_batch(len(labels))
         remember(fact)
 
 
@@ -117,25 +124,56 @@ def dataset_source(spec: str, preprocess: Preprocess) -> Source:
     return open_dataset(name, preprocess, options)
 
 
-def at_most(source: Source, count: int) -> Source:
-    """The whole source, or `count` images spread evenly over it (a folder may be sorted by class)."""
+@overload
+def at_most(source: Source, count: int) -> Source: ...
+@overload
+def at_most(source: AnySource, count: int) -> AnySource: ...
+def at_most(source: AnySource, count: int) -> AnySource:
+    """The whole source, or `count` samples spread evenly over it (a folder may be sorted by class)."""
     if len(source) <= count:
         return source
-    return Subset(source, tuple(int(i) for i in np.linspace(0, len(source) - 1, count)))
+    indices = tuple(int(i) for i in np.linspace(0, len(source) - 1, count))
+    return SomeCalls(source, indices) if is_calls(source) else Subset(source, indices)
+
+
+def is_calls(source: AnySource) -> TypeIs[Calls]:
+    """Whether `source` gives whole calls and not images."""
+    return hasattr(source, "call")
+
+
+def sample_shapes(source: AnySource, input_name: str) -> dict[str, tuple[int, ...]]:
+    """Shape of each input as the first sample that can be read has it, -1 for the axis of the batch.
+
+    Raises QuantbenchError where none can be read.
+    """
+    if not is_calls(source):
+        return {input_name: (-1, *_first(source, source.load).shape)}
+    first = _first(source, source.call)
+    return {n: a.shape if n in source.shared or not a.ndim else (-1, *a.shape[1:]) for n, a in first.items()}
+
+
+def feed_names(source: AnySource, names: Sequence[str]) -> list[str]:
+    """`names` of inputs in the order of feeds: those that grow with the batch first."""
+    shared = source.shared if is_calls(source) else frozenset()
+    return sorted(names, key=lambda name: name in shared)
 
 
 def first_image(source: Source) -> NDArray[Any]:
     """The first image that can be read, as the model gets it. Raises QuantbenchError where none can."""
+    return _first(source, source.load)
+
+
+def _first(source: AnySource, load: Callable[[int], Sample]) -> Sample:
     faults = []
     for index in range(len(source)):
         try:
-            return source.load(index)
+            return load(index)
         except BadImageError as error:
             faults.append(str(error))
     raise QuantbenchError(f"not one of {len(source)} images can be used; the first: {faults[0]}")
 
 
-def labels_of(source: Source) -> list[Label]:
+def labels_of(source: AnySource) -> list[Label]:
     """The label of each image, None for one that cannot be read. Raises QuantbenchError for a label that is broken."""
     labels: list[Label] = []
     for index in range(len(source)):
@@ -146,13 +184,24 @@ def labels_of(source: Source) -> list[Label]:
     return labels
 
 
-def feeds(source: Source, input_name: str, batch_size: int, *, max_bad: int = 0) -> Iterator[dict[str, NDArray[Any]]]:
-    """Batches as feeds; the last may be short. Corrupt images are skipped by name up to `max_bad`."""
+def feeds(
+    source: AnySource, input_name: str, batch_size: int, *, max_bad: int = 0
+) -> Iterator[dict[str, NDArray[Any]]]:
+    """Batches as feeds; the last may be short. Corrupt samples are skipped by name up to `max_bad`.
+
+    `input_name` is that of a source of images; calls know their own.
+    """
+    if is_calls(source):
+        yield from (feed for feed, _ in call_batches(source, batch_size, max_bad=max_bad))
+        return
     for batch in batches(source, batch_size, max_bad=max_bad):
         yield {input_name: batch.data}
 
 
-def labelled(source: Source, input_name: str, batch_size: int, *, max_bad: int = 0) -> Iterator[Labelled]:
+def labelled(source: AnySource, input_name: str, batch_size: int, *, max_bad: int = 0) -> Iterator[Labelled]:
     """Batches as (feed, labels)."""
+    if is_calls(source):
+        yield from call_batches(source, batch_size, max_bad=max_bad)
+        return
     for batch in batches(source, batch_size, max_bad=max_bad):
         yield {input_name: batch.data}, batch.labels

@@ -18,6 +18,7 @@ from quantbench.errors import QuantbenchError
 from quantbench.evaluate.evaluator import image_size
 from quantbench.evaluate.pairs import Answers, Noise, worst
 from quantbench.evaluate.task import find_task
+from quantbench.graph.ops import CONVS
 from quantbench.ort import create_session
 from quantbench.qdq.ops import weight_index
 from quantbench.records.evaluation import Measured
@@ -169,6 +170,6 @@ def multiply_adds(bench: Workbench) -> dict[str, int]:
         if weight is None or weight.shape is None or output is None or output.shape is None:
             continue
         elements = int(np.prod([d for d in weight.shape if isinstance(d, int)]))
-        spatial = output.shape[2:] if node.op in ("Conv", "ConvTranspose") else output.shape[1:-1]
+        spatial = output.shape[2:] if node.op in CONVS else output.shape[1:-1]
         found[node.name] = elements * int(np.prod([d for d in spatial if isinstance(d, int)] or [1]))
     return found

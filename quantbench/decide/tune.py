@@ -1,6 +1,7 @@
 """`quantbench tune`: the variant with the most in INT8 that still meets the goal, found by measuring.
 
-1. Threshold methods, each measured once; the best goes on.
+1. Threshold methods, each measured once; the first that meets the goal ends the search (`--effort full`: the best of
+   all), else the best goes on.
 2. Where all in INT8 misses the goal: what each region costs (see `sensitivity`), and regions go to float in the order
    of noise they bring for the multiply-adds they hold, doubling their number until the goal is met, then halving back
    to the fewest.
@@ -73,7 +74,12 @@ class Search:
     def run(self, given: Sensitivity | None = None) -> Trial:
         """The best trial; `given`: costs of regions, which a user may have edited."""
         self._known = self._earlier()
-        firsts = [self.trial(Settings(method), f"thresholds by {method}") for method in METHODS[self.effort]]
+        firsts: list[Trial] = []
+        for method in METHODS[self.effort]:
+            firsts.append(self.trial(Settings(method), f"thresholds by {method}"))
+            # All in INT8 is as fast by any method: the first that is good enough will do, unless all are asked for.
+            if self.effort == "fast" and not firsts[-1].misses:
+                return firsts[-1]
         best = max(firsts, key=lambda trial: (not trial.misses, quality(trial.measures)))
         if not best.misses:
             return best

@@ -101,7 +101,7 @@ class Workbench:
             with self.progress.task("Calibration", len(source)) as advance:
                 counted = collect(
                     self.model,
-                    feeds(source, self.run.model.image.name, self.run.batch, max_bad=self.max_bad),
+                    feeds(source, self.run.model.input_name, self.run.batch, max_bad=self.max_bad),
                     tensors,
                     threads=self.threads,
                     on_batch=advance,
@@ -116,7 +116,7 @@ class Workbench:
         if not settings.bias_correction:
             return model
         few = at_most(self.run.calibration.source, BIAS_IMAGES)
-        name, batch = self.run.model.image.name, self.run.batch
+        name, batch = self.run.model.input_name, self.run.batch
         return correct_bias(model, lambda: feeds(few, name, batch, max_bad=self.max_bad), threads=self.threads)
 
     def batches(self) -> Iterator[tuple[Feed, Sequence[Label]]]:
@@ -125,7 +125,7 @@ class Workbench:
             yield from self._batches
             return
         size = 0
-        found = labelled(self.run.evaluation.source, self.run.model.image.name, self.run.batch, max_bad=self.max_bad)
+        found = labelled(self.run.evaluation.source, self.run.model.input_name, self.run.batch, max_bad=self.max_bad)
         for batch in found:
             size += sum(np.asarray(array).nbytes for array in batch[0].values())
             self._kept = self._kept and size <= _KEPT_BYTES

@@ -92,7 +92,7 @@ def _offsets(device: Device, sources: Sequence[Source], from_logs: bool) -> tupl
     if not apart:
         return profile, replace(ASSUMED, mean=round(mean - 3.0, 2))
     less = float(np.median(apart))
-    wide = max(float(np.ptp(apart)), 1.0)
+    wide = max(float(np.ptp(apart)) / 2, 1.0)
     return profile, Offset(round(mean - less, 2), round(wide, 2), f"{said}, GPU compute time")
 
 

@@ -24,6 +24,8 @@ _MATH = {"INT8": "INT8", "FP16": "FP16", "BF16": "FP16", "FP8": "INT8"}
 # Deviations of ln t that leaving shapes out inside one log cannot show: another network's engine, timed as seen before
 # and not; and a class of few shapes (this one over the root of their number; twice that outside of their range).
 _SEEN, _ANOTHER, _FEW_SHAPES = 0.05, 0.07, 0.2
+# Share of the memory's bandwidth that depthwise kernels reach (a guess).
+_DEPTHWISE_SHARE = 0.5
 _TOLERANCE = 1.645  # half-width of 90 % in standard deviations
 
 
@@ -101,6 +103,10 @@ class Device:
 
     def _product(self, work: Work) -> Estimate:
         order = nearest(self.products, work.kind, work.source, work.target)
+        if work.kind == "depthwise":
+            order = [c for c in order if not c.borrowed and c.source.dtype == work.source.dtype]
+            if not order:
+                return self._depthwise(work)
         if not order:
             return self._unknown_product(work)
         chosen = order[0]
@@ -119,7 +125,7 @@ class Device:
             why = f"{work.source} to {work.target} was never timed: as {chosen.source} to {chosen.target}"
             return _interval(us, float(np.hypot(spread, 0.12)), "borrowed", why)
         outside = _outside(work, chosen)
-        few = _FEW_SHAPES / len({p.work.shape for p in chosen.points}) ** 0.5
+        few = _FEW_SHAPES / max(len({p.work.shape for p in chosen.points}), 1) ** 0.5
         deviation = float(np.hypot(spread, np.hypot(_ANOTHER, 2 * few if outside else few)))
         return _interval(us, deviation, "model", outside)
 
@@ -134,6 +140,15 @@ class Device:
         us = float(predict_us(params, [work], self.specs.sms)[0])
         why = f"no {work.source.dtype} was timed: from {best.source.dtype} by published rates ({ratio:.2g} x)"
         return _interval(us, 0.15, "borrowed", why)
+
+    def _depthwise(self, work: Work) -> Estimate:
+        """A depthwise convolution in formats that were not timed here: what bytes take, as it hardly computes.
+
+        Other GPUs do not stand in for it: TensorRT's depthwise kernels differ between them more than anything else.
+        """
+        launch = min((m.launch for m in self.moved if not m.borrowed), default=3.0)
+        us = launch + work.nbytes / (self.specs.bandwidth_gbs * 1e3 * _DEPTHWISE_SHARE)
+        return _interval(us, 0.35, "guess", f"no depthwise {work.source} was timed on this device: by bytes alone")
 
     def _unknown_product(self, work: Work) -> Estimate:
         launch = min((m.launch for m in self.moved), default=3.0)

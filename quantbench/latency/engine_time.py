@@ -87,15 +87,19 @@ def engine_time(device: Device, layers: Sequence[Layer]) -> EngineTime:
 
 def time_of_works(device: Device, works: Sequence[tuple[str, str, Work]], unsized: int = 0) -> EngineTime:
     """The time of layers given as (name, part, work)."""
-    times = tuple(LayerTime(name, part, device.estimate(work)) for name, part, work in works)
+    known: dict[Work, Estimate] = {}
+    for _, _, work in works:
+        if work not in known:
+            known[work] = device.estimate(work)
+    times = tuple(LayerTime(name, part, known[work]) for name, part, work in works)
     run = [t for t in times if t.estimate.sure != "free"]
     opaque = [t for t, (_, _, work) in zip(times, works, strict=True) if work.kind in OPAQUE]
     total = sum(t.us for t in run)
-    known = sum(t.us for t in run if t not in opaque)
+    modelled = sum(t.us for t in run if t not in opaque)
     # Layers err on their own; what all of them share, a clock or another build, is the common term.
     own = sum(_variance(t.estimate) for t in run if t not in opaque)
     lent = sum(t.us for t in run if t.estimate.sure == "borrowed")
-    variance = own + (device.common * known) ** 2 + (_LENT * lent) ** 2
+    variance = own + (device.common * modelled) ** 2 + (_LENT * lent) ** 2
     lower = sum(t.us - t.estimate.low for t in opaque)
     upper = sum(t.estimate.high - t.us for t in opaque)
     guess = 1.7 if device.guess else 1.0

@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from quantbench.graph.ops import MATRIX
+from quantbench.graph.ops import WEIGHTED as WEIGHTED_OPS
 from quantbench.inspection.logs.build_log import Build, BuildLog, LogNode
 from quantbench.inspection.logs.tactics import Choice
 from quantbench.latency.kernel import kernel_of
@@ -17,7 +19,6 @@ from quantbench.latency.work import FREE, OPAQUE, WEIGHTED, Work, conv_work, kin
 from quantbench.layers.layer import BYTES_PER_ELEMENT, Layer
 from quantbench.layers.names import split_parts
 
-_WEIGHTED_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 _RESHAPED = frozenset({"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Resize", "MaxPool", "AveragePool"})
 _FIRST_SIZE = re.compile(r"[=:+]?(\d+)x\d+")
 _EDGE = re.compile(r"^Optimizer Reformat\((?P<source>.*) -> (?P<target>.*)\)$")
@@ -136,7 +137,7 @@ def _nbytes(tensor: Strided, batch: int) -> float:
 
 def product_nodes(layer: str, build: Build) -> list[LogNode]:
     """ONNX nodes with weights that the layer's name holds."""
-    return [build.nodes[p] for p in split_parts(layer) if p in build.nodes and build.nodes[p].op in _WEIGHTED_OPS]
+    return [build.nodes[p] for p in split_parts(layer) if p in build.nodes and build.nodes[p].op in WEIGHTED_OPS]
 
 
 def product_work(
@@ -156,9 +157,9 @@ def product_work(
     x, y = _filled(x, batch), _filled(y, batch)
     if not x or not w or not y or any(d <= 0 for d in (*x, *w, *y)):
         return None
-    common = replace(_moved(kind, sources, targets, (), x[0]), kind="gemm" if node.op in ("Gemm", "MatMul") else kind,
+    common = replace(_moved(kind, sources, targets, (), x[0]), kind="gemm" if node.op in MATRIX else kind,
                      channels=x[1] if len(x) > 1 else x[-1])  # fmt: skip
-    if node.op in ("Gemm", "MatMul"):
+    if node.op in MATRIX:
         n, k = y[-1], x[-1]
         if len(w) == 2:
             m, groups = math.prod(y) // n, 1

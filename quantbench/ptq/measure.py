@@ -49,7 +49,7 @@ class Measuring:
 
 def measure(inputs: Measuring) -> Evaluation:
     """What evaluation.json holds."""
-    model, nodes, input_name = inputs.model.proto, inputs.nodes, inputs.model.image.name
+    model, nodes, input_name = inputs.model.proto, inputs.nodes, inputs.model.input_name
     source, calibration, progress = inputs.images.source, inputs.calibration.source, inputs.progress
     batch, max_bad, threads = inputs.batch, inputs.max_bad, inputs.threads
     reference = create_session(model, threads=threads)

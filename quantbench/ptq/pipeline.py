@@ -53,18 +53,15 @@ def run_ptq(
 
 
 def _introduce(run: Prepared, progress: Progress) -> None:
-    image = run.model.image
-    sides = [side or "?" for side in (image.height, image.width)]
-    shape = [image.channels, *sides] if image.layout == "NCHW" else [*sides, image.channels]
-    size = ", ".join(map(str, [image.batch or "N", *shape]))
+    taken = ", ".join(f"{entry.name} {entry.describe()}" for entry in run.model.inputs)
     places = run.placement_facts
     progress.note(
-        f"{run.model_facts.path}: input {image.name} {image.dtype}[{size}], "
+        f"{run.model_facts.path}: {'inputs' if len(run.model.inputs) > 1 else 'input'} {taken}, "
         f"{len(places.quantized)} of {len(places.weighted)} weighted layers get Q/DQ"
     )
     progress.note(f"Preprocessing: {run.preprocess_facts.words} ({run.preprocess_facts.origin})")
-    progress.note(f"Calibration: {run.choice.method} on {run.data_facts.images} images, {run.data_facts.what}")
-    progress.note(f"Evaluation: {run.evaluated_on.images} images, {run.evaluated_on.what}")
+    progress.note(f"Calibration: {run.choice.method} on {run.data_facts.images} samples, {run.data_facts.what}")
+    progress.note(f"Evaluation: {run.evaluated_on.images} samples, {run.evaluated_on.what}")
 
 
 def _stages(
@@ -92,7 +89,7 @@ def _stages(
     qdq = stages.output_of(quantized, QDQ_MODEL, folder.path)
     places = run.placement_facts
     compiling = Compiling(
-        qdq, run.model.sha256, places.quantized, places.weighted, run.model.image.name, run.shape,
+        qdq, run.model.sha256, places.quantized, places.weighted, tuple(run.shapes.items()),
         ranges if request.compile.implicit else None, request.compile, "quantize", run.model.proto,
     )  # fmt: skip
     compiled = compile_in(folder, compiling, run.compiler, progress)

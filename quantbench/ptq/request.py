@@ -19,10 +19,21 @@ class ModelChoice:
 
 
 @dataclass(frozen=True, slots=True)
+class InputChoice:
+    """Where one input's data are (a folder of images or arrays), and how images are prepared for it."""
+
+    name: str
+    path: Path
+    preprocess: str | dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DataChoice:
-    """Calibration images: a folder (or .npy/.npz of ready batches), or a named data set."""
+    """Calibration data: a folder of images, arrays (.npy, .npz, a folder of them), `file.py:name` of what gives items
+    one by one, a named data set, or one of the first two for each of the `inputs`."""
 
     calib_dir: Path | None = None
+    inputs: tuple[InputChoice, ...] = ()
     dataset: str | None = None
     preprocess: str | dict[str, Any] | None = None
     max_images: int = 512

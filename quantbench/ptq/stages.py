@@ -9,7 +9,7 @@ from quantbench.calibration.find_ranges import find_ranges
 from quantbench.calibration.ranges import Ranges
 from quantbench.calibrator import feeds as calibrator_feeds
 from quantbench.core.quantize import BIAS_IMAGES, save_pair
-from quantbench.data.sources import Images, at_most, feeds
+from quantbench.data.sources import Images, at_most, feed_names, feeds
 from quantbench.progress import Progress
 from quantbench.provenance import chosen_versions
 from quantbench.ptq.cache_policy import Owner, given_ranges, write_cache
@@ -82,12 +82,13 @@ def calibrating(inputs: Calibrating) -> Stage[Calibrating]:
 
 def _calibrate(inputs: Calibrating, out: Path) -> None:
     counting, choice = inputs.counting, inputs.choice
-    name, source, batch = counting.model.image.name, counting.images.source, counting.batch
+    name, source, batch = counting.model.input_name, counting.images.source, counting.batch
+    names = feed_names(source, [entry.name for entry in counting.model.inputs])
     calibrator = choice.kind(lambda: feeds(source, name, batch, max_bad=counting.max_bad), batch)
     wanted = Pass(
         counting.model.proto,
         counting.tensors,
-        lambda: calibrator_feeds(calibrator, [name]),
+        lambda: calibrator_feeds(calibrator, names),
         len(source),
         counting.needed,
         counting.threads,
@@ -122,7 +123,7 @@ def _quantize(inputs: Quantizing, out: Path) -> None:
     correction = None
     if inputs.images is not None:
         few = at_most(inputs.images.source, BIAS_IMAGES)
-        name, batch, max_bad = inputs.model.image.name, inputs.batch, inputs.max_bad
+        name, batch, max_bad = inputs.model.input_name, inputs.batch, inputs.max_bad
         correction = Correction(lambda: feeds(few, name, batch, max_bad=max_bad), len(few), inputs.threads)
     done = carry_out(inputs.model.proto, inputs.plan, inputs.ranges, correction, progress=inputs.progress)
     save_pair(done.model, out)

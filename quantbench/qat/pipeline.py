@@ -211,9 +211,10 @@ def _deliver(
     record = folder.run(Stage("export", inputs, versions, work), again=True)
     delivered, model = found[0], job.model
     path = folder.path / delivered.exported.file
+    shapes = ((model.input_name, (-1, *model.example.shape[1:])),)
     compiling = Compiling(
         FileRef(next(o.sha256 for o in record.outputs if o.path == path.name), path), "without Q/DQ",
-        delivered.exported.quantized, delivered.exported.weighted, model.input_name, tuple(model.example.shape[1:]),
+        delivered.exported.quantized, delivered.exported.weighted, shapes,
         None, request.compile, "export", _without_qdq(delivered.model),
     )  # fmt: skip
     return delivered, compile_in(folder, compiling, check_request(request.compile), job.progress)

@@ -80,6 +80,7 @@ class Outputs(Record):
     top1_change: Measured | None = None
     top5_float: Measured | None = None
     top5_int8: Measured | None = None
+    top5_change: Measured | None = None
     map_float: Measured | None = None
     map_int8: Measured | None = None
     map_change: Measured | None = None

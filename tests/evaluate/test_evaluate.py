@@ -17,7 +17,7 @@ from quantbench.evaluate.task import OutputFacts
 from quantbench.graph.onnx_view import view_of
 from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.place import place
-from quantbench.records.evaluation import Measured, NotMeasurable
+from quantbench.records.evaluation import Measured, NotMeasurable, Outputs
 
 
 def test_wilson_interval() -> None:
@@ -89,6 +89,7 @@ def test_outputs_by_hand() -> None:
     a, b = (np.pad(x, ((0, 0), (0, 3)), constant_values=-9) for x in (a, b))
     comparison.update([[a], [b]], [0, 1, 6], (1, 1))
     found = measures_of(comparison.result())
+    assert Outputs(**found).top5_change == found["top5_change"]
     assert found["agreement"].value == pytest.approx(2 / 3)
     assert found["top1_float"].value == pytest.approx(2 / 3)
     assert found["top1_int8"].value == pytest.approx(1 / 3)

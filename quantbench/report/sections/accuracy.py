@@ -12,6 +12,7 @@ _ROWS = (
     ("top1_change", "Change of top-1", points),
     ("top5_float", "Top-5, FP32", percent),
     ("top5_int8", "Top-5, INT8", percent),
+    ("top5_change", "Change of top-5", points),
     ("map_float", "mAP50-95, FP32", percent),
     ("map_int8", "mAP50-95, INT8", percent),
     ("map_change", "Change of mAP50-95", points),

@@ -1,0 +1,75 @@
+"""A network's time on a device in INT8 as placed, in FP16 and in FP32, at several batches."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from quantbench.graph.view import GraphView, NodeView
+from quantbench.latency.device import Device
+from quantbench.latency.engine_time import EngineTime, time_of_works
+from quantbench.latency.join import works_of_prediction
+from quantbench.layers.layer import Layer
+
+if TYPE_CHECKING:
+    import onnx
+
+    from quantbench.predict.prediction import Prediction
+
+PRECISIONS = ("INT8", "FP16", "FP32")
+
+
+@dataclass(frozen=True)
+class NetworkTime:
+    """Times by precision at one batch."""
+
+    batch: int
+    times: Mapping[str, EngineTime]
+
+    def gain(self, over: str = "FP16") -> float:
+        """How many times faster INT8 is than `over`, by GPU compute time."""
+        return self.times[over].compute.ms / self.times["INT8"].compute.ms
+
+
+@dataclass(frozen=True)
+class Network:
+    """Predicted layers of a network: INT8 as placed, and without any Q/DQ."""
+
+    int8: "Prediction"
+    plain: tuple[Layer, ...]
+
+    def on(self, device: Device, batch: int, precisions: Sequence[str] = PRECISIONS) -> NetworkTime:
+        """The network's times on `device`."""
+        times: dict[str, EngineTime] = {}
+        for precision in precisions:
+            layers = self.int8.layers if precision == "INT8" else self.plain
+            fp16 = precision == "FP16" or (precision == "INT8" and self.int8.fp16)
+            works, unsized = works_of_prediction(layers, device.specs, fp16=fp16, batch=batch)
+            times[precision] = time_of_works(device, works, unsized)
+        return NetworkTime(batch, times)
+
+
+def network_of(model: "onnx.ModelProto", prediction: "Prediction") -> Network:
+    """`model` as `prediction` has it, and the same model without its Q/DQ."""
+    from quantbench.graph.onnx_view import view_of
+    from quantbench.predict.simulate import predict
+
+    plain = predict(without_qdq(view_of(model)), version=prediction.version, gpu=prediction.gpu, fp16=False)
+    return Network(prediction, plain.layers)
+
+
+def without_qdq(view: GraphView) -> GraphView:
+    """`view` without its Q and DQ, as if they had never been placed; the values are of no concern here."""
+    same: dict[str, str] = {}
+    tensors = dict(view.tensors)
+    kept: list[NodeView] = []
+    for node in view.nodes:
+        if node.op in ("QuantizeLinear", "DequantizeLinear"):
+            source = same.get(node.inputs[0], node.inputs[0])
+            same[node.outputs[0]] = source
+            if source in tensors and tensors[source].dtype in ("int8", "uint8"):
+                # Weights stored in INT8: what their DQ makes of them is a float constant of the same shape.
+                tensors[source] = replace(tensors[source], dtype="float32")
+            continue
+        kept.append(replace(node, inputs=tuple(same.get(name, name) for name in node.inputs)))
+    outputs = tuple(same.get(name, name) for name in view.outputs)
+    return GraphView(tuple(kept), tensors, view.inputs, outputs)

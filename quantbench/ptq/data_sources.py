@@ -1,0 +1,126 @@
+"""What a run is calibrated and evaluated on, opened for the inputs that the model has."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from pydantic import JsonValue
+
+from quantbench.data.array_calls import ArrayCalls, holds_arrays
+from quantbench.data.calls import joined
+from quantbench.data.model_input import fitting_preprocess, image_input, image_of
+from quantbench.data.sources import AnySource, Classes, at_most, check_labels, dataset_source, folder_source
+from quantbench.data.spooled import Spooled
+from quantbench.data.tensor_inputs import TensorInput, refuse_unfit, tensor_inputs
+from quantbench.errors import QuantbenchError
+from quantbench.images.arrays import ArrayFiles
+from quantbench.images.preprocess import Preprocess
+from quantbench.images.source import Source
+from quantbench.load_object import load_object
+from quantbench.ptq.request import DataChoice, EvaluationChoice
+from quantbench.records.facts import PreprocessFacts
+
+_AS_GIVEN = PreprocessFacts(settings={}, words="none", origin="arrays are taken as they are stored")
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Calibration data, in words what they are, how images among them are prepared (None: there are none)."""
+
+    source: AnySource
+    what: str
+    preprocess: Preprocess | None
+    facts: PreprocessFacts
+
+
+def calibration_data(model: onnx.ModelProto, name: str, data: DataChoice) -> Opened:
+    """Open what `data` names for the inputs of `model` (called `name` in messages).
+
+    Raises QuantbenchError, before anything runs, for data that do not fit: input, what it takes, what is given.
+    """
+    inputs = tensor_inputs(model)
+    if data.inputs:
+        return _joined(inputs, data)
+    if data.calib_dir is not None and _is_code(data.calib_dir):
+        items = Spooled(inputs, load_object(str(data.calib_dir)), data.max_images, str(data.calib_dir))
+        return Opened(at_most(items, data.max_images), str(data.calib_dir), None, _AS_GIVEN)
+    if data.calib_dir is not None and data.calib_dir.exists() and holds_arrays(data.calib_dir):
+        arrays = ArrayCalls(inputs, data.calib_dir)
+        return Opened(at_most(arrays, data.max_images), str(data.calib_dir), None, _AS_GIVEN)
+    if data.calib_dir is None and data.dataset is None:
+        raise QuantbenchError(
+            "no calibration data: give --calib-dir FOLDER of images, --calib-data with arrays (.npy, .npz) or "
+            "file.py:name, --input NAME=PATH for each input, or data.dataset in a recipe"
+        )
+    image = image_input(model, name)
+    preprocess, origin = fitting_preprocess(data.preprocess, image)
+    facts = PreprocessFacts(settings=preprocess.to_json(), words=preprocess.describe(), origin=origin)
+    if data.calib_dir is not None:
+        images = folder_source(data.calib_dir, preprocess)
+        return Opened(at_most(images, data.max_images), str(data.calib_dir), preprocess, facts)
+    assert data.dataset is not None
+    source = dataset_source(data.dataset, preprocess)
+    return Opened(at_most(source, data.max_images), f"data set {data.dataset}", preprocess, facts)
+
+
+def evaluation_data(
+    model: onnx.ModelProto, wanted: EvaluationChoice, calibration: Opened, classes: Classes
+) -> tuple[AnySource, str]:
+    """Open what FP32 and INT8 are compared on; in words what it is. Raises QuantbenchError as `calibration_data`."""
+    check_labels(wanted.labels)
+    if wanted.dir is not None:
+        return at_most(_named(model, wanted, calibration, classes), wanted.max_images), str(wanted.dir)
+    if wanted.labels != "none":
+        raise QuantbenchError(f"--labels {wanted.labels} needs --eval-dir FOLDER: the images that the labels belong to")
+    if wanted.dataset is not None:
+        if calibration.preprocess is None:
+            raise QuantbenchError("a data set of images needs calibration images, whose preprocessing it takes")
+        return at_most(dataset_source(wanted.dataset, calibration.preprocess), wanted.max_images), wanted.dataset
+    few = at_most(calibration.source, wanted.max_images)
+    return few, "the calibration data themselves (name others with --eval-data)"
+
+
+def _named(model: onnx.ModelProto, wanted: EvaluationChoice, calibration: Opened, classes: Classes) -> AnySource:
+    assert wanted.dir is not None
+    if _is_code(wanted.dir):
+        return Spooled(tensor_inputs(model), load_object(str(wanted.dir)), wanted.max_images, str(wanted.dir))
+    if wanted.dir.exists() and holds_arrays(wanted.dir):
+        if wanted.labels != "none":
+            raise QuantbenchError(f"--labels {wanted.labels} goes with image files; {wanted.dir} holds arrays")
+        return ArrayCalls(tensor_inputs(model), wanted.dir)
+    if calibration.preprocess is None:
+        raise QuantbenchError(f"{wanted.dir} holds images, the calibration data are arrays; give both in one form")
+    return folder_source(wanted.dir, calibration.preprocess, wanted.labels, classes)
+
+
+def _joined(inputs: tuple[TensorInput, ...], data: DataChoice) -> Opened:
+    if data.calib_dir is not None or data.dataset is not None:
+        raise QuantbenchError("--input and --calib-data contradict each other; give one")
+    refuse_unfit(inputs, {choice.name: None for choice in data.inputs}, "--input")
+    by_name = {choice.name: choice for choice in data.inputs}
+    sources: dict[str, Source] = {}
+    words: list[str] = []
+    settings: dict[str, JsonValue] = {}
+    for entry in inputs:
+        choice = by_name[entry.name]
+        if not choice.path.exists():
+            raise QuantbenchError(f"--input {choice.name}={choice.path} does not exist")
+        if holds_arrays(choice.path):
+            sources[entry.name] = ArrayFiles(choice.path)
+            continue
+        image = image_of(entry, f"--input {choice.name}")
+        declared = choice.preprocess if choice.preprocess is not None else data.preprocess
+        preprocess, origin = fitting_preprocess(declared, image)
+        sources[entry.name] = folder_source(choice.path, preprocess)
+        settings[entry.name] = preprocess.to_json()
+        words.append(f"{entry.name}: {preprocess.describe()} ({origin})")
+    pairs = joined(inputs, sources)
+    facts = PreprocessFacts(settings=settings, words="; ".join(words), origin="an input each") if words else _AS_GIVEN
+    what = ", ".join(f"{choice.name} {choice.path}" for choice in data.inputs)
+    return Opened(at_most(pairs, data.max_images), what, None, facts)
+
+
+def _is_code(path: Path) -> bool:
+    """Whether `path` is file.py:name."""
+    file, colon, name = str(path).rpartition(":")
+    return bool(colon) and file.endswith(".py") and name.isidentifier()

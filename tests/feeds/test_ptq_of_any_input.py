@@ -1,0 +1,89 @@
+"""`quantbench ptq` end to end on networks that take no single picture."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+from quantbench.data.array_calls import save_call
+from quantbench.records.run import PtqRun
+from tests.feeds.networks import NETWORKS, Network, image_and_vector, stereo, table, tokens
+
+
+def run(cli, folder: Path, network: Network, *arguments: object) -> PtqRun:
+    model = folder / "model.onnx"
+    onnx.save(network.model, model)
+    out = folder / "run"
+    code, _, error = cli("ptq", model, "--out", out, "--no-compile", "--calibrator", "mse", *arguments)
+    assert code == 0, error
+    return PtqRun.load(out / "run.json")
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_arrays_of_every_kind(cli, tmp_path: Path, kind: str) -> None:
+    network = NETWORKS[kind]()
+    save_call(tmp_path / "data.npz", network.samples(24))
+    save_call(tmp_path / "others.npz", network.samples(16))
+    found = run(cli, tmp_path, network, "--calib-data", tmp_path / "data.npz", "--eval-data", tmp_path / "others.npz")
+    assert found.data.images == 24
+    assert found.evaluated_on.images == 16
+    assert found.placement.quantized
+    assert found.evaluation.outputs.sqnr_db.value > 25
+
+
+def test_stereo_from_two_folders_of_pictures(cli, tmp_path: Path) -> None:
+    for side in ("left", "right"):
+        (tmp_path / side).mkdir()
+        for index in range(10):
+            pixels = np.random.default_rng(index).integers(0, 255, (48, 48, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / side / f"{index}.png")
+    sides = [f"{side}={tmp_path / side}" for side in ("left", "right")]
+    found = run(cli, tmp_path, stereo(), "--input", sides[0], "--input", sides[1], "--preprocess", "imagenet")
+    assert found.data.images == 10
+    assert found.preprocess.words.count("centre crop 32x32") == 2
+
+
+def test_pictures_and_a_vector(cli, tmp_path: Path) -> None:
+    (tmp_path / "imgs").mkdir()
+    for index in range(10):
+        Image.fromarray(np.full((40, 40, 3), 20 * index, np.uint8)).save(tmp_path / "imgs" / f"{index}.png")
+    np.save(tmp_path / "state.npy", np.random.default_rng(0).normal(size=(10, 6)))
+    found = run(
+        cli, tmp_path, image_and_vector(), "--input", f"image={tmp_path / 'imgs'}", "--input",
+        f"state={tmp_path / 'state.npy'}",
+    )  # fmt: skip
+    assert found.data.images == 10
+
+
+def test_the_items_of_a_program(cli, tmp_path: Path) -> None:
+    (tmp_path / "data.py").write_text(
+        "import numpy as np\n"
+        "def batches():\n"
+        "    rng = np.random.default_rng(0)\n"
+        "    while True:\n"
+        "        yield {'ids': rng.integers(0, 32, (4, 20)), 'mask': np.ones((4, 20), np.float32), 'text': 'a'}\n",
+        encoding="utf-8",
+    )
+    found = run(cli, tmp_path, tokens(), "--calib-data", f"{tmp_path / 'data.py'}:batches", "--max-images", 20)
+    assert found.data.images == 20
+
+
+def test_a_network_without_its_data_is_told_what_is_missing(cli, tmp_path: Path) -> None:
+    onnx.save(stereo().model, tmp_path / "m.onnx")
+    code, _, error = cli("ptq", tmp_path / "m.onnx", "--calib-dir", tmp_path, "--out", tmp_path / "run")
+    assert code == 2
+    assert "has 2 inputs (left float32[?, 3, 32, 32], right float32[?, 3, 32, 32])" in error
+    code, _, error = cli("ptq", tmp_path / "m.onnx", "--input", f"left={tmp_path}", "--out", tmp_path / "run")
+    assert code == 2
+    assert "the model also takes 'right', float32[?, 3, 32, 32]; add it" in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_input_that_does_not_exist_is_told_of_those_that_do(cli, tmp_path: Path) -> None:
+    onnx.save(table().model, tmp_path / "m.onnx")
+    np.save(tmp_path / "x.npy", np.zeros((4, 12), np.float32))
+    code, _, error = cli("ptq", tmp_path / "m.onnx", "--input", f"rows={tmp_path / 'x.npy'}")
+    assert code == 2
+    assert "--input gives rows, but the model also takes 'x', float32[?, 12]" in error
