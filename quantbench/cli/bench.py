@@ -18,7 +18,9 @@ def register(app: typer.Typer) -> None:
 
 def bench(
     models: list[Path] = typer.Argument(..., help="Engines (GPU) or ONNX files (onnxruntime on the CPU)."),
-    shapes: str = typer.Option("", help="Input shapes, e.g. x=8x3x224x224. (default: the model's, batch 1 / opt)"),
+    shapes: list[str] = typer.Option(
+        None, help="Input shapes, e.g. x=8x3x224x224; given again, timed in turn. (default: the model's, batch 1 / opt)"
+    ),
     batch: str = typer.Option("", help="Batch sizes of several models, e.g. 1,8. (default: 1)"),
     data: Path = typer.Option(None, help="Real images for several models: a folder, read as ptq reads it."),
     seconds: float = typer.Option(3.0, "--seconds", "--duration", min=0, help="Measure at least this long."),
@@ -64,7 +66,7 @@ def bench(
 
     for model in models:
         check_backend(model, backend)
-    given = {name: triple[1] for name, triple in parse_profile(shapes).shapes.items()} if shapes else {}
+    given = [{name: triple[1] for name, triple in parse_profile(text).shapes.items()} for text in shapes or ()] or [{}]
     if len(models) > 1 or batch or data is not None:
         single = (
             streams > 1,
@@ -83,21 +85,35 @@ def bench(
                 "--streams, --contexts, --cuda-graph, --no-transfers, --profile, --profile-index, --host-code, "
                 "--spin-wait, --input, --times, --plugin and --runtime are for one model at a time"
             )
-        many = ManyRequest(_sizes(batch), seconds * len(models), calls, threads, given, _real(models, data, preprocess))
+        if len(given) > 1:
+            raise QuantbenchError("--shapes is given once for several models; --batch 1,8 names several sizes")
+        many = ManyRequest(
+            _sizes(batch), seconds * len(models), calls, threads, given[0], _real(models, data, preprocess)
+        )
         _compare(models, many, as_json)
         return
     (model,) = models
-    request = BenchRequest(
-        given, seconds, calls, warm_up, threads, streams, cuda_graph, not no_transfers, profile, host_code,
-        contexts, spin_wait, profile_index, named_files(tuple(input or ())), preprocess, times, tuple(plugin or ()),
-        runtime,
-    )  # fmt: skip
-    summary = bench_model(model, request)
+    if times is not None and len(given) > 1:
+        raise QuantbenchError("--times holds the calls of one --shapes; run bench once for each")
+    summaries = []
+    for shape in given:
+        request = BenchRequest(
+            shape, seconds, calls, warm_up, threads, streams, cuda_graph, not no_transfers, profile, host_code,
+            contexts, spin_wait, profile_index, named_files(tuple(input or ())), preprocess, times,
+            tuple(plugin or ()), runtime,
+        )  # fmt: skip
+        summaries.append(bench_model(model, request))
     if as_json:
-        typer.echo(json.dumps(summary, indent=2))
+        typer.echo(json.dumps(summaries if len(summaries) > 1 else summaries[0], indent=2))
         return
+    for summary in summaries:
+        _print(model, summary, several=len(summaries) > 1)
+
+
+def _print(model: Path, summary: dict[str, Any], *, several: bool) -> None:
+    shapes = ", ".join(f"{name} {'x'.join(map(str, dims))}" for name, dims in summary["shapes"].items())
     typer.echo(
-        f"{model}: {summary['calls']} calls in {summary['wall_seconds']:.1f} s, "
+        f"{model}{f' ({shapes})' if several else ''}: {summary['calls']} calls in {summary['wall_seconds']:.1f} s, "
         f"{summary['throughput_qps']:.2f} calls/s, {summary['images_per_second']:.2f} images/s"
     )
     columns = ("min", "max", "mean", "median", "p90", "p95", "p99")

@@ -8,6 +8,7 @@ from quantbench.engines import network_function, timing_cache
 from quantbench.engines.base import BuildOptions, BuildResult
 from quantbench.engines.discover import gpu_present, tensorrt_version
 from quantbench.engines.facts import FACTS, ONNXRUNTIME, TENSORRT10, TENSORRT11, TENSORRT_RTX
+from quantbench.engines.nvtx import ranges
 from quantbench.engines.prepare import prepared, with_own_thresholds
 from quantbench.engines.refuse import refuse_lacking
 from quantbench.errors import QuantbenchError
@@ -124,6 +125,11 @@ def _version(family: str, trt: Any) -> str:
 
 
 def _run(family: str, trt: Any, model: Path, options: BuildOptions) -> BuildResult:
+    with ranges.stage("build"):
+        return _adapter(family, trt, model, options)
+
+
+def _adapter(family: str, trt: Any, model: Path, options: BuildOptions) -> BuildResult:
     if family == TENSORRT_RTX:
         from quantbench.engines import tensorrt_rtx
 

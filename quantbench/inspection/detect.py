@@ -11,6 +11,8 @@ from typing import Any
 from quantbench.errors import QuantbenchError
 from quantbench.inspection.embedded import embedded
 from quantbench.inspection.logs.prefix import split_prefix
+from quantbench.inspection.nsys.sqlite import MAGIC
+from quantbench.inspection.nsys.tables import is_nsys
 from quantbench.inspection.open_file import bare_name, read_bytes
 from quantbench.inspection.open_file import head as read_head
 from quantbench.quoted import unquoted
@@ -23,6 +25,7 @@ KINDS: dict[str, str] = {
     "profile": "per-layer profile (JSON)",
     "latency-lists": "per-layer latencies of Torch-TensorRT (JSON)",
     "timing": "inference times (JSON)",
+    "nsys": "kernels that Nsight Systems saw",
     "metadata": "build, profile or device metadata (JSON)",
     "run-record": "quantbench run.json",
     "ranges": "quantbench ranges.json",
@@ -67,6 +70,8 @@ def detect(path: Path) -> Found:
     stripped = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     if stripped[:1] in (b"{", b"[") and not _is_log(stripped):
         return _json(path)
+    if head.startswith(MAGIC) or is_nsys(head.decode("utf-8", "replace")):
+        return Found(path, "nsys")
     suffix = Path(bare_name(path)).suffix.lower()
     if head.startswith(_ENGINE_MAGIC) or suffix in (".engine", ".plan", ".trt", ".rtx"):
         return Found(path, "engine")

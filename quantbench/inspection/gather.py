@@ -16,6 +16,9 @@ from quantbench.inspection.inspection import Inspection, Source
 from quantbench.inspection.layer_json import built_by, read_layer_info, read_own_layers
 from quantbench.inspection.logs.build_log import BuildLog, read_build_log
 from quantbench.inspection.logs.kinds import NOT_LOG_LINES
+from quantbench.inspection.nsys.join import layer_times
+from quantbench.inspection.nsys.read import copies_notes, read_nsys
+from quantbench.inspection.nsys.trace import Trace
 from quantbench.inspection.open_file import bare_name, head, read_bytes
 from quantbench.inspection.profile import Profile, Row, join, profile_of_table, read_latency_lists, read_profile
 from quantbench.inspection.qdq_onnx import QdqModel, read_qdq_onnx
@@ -46,6 +49,7 @@ class _Group:
     bindings: tuple[str, ...] = ()
     profiles: list[Profile] = field(default_factory=list)
     timing: dict[str, Statistics] = field(default_factory=dict)
+    nsys: Trace | None = None
     metadata: dict[str, dict[str, Any]] = field(default_factory=dict)
     log: BuildLog | None = None
     model: QdqModel | None = None
@@ -136,6 +140,9 @@ def _read(found: Found, look: EngineReader | None) -> _Group:
         group.profiles.append(read_latency_lists(data))
     elif kind == "timing":
         group.timing = read_timing(data)
+    elif kind == "nsys":
+        group.nsys = read_nsys(found.path)
+        group.notes.extend(copies_notes(group.nsys))
     elif kind in ("metadata", "run-record"):
         group.metadata = read_metadata(data)
     elif kind == "onnx":
@@ -175,6 +182,14 @@ def _embedded(group: _Group, path: Path) -> None:
         group.profiles.append(read_profile(found.profile))
     if found:
         group.notes.append(f"{path.name} holds the layers of an engine inside other text")
+
+
+def _kernel_layers(trace: Trace) -> list[Layer]:
+    """Kernels in place of layers, where no file tells of layers: the time is that of all launches."""
+    total: dict[str, float] = {}
+    for kernel in trace.kernels:
+        total[kernel.name] = total.get(kernel.name, 0.0) + kernel.total_ms
+    return [Layer(name=name, type="kernel", time_ms=time) for name, time in total.items()]
 
 
 def _home(groups: list[_Group], item: Found, read: _Group) -> _Group | None:
@@ -221,6 +236,7 @@ def _merge(home: _Group, read: _Group) -> None:
     home.timing |= read.timing
     for section, values in read.metadata.items():
         home.metadata.setdefault(section, {}).update(values)
+    home.nsys = home.nsys or read.nsys
     home.log = home.log or read.log
     home.version = home.version or read.version
     home.model = home.model or read.model
@@ -247,6 +263,13 @@ def _finish(group: _Group, number: int | None) -> Inspection:
     profiles = list(group.profiles)
     if not profiles and chosen is not None and (table := profile_of_table(chosen.profile)) is not None:
         profiles.append(table)
+    if group.nsys is not None and not profiles:
+        if layers:
+            seen, said = layer_times(layers, group.nsys)
+            notes.extend(said)
+            profiles.extend([seen] if seen.rows else [])
+        else:
+            layers, group.names_only = tuple(_kernel_layers(group.nsys)), True
     if profiles:
         iterations = profiles[0].iterations
         if layers:

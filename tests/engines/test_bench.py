@@ -1,7 +1,10 @@
 """`quantbench bench` as a user meets it, and how files and machines that do not fit are refused."""
 
+import contextlib
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -13,6 +16,7 @@ from quantbench.engines.bench_model import BenchRequest, bench_model
 from quantbench.engines.discover import _cuda, _tensorrt_rtx
 from quantbench.engines.gpus import Driver, Gpu, find_driver
 from quantbench.engines.load_engine import load_engine, plan_of
+from quantbench.engines.nvtx import Ranges
 from quantbench.engines.timings import Timings, as_trtexec, images_of
 from quantbench.errors import QuantbenchError
 from tests.bindings import REPOSITORY
@@ -219,3 +223,35 @@ def test_times_are_those_of_trtexec() -> None:
     assert (first["startH2dMs"], second["startH2dMs"]) == (1.0, 5.0)
     assert (first["endH2dMs"], first["endComputeMs"], first["endD2hMs"]) == (2.0, 4.0, 4.5)
     assert (first["h2dMs"], first["computeMs"], first["d2hMs"], first["latencyMs"]) == (1.0, 2.0, 0.5, 3.5)
+
+
+def test_several_shapes_one_after_the_other(cli) -> None:
+    words = ["bench", RESNET, "--seconds", "0", "--threads", "1", "--shapes", "image=1x1x28x28"]
+    words += ["--shapes", "image=3x1x28x28"]
+    code, out, err = cli(*words)
+    assert code == 0, err
+    assert "(image 1x1x28x28): 10 calls" in out
+    assert "(image 3x1x28x28): 10 calls" in out
+    code, out, _ = cli(*words, "--json")
+    assert [summary["shapes"]["image"][0] for summary in json.loads(out)] == [1, 3]
+    code, _, err = cli(*words, "--times", "t.json")
+    assert (code, "--times holds the calls of one --shapes" in err) == (2, True)
+
+
+def test_ranges_are_nvtx_where_that_is_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    said: list[tuple[str, object]] = []
+
+    def annotate(message: str, domain: str, payload: object = None) -> contextlib.AbstractContextManager[None]:
+        assert domain == "quantbench"
+        said.append((message, payload))
+        return contextlib.nullcontext()
+
+    monkeypatch.setitem(sys.modules, "nvtx", SimpleNamespace(annotate=annotate))
+    own = Ranges()
+    with own.stage("build"), own.batch(3):
+        pass
+    assert said == [("build", None), ("batch", 3)]
+    monkeypatch.setitem(sys.modules, "nvtx", None)
+    with Ranges().stage("build"):
+        pass
+    assert len(said) == 2
