@@ -3,6 +3,8 @@
 import math
 from collections.abc import Mapping
 
+import numpy as np
+
 from quantbench.calibration.histogram import Histogram, require_finite, summary
 from quantbench.calibration.noise import bulk_sqnr_db
 from quantbench.calibration.ranges import Ranges, TensorRange
@@ -20,6 +22,7 @@ def find_ranges(histograms: Mapping[str, Histogram], method: str, threshold: Thr
         require_finite(histogram, name)
         amax = threshold(histogram)
         facts: dict[str, float | int | None] = {**summary(histogram, amax)}
+        facts["bins_filled"] = int(np.count_nonzero(histogram.counts))
         noise = bulk_sqnr_db(histogram, amax)
         facts["bulk_sqnr_db"] = round(noise, 2) if math.isfinite(noise) else None  # JSON has no infinity
         found[name] = TensorRange(amax, method, facts)

@@ -20,6 +20,7 @@ def lint(
     as_json: bool = typer.Option(False, "--json", help="Print plain data on stdout and nothing else."),
 ) -> None:
     """Tell what will cost time in TensorRT: node, bytes, mend. Exit code 1 where there are findings left."""
+    from quantbench.core.quantize import refuse_quantized
     from quantbench.errors import QuantbenchError
     from quantbench.graph.load import load_model
     from quantbench.graph.save import save_model
@@ -30,6 +31,7 @@ def lint(
         raise QuantbenchError("--out says where --fix writes; give --fix too")
     loaded = load_model(model)
     if not run.has_qdq(loaded):
+        refuse_quantized(loaded, str(model))
         where = " outside of bodies of If, Loop and Scan" if inner_qdq(loaded) else ""
         raise QuantbenchError(
             f"{model} holds no Q/DQ{where} to advise on; make a Q/DQ model with 'quantbench ptq {model} ...'"

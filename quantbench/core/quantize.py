@@ -23,12 +23,25 @@ from quantbench.qdq.reencode import to_u8_activations
 
 QDQ_MODEL = "model.qdq.onnx"
 ORT_MODEL = "model.ort.onnx"
+_DYNAMIC = ("DynamicQuantizeLinear", "ConvInteger", "MatMulInteger", "DynamicQuantizeMatMul", "MatMulIntegerToFloat")
 # Mean errors settle after few images; more only cost time (measured on EfficientNet-Lite0: 32 and 256 agree to 0.1 dB).
 BIAS_IMAGES = 64
 
 
 def refuse_quantized(model: onnx.ModelProto, name: str) -> None:
-    """Raise QuantbenchError where `model` holds Q/DQ nodes already."""
+    """Raise QuantbenchError where `model` is quantized already: by Q/DQ, by operators on integers, or at run time."""
+    dynamic = [node.op_type for node in model.graph.node if node.op_type in _DYNAMIC]
+    if dynamic:
+        raise QuantbenchError(
+            f"{name} is dynamically quantized ({', '.join(sorted(set(dynamic)))}): its weights are integers already, "
+            f"and no calibration applies; give the float model that it was made from"
+        )
+    integer = [node.op_type for node in model.graph.node if node.op_type.startswith(("QLinear", "QGemm"))]
+    if integer:
+        raise QuantbenchError(
+            f"{name} is quantized in onnxruntime's QOperator form ({integer[0]} and {len(integer) - 1} more); give the "
+            f"float model that it was made from"
+        )
     count = sum(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node)
     if count:
         raise QuantbenchError(

@@ -1,5 +1,6 @@
 """The image input of a model: its name, layout and size, and the preprocessing that fits it."""
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
@@ -15,7 +16,11 @@ _CHANNELS = (1, 3)
 
 @dataclass(frozen=True, slots=True)
 class ImageInput:
-    """`layout` NCHW or NHWC; `height` and `width` None where dynamic; `batch` 0 where dynamic; dtype as numpy's."""
+    """`layout` NCHW or NHWC; `height` and `width` None where dynamic; `batch` 0 where dynamic; dtype as numpy's.
+
+    `family`: the preset that the model's metadata or outputs speak for ("yolo", "yolo classifier"), "" for none;
+    `size`: (height, width) that the metadata names.
+    """
 
     name: str
     layout: Literal["NCHW", "NHWC"]
@@ -24,6 +29,8 @@ class ImageInput:
     width: int | None
     batch: int
     dtype: Literal["float32", "float16", "uint8"]
+    family: str = ""
+    size: tuple[int, int] | None = None
 
 
 def image_input(model: onnx.ModelProto, name: str) -> ImageInput:
@@ -35,7 +42,13 @@ def image_input(model: onnx.ModelProto, name: str) -> ImageInput:
             f"{name} has {len(inputs)} inputs ({shown}): give data for each, --input NAME=FOLDER, or .npz files with "
             f"an array for each (--calib-data FOLDER)"
         )
-    return image_of(inputs[0], name)
+    return as_declared(image_of(inputs[0], name), model)
+
+
+def as_declared(image: ImageInput, model: onnx.ModelProto) -> ImageInput:
+    """`image` with the family and size that `model` speaks for."""
+    family, size = _declared(model, image.height or 0, image.width or 0)
+    return replace(image, family=family, size=size)
 
 
 def image_of(entry: TensorInput, name: str) -> ImageInput:
@@ -47,7 +60,7 @@ def image_of(entry: TensorInput, name: str) -> ImageInput:
             f"arrays (.npy, .npz) or a program's items (--calib-data file.py:name)"
         )
     layout: Literal["NCHW", "NHWC"]
-    if dims[1] in _CHANNELS or dims[1] == 0:
+    if dims[1] in _CHANNELS or (dims[1] == 0 and dims[3] not in _CHANNELS):
         layout, channels, height, width = "NCHW", dims[1] or 3, dims[2], dims[3]
     elif dims[3] in _CHANNELS:
         layout, channels, height, width = "NHWC", dims[3], dims[1], dims[2]
@@ -60,6 +73,22 @@ def image_of(entry: TensorInput, name: str) -> ImageInput:
     return ImageInput(entry.name, layout, channels, height or None, width or None, dims[0], dtype)
 
 
+def _declared(model: onnx.ModelProto, height: int, width: int) -> tuple[str, tuple[int, int] | None]:
+    """Family and size by what ultralytics writes into a model (names, stride, task, imgsz), or by an output of as many
+    anchors as strides 8, 16 and 32 give for the input's size."""
+    notes = {entry.key: entry.value for entry in model.metadata_props}
+    numbers = [int(number) for number in re.findall(r"[0-9]+", notes.get("imgsz", ""))]
+    size = (numbers[0], numbers[-1]) if numbers else None
+    if "stride" in notes and "names" in notes:
+        return ("yolo classifier" if notes.get("task") == "classify" else "yolo"), size
+    anchors = sum((height // stride) * (width // stride) for stride in (8, 16, 32))
+    for value in model.graph.output:
+        dims = [d.dim_value for d in value.type.tensor_type.shape.dim]
+        if anchors and len(dims) == 3 and anchors in dims[1:] and min(dims[1:]) > 4:
+            return "yolo", size
+    return "", size
+
+
 def fitting_preprocess(declared: str | dict[str, Any] | None, image: ImageInput) -> tuple[Preprocess, str]:
     """The preprocessing to use and how it came about, in words for the report.
 
@@ -69,8 +98,19 @@ def fitting_preprocess(declared: str | dict[str, Any] | None, image: ImageInput)
     if isinstance(declared, dict):
         chosen, origin = Preprocess.from_json(declared), "declared"
     else:
-        chosen = _fitted(preset(declared or DEFAULT_PRESET), image)
-        origin = f"preset {declared}" if declared else f"preset {DEFAULT_PRESET}, by default: declare with --preprocess"
+        known = image.size if image.height is None or image.width is None else (image.height, image.width)
+        sized = image if known is None else replace(image, height=known[0], width=known[1])
+        if declared is None and image.family == "yolo classifier":
+            side = min(known or (224, 224))
+            chosen = _fitted(Preprocess(shortest=side, crop=(side, side), scale=1 / 255), sized)
+        else:
+            chosen = _fitted(preset(declared or image.family or DEFAULT_PRESET), sized)
+        if declared:
+            origin = f"preset {declared}"
+        elif image.family:
+            origin = f"of a {image.family}, which the model looks like: declare with --preprocess"
+        else:
+            origin = f"preset {DEFAULT_PRESET}, by default: declare with --preprocess"
     wanted: tuple[int | None, ...] = (image.channels, image.height, image.width)
     if image.layout == "NHWC":
         wanted = (image.height, image.width, image.channels)
@@ -85,7 +125,12 @@ def fitting_preprocess(declared: str | dict[str, Any] | None, image: ImageInput)
 
 
 def _fitted(base: Preprocess, image: ImageInput) -> Preprocess:
-    fitted = replace(base, layout=image.layout, dtype=image.dtype)
+    fitted = (
+        replace(base, layout=image.layout, dtype=image.dtype)
+        if image.dtype != "uint8"
+        else replace(base, layout=image.layout, dtype="uint8", scale=1.0, mean=(0.0,), std=(1.0,))
+    )
+    base = fitted
     if image.channels == 1 and base.channels != "GRAY":
         mean, std = sum(base.mean) / len(base.mean), sum(base.std) / len(base.std)
         fitted = replace(fitted, channels="GRAY", mean=(mean,), std=(std,))

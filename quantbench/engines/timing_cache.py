@@ -1,10 +1,11 @@
 """Timing caches on disk: one file a backend, version and device; shared between runs by merging under a lock."""
 
 import contextlib
-import fcntl
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from filelock import FileLock
 
 from quantbench.atomic import write_bytes
 from quantbench.errors import QuantbenchError
@@ -40,9 +41,11 @@ def merge(path: Path, fresh: bytes, combine: Callable[[bytes, bytes], bytes]) ->
 def _locked(path: Path) -> Iterator[None]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.with_name(path.name + ".lock").open("w")
+        lock = FileLock(path.with_name(path.name + ".lock"))
+        lock.acquire()
     except OSError as error:
         raise QuantbenchError(f"cannot write timing cache {path}: {error.strerror or error}") from error
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
         yield
+    finally:
+        lock.release()

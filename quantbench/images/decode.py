@@ -46,19 +46,21 @@ def decode_file(path: Path, name: str = "") -> Image.Image:
 
 
 def decode_bytes(data: bytes, name: str) -> Image.Image:
-    """Decode JPEG, PNG, BMP, WebP or TIFF `data` to an upright picture of mode L or RGB, 8 bit a channel.
+    """Decode JPEG, PNG, BMP, WebP or TIFF `data` to an upright picture of mode L or RGB, 8 bit a channel, or of mode F:
+    deeper grey, as numbers 0 to 255 with all their levels.
 
     EXIF orientation is applied. Alpha (also of palettes) is composited on white: what lies under transparent pixels
     is arbitrary, and white is what viewers and web pages show. 16-bit grey is scaled by 255/65535, whatever part of
-    the range is in use; 16-bit colour keeps its high byte (Pillow's way). Float TIFF must lie in 0 to 1. Of files
-    with several frames the first is taken. Raises BadImageError, naming the file, for anything damaged.
+    the range is in use (12-bit data fills a sixteenth of it: declare a `scale` 16 times larger); 16-bit colour keeps
+    its high byte (Pillow's way). Float TIFF must lie in 0 to 1. Of files with several frames the first is taken.
+    Raises BadImageError, naming the file, for anything damaged.
     """
     if not data:
         raise BadImageError(name, "the file is empty")
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as opened:
             opened.load()
-            return _to_8_bit(ImageOps.exif_transpose(opened))
+            return _plain(ImageOps.exif_transpose(opened))
     # ModuleNotFoundError: ultralytics, once imported, makes Pillow ask for a HEIF plugin before it gives up on a file.
     except (UnidentifiedImageError, ModuleNotFoundError) as error:
         raise BadImageError(name, "not a JPEG, PNG, BMP, WebP or TIFF image, or damaged at the start") from error
@@ -78,7 +80,7 @@ def upright_size(path: Path) -> tuple[int, int]:
         raise BadImageError(str(path), f"cannot be read ({' '.join(str(error).split())})") from error
 
 
-def _to_8_bit(image: Image.Image) -> Image.Image:
+def _plain(image: Image.Image) -> Image.Image:
     if image.mode in ("L", "RGB") and "transparency" not in image.info:
         return image
     if image.mode.startswith("I;16") or image.mode == "I":
@@ -93,13 +95,13 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
 def _from_integers(values: np.ndarray) -> Image.Image:
     if values.min() < 0 or values.max() > 65535:
         raise ValueError("32-bit pixels outside 0 to 65535 have no agreed brightness; convert it to 8 or 16 bit")
-    return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+    return Image.fromarray((values * (255 / 65535)).astype(np.float32))
 
 
 def _from_floats(values: np.ndarray) -> Image.Image:
     if not (np.isfinite(values).all() and values.min() >= 0.0 and values.max() <= 1.0):
         raise ValueError("float pixels outside 0 to 1 have no agreed brightness; convert it to 8 bit")
-    return Image.fromarray(np.rint(values * 255).astype(np.uint8))
+    return Image.fromarray(values * np.float32(255))
 
 
 def _on_white(image: Image.Image) -> Image.Image:

@@ -34,7 +34,7 @@ def letterbox(image: Image.Image, size: Size, pad: int, resample: Image.Resampli
     height, width = size
     inner, (top, left) = letterbox_place((image.height, image.width), size)
     resized = resize_exact(image, inner, resample)
-    fill: int | tuple[int, int, int] = pad if image.mode == "L" else (pad, pad, pad)
+    fill: int | tuple[int, int, int] = pad if image.mode in ("L", "F") else (pad, pad, pad)
     canvas = Image.new(image.mode, (width, height), fill)
     canvas.paste(resized, (left, top))
     return canvas

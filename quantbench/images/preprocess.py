@@ -113,11 +113,13 @@ class Preprocess:
 
 
 def apply(preprocess: Preprocess, image: Image.Image) -> NDArray[Any]:
-    """Array [C, H, W] (NCHW) or [H, W, C] (NHWC) of `preprocess.dtype` made of a decoded `image` (mode L or RGB).
+    """Array [C, H, W] (NCHW) or [H, W, C] (NHWC) of `preprocess.dtype` made of a decoded `image` (mode L, RGB or F).
 
-    Arithmetic is in float32. Raises QuantbenchError where the image is smaller than the crop.
+    Arithmetic is in float32; a grey picture of mode F keeps its levels, and three channels of it are the same.
+    Raises QuantbenchError where the image is smaller than the crop.
     """
-    image = image.convert("L" if preprocess.channels == "GRAY" else "RGB")
+    if image.mode != "F":
+        image = image.convert("L" if preprocess.channels == "GRAY" else "RGB")
     filter_ = Image.Resampling[preprocess.filter.upper()]
     if preprocess.shortest is not None:
         image = resize_shortest(image, preprocess.shortest, filter_)
@@ -129,7 +131,7 @@ def apply(preprocess: Preprocess, image: Image.Image) -> NDArray[Any]:
         image = center_crop(image, preprocess.crop)
     pixels = np.asarray(image)
     if pixels.ndim == 2:
-        pixels = pixels[:, :, None]
+        pixels = np.repeat(pixels[:, :, None], preprocess.channel_count, axis=2)
     if preprocess.channels == "BGR":
         pixels = pixels[:, :, ::-1]
     if preprocess.dtype != "uint8":
@@ -137,6 +139,8 @@ def apply(preprocess: Preprocess, image: Image.Image) -> NDArray[Any]:
         values -= np.asarray(preprocess.mean, np.float32)
         values /= np.asarray(preprocess.std, np.float32)
         pixels = values.astype(preprocess.dtype)
+    elif pixels.dtype != np.uint8:
+        pixels = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
     return np.ascontiguousarray(pixels if preprocess.layout == "NHWC" else pixels.transpose(2, 0, 1))
 
 

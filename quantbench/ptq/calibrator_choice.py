@@ -1,10 +1,13 @@
 """The calibrator that a user named: a threshold method, a shipped class, or `path/to/file.py:Class`."""
 
+import difflib
 from dataclasses import dataclass
 
 from quantbench.calibration.thresholds import METHODS, Threshold, threshold_method
 from quantbench.calibrator import CACHE_ALGORITHMS, Calibrator, load_calibrator
+from quantbench.errors import QuantbenchError
 from quantbench.load_object import source_sha256
+from quantbench.shipped import shipped_names
 from quantbench.stage import digest
 
 # What the header of calibration.cache names; TensorRT knows no other algorithms.
@@ -43,6 +46,11 @@ def choose(spec: str) -> Choice:
     """Raises QuantbenchError for a name that does not exist."""
     if spec.partition(":")[0] in METHODS:
         return Choice(spec, threshold_method(spec), _ALGORITHMS.get(spec, "EntropyCalibration2"))
+    known = dict.fromkeys((*METHODS, *shipped_names("calibrators", ".py")))
+    if ":" not in spec and spec not in known:
+        near = difflib.get_close_matches(spec, known, n=1, cutoff=0.6)
+        meant = f" did you mean {near[0]}?" if near else ""
+        raise QuantbenchError(f"no calibrator {spec!r};{meant} there are {', '.join(known)}, or file.py:Class")
     calibrator = load_calibrator(spec)()
     content = _content(type(calibrator))
     # A user's file is part of the method: another content is another calibration.

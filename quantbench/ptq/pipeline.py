@@ -27,6 +27,8 @@ from quantbench.records.run import RUN, PtqRun
 from quantbench.run_folder import Identity, RunFolder
 
 _SHOWN_WARNINGS = 3
+# Below this many calibration images a warning is due: maxima of activations still grow by tens of percent.
+_FEW = 16
 
 
 def default_folder(request: PtqRequest) -> Path:
@@ -61,6 +63,11 @@ def _introduce(run: Prepared, progress: Progress) -> None:
     )
     progress.note(f"Preprocessing: {run.preprocess_facts.words} ({run.preprocess_facts.origin})")
     progress.note(f"Calibration: {run.choice.method} on {run.data_facts.images} samples, {run.data_facts.what}")
+    if run.data_facts.images < _FEW:
+        progress.note(
+            f"warning: {run.data_facts.images} calibration samples see few of the values that come later; 100 to 500 "
+            f"that differ as the real ones do suffice"
+        )
     progress.note(f"Evaluation: {run.evaluated_on.images} samples, {run.evaluated_on.what}")
 
 

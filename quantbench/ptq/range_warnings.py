@@ -3,6 +3,8 @@
 from quantbench.calibration.ranges import Ranges
 
 _MUCH = 0.01
+# One value a channel: black pictures, white ones, after mean and std.
+_BLANK = 3
 
 
 def range_warnings(ranges: Ranges) -> list[str]:
@@ -21,4 +23,7 @@ def range_warnings(ranges: Ranges) -> list[str]:
                     f"its maximum); try --calibrator mse or minmax",
                 )
             )
+    first = next(iter(ranges), "")  # inputs of the network come first
+    if first and ranges[first].histogram.get("bins_filled", _BLANK + 1) <= _BLANK:
+        found.append((2.0, f"input {first} holds at most {_BLANK} different values in all images: they are blank"))
     return [text for _, text in sorted(found, reverse=True)]

@@ -1,6 +1,6 @@
 """A torch model by what the user names: an ultralytics checkpoint, a torchvision name, or an architecture of theirs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,9 @@ def load_model(
         module = _build(architecture)
         _fill(module, weights or path, trust)
         shape = architecture.input_shape
-        return _classifier(module, Path(name).stem, int(shape[-1]), preprocess, channels=int(shape[0]))
+        if len(shape) != 3:
+            raise QuantbenchError(f"architecture: input_shape is {list(shape)}; it takes [channels, height, width]")
+        return _classifier(module, Path(name).stem, (int(shape[1]), int(shape[2])), preprocess, int(shape[0]))
     if path.suffix in (".pt", ".pth") or path.exists():
         loaded = load_checkpoint(path, trust=trust)
         if yolo.is_yolo(loaded):
@@ -79,10 +81,21 @@ def _yolo(module: nn.Module, name: str, size: int | None, preprocess: Any) -> To
     )  # fmt: skip
 
 
-def _classifier(module: nn.Module, name: str, size: int, preprocess: Any, channels: int = 3) -> TorchModel:
-    default = preset("imagenet", shortest=max(size * 256 // 224, size), crop=(size, size))
+def _classifier(
+    module: nn.Module, name: str, size: int | tuple[int, int], preprocess: Any, channels: int = 3
+) -> TorchModel:
+    height, width = (size, size) if isinstance(size, int) else size
+    long = max(height, width)
+    default = preset("imagenet", shortest=max(long * 256 // 224, long), crop=(height, width))
+    if channels == 1:
+        default = replace(default, channels="GRAY", mean=(sum(default.mean) / 3,), std=(sum(default.std) / 3,))
     steps, origin = _preprocess(preprocess, default, "imagenet")
-    example = torch.randn(1, channels, size, size, generator=torch.Generator().manual_seed(0))
+    if steps.channel_count != channels:
+        raise QuantbenchError(
+            f"the model takes {channels} channels, pictures have {steps.channel_count} ({steps.channels}); qat-export "
+            f"takes models of 1 (channels: GRAY) and 3 channels"
+        )
+    example = torch.randn(1, channels, height, width, generator=torch.Generator().manual_seed(0))
     return TorchModel(module.eval(), name, "classifier", example, steps, origin, "input", ("logits",))
 
 
@@ -141,12 +154,22 @@ def _fill(module: nn.Module, weights: Path, trust: bool) -> None:
 
 def _state(loaded: Any, path: Path) -> dict[str, Tensor]:
     """The state dict in a checkpoint, under the keys that trainers use for it, without DDP's prefix."""
-    for key in ("state_dict", "model_state_dict", "model", "ema"):
+    for key in ("state_dict", "model_state_dict", "model", "ema", "net", "network", "weights"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
+    if isinstance(loaded, dict) and any(isinstance(v, dict) for v in loaded.values()):
+        keys = ", ".join(repr(k) for k, v in loaded.items() if isinstance(v, dict))
+        raise QuantbenchError(f"{path} holds dictionaries under {keys}; save the state dict of the model alone")
     if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
         raise QuantbenchError(f"{path} holds no state dict")
-    return {str(k).removeprefix("module."): v for k, v in loaded.items()}
+    return {_bare(str(k)): v for k, v in loaded.items()}
+
+
+def _bare(key: str) -> str:
+    """A parameter's name without what DDP (module.) and torch.compile (_orig_mod.) put before it, in any order."""
+    while (bare := key.removeprefix("module.").removeprefix("_orig_mod.")) != key:
+        key = bare
+    return key
 
 
 def _load_state(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from quantbench.images.decode import BadImageError, decode_bytes, decode_file
+from quantbench.images.preprocess import Preprocess
 
 ORIENTATION = 0x0112
 
@@ -120,12 +121,19 @@ def test_cmyk_jpeg_becomes_rgb() -> None:
 def test_16_bit_grey_is_scaled_not_clipped(kind: str) -> None:
     deep = np.array([[0, 128, 257, 32768, 65278, 65535]], np.uint16)
     decoded = np.asarray(decode_bytes(encode(Image.fromarray(deep), kind), "x"))
-    assert decoded[0].tolist() == np.rint(deep[0] / 257).astype(int).tolist()
+    np.testing.assert_allclose(decoded[0], deep[0] / 257, rtol=1e-6)
+    # 12-bit data keeps its 4,096 levels, and a declared scale brings them to the whole range.
+    narrow = np.arange(4096, dtype=np.uint16).reshape(64, 64)
+    image = decode_bytes(encode(Image.fromarray(narrow), kind), "x")
+    pixels = Preprocess(scale=16 / 255, exact=(64, 64), channels="RGB")(image)
+    assert len(np.unique(pixels)) == 4096
+    np.testing.assert_array_equal(pixels[0], pixels[2])
+    np.testing.assert_allclose(pixels.max(), 4095 * 16 / 65535, rtol=1e-6)
 
 
 def test_float_tiff_between_0_and_1() -> None:
     decoded = decode_bytes(encode(Image.fromarray(np.array([[0.0, 0.5, 1.0]], np.float32)), "TIFF"), "x")
-    assert np.asarray(decoded)[0].tolist() == [0, 128, 255]
+    assert np.asarray(decoded)[0].tolist() == [0, 127.5, 255]
 
 
 @pytest.mark.parametrize("value", [1.5, -0.1, np.nan])

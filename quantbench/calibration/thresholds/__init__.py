@@ -1,5 +1,6 @@
 """Threshold searches, one a file: each turns a Histogram into an amax."""
 
+import difflib
 from collections.abc import Callable
 
 from quantbench.calibration.histogram import Histogram
@@ -31,5 +32,7 @@ def threshold_method(name: str) -> Threshold:
         "legacy": legacy.threshold,
     }
     if base not in table or argument:
-        raise QuantbenchError(f"unknown threshold method {name!r}; there are {', '.join(METHODS)}")
+        near = difflib.get_close_matches(base, METHODS, n=1, cutoff=0.6)
+        meant = f"did you mean {near[0]}? " if near and near[0] != base else ""
+        raise QuantbenchError(f"unknown threshold method {name!r}; {meant}there are {', '.join(METHODS)}")
     return table[base]
