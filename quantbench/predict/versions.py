@@ -9,10 +9,12 @@ DEFAULT = "10.9"  # the newest version whose Q/DQ build log is at hand
 
 @dataclass(frozen=True, slots=True)
 class PredictedFor:
-    """The TensorRT version and the GPU that a user means to deploy on; "" for the best known."""
+    """The TensorRT version and the GPU that a user means to deploy on; "" for the best known. `device`: a learnt one
+    to time on (quantbench/latency), "" for none."""
 
     tensorrt: str = ""
     gpu: str = ""
+    device: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,11 @@ class Version:
     def backed(self) -> bool:
         """Whether a log or an engine of this very version is known."""
         return self.name == self.like
+
+    @property
+    def silu_fuses(self) -> bool:
+        """Whether conv, SiLU and a residual Add are one layer: not on Blackwell."""
+        return self.silu_residual and not self.whole_network_in_myelin
 
     @property
     def caveats(self) -> tuple[str, ...]:
