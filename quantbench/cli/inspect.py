@@ -25,6 +25,7 @@ def inspect(
     all_layers: bool = typer.Option(
         False, "--all", help="Print every layer with its kernel, and every entry of the verdicts."
     ),
+    plugin: list[Path] = typer.Option(None, metavar="LIB.so", help="Library of plugins that an engine needs."),
     unknown: bool = typer.Option(
         False, "--unknown", help="Print only the lines of a log that are not understood, by form, the commonest first."
     ),
@@ -34,6 +35,7 @@ def inspect(
     Two engines are set side by side. Nothing is written but to --out.
     """
     import json
+    from functools import partial
 
     from quantbench.cli.inspect_engine import read_engine
     from quantbench.cli.inspect_print import print_comparison, print_inspection
@@ -43,7 +45,7 @@ def inspect(
     from quantbench.inspection.gather import gather
     from quantbench.inspection.page.render import comparison_page, page
 
-    found = gather(files, siblings=not alone, build=build, look=read_engine)
+    found = gather(files, siblings=not alone, build=build, look=partial(read_engine, plugins=plugin or ()))
     if unknown:
         _unknown(found, json_output)
         return

@@ -83,6 +83,8 @@ class BuildResult:
     log: str = ""
     log_file: Path | None = None
     targets: tuple[str, ...] = ()
+    plugins: tuple[Path, ...] = ()
+    """Libraries that loading the engine needs."""
     notes: tuple[str, ...] = ()
     """What quantbench decided on its own (a default profile, a cast pass), one sentence each."""
 

@@ -126,7 +126,7 @@ def _version(family: str, trt: Any) -> str:
 
 def _run(family: str, trt: Any, model: Path, options: BuildOptions) -> BuildResult:
     with ranges.stage("build"):
-        return _adapter(family, trt, model, options)
+        return replace(_adapter(family, trt, model, options), plugins=options.plugins)
 
 
 def _adapter(family: str, trt: Any, model: Path, options: BuildOptions) -> BuildResult:

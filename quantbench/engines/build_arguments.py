@@ -103,9 +103,10 @@ def calibrator_for(
         )
     from quantbench.data.model_input import fitting_preprocess, image_input
     from quantbench.data.sources import feeds, folder_source
-    from quantbench.graph.load import load_model
+    from quantbench.graph.load import read_model
 
-    loaded = load_model(model)
+    # As it stands: TensorRT 10 calibrates models with plugins as well, which quantbench itself cannot run.
+    loaded = read_model(model)
     image = image_input(loaded, str(model))
     chosen, _ = fitting_preprocess(preprocess, image)
     source = folder_source(folder, chosen)

@@ -71,9 +71,9 @@ def refit(loaded: LoadedEngine, model: Path) -> Refitted:
 
 def constants_of(model: Path) -> Mapping[str, NDArray[Any]]:
     """Initializers and Constant nodes of the ONNX file by name. Raises QuantbenchError where it cannot be read."""
-    from quantbench.graph.load import load_model
+    from quantbench.graph.load import read_model
 
-    loaded: onnx.ModelProto = load_model(model)
+    loaded: onnx.ModelProto = read_model(model)
     folder = str(model.parent)
     found = {t.name: numpy_helper.to_array(t, folder) for t in loaded.graph.initializer}
     for node in loaded.graph.node:

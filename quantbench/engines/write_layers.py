@@ -26,7 +26,7 @@ def layers_of(result: BuildResult) -> tuple[Layer, ...]:
     from quantbench.engines.tensorrt_layers import layer_information
     from quantbench.engines.tensorrt_session import LoadedEngine
 
-    loaded = LoadedEngine(tensorrt_load.load(), result.engine, open_device())
+    loaded = LoadedEngine(tensorrt_load.load(), result.engine, open_device(), plugins=result.plugins)
     return read_layer_info(json.loads(layer_information(loaded))).layers
 
 

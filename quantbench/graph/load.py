@@ -30,6 +30,14 @@ def load_model(path: Path) -> onnx.ModelProto:
     not know, missing or broken external data, an opset under 13 that cannot be converted, a cycle, and NaN or infinite
     weights.
     """
+    return prepared_model(read_model(path), str(path))
+
+
+def read_model(path: Path) -> onnx.ModelProto:
+    """The model in `path` as it stands there, with its external data, whatever operators it has.
+
+    Raises QuantbenchError for a missing file, a file that is no ONNX model, missing or broken external data.
+    """
     if not path.exists():
         raise QuantbenchError(f"model {path} does not exist")
     if not path.is_file():
@@ -41,7 +49,7 @@ def load_model(path: Path) -> onnx.ModelProto:
     if not model.graph.node or not model.graph.output:
         raise QuantbenchError(f"{path} is not an ONNX model: it holds no graph with nodes and outputs")
     load_external_data(model, path)
-    return prepared_model(model, str(path))
+    return model
 
 
 def prepared_model(model: onnx.ModelProto, name: str) -> onnx.ModelProto:

@@ -10,6 +10,7 @@ import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from quantbench.calibration.ranges import Ranges, TensorRange
 from quantbench.calibrator import load_calibrator
@@ -206,3 +207,19 @@ def test_a_calibrator_may_bring_its_own_data(tmp_path: Path) -> None:
     assert has_qdq(changed)
     assert notes[0].startswith("INT8: quantbench placed Q/DQ on")
     assert calibrator_for(tmp_path / "m.onnx", "entropy2", None, 8, None) is None
+
+
+def test_a_model_with_a_plugin_keeps_its_calibrator_for_tensorrt(tmp_path: Path) -> None:
+    model = conv_net()
+    plugin = onnx.helper.make_node("Mine", [model.graph.output[0].name], ["boxes"], domain="trt.plugins")
+    model.graph.node.append(plugin)
+    onnx.save(model, str(tmp_path / "m.onnx"))
+    images = tmp_path / "images"
+    images.mkdir()
+    Image.new("RGB", (16, 16)).save(images / "a.png")
+    calibrator = calibrator_for(tmp_path / "m.onnx", "entropy2", images, 1, None)
+    assert calibrator is not None
+    options = BuildOptions(precisions=frozenset({"int8"}), calibrator=calibrator)
+    assert with_own_thresholds(tmp_path / "m.onnx", options) is options
+    (batch,) = calibrator.batches()
+    assert batch["x"].shape[0] == 1
