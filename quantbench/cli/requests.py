@@ -17,7 +17,7 @@ from quantbench.engines.build_arguments import (
 )
 from quantbench.engines.shapes import parse_profile
 from quantbench.errors import QuantbenchError
-from quantbench.predict.versions import PredictedFor
+from quantbench.predict.versions import PredictedFor, version_of
 from quantbench.ptq.request import DataChoice, EvaluationChoice, InputChoice, ModelChoice, PtqRequest
 from quantbench.qdq.options import PlacementOptions
 from quantbench.recipe import Compile, Placement, Recipe
@@ -74,8 +74,11 @@ def _at(data: dict[str, Any], key: str) -> Any:
 
 
 def placement_options(section: Placement) -> PlacementOptions:
-    """The switches of the rules; what is not theirs is the caller's to look at."""
-    return PlacementOptions(**section.model_dump(exclude={"method", "tensorrt", "gpu"}))
+    """The switches of the rules; what is not theirs is the caller's to look at. A version of TensorRT that is named
+    sets those that hang on it; without one the rules suit all. Raises QuantbenchError for an unknown version."""
+    switches = section.model_dump(exclude={"method", "tensorrt", "gpu"})
+    named = version_of(section.tensorrt, section.gpu) if section.tensorrt or section.gpu else None
+    return PlacementOptions(**switches, silu_residual=bool(section.tensorrt and named and named.silu_fuses))
 
 
 def compile_request(section: Compile) -> CompileRequest:

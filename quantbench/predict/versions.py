@@ -48,6 +48,11 @@ class Version:
         return self.name == self.like
 
     @property
+    def silu_fuses(self) -> bool:
+        """Whether conv, SiLU and a residual Add are one layer: not on Blackwell."""
+        return self.silu_residual and not self.whole_network_in_myelin
+
+    @property
     def caveats(self) -> tuple[str, ...]:
         """What holds for the whole prediction: no evidence of the version, or of the GPU."""
         found = []

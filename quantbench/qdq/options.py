@@ -16,6 +16,8 @@ class PlacementOptions:
     TensorRT fuses the Add better without.
     `head_float`: keep the last layers in float, but for a classifier's Gemm behind a global average pooling.
     `squeeze_float`: keep the convs of squeeze-and-excite blocks in float.
+    `silu_residual`: of an Add behind a conv with SiLU quantize the residual input alone: TensorRT from 10 on makes one
+    layer of the three (docs/prediction.md), older versions do not.
     `matmul`: quantize both inputs of a MatMul of two activations (attention).
     """
 
@@ -29,5 +31,6 @@ class PlacementOptions:
     squeeze_float: bool = True
     tiny_channels: int = 8
     matmul: bool = False
+    silu_residual: bool = False
     per_channel: bool = True
     keep_float: tuple[str, ...] = ()

@@ -5,8 +5,10 @@ from pathlib import Path
 import onnx
 import onnx_graphsurgeon as gs
 import pytest
+from qdq_networks import Draft
 
 from quantbench.calibration.ranges import Ranges, TensorRange
+from quantbench.cli.requests import placement_options
 from quantbench.demo.resnet18 import build
 from quantbench.graph.normalise import normalise
 from quantbench.graph.onnx_view import view_of
@@ -18,6 +20,7 @@ from quantbench.predict.with_qdq import with_qdq
 from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.place import place
+from quantbench.recipe import Placement
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +94,33 @@ def test_rules_leave_over_nothing_but_the_q_of_the_image(name: str) -> None:
     assert len(left) == 1
     assert left[0].startswith(view.inputs[0])
     assert best.prediction.float_bytes == 0
+
+
+def test_rules_follow_the_version_where_silu_stands_before_a_residual_add() -> None:
+    """From 10 on conv, SiLU and Add are one layer: the branch needs no Q/DQ. 8.6 runs the Add by itself, on two DQs."""
+    d = Draft()
+    x = d.tensor("x", (1, 32, 16, 16))
+
+    def conv(x: str, name: str) -> str:
+        weight = d.tensor(f"{name}.w", (32, 32, 3, 3), constant=True)
+        y = d.node("Conv", [x, weight], (1, 32, 16, 16), name, kernel_shape=(3, 3))
+        return d.node("Mul", [y, d.node("Sigmoid", [y], (1, 32, 16, 16), f"{name}.s")], (1, 32, 16, 16), f"{name}.m")
+
+    x = conv(x, "a")
+    out = conv(d.node("Add", [x, conv(conv(x, "b"), "c")], (1, 32, 16, 16), "add"), "d")
+    view = d.view(("x",), (out,))
+    layers = {}
+    for alone in (True, False):
+        plan = place(view, PlacementOptions(silu_residual=alone, head_float=False))
+        assert len([site for site in plan.activations if site.node == "add"]) == (1 if alone else 2)
+        quantized, scales = with_qdq(view, plan)
+        for version in ("8.6.0", "10.9"):
+            layers[alone, version] = len(predict(quantized, version=version, scales=scales).layers)
+    assert layers[True, "10.9"] < layers[False, "10.9"]
+    assert layers[False, "8.6.0"] < layers[True, "8.6.0"]
+
+
+def test_a_named_version_sets_the_switch() -> None:
+    switches = [placement_options(Placement(tensorrt=version)).silu_residual for version in ("", "8.6.1", "10.9")]
+    assert switches == [False, False, True]
+    assert not placement_options(Placement(tensorrt="10.9", gpu="sm120")).silu_residual

@@ -8,7 +8,8 @@ an A100 the ResNet engine went from 1.10 to 0.73 ms (tests/data/artefacts/json/t
 Where something stands between conv and Add (the SiLU of YOLO, a LeakyRelu), no conv takes it in (NVIDIA/TensorRT
 issue 3861): it is an elementwise layer of its own, which wants INT8 on both sides (same guide: "non-weighted layers
 that have INT8 inputs also require INT8 outputs"; NVIDIA's answer in issue 3542 quantizes both inputs of such an Add).
-One DQ alone would be left over (docs/placement-compared.md).
+One DQ alone would be left over (docs/placement-compared.md). From TensorRT 10 on a conv takes SiLU and Add in (same
+page): with `silu_residual` such an Add is treated as one that ends in a conv.
 
 Either only where what reads the sum reads it in INT8. Elsewhere (pre-activation networks, whose sums a batch norm or
 group norm reads; a SiLU behind the Add; a sum that something else reads in float too) no Q stands behind the Add that
@@ -18,7 +19,7 @@ channels hundreds of times larger than the others (Dettmers et al., arXiv:2208.0
 float too). `qdq/guard.py` takes out, after calibration, those whose range turns out as bad.
 
 Rules:
-1. where a conv ends in the Add, the other input gets Q/DQ
+1. where a conv ends in the Add (with `silu_residual` one with its SiLU, too), the other input gets Q/DQ
 2. where none does, both inputs get Q/DQ
 3. only where the sum is read in INT8, and in no stream that a layer norm reads
 
@@ -73,7 +74,8 @@ def _inputs(
         draft.refuse(add, RULE, "its inputs have no common ancestor: no skip connection")
         return ()
     branch = add.inputs[1 - index]
-    if conv_ending_in(view, branch) is None:
+    with_silu = options.silu_residual and _silu_of_conv(view, branch)
+    if conv_ending_in(view, branch) is None and not with_silu:
         if all(made_quantized(view, draft, name) for name in add.inputs):
             return (0, 1)
         draft.refuse(add, RULE, "no conv ends in it, and not both its inputs come from quantized layers")
@@ -96,6 +98,21 @@ def conv_ending_in(view: GraphView, tensor: str) -> NodeView | None:
             return None
         tensor = computed[0]
     return None
+
+
+def _silu_of_conv(view: GraphView, tensor: str) -> bool:
+    """Whether `tensor` is x * sigmoid(x) of what a conv ends in, and nothing else reads any of it."""
+    mul = view.producers.get(tensor)
+    if mul is None or mul.op != "Mul" or len(view.readers(tensor)) != 1:
+        return False
+    gates = [view.producers.get(name) for name in mul.inputs]
+    gate = next((node for node in gates if node is not None and node.op == "Sigmoid"), None)
+    if gate is None or gate.inputs[0] not in mul.inputs or len(view.readers(gate.inputs[0])) != 2:
+        return False
+    conv = view.producers.get(gate.inputs[0])
+    while conv is not None and conv.op == "BatchNormalization" and len(view.readers(conv.inputs[0])) == 1:
+        conv = view.producers.get(conv.inputs[0])
+    return conv is not None and conv.op in CONVS
 
 
 def residual_index(view: GraphView, add: NodeView, position: dict[str, int]) -> int | None:
