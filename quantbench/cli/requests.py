@@ -45,7 +45,7 @@ def ptq_request(recipe: Recipe) -> PtqRequest:
         bias_correction=recipe.calibration.bias_correction,
         placement=placement_options(recipe.placement),
         best_placement=recipe.placement.method == "best",
-        predicted=PredictedFor(recipe.placement.tensorrt, recipe.placement.gpu),
+        predicted=PredictedFor(recipe.placement.tensorrt, recipe.placement.gpu, recipe.placement.device),
         compile=compile_request(recipe.compile),
         threads=recipe.threads,
         out=recipe.out,
