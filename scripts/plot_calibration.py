@@ -2,7 +2,7 @@
 
     python scripts/plot_calibration.py docs/measured/calibration
 
-Reads calibration-cpu.json and gpu-h200.json there and writes SVG beside them. Needs matplotlib.
+Reads calibration-cpu.json, calibration-cpu-peers.json and gpu-h200.json there, writes SVG beside them (matplotlib).
 """
 
 import json
@@ -55,7 +55,8 @@ def lines(data: dict[str, Any], path: Path) -> None:
 def main() -> None:
     """Command line: see the module's first lines."""
     folder = Path(sys.argv[1])
-    bars(json.loads((folder / "calibration-cpu.json").read_text(encoding="utf-8")), folder / "calibration-cpu.svg")
+    for name in ("calibration-cpu", "calibration-cpu-peers"):
+        bars(json.loads((folder / f"{name}.json").read_text(encoding="utf-8")), folder / f"{name}.svg")
     lines(json.loads((folder / "gpu-h200.json").read_text(encoding="utf-8")), folder / "gpu-h200.svg")
 
 
