@@ -69,11 +69,13 @@ class Calibration(_Section):
 class Placement(_Section):
     """Switches of the Q/DQ placement rules (quantbench/qdq/options.py). `method`: the rules as they are, or the best
     of their variants by the predictor's bytes (quantbench/predict/best.py). `tensorrt`, `gpu`: which version and GPU
-    the predictor speaks of ("10.9", "sm87"; none: the best known version, any GPU before Blackwell)."""
+    the predictor speaks of ("10.9", "sm87"; none: the best known version, any GPU before Blackwell). `device`: a learnt
+    device (`quantbench device list`) on which the report times the network, and `best` makes its ms least."""
 
     method: Literal["rules", "best"] = "rules"
     tensorrt: str = ""
     gpu: str = ""
+    device: str = ""
     residual: bool = True
     residual_db: float = Field(default=15.0, ge=0)
     add_both: bool = False

@@ -57,6 +57,9 @@ def ptq(
     for_tensorrt: str = typer.Option(
         None, "--for", help="Version of TensorRT that best placement and the prediction speak of. (default: 10.9)"
     ),
+    device: str = typer.Option(
+        None, "--device", help="Time it on a learnt device, in the report; best placement then makes its ms least."
+    ),
     implicit: bool = typer.Option(
         False, "--implicit", help="Hand the ranges to TensorRT 10 or older instead of Q/DQ; later versions get Q/DQ."
     ),
@@ -119,6 +122,7 @@ def ptq(
             "calibration.bias_correction": False if no_bias_correction else None,
             "placement.method": placement,
             "placement.tensorrt": for_tensorrt,
+            "placement.device": device,
             "placement.keep_float": tuple(keep_float) if keep_float else None,
             "placement.add_both": True if for_onnxruntime else None,
             "placement.residual": False if residual_float else None,

@@ -25,7 +25,7 @@ def qat_request(recipe: Recipe, *, device: str, trust: bool, resume: bool) -> Qa
         ),
         placement=placement_options(recipe.placement),
         best_placement=recipe.placement.method == "best",
-        predicted=PredictedFor(recipe.placement.tensorrt, recipe.placement.gpu),
+        predicted=PredictedFor(recipe.placement.tensorrt, recipe.placement.gpu, recipe.placement.device),
         training=_training(recipe, resume),
         export=ExportOptions(export.exporter, export.opset, export.dynamic_batch, export.int8_weights),
         compile=compile_request(recipe.compile),

@@ -28,7 +28,7 @@ class Trial:
     """One variant: what was changed, and its cost (`cost_of`). `taken` where the search went on from it."""
 
     change: str
-    cost: int
+    cost: float
     taken: bool
 
 
@@ -38,12 +38,17 @@ class BestPlacement:
 
     plan: Plan
     prediction: Prediction
-    cost: int
+    cost: float
     trials: tuple[Trial, ...]
 
 
 def best_placement(
-    view: GraphView, options: PlacementOptions | None = None, *, version: str = DEFAULT, gpu: str = ""
+    view: GraphView,
+    options: PlacementOptions | None = None,
+    *,
+    version: str = DEFAULT,
+    gpu: str = "",
+    cost: Callable[[Prediction], float] | None = None,
 ) -> BestPlacement:
     """Try variants of the placement of `view` and return the one that costs least in float tensors and kernels.
 
@@ -51,11 +56,12 @@ def best_placement(
     input, the other, both, none), each average pooling (float, its input quantized, its output too), and each weighted
     layer whose Q is left over and whose output is float anyway, which may stay float altogether if that moves fewer
     bytes too (its arithmetic gets slower). One change is kept at a time, if it is cheaper. What `options` keeps float
-    stays so. Cost: `quantbench.predict.cost`. Deterministic; the first of equal variants wins. The plan may hold
-    tensors that the rules' plan does not: search before calibrating.
+    stays so. Cost: `quantbench.predict.cost`, or `cost`, as ms on a device
+    (`quantbench.latency.facts.device_cost`). Deterministic; the first of equal variants wins. The plan may hold tensors
+    that the rules' plan does not: search before calibrating.
     """
     options = options or PlacementOptions()
-    search = _Search(view, version, gpu)
+    search = _Search(view, version, gpu, cost or cost_of)
     search.offer("the rules as they are", place(view, options))
     for switch, turn in _SWITCHES.items():
         changed = turn(options)
@@ -79,11 +85,11 @@ def best_placement(
 class _Search:
     """The best plan so far."""
 
-    def __init__(self, view: GraphView, version: str, gpu: str) -> None:
-        self.view, self.version, self.gpu = view, version, gpu
+    def __init__(self, view: GraphView, version: str, gpu: str, measure: Callable[[Prediction], float]) -> None:
+        self.view, self.version, self.gpu, self.measure = view, version, gpu, measure
         self.plan = Plan()
         self.best: Prediction | None = None
-        self.cost = 0
+        self.cost: float = 0
         self.trials: list[Trial] = []
 
     def offer(self, change: str, plan: Plan, *, fewer_bytes: bool = False) -> bool:
@@ -92,7 +98,7 @@ class _Search:
             return False
         quantized, scales = with_qdq(self.view, plan)
         prediction = predict(quantized, version=self.version, gpu=self.gpu, scales=scales)
-        cost = cost_of(prediction)
+        cost = self.measure(prediction)
         taken = self.best is None or cost < self.cost
         if taken and fewer_bytes and self.best is not None:
             taken = moved_bytes(prediction) <= moved_bytes(self.best)

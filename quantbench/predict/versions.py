@@ -9,10 +9,12 @@ DEFAULT = "10.9"  # the newest version whose Q/DQ build log is at hand
 
 @dataclass(frozen=True, slots=True)
 class PredictedFor:
-    """The TensorRT version and the GPU that a user means to deploy on; "" for the best known."""
+    """The TensorRT version and the GPU that a user means to deploy on; "" for the best known. `device`: a learnt one
+    to time on (quantbench/latency), "" for none."""
 
     tensorrt: str = ""
     gpu: str = ""
+    device: str = ""
 
 
 @dataclass(frozen=True, slots=True)

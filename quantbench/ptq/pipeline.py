@@ -8,7 +8,7 @@ from quantbench.calibration.ranges import Ranges
 from quantbench.compilation.stage import Compiling, compile_in
 from quantbench.core.quantize import ORT_MODEL, QDQ_MODEL
 from quantbench.images.source import file_sha256
-from quantbench.predict.facts import prediction_facts
+from quantbench.latency.facts import timed_prediction
 from quantbench.progress import Progress
 from quantbench.provenance import provenance
 from quantbench.ptq import stages
@@ -122,7 +122,7 @@ def _stages(
         placement=run.placement_facts,
         evaluated_on=run.evaluated_on,
         evaluation=Evaluation.load(folder.path / stages.EVALUATION),
-        prediction=prediction_facts(folder.path / QDQ_MODEL, request.predicted.tensorrt, request.predicted.gpu),
+        prediction=timed_prediction(folder.path / QDQ_MODEL, request.predicted),
         compiled=compiled,
         stages=folder.records(),
     )

@@ -19,6 +19,7 @@ from quantbench.graph.load import load_model, model_sha256
 from quantbench.graph.onnx_view import view_of
 from quantbench.graph.view import GraphView
 from quantbench.images.truth import labels_sha256
+from quantbench.latency.facts import device_cost
 from quantbench.predict.best import best_placement
 from quantbench.predict.versions import DEFAULT
 from quantbench.ptq.calibrator_choice import Choice, choose
@@ -91,9 +92,11 @@ def prepare(request: PtqRequest) -> Prepared:
     if request.evaluation.labels == "yolo" and request.evaluation.dir is not None and not is_calls(evaluation):
         check_box_labels(proto, inputs[0].name, evaluation, labels, request.evaluation.dir, threads=request.threads)
     view = view_of(proto)
+    goal = request.predicted
+    # Known before anything is calibrated: an unknown device is an error now, not at the end.
+    cost = device_cost(goal.device) if goal.device else None
     if request.best_placement:
-        goal = request.predicted
-        plan = best_placement(view, request.placement, version=goal.tensorrt or DEFAULT, gpu=goal.gpu).plan
+        plan = best_placement(view, request.placement, version=goal.tensorrt or DEFAULT, gpu=goal.gpu, cost=cost).plan
     else:
         plan = place(view, request.placement)
     model = FloatModel(path, model_sha256(path), proto, view, inputs)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quantbench.errors import QuantbenchError
+from quantbench.latency.facts import device_cost
 from quantbench.predict.best import best_placement
 from quantbench.predict.versions import DEFAULT, PredictedFor
 from quantbench.qat.quantizer import SharedRange, TensorQuantizer, WeightQuantizer
@@ -176,4 +177,5 @@ def plan_for(
     options = replace(options, keep_float=kept, head_float=options.head_float and not float_modules)
     if best is None:
         return place(traced.view, options)
-    return best_placement(traced.view, options, version=best.tensorrt or DEFAULT, gpu=best.gpu).plan
+    cost = device_cost(best.device) if best.device else None
+    return best_placement(traced.view, options, version=best.tensorrt or DEFAULT, gpu=best.gpu, cost=cost).plan

@@ -21,7 +21,7 @@ from quantbench.errors import QuantbenchError
 from quantbench.graph.load import model_sha256
 from quantbench.graph.save import save_model
 from quantbench.images.source import Source
-from quantbench.predict.facts import prediction_facts
+from quantbench.latency.facts import timed_prediction
 from quantbench.progress import Progress
 from quantbench.provenance import chosen_versions, provenance
 from quantbench.qat import distributed, yolo
@@ -154,9 +154,7 @@ def _run(
         device=str(device), quantized_by=foreign, calibration=made.calibration, placement=made.placement,
         ranges=_range_facts(made.ranges) if made.ranges else (), training=made.training,
         exported=delivered.exported, against_torch=delivered.against_torch, against_float=delivered.against_float,
-        prediction=prediction_facts(
-            folder.path / delivered.exported.file, request.predicted.tensorrt, request.predicted.gpu
-        ), compiled=compiled,
+        prediction=timed_prediction(folder.path / delivered.exported.file, request.predicted), compiled=compiled,
         stages=folder.records(),
     )  # fmt: skip
     record.save(folder.path / RUN)

@@ -28,6 +28,39 @@ class LeftOver(Record):
     node: str
 
 
+class PrecisionLatency(Record):
+    """Time of the network in one precision, in ms: GPU compute with its 90 % interval, sum of a per-layer profile, sum
+    of kernels alone, and the kernels' by part (convolutions, reformats …)."""
+
+    precision: str
+    ms: float
+    low_ms: float
+    high_ms: float
+    profile_ms: float
+    kernels_ms: float
+    shares_ms: dict[str, float]
+
+
+class LatencyMend(Record):
+    """What costs time in INT8 and can be mended."""
+
+    what: str
+    ms: float
+
+
+class DeviceLatency(Record):
+    """Times on a learnt device, and the verdict: pays, batch, mend or stay."""
+
+    device: str
+    batch: int
+    verdict: str
+    sentence: str
+    gain: float
+    caveats: tuple[str, ...]
+    times: tuple[PrecisionLatency, ...]
+    mends: tuple[LatencyMend, ...]
+
+
 class Prediction(Record):
     """Summary of the engine that TensorRT (`version`, in words) is predicted to build; `float_bytes`: moved by float
     tensors between INT8 layers; `fates`: how many Q and DQ came to what."""
@@ -45,3 +78,4 @@ class Prediction(Record):
     float_weighted: tuple[Mend, ...]
     float_outputs: tuple[Mend, ...]
     guesses: tuple[Guess, ...]
+    latency: DeviceLatency | None = Field(default=None, description="times on the device that was named")

@@ -8,11 +8,15 @@ import pytest
 
 from quantbench.latency.device import Device
 from quantbench.latency.device_file import find_device
+from quantbench.latency.facts import device_cost, latency_facts
 from quantbench.latency.network import Network, without_qdq
 from quantbench.latency.scale import scaled, target_specs
 from quantbench.latency.verdict import verdict
 from quantbench.latency.words import lines
+from quantbench.predict.best import best_placement
 from quantbench.predict.simulate import predict
+from quantbench.records.prediction import DeviceLatency
+from quantbench.report.sections.prediction import latency_blocks
 from tests.engines.models import qdq_conv_net
 from tests.predict.qdq_networks import Draft, mobilenet_v2, resnet18
 
@@ -108,6 +112,23 @@ def test_totals_grow_with_the_batch_and_intervals_hold_them(nano: Device) -> Non
         assert 0 < total.low < total.ms < total.high
     assert one.profile.ms > one.tactics.ms
     assert sum(one.shares.values()) == pytest.approx(one.tactics.ms)
+
+
+def test_best_placement_makes_the_time_on_a_device_least() -> None:
+    view, _ = resnet18(False)
+    plain = without_qdq(view)
+    cost = device_cost("a100")
+    by_bytes, by_time = best_placement(plain), best_placement(plain, cost=cost)
+    assert by_time.cost == pytest.approx(cost(by_time.prediction))
+    assert by_time.cost <= cost(by_bytes.prediction) + 1e-9
+
+
+def test_report_says_the_verdict(nano: Device) -> None:
+    facts = latency_facts(_network(*resnet18(True)), "a100", batch=8)
+    assert DeviceLatency.model_validate_json(facts.model_dump_json()) == facts
+    blocks = latency_blocks(facts)
+    assert facts.sentence in blocks[0].text
+    assert [row[0] for row in blocks[1].rows] == ["INT8", "FP16", "FP32"]
 
 
 def test_predict_with_a_device_prints_the_verdict(cli, tmp_path: Path) -> None:

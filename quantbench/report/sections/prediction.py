@@ -1,6 +1,7 @@
 """What TensorRT is predicted to make of the Q/DQ model."""
 
 from quantbench.predict.traffic import NO_QDQ
+from quantbench.records.prediction import DeviceLatency
 from quantbench.records.run import RunRecord
 from quantbench.report.blocks import Block, Section, Table, Text
 from quantbench.report.words import listed, size
@@ -26,6 +27,7 @@ def section(run: RunRecord) -> Section:
         ),
         Table(("", "INT8"), rows),
     ]
+    blocks.extend(latency_blocks(facts.latency) if facts.latency is not None else ())
     kept = [item.node for item in facts.float_weighted if item.reason == NO_QDQ]
     if kept:
         names = listed(kept, most=4)
@@ -42,3 +44,21 @@ def section(run: RunRecord) -> Section:
         guesses = tuple((guess.why, guess.what) for guess in facts.guesses)
         blocks.append(Table(("Guessed: no build log or engine at hand shows it", "What it concerns"), guesses))
     return Section("TensorRT, predicted", tuple(blocks))
+
+
+def latency_blocks(found: DeviceLatency) -> list[Block]:
+    """The verdict on a device, ms by precision, what INT8 loses time on."""
+    rows = tuple(
+        (time.precision, f"{time.ms:.3f} ({time.low_ms:.3f} to {time.high_ms:.3f})", f"{time.profile_ms:.3f}",
+         f"{time.kernels_ms:.3f}", ", ".join(f"{part} {ms:.3f}" for part, ms in time.shares_ms.items()))
+        for time in found.times
+    )  # fmt: skip
+    note = "".join(f" Note: {caveat}." for caveat in found.caveats)
+    blocks: list[Block] = [
+        Text(f"On {found.device}, batch {found.batch}, without the card (docs/latency.md): {found.sentence}.{note}"),
+        Table(("", "GPU compute, ms (90 %)", "Sum of a profile, ms", "Kernels alone, ms", "Kernels by part, ms"), rows),
+    ]  # fmt: skip
+    if found.mends:
+        mends = tuple((mend.what, f"{mend.ms * 1e3:.1f}") for mend in found.mends)
+        blocks.append(Table(("What INT8 loses time on", "µs"), mends))
+    return blocks
