@@ -138,7 +138,8 @@ def ptq(
     for line in unused(changed, "ptq"):
         progress.note(line)
     folder, record = run_ptq(ptq_request(changed), progress, overwrite=overwrite, cache=policy)
-    decision = decide(folder, record, times=times_of(""))
+    named = changed.placement.device
+    decision = decide(folder, record, times=times_of(named), device=named)
     write_reports(folder, record, decision)
     if as_json:
         typer.echo(record.to_json(), nl=False)

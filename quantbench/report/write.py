@@ -58,7 +58,7 @@ def write_decision(folder: Path, runs: Sequence[tuple[Path, Run]], decision: Dec
         title = f"{first.model.name} in INT8" + (f": {len(runs)} runs" if len(runs) > 1 else "")
         subtitle = f"{', '.join(str(path) for path, _ in runs[:4])}{' …' if len(runs) > 4 else ''}"
         write_text(folder / "report.md", markdown.render(title, subtitle, [*decision_sections(decision), *sections]))
-        write_text(folder / "report.html", html.render(title, subtitle, sections, decision))
+        write_text(folder / "report.html", html.render(title, subtitle, sections, decision, lead=0))
     write_json(folder / "report.json", decision_json(decision))
 
 
