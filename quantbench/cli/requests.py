@@ -76,7 +76,7 @@ def _at(data: dict[str, Any], key: str) -> Any:
 def placement_options(section: Placement) -> PlacementOptions:
     """The switches of the rules; what is not theirs is the caller's to look at. A version of TensorRT that is named
     sets those that hang on it; without one the rules suit all. Raises QuantbenchError for an unknown version."""
-    switches = section.model_dump(exclude={"method", "tensorrt", "gpu"})
+    switches = section.model_dump(exclude={"method", "tensorrt", "gpu", "device"})
     named = version_of(section.tensorrt, section.gpu) if section.tensorrt or section.gpu else None
     return PlacementOptions(**switches, silu_residual=bool(section.tensorrt and named and named.silu_fuses))
 
