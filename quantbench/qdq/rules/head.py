@@ -1,8 +1,7 @@
 """Leave the head in float: the last weighted ops before each output, and with them softmax and box decoding.
 
 The head of a detector or segmenter costs little and its error lands on the result undamped: ultralytics keeps the
-output convs and the DFL in float in QAT and PTQ (pull requests 26171 and 26220). DFL in INT8 costs 1.8 points of mAP
-on yolov8n-scenes.
+output convs and the DFL in float in QAT and PTQ (pull requests 26171 and 26220).
 
 A classifier's last layer is no such head: a Gemm behind a global average pooling, with many classes. Its INT8 input
 lets the pooling and the layer before it write INT8, and its weights, often the largest of the network, are read as
