@@ -27,7 +27,7 @@ def bars(data: dict[str, Any], path: Path) -> None:
         drawn = axis.barh(order, [shown[who] for who in order], color="#5b8c5a")
         axis.bar_label(drawn, [f"{shown[who]:.2f}" for who in order], padding=2, fontsize=8)
         axis.axvline(1.25, color="#b03a2e", linewidth=1, linestyle="--")
-        axis.set(xscale="log", title=model, xlabel="CPU time / one pass with outputs (dashed: goal 1.25)")
+        axis.set(xscale="log", title=model, xlabel="times the floor (dashed: 1.25)")
         axis.invert_yaxis()
         axis.margins(x=0.2)
     figure.tight_layout()
