@@ -91,6 +91,7 @@ def ptq(
     from quantbench.cli.gate import gate
     from quantbench.cli.requests import input_paths, ptq_request, unused
     from quantbench.cores import use_decoders
+    from quantbench.decide.costs import times_of
     from quantbench.decide.gates import Gates, outputs_missed
     from quantbench.errors import QuantbenchError
     from quantbench.progress import Progress
@@ -137,7 +138,7 @@ def ptq(
     for line in unused(changed, "ptq"):
         progress.note(line)
     folder, record = run_ptq(ptq_request(changed), progress, overwrite=overwrite, cache=policy)
-    decision = decide(folder, record)
+    decision = decide(folder, record, times=times_of(""))
     write_reports(folder, record, decision)
     if as_json:
         typer.echo(record.to_json(), nl=False)

@@ -16,6 +16,7 @@ from quantbench.ptq.cache_policy import Owner, given_ranges, write_cache
 from quantbench.ptq.calibrate import Pass, calibrate
 from quantbench.ptq.calibrator_choice import Choice
 from quantbench.ptq.measure import Measuring, measure
+from quantbench.ptq.pictures import pictures_of
 from quantbench.ptq.prepare import FloatModel
 from quantbench.qdq.carry_out import Correction, carry_out
 from quantbench.qdq.plan import Plan
@@ -24,6 +25,7 @@ from quantbench.stage import UNKEYED, FileRef, Stage, digest
 
 RANGES = "ranges.json"
 EVALUATION = "evaluation.json"
+PICTURES = "pictures.json"
 _NUMBERS = ("numpy", "onnx", "onnxruntime", "pillow")
 
 
@@ -135,7 +137,9 @@ def evaluating(inputs: Measuring) -> Stage[Measuring]:
 
 
 def _evaluate(inputs: Measuring, out: Path) -> None:
-    measure(inputs).save(out / EVALUATION)
+    found = measure(inputs)
+    found.save(out / EVALUATION)
+    write_json(out / PICTURES, pictures_of(inputs, found))
 
 
 def output_of(record: StageRecord, name: str, folder: Path) -> FileRef:

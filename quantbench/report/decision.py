@@ -1,5 +1,6 @@
 """The decision part of a report: verdict, leads and the data of the page, of one run or of several."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,12 +45,13 @@ Times = Callable[[onnx.ModelProto, Prediction], PredictedTimes]
 
 @dataclass(frozen=True)
 class Decision:
-    """What stands at the top of a page, and what its script gets."""
+    """What stands at the top of a page, what its script gets, and pictures as (caption, data URI)."""
 
     verdict: Verdict
     leads: tuple[Lead, ...]
     fine: tuple[str, ...]
     data: PageData
+    pictures: tuple[tuple[str, str], ...] = ()
 
 
 def decide(
@@ -92,7 +94,17 @@ def decide(
         ranges=range_rows(folder),
         depth=depth_of(errors, [node.name for node in nodes]),
     )
-    return Decision(verdict, tuple(leads_of(run, command)), tuple(fine(run)), data)
+    return Decision(verdict, tuple(leads_of(run, command)), tuple(fine(run)), data, _pictures(folder))
+
+
+def _pictures(folder: Path) -> tuple[tuple[str, str], ...]:
+    """Pictures that the run kept; only images, as the run writes them, go into a page."""
+    try:
+        found = json.loads((folder / "pictures.json").read_text(encoding="utf-8"))
+        pairs = tuple((str(entry["caption"]), str(entry["uri"])) for entry in found)
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()
+    return tuple((caption, uri) for caption, uri in pairs if uri.startswith("data:image/jpeg;base64,"))
 
 
 def _open(folder: Path, run: Run, times: Times | None) -> Opened:

@@ -12,7 +12,7 @@ from quantbench.report import html, markdown
 from quantbench.report.blocks import Block, Section, Table, Text
 from quantbench.report.decision import Decision
 from quantbench.report.difference import difference
-from quantbench.report.figures import Run
+from quantbench.report.figures import TASK_MEASURES, Run
 from quantbench.report.page.data import Milliseconds
 from quantbench.report.sections import accuracy, compiler, headline, latency, layers, prediction, provenance
 from quantbench.report.verdict import Verdict
@@ -123,9 +123,11 @@ def summary_lines(folder: Path, run: PtqRun, verdict: Verdict) -> list[str]:
     if outputs.agreement is not None:
         agreement = outputs.agreement
         lines.append(f"same answer as FP32: {percent(agreement)} of {behind(agreement)}")
-    if outputs.map_change is not None and outputs.map_float is not None and outputs.map_int8 is not None:
-        a, b = (f"{100 * found.value:.1f} %" for found in (outputs.map_float, outputs.map_int8))
-        lines.append(f"mAP50-95: {a} in FP32, {b} in INT8: {points(outputs.map_change)}")
+    for name, title in TASK_MEASURES.items():
+        plain, int8, change = (getattr(outputs, f"{name}_{end}") for end in ("float", "int8", "change"))
+        if change is not None:
+            a, b = (f"{100 * found.value:.1f} %" for found in (plain, int8))
+            lines.append(f"{title}: {a} in FP32, {b} in INT8: {points(change)}")
     if outputs.boxes_kept is not None:
         lines.append(f"boxes of FP32 that INT8 finds too: {percent(outputs.boxes_kept)}")
     elif result.boxes is not None:

@@ -99,7 +99,9 @@ def test_map_and_boxes_equal_those_of_others(cli, command, scenes: Path, tmp_pat
     assert "Output boxes [N, 14, 2000] is taken as YOLO boxes" in text
     assert f"| Boxes of FP32 that INT8 finds too | {100 * outputs['boxes_kept']['value']:.1f} % (" in text
     assert f"{count} boxes |" in text
-    assert "mAP50-95, INT8 against FP32" in (out / "report.html").read_text()
+    page = (out / "report.html").read_text()
+    assert "mAP50-95, INT8 against FP32" in page
+    assert page.count('<img src="data:image/jpeg;base64,') == 3
 
     # Other labels on the same images are measured anew, and nothing else is done anew.
     ranges = (out / "ranges.json").stat().st_mtime_ns

@@ -1,0 +1,96 @@
+"""A few pictures for the report: boxes of both models on three images, or images that a classifier answers anew."""
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from quantbench.calibration.ort_outputs import static_batch
+from quantbench.data.sources import feeds, is_calls
+from quantbench.errors import QuantbenchError
+from quantbench.evaluate.boxes import Floats, detections
+from quantbench.evaluate.evaluator import image_size
+from quantbench.evaluate.pairs import CONFIDENCE
+from quantbench.evaluate.task import facts_of, find_task
+from quantbench.images.source import Subset
+from quantbench.ort import create_session
+from quantbench.ptq.measure import Measuring, runner
+from quantbench.records.evaluation import Evaluation
+
+_DETECTED, _CLASSIFIED = 3, 6
+_SIDE = 320
+# Okabe and Ito's blue and vermilion, which the colour-blind tell apart; INT8's line is thinner besides.
+_PLAIN, _INT8 = (0, 114, 178), (213, 94, 0)
+
+
+def pictures_of(inputs: Measuring, evaluation: Evaluation) -> list[dict[str, str]]:
+    """Pictures as the models saw them, each with `caption` and `uri`; none for tasks that have nothing to draw."""
+    source = inputs.images.source
+    if is_calls(source):
+        return []
+    if evaluation.task == "boxes":
+        count = len(source)
+        chosen = sorted({0, count // 2, count - 1})[:_DETECTED]
+    elif evaluation.task == "classes":
+        chosen = [index for index in evaluation.differing if index < len(source)][:_CLASSIFIED]
+    else:
+        return []
+    if not chosen:
+        return []
+    model, fixed = inputs.model.proto, static_batch(inputs.model.proto)
+    reference = runner(create_session(model, threads=inputs.threads), fixed)
+    quantized = runner(create_session(inputs.onnxruntime.path, threads=inputs.threads), fixed)
+    facts = facts_of(model)
+    found = []
+    for index in chosen:
+        try:
+            feed = next(iter(feeds(Subset(source, (index,)), inputs.model.input_name, 1)))
+        except QuantbenchError:
+            continue  # an image that cannot be read was skipped and told of before
+        image = _shown(next(iter(feed.values()))[0])
+        if image is None:
+            return []
+        outputs = [[np.asarray(array) for array in run(feed)] for run in (reference, quantized)]
+        task, size = find_task(outputs[0], facts), image_size(feed)
+        if task.kind == "boxes":
+            rows = [detections(own, task, size, CONFIDENCE)[0] for own in outputs]
+            _draw(image, rows)
+            caption = f"{source.name(index)}: {len(rows[0])} boxes in FP32, {len(rows[1])} in INT8"
+        else:
+            best = [int(own[task.outputs[0] if task.outputs else 0].reshape(-1).argmax()) for own in outputs]
+            named = [facts.names[label] if label < len(facts.names) else f"class {label}" for label in best]
+            caption = f"{source.name(index)}: {named[0]} in FP32, {named[1]} in INT8"
+        found.append({"caption": caption, "uri": _encoded(image)})
+    return found
+
+
+def _shown(array: NDArray[Any]) -> Image.Image | None:
+    """The model's input, stretched to 0 to 255: its normalization is undone only so far that one sees the picture.
+    None for what is no picture of one to four channels."""
+    pixels = array.astype(np.float64)
+    if pixels.ndim == 3 and pixels.shape[0] in (1, 3, 4) and pixels.shape[-1] not in (1, 3, 4):
+        pixels = pixels.transpose(1, 2, 0)
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4):
+        return None
+    low, high = pixels.min(), pixels.max()
+    scaled = ((pixels - low) / max(high - low, 1e-9) * 255).astype(np.uint8)
+    return Image.fromarray(scaled[:, :, 0] if scaled.shape[2] == 1 else scaled[:, :, :3]).convert("RGB")
+
+
+def _draw(image: Image.Image, rows: list[Floats]) -> None:
+    pen = ImageDraw.Draw(image)
+    for found, colour, width in zip(rows, (_PLAIN, _INT8), (4, 2), strict=True):
+        for row in found:
+            x0, y0, x1, y1 = (float(v) for v in row[:4])
+            if x1 > x0 and y1 > y0:
+                pen.rectangle((x0, y0, x1, y1), outline=colour, width=width)
+
+
+def _encoded(image: Image.Image) -> str:
+    image.thumbnail((_SIDE, _SIDE))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
