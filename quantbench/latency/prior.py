@@ -7,6 +7,7 @@ a device and class, so that a device can be judged by the others alone (`without
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -115,10 +116,9 @@ class Prior:
 
     def move(self, kind: str, source: Format | None, target: Format | None, thin: bool) -> tuple[float, float, float]:
         """(launch in µs, share of the bandwidth, width of the logs) for layers that move bytes."""
-        of_kind = [e for e in self.moved if e.kind == kind and e.source is None]
-        exact = [e for e in self.moved if (e.kind, e.source, e.target, e.thin) == (kind, source, target, thin)]
-        for chosen in (exact, [e for e in of_kind if e.thin == thin], of_kind,
-                       [e for e in self.moved if e.kind == "" and e.source is None]):  # fmt: skip
+        of_kind = self._any_formats.get(kind, [])
+        exact = self._exact.get((kind, source, target, thin), [])
+        for chosen in (exact, [e for e in of_kind if e.thin == thin], of_kind, self._any_formats.get("", [])):
             if chosen:
                 weights = np.sqrt([e.shapes for e in chosen])
                 launch = float(np.exp(np.average(np.log([e.launch for e in chosen]), weights=weights)))
@@ -126,6 +126,21 @@ class Prior:
                 shares_ = np.log([min(e.bandwidth, MOST_SHARE) for e in chosen])
                 return launch, float(np.exp(np.average(shares_, weights=weights))), 0.15
         return 3.0, 0.6, 0.3
+
+    @cached_property
+    def _exact(self) -> dict[tuple[str, Format | None, Format | None, bool], list[MovedEntry]]:
+        found: dict[tuple[str, Format | None, Format | None, bool], list[MovedEntry]] = {}
+        for entry in self.moved:
+            found.setdefault((entry.kind, entry.source, entry.target, entry.thin), []).append(entry)
+        return found
+
+    @cached_property
+    def _any_formats(self) -> dict[str, list[MovedEntry]]:
+        found: dict[str, list[MovedEntry]] = {}
+        for entry in self.moved:
+            if entry.source is None:
+                found.setdefault(entry.kind, []).append(entry)
+        return found
 
     def relative(self, math: str, other: str, specs: Specs) -> float:
         """How much of its published advantage over `other` the arithmetic `math` keeps in kernels, 1 for all of it.

@@ -21,6 +21,7 @@ from quantbench.errors import QuantbenchError
 from quantbench.graph.load import model_sha256
 from quantbench.graph.save import save_model
 from quantbench.images.source import Source
+from quantbench.latency.device_file import find_device
 from quantbench.latency.facts import timed_prediction
 from quantbench.progress import Progress
 from quantbench.provenance import chosen_versions, provenance
@@ -97,6 +98,8 @@ def run_qat_export(request: QatRequest, progress: Progress, *, overwrite: bool =
     """
     started = time.perf_counter()
     wanted = request.model
+    if request.predicted.device:
+        find_device(request.predicted.device)  # unknown ones are an error now, not after training
     if not wanted.name:
         raise QuantbenchError("no model: name a checkpoint (yolov8.pt) or a torchvision classifier")
     if request.compile.implicit:
