@@ -86,7 +86,7 @@ def run(folder: Path, layers: str, section: Compile) -> dict[str, Any]:
     plan = place(view)
     ranges = Ranges({name: TensorRange(4.0) for name in plan.tensors})
     weighted = tuple(site.node for site in plan.weights)
-    subject = Subject(insert_qdq(plain, plan, ranges), plain, weighted, weighted, "image", (3, 64, 64), ranges)
+    subject = Subject(insert_qdq(plain, plan, ranges), plain, weighted, weighted, (("image", (-1, 3, 64, 64)),), ranges)
     wanted = compile_request(section)
     chosen = check_request(wanted)
     assert chosen is not None
