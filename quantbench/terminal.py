@@ -24,15 +24,16 @@ def one_line(text: str) -> str:
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
-def echo(text: object = "", *, err: bool = False) -> None:
-    """Print `text` and a newline, control characters neutralised."""
-    stream = sys.stderr if err else sys.stdout
+def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
+    """Print `text` and (with `nl`) a newline, control characters neutralised; JSON stays JSON."""
+    stream, end = (sys.stderr if err else sys.stdout), "\n" if nl else ""
     try:
-        print(printable(str(text)), file=stream, flush=True)
+        print(printable(str(text)), file=stream, flush=True, end=end)
     except UnicodeEncodeError:
         # A terminal or pipe of another encoding shows what it can.
         encoding = stream.encoding or "ascii"
-        print(printable(str(text)).encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+        shown = printable(str(text)).encode(encoding, "backslashreplace").decode(encoding)
+        print(shown, file=stream, flush=True, end=end)
 
 
 def console(*, stderr: bool = False, **settings: Any) -> "Console":
@@ -49,4 +50,5 @@ def console(*, stderr: bool = False, **settings: Any) -> "Console":
 
 def _escape(character: str) -> str:
     code = ord(character)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+    # Above C0 as JSON spells it, so that JSON which holds such a character stays JSON.
+    return f"\\x{code:02x}" if code < 0x20 else f"\\u{code:04x}"

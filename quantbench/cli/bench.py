@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from quantbench import limits
+from quantbench.terminal import echo
 
 if TYPE_CHECKING:
     from quantbench.engines.bench_many import ManyRequest
@@ -104,7 +105,7 @@ def bench(
         )  # fmt: skip
         summaries.append(bench_model(model, request))
     if as_json:
-        typer.echo(json.dumps(summaries if len(summaries) > 1 else summaries[0], indent=2))
+        echo(json.dumps(summaries if len(summaries) > 1 else summaries[0], indent=2))
         return
     for summary in summaries:
         _print(model, summary, several=len(summaries) > 1)
@@ -112,17 +113,17 @@ def bench(
 
 def _print(model: Path, summary: dict[str, Any], *, several: bool) -> None:
     shapes = ", ".join(f"{name} {'x'.join(map(str, dims))}" for name, dims in summary["shapes"].items())
-    typer.echo(
+    echo(
         f"{model}{f' ({shapes})' if several else ''}: {summary['calls']} calls in {summary['wall_seconds']:.1f} s, "
         f"{summary['throughput_qps']:.2f} calls/s, {summary['images_per_second']:.2f} images/s"
     )
     columns = ("min", "max", "mean", "median", "p90", "p95", "p99")
-    typer.echo(" " * 8 + "".join(f"{name:>10}" for name in columns) + "  ms")
+    echo(" " * 8 + "".join(f"{name:>10}" for name in columns) + "  ms")
     for part in ("latency", "enqueue", "h2d", "compute", "d2h"):
         if part in summary:
-            typer.echo(f"{part:8}" + "".join(f"{summary[part][name]:10.3f}" for name in columns))
+            echo(f"{part:8}" + "".join(f"{summary[part][name]:10.3f}" for name in columns))
     for note in summary["notes"]:
-        typer.echo(f"note: {note}")
+        echo(f"note: {note}")
 
 
 def _sizes(batch: str) -> tuple[int, ...]:
@@ -164,23 +165,23 @@ def _compare(models: list[Path], request: "ManyRequest", as_json: bool) -> None:
     found = bench_many(models, short_names(tuple(models)), request)
     if as_json:
         rankings = [{**asdict(ranking), "parted": ranking.parted} for ranking in found.rankings]
-        typer.echo(json.dumps({"models": [asdict(one) for one in found.contestants], "pairs": rankings}, indent=2))
+        echo(json.dumps({"models": [asdict(one) for one in found.contestants], "pairs": rankings}, indent=2))
         return
     wide = max(len(one.model) for one in found.contestants)
-    typer.echo(f"{'model':{wide}}  batch   median ms (95 %)            p90  rounds  warm-up  backend")
+    echo(f"{'model':{wide}}  batch   median ms (95 %)            p90  rounds  warm-up  backend")
     for one in found.contestants:
-        typer.echo(
+        echo(
             f"{one.model:{wide}}  {one.batch:5}  {one.median:8.3f} ({one.low:.3f} to {one.high:.3f})  {one.p90:9.3f}  "
             f"{one.rounds:6}  {one.warm_up:7}  {one.backend}"
         )
     for pair in found.rankings:
         if pair.parted:
-            typer.echo(
+            echo(
                 f"batch {pair.batch}: {pair.faster} is {pair.ratio:.2f} x ({pair.low:.2f} to {pair.high:.2f}) as fast "
                 f"as {pair.slower}"
             )
         else:
-            typer.echo(
+            echo(
                 f"batch {pair.batch}: {pair.faster} and {pair.slower} cannot be parted by their noise "
                 f"({pair.ratio:.2f} x, {pair.low:.2f} to {pair.high:.2f})"
             )

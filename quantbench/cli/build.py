@@ -6,6 +6,7 @@ from typing import Any
 import typer
 
 from quantbench.cli.build_options import with_build_options
+from quantbench.terminal import echo
 
 # Opt and max of a dynamic batch that nothing names.
 _BATCH = 8
@@ -70,9 +71,9 @@ def build(
 
         file = engine_path(model, out, backend)
         line, missing = written(model, build_options(wanted), file, ranges, as_trtexec)
-        typer.echo(line)
+        echo(line)
         for said in (*missing, *(("--calib-dir: trtexec runs no calibrator; give its cache",) if calib_dir else ())):
-            typer.echo(f"lost: {said}", err=True)
+            echo(f"lost: {said}", err=True)
         return
     options = replace(
         build_options(wanted),
@@ -91,16 +92,16 @@ def build(
         "notes": list(result.notes),
     }  # fmt: skip
     if as_json:
-        typer.echo(json.dumps(summary, indent=2))
+        echo(json.dumps(summary, indent=2))
         return
     for note in result.notes:
-        typer.echo(note)
+        echo(note)
     where = f" for {', '.join(result.targets)}" if result.targets else ""
-    typer.echo(
+    echo(
         f"{path}: {len(result.engine) / 1e6:.1f} MB by {result.backend} {result.version}{where} "
         f"in {result.seconds:.1f} s"
     )
     if layers:
-        typer.echo(f"layers: {layers}")
+        echo(f"layers: {layers}")
     if log_file:
-        typer.echo(f"log: {log_file} (quantbench inspect reads it)")
+        echo(f"log: {log_file} (quantbench inspect reads it)")

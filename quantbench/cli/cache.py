@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from quantbench.cli.cache_tables import line, section, table
+from quantbench.terminal import echo
 
 app = typer.Typer(no_args_is_help=True, help="Calibration caches: show, compare, check, convert, to and from Q/DQ.")
 
@@ -58,7 +59,7 @@ def show(
     caches = [(path, read_cache(path, values=values.value if values else None)) for path in files]
     if as_json:
         data = [show_json(str(path), cache, flags(cache)) for path, cache in caches]
-        typer.echo(json.dumps(data, indent=2, ensure_ascii=True))
+        echo(json.dumps(data, indent=2, ensure_ascii=True))
         return
     for path, cache in caches:
         found = flags(cache)
@@ -96,7 +97,7 @@ def diff(
     meaning = values.value if values else None
     result = compare(read_cache(first, values=meaning), read_cache(second, values=meaning))
     if as_json:
-        typer.echo(json.dumps(diff_json(result), indent=2, ensure_ascii=True))
+        echo(json.dumps(diff_json(result), indent=2, ensure_ascii=True))
         return
     equal = sum(d.ratio == 1 for d in result.common)
     line(f"{len(result.common)} tensors in both, {equal} of them equal")
@@ -126,7 +127,7 @@ def check(
     cache = read_cache(file, values=values.value if values else None)
     result = hold(cache, view_of(load_model(model)))
     if as_json:
-        typer.echo(json.dumps(check_json(result), indent=2, ensure_ascii=True))
+        echo(json.dumps(check_json(result), indent=2, ensure_ascii=True))
     else:
         line(f"{len(result.matching.matches)} of {len(cache.by_name)} entries match a tensor of {model}")
         line(f"{len(result.meaning.ranges)} of {result.tensors} float tensors have a range")

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterable, Sequence
 
-import typer
+from quantbench.terminal import console, echo
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], limit: int = 0) -> None:
@@ -11,14 +11,12 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], limit: int = 0)
     rows = list(rows)
     shown = rows[:limit] if limit else rows
     if sys.stdout.isatty():
-        from rich.console import Console
-        from rich.markup import escape
         from rich.table import Table
 
         drawn = Table(*columns, header_style="bold", box=None, pad_edge=False)
         for row in shown:
-            drawn.add_row(*(escape(cell) for cell in row))
-        Console().print(drawn)
+            drawn.add_row(*row)
+        console().print(drawn)
     else:
         line("\t".join(columns))
         for row in shown:
@@ -29,7 +27,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], limit: int = 0)
 
 def line(text: str = "") -> None:
     """Print one line; bytes of names that are no UTF-8 come out escaped."""
-    typer.echo(text.encode("utf-8", "backslashreplace").decode("utf-8"))
+    echo(text.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 def section(title: str, rows: Sequence[str], limit: int = 0) -> None:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from quantbench.terminal import echo
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -19,4 +21,4 @@ def register(app: typer.Typer) -> None:
         from quantbench.demo.imgs import write_images
 
         paths = write_images(out_dir, count, seed)
-        typer.echo(f"{len(paths)} images in {out_dir}; next: quantbench ptq --calib-dir {out_dir}")
+        echo(f"{len(paths)} images in {out_dir}; next: quantbench ptq --calib-dir {out_dir}")

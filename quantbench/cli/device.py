@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from quantbench.terminal import echo
+
 if TYPE_CHECKING:
     from quantbench.latency.device import Device
 
@@ -42,7 +44,7 @@ def learn(
     device = learn_device(name or out.stem, sources, shipped_prior(), specs=specs)
     write_device(device, out)
     _show(device)
-    typer.echo(f"wrote {out}; use it with 'quantbench predict MODEL --device {out}'")
+    echo(f"wrote {out}; use it with 'quantbench predict MODEL --device {out}'")
 
 
 @app.command("list")
@@ -54,9 +56,7 @@ def list_(as_json: _Json = False) -> None:
 
     found = [(name, load(path)) for name, path in device_names().items()]
     if as_json:
-        typer.echo(
-            json.dumps([{"name": n, "specs": d["specs"], "evidence": d["evidence"]} for n, d in found], indent=2)
-        )
+        echo(json.dumps([{"name": n, "specs": d["specs"], "evidence": d["evidence"]} for n, d in found], indent=2))
         return
     rows = []
     for name, data in found:
@@ -76,7 +76,7 @@ def show(device: Annotated[str, typer.Argument(help="Name, or file.")], as_json:
 
     found = find_device(device)
     if as_json:
-        typer.echo(json.dumps(to_plain(found), indent=2))
+        echo(json.dumps(to_plain(found), indent=2))
         return
     _show(found)
 
@@ -97,14 +97,14 @@ def compare(
     if as_json:
         plain = [{"layer": r.layer, "precision": r.precision, left.name: r.left.us, right.name: r.right.us,
                   "ratio": r.ratio} for r in rows]  # fmt: skip
-        typer.echo(json.dumps(plain, indent=2))
+        echo(json.dumps(plain, indent=2))
         return
     table(("layer", "precision", f"{left.name}, µs", f"{right.name}, µs", "ratio", "how sure"),
           [(r.layer, r.precision, f"{r.left.us:.1f}", f"{r.right.us:.1f}", f"{r.ratio:.2f}",
             f"{r.left.sure}, {r.right.sure}") for r in rows])  # fmt: skip
     for device in (left, right):
         if device.guess:
-            typer.echo(f"{device.name} is a guess: {device.guess}")
+            echo(f"{device.name} is a guess: {device.guess}")
 
 
 @app.command()
@@ -124,7 +124,7 @@ def scale(
     guess = scaled(learnt, target_specs(gpu, sms, clock, bandwidth), out.stem)
     write_device(guess, out)
     _show(guess)
-    typer.echo(f"wrote {out}; use it with 'quantbench predict MODEL --device {out}'")
+    echo(f"wrote {out}; use it with 'quantbench predict MODEL --device {out}'")
 
 
 @app.command()
@@ -141,28 +141,28 @@ def _show(device: "Device") -> None:
     from quantbench.cli.cache_tables import table
 
     specs, evidence = device.specs, device.evidence
-    typer.echo(f"{device.name}: {specs.gpu}, {specs.sms} SMs at {specs.clock_ghz:g} GHz, {specs.bandwidth_gbs:g} GB/s, "
+    echo(f"{device.name}: {specs.gpu}, {specs.sms} SMs at {specs.clock_ghz:g} GHz, {specs.bandwidth_gbs:g} GB/s, "
                f"compute capability {specs.capability}")  # fmt: skip
     if device.guess:
-        typer.echo(f"A guess: {device.guess}")
-    typer.echo(f"TensorRT {', '.join(evidence.tensorrt) or 'version not told'}; {evidence.rows} timings of "
+        echo(f"A guess: {device.guess}")
+    echo(f"TensorRT {', '.join(evidence.tensorrt) or 'version not told'}; {evidence.rows} timings of "
                f"{evidence.shapes} shapes from")  # fmt: skip
     for file in evidence.files:
         details = ", ".join(f"{k} {v}" for k, v in file.items() if k != "name")
-        typer.echo(f"  {file.get('name', '')} ({details})")
+        echo(f"  {file.get('name', '')} ({details})")
     for note in evidence.notes:
-        typer.echo(f"  {note}")
+        echo(f"  {note}")
     own = [c for c in device.products if not c.borrowed]
     rows = [
         (c.kind, str(c.source), str(c.target), " ".join(c.params), str(len({p.work.shape for p in c.points})),
          f"{100 * c.error:.1f} %")
         for c in sorted(own, key=lambda c: -len(c.points))
     ]  # fmt: skip
-    typer.echo("Products:")
+    echo("Products:")
     table(("kind", "in", "out", "arithmetic", "shapes", "median error, shape left out"), rows)
     moved = [c for c in device.moved if not c.borrowed and c.source is not None]
-    typer.echo(f"{len(moved)} ways of moving bytes (reformats, pooling, pointwise), median error, shape left out, "
+    echo(f"{len(moved)} ways of moving bytes (reformats, pooling, pointwise), median error, shape left out, "
                f"{100 * evidence.error.get('moved', 0):.1f} %")  # fmt: skip
     for label, offset in (("a profile", device.profile), ("the whole engine", device.compute)):
-        typer.echo(f"A layer takes {offset.mean:+.1f} ± {offset.spread:.1f} µs more in {label} than its kernel alone "
+        echo(f"A layer takes {offset.mean:+.1f} ± {offset.spread:.1f} µs more in {label} than its kernel alone "
                    f"({offset.source})")  # fmt: skip

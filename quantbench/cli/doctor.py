@@ -2,6 +2,8 @@
 
 import typer
 
+from quantbench.terminal import console, echo
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -26,25 +28,24 @@ def doctor(as_json: bool = typer.Option(False, "--json", help="Print JSON instea
         "machine": platform.machine(),
     }
     if as_json:
-        typer.echo(json.dumps({**machine, "backends": [asdict(backend) for backend in found]}, indent=2))
+        echo(json.dumps({**machine, "backends": [asdict(backend) for backend in found]}, indent=2))
         return
-    typer.echo(f"quantbench {__version__}, Python {machine['python']}, {machine['platform']}")
+    echo(f"quantbench {__version__}, Python {machine['python']}, {machine['platform']}")
     if not sys.stdout.isatty():
         for backend in found:
             state = f"yes {backend.version}" if backend.available else "no"
             what = ", ".join(backend.can) if backend.can else "-"
             line = f"{backend.name}: {state}; can: {what}" + (f"; {backend.detail}" if backend.detail else "")
-            typer.echo(line if backend.available else f"{line}; get it: {backend.how_to_install}")
+            echo(line if backend.available else f"{line}; get it: {backend.how_to_install}")
         return
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("backend", "here", "version", "can", "note"):
         table.add_column(column, overflow="fold")
     for backend in found:
         note = backend.detail if backend.available else f"{backend.detail}: {backend.how_to_install}"
-        here = "[green]yes[/]" if backend.available else "[red]no[/]"
-        table.add_row(backend.name, here, backend.version or "-", ", ".join(backend.can) or "-", escape(note))
-    Console().print(table)
+        here = Text("yes", "green") if backend.available else Text("no", "red")
+        table.add_row(backend.name, here, backend.version or "-", ", ".join(backend.can) or "-", note)
+    console().print(table)

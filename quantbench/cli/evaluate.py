@@ -5,6 +5,8 @@ from pathlib import Path
 
 import typer
 
+from quantbench.terminal import echo
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -63,7 +65,7 @@ def evaluate(
     if out is not None:
         write_json(out, evaluation.to_json())
     if as_json:
-        typer.echo(json.dumps(evaluation.to_json(), indent=2))
+        echo(json.dumps(evaluation.to_json(), indent=2))
     else:
         echo_evaluation(evaluation)
     gates = Gates(min_agreement, min_sqnr, max_drop)

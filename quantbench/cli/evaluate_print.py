@@ -2,11 +2,10 @@
 
 from collections.abc import Callable
 
-import typer
-
 from quantbench.evaluate.evaluator import Evaluation, ModelScores, Pair
 from quantbench.records.evaluation import Measured, NotMeasurable
 from quantbench.report.words import decibel, percent, pixels
+from quantbench.terminal import echo
 
 _TITLES = {
     "top1": "top-1", "top5": "top-5", "map": "mAP50-95", "map50": "mAP50", "miou": "mIoU", "pixels": "pixels right",
@@ -19,20 +18,20 @@ _SHOWN_CLASSES = 8
 def echo_evaluation(evaluation: Evaluation) -> None:
     """Print what was found, the most telling figures first."""
     why = f", told from {evaluation.task.why}" if evaluation.task.why else ""
-    typer.echo(f"{evaluation.images} images; outputs are {evaluation.task.kind}{why}")
+    echo(f"{evaluation.images} images; outputs are {evaluation.task.kind}{why}")
     first = evaluation.models[0]
     for model in evaluation.models:
-        typer.echo(f"\n{model.name}" + (" (the reference)" if model is first else ""))
+        echo(f"\n{model.name}" + (" (the reference)" if model is first else ""))
         for name, value in {**model.measures, **model.against}.items():
-            typer.echo(f"  {_TITLES.get(name, name):20} {_shown(name, value)}")
+            echo(f"  {_TITLES.get(name, name):20} {_shown(name, value)}")
         for error in model.errors:
-            typer.echo(f"  {'SQNR ' + error.name:20} {decibel(error.sqnr)}")
+            echo(f"  {'SQNR ' + error.name:20} {decibel(error.sqnr)}")
         if not (model.measures or model.against or model.errors):
-            typer.echo("  no labels: measured only against the others")
+            echo("  no labels: measured only against the others")
     if evaluation.pairs:
-        typer.echo("\nDifferences on the same images (second minus first)")
+        echo("\nDifferences on the same images (second minus first)")
     for pair in evaluation.pairs:
-        typer.echo(f"  {_pair(pair)}")
+        echo(f"  {_pair(pair)}")
     for model in evaluation.models[1:]:
         _echo_classes(evaluation, first, model)
 
@@ -64,8 +63,8 @@ def _echo_classes(evaluation: Evaluation, first: ModelScores, model: ModelScores
     moved = sorted((theirs[c][0] - ours[c][0], c) for c in theirs if c in ours and theirs[c][0] != ours[c][0])
     if not moved:
         return
-    typer.echo(f"\n{_TITLES[measure]} by class, {model.name}, the {min(len(moved), _SHOWN_CLASSES)} that lose most")
+    echo(f"\n{_TITLES[measure]} by class, {model.name}, the {min(len(moved), _SHOWN_CLASSES)} that lose most")
     for change, label in moved[:_SHOWN_CLASSES]:
         name = evaluation.names[label] if label < len(evaluation.names) else f"class {label}"
         value, count = theirs[label]
-        typer.echo(f"  {name:24} {100 * ours[label][0]:5.1f} % → {100 * value:5.1f} % ({100 * change:+.1f}; {count:,})")
+        echo(f"  {name:24} {100 * ours[label][0]:5.1f} % → {100 * value:5.1f} % ({100 * change:+.1f}; {count:,})")

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from quantbench.terminal import echo
+
 if TYPE_CHECKING:
     from quantbench.inspection.errors.entry import ErrorEntry
 
@@ -33,27 +35,27 @@ def explain(
     if name in (rules := rulebook()):
         rule = rules[name]
         if json_output:
-            typer.echo(json.dumps(asdict(rule), indent=2))
+            echo(json.dumps(asdict(rule), indent=2))
             return
-        typer.echo(f"{rule.name} (placement rule of quantbench)\n\n{rule.does}\n")
+        echo(f"{rule.name} (placement rule of quantbench)\n\n{rule.does}\n")
         for number, text in enumerate(rule.numbered, start=1):
-            typer.echo(f"{number}. {text}")
-        typer.echo("\n" + "".join(f"    {line}\n" for line in rule.drawing.split("\n")))
-        typer.echo("--> float, ==> INT8; before on the left, after on the right")
+            echo(f"{number}. {text}")
+        echo("\n" + "".join(f"    {line}\n" for line in rule.drawing.split("\n")))
+        echo("--> float, ==> INT8; before on the left, after on the right")
         return
     if not name:
         if json_output:
-            typer.echo(json.dumps([asdict(entry) for entry in PASSES.values()], indent=2))
+            echo(json.dumps([asdict(entry) for entry in PASSES.values()], indent=2))
             return
         console = make_console()
         for number in (*PHASES, 0):
             entries = [entry for entry in PASSES.values() if entry.phase == number]
-            typer.echo(f"\nPhase {number}: {PHASES[number][0]}" if number else "\nOutside the Q/DQ phases")
+            echo(f"\nPhase {number}: {PHASES[number][0]}" if number else "\nOutside the Q/DQ phases")
             if not entries:
-                typer.echo("  no log that quantbench was made from shows a pass of it")
+                echo("  no log that quantbench was made from shows a pass of it")
             for entry in entries:
                 print_text(console, entry.does, 2, f"{entry.name:28} ")
-        typer.echo("\nErrors")
+        echo("\nErrors")
         for entry_of_error in ERRORS.values():
             print_text(console, entry_of_error.meaning, 2, f"{entry_of_error.name:31} ")
         return
@@ -66,17 +68,17 @@ def explain(
         hint = f"did you mean {', '.join(near)}?" if near else "`quantbench explain` lists all passes and errors"
         raise QuantbenchError(f"no pass and no error {name[:80]} is known; {hint}")
     if json_output:
-        typer.echo(json.dumps(asdict(found), indent=2))
+        echo(json.dumps(asdict(found), indent=2))
         return
     console = make_console()
     phase = f"phase {found.phase}, {PHASES[found.phase][0]}" if found.phase else "outside the Q/DQ phases"
-    typer.echo(f"{found.name} ({phase})\n")
+    echo(f"{found.name} ({phase})\n")
     print_text(console, found.does)
-    typer.echo()
+    echo()
     print_text(console, f"For INT8: {found.int8}")
-    typer.echo()
-    typer.echo("".join(f"    {line}\n" for line in found.drawing.split("\n")))
-    typer.echo("--> float, ==> INT8")
+    echo()
+    echo("".join(f"    {line}\n" for line in found.drawing.split("\n")))
+    echo("--> float, ==> INT8")
 
 
 def _error(entry: "ErrorEntry", json_output: bool) -> None:
@@ -89,16 +91,16 @@ def _error(entry: "ErrorEntry", json_output: bool) -> None:
             "name": entry.name, "printed": entry.printed, "meaning": entry.meaning, "causes": list(entry.causes),
             "next": entry.command, "thread": entry.url,
         }  # fmt: skip
-        typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
+        echo(json.dumps(data, indent=2, ensure_ascii=False))
         return
     console = make_console()
-    typer.echo(f"{entry.name}\n")
+    echo(f"{entry.name}\n")
     print_text(console, entry.printed, 4)
-    typer.echo()
+    echo()
     print_text(console, entry.meaning)
-    typer.echo("\nCauses, the likeliest first:")
+    echo("\nCauses, the likeliest first:")
     for cause in entry.causes:
         print_text(console, cause, 2, "- ")
-    typer.echo()
+    echo()
     print_text(console, entry.command, 0, "→ ")
     print_text(console, f"see {entry.url}")

@@ -2,6 +2,8 @@
 
 import typer
 
+from quantbench.terminal import echo
+
 
 def gate(missed: list[str], next_step: str) -> None:
     """Print the gates that were missed on stderr and exit with code 3; do nothing where there are none."""
@@ -10,7 +12,7 @@ def gate(missed: list[str], next_step: str) -> None:
     if not missed:
         return
     for line in missed:
-        typer.echo(f"quantbench: gate: {line}", err=True)
+        echo(f"quantbench: gate: {line}", err=True)
     if next_step:
-        typer.echo(f"quantbench: next: {next_step}", err=True)
+        echo(f"quantbench: next: {next_step}", err=True)
     raise typer.Exit(EXIT_GATE)

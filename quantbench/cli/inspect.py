@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from quantbench.terminal import echo
+
 if TYPE_CHECKING:
     from quantbench.inspection.inspection import Inspection
 
@@ -68,7 +70,7 @@ def inspect(
         if out is not None:
             pages = {"inspect": page(found[0])}
     if json_output:
-        typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
+        echo(json.dumps(data, indent=2, ensure_ascii=False))
     if out is not None:
         _write(out, data, pages, quiet=json_output)
 
@@ -80,7 +82,7 @@ def _write(folder: Path, data: dict[str, Any], pages: dict[str, str], quiet: boo
     for name, text in pages.items():
         atomic.write_text(folder / f"{name}.html", text)
     if not quiet:
-        typer.echo(f"\nwrote {folder / 'inspect.json'} and {folder / 'inspect.html'}")
+        echo(f"\nwrote {folder / 'inspect.json'} and {folder / 'inspect.html'}")
 
 
 def _unknown(found: list["Inspection"], json_output: bool) -> None:
@@ -98,7 +100,7 @@ def _unknown(found: list["Inspection"], json_output: bool) -> None:
             for i in logs
             for f in (i.log.unknown if i.log is not None else ())
         ]
-        typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        echo(json.dumps(rows, indent=2, ensure_ascii=False))
         return
     for inspection in logs:
         print_unknown(inspection)

@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from quantbench.terminal import console
+
 # A column of names narrower than this is unreadable: other columns go first.
 _NAMES = 36
 
@@ -29,8 +31,8 @@ class Column:
 
 def make_console() -> Console:
     """Lines are not wrapped where stdout is no terminal, so that grep and diff see whole ones."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=10_000, soft_wrap=True)
+    made = console(markup=True)
+    return made if made.is_terminal else console(markup=True, width=10_000, soft_wrap=True)
 
 
 def print_table(console: Console, columns: Sequence[Column]) -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import typer
 
+from quantbench.terminal import echo
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -46,14 +48,14 @@ def lint(
         save_model(mended, target)
     if as_json:
         data = {"findings": [f.to_json() for f in findings], "fixed": counts, "written": str(target) if fix else None}
-        typer.echo(json.dumps(data, indent=2))
+        echo(json.dumps(data, indent=2))
     else:
         for finding in findings:
-            typer.echo(finding.line())
+            echo(finding.line())
         if fix:
             done = ", ".join(f"{count} {rule}" for rule, count in counts.items() if count) or "nothing to mend"
-            typer.echo(f"{target}: {done}; {before} findings before, {len(findings)} after", err=True)
+            echo(f"{target}: {done}; {before} findings before, {len(findings)} after", err=True)
         elif not findings:
-            typer.echo(f"{model}: no findings", err=True)
+            echo(f"{model}: no findings", err=True)
     if findings:
         raise typer.Exit(1)

@@ -44,7 +44,7 @@ _DEBUG = "QUANTBENCH_DEBUG"
 
 def _version(value: bool) -> None:
     if value:
-        typer.echo(f"quantbench {quantbench.__version__}")
+        echo(f"quantbench {quantbench.__version__}")
         raise typer.Exit
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from quantbench.terminal import console, echo
+
 if TYPE_CHECKING:
     import onnx
 
@@ -92,11 +94,11 @@ def predict(
             data["feedback"] = told
         if latency is not None:
             data["latency"] = latency[0]
-        typer.echo(json.dumps(data, indent=2))
+        echo(json.dumps(data, indent=2))
         return
     _print(prediction, notes, told)
     for line in latency[1] if latency is not None else ():
-        typer.echo(line)
+        echo(line)
 
 
 def _latency(
@@ -126,7 +128,7 @@ def _explain(for_: str, gpu: str) -> None:
     from quantbench.predict.versions import version_of
 
     for line in explain(version_of(for_, gpu)):
-        typer.echo(line)
+        echo(line)
 
 
 def _of_model(path: Path, build: _Build) -> "tuple[onnx.ModelProto, Prediction, tuple[str, ...]]":
@@ -192,22 +194,20 @@ def _check(log: "BuildLog", path: Path) -> None:
 
 
 def _print(prediction: "Prediction", notes: tuple[str, ...], told: list[str]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     from quantbench.predict.words import COLUMNS, lines, rows
 
-    console = Console(soft_wrap=not Console().is_terminal, highlight=False)
-    if console.is_terminal:
+    out = console(soft_wrap=not console().is_terminal)
+    if out.is_terminal:
         table = Table(title=f"Predicted engine, TensorRT {prediction.version}", box=None, pad_edge=False)
         for column in COLUMNS:
             table.add_column(column, overflow="fold")
         for row in rows(prediction):
-            table.add_row(*(escape(cell) for cell in row))
-        console.print(table)
+            table.add_row(*row)
+        out.print(table)
     else:
         for row in rows(prediction):
-            console.print("\t".join(row), markup=False)
+            out.print("\t".join(row))
     for line in (*notes, *lines(prediction), *told):
-        console.print(line, markup=False)
+        out.print(line)

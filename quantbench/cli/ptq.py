@@ -6,6 +6,7 @@ from typing import Any
 import typer
 
 from quantbench.cli.build_options import with_build_options
+from quantbench.terminal import echo
 
 _DEMO = "demo"
 
@@ -142,10 +143,10 @@ def ptq(
     decision = decide(folder, record, times=times_of(named), device=named)
     write_reports(folder, record, decision)
     if as_json:
-        typer.echo(record.to_json(), nl=False)
+        echo(record.to_json(), nl=False)
     else:
         for line in summary_lines(folder, record, decision.verdict):
-            typer.echo(line)
+            echo(line)
     gate(
         outputs_missed(Gates(min_agreement, min_sqnr, max_drop), record.evaluation.outputs), decision.verdict.next_step
     )

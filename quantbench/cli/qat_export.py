@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from quantbench.cli.build_options import with_build_options
+from quantbench.terminal import echo
 
 
 def register(app: typer.Typer) -> None:
@@ -102,7 +103,7 @@ def qat_export(
     if record is None:
         return
     if as_json:
-        typer.echo(record.to_json(), nl=False)
+        echo(record.to_json(), nl=False)
         return
     for line in summary_lines(folder, record):
-        typer.echo(line)
+        echo(line)

@@ -2,6 +2,8 @@
 
 import typer
 
+from quantbench.terminal import echo
+
 
 def register(app: typer.Typer) -> None:
     """Add the command group."""
@@ -19,12 +21,12 @@ def list_recipes(context: typer.Context) -> None:
     from quantbench.shipped import shipped_names
 
     for name, path in shipped_names("recipes", ".yaml").items():
-        typer.echo(f"{name:<16} {load_recipe(path).description}")
-    typer.echo("\nPrint one with 'quantbench recipes show NAME', copy it, edit it, run it with --recipe FILE.")
+        echo(f"{name:<16} {load_recipe(path).description}")
+    echo("\nPrint one with 'quantbench recipes show NAME', copy it, edit it, run it with --recipe FILE.")
 
 
 def show(name: str = typer.Argument(help="Name of a shipped recipe.")) -> None:
     """Print a recipe."""
     from quantbench.recipe_files import recipe_path
 
-    typer.echo(recipe_path(name).read_text(encoding="utf-8"), nl=False)
+    echo(recipe_path(name).read_text(encoding="utf-8"), nl=False)

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import typer
 
+from quantbench.terminal import echo
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -25,5 +27,5 @@ def record(
     from quantbench.data.recording import record as run
 
     for entry in run(program, arguments or [], out, most=most, seed=seed):
-        typer.echo(f"{entry.folder}: {entry.kept} of {entry.calls} calls of {entry.model}")
-        typer.echo(f"next: quantbench ptq {entry.model} --calib-data {entry.folder}", err=True)
+        echo(f"{entry.folder}: {entry.kept} of {entry.calls} calls of {entry.model}")
+        echo(f"next: quantbench ptq {entry.model} --calib-data {entry.folder}", err=True)

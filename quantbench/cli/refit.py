@@ -4,6 +4,8 @@ from pathlib import Path
 
 import typer
 
+from quantbench.terminal import echo
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -41,11 +43,11 @@ def refit(
             "engine": str(out), "refitted": list(found.refitted), "not_in_model": list(found.missing),
             "not_refittable": list(found.kept), "sqnr_db": outputs,
         }  # fmt: skip
-        typer.echo(json.dumps(data, indent=2, default=str))
+        echo(json.dumps(data, indent=2, default=str))
         return
-    typer.echo(f"{out}: {len(found.refitted)} weights refitted")
+    echo(f"{out}: {len(found.refitted)} weights refitted")
     for words, names in (("not in the model", found.missing), ("in the model and not refittable", found.kept)):
         if names:
-            typer.echo(f"  {len(names)} {words}: {', '.join(names[:5])}{' …' if len(names) > 5 else ''}")
+            echo(f"  {len(names)} {words}: {', '.join(names[:5])}{' …' if len(names) > 5 else ''}")
     for name, decibels in outputs.items():
-        typer.echo(f"  output {name}: {decibels:.1f} dB SQNR against {model.name} in onnxruntime")
+        echo(f"  output {name}: {decibels:.1f} dB SQNR against {model.name} in onnxruntime")

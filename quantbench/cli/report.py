@@ -5,6 +5,8 @@ from pathlib import Path
 
 import typer
 
+from quantbench.terminal import echo
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -39,11 +41,11 @@ def report(
     (folder, first), *others = opened
     decision = decide(folder, first, times=times_of(device), device=device, thresholds=thresholds, others=others)
     if as_json:
-        typer.echo(json.dumps(decision_json(decision), indent=2))
+        echo(json.dumps(decision_json(decision), indent=2))
         return
     target = out or (folder if not others else Path("report"))
     write_decision(target, opened, decision)
-    typer.echo(f"{decision.verdict.level}: {decision.verdict.headline}. {decision.verdict.sentence}.")
+    echo(f"{decision.verdict.level}: {decision.verdict.headline}. {decision.verdict.sentence}.")
     if decision.verdict.next_step:
-        typer.echo(f"next: {decision.verdict.next_step}")
-    typer.echo(f"report: {target / 'report.html'}")
+        echo(f"next: {decision.verdict.next_step}")
+    echo(f"report: {target / 'report.html'}")

@@ -4,6 +4,8 @@ import json
 
 import typer
 
+from quantbench.terminal import echo
+
 _KINDS = ("run", "recipe")
 
 
@@ -26,4 +28,4 @@ def schema(kind: str = typer.Argument(help="run (run.json of a run folder) or re
         found = Recipe.model_json_schema()
     else:
         raise QuantbenchError(f"no schema {kind!r}; there are {', '.join(_KINDS)}")
-    typer.echo(json.dumps(found, indent=2))
+    echo(json.dumps(found, indent=2))

@@ -6,6 +6,7 @@ from pathlib import Path
 import typer
 
 from quantbench.cli.decide_options import DATA, EVAL
+from quantbench.terminal import echo
 
 _SHOWN = 20
 
@@ -41,15 +42,15 @@ def sensitivity(
     found = measure_sensitivity(bench, calibrator, images=images)
     write_json(out, found.to_json())
     if as_json:
-        typer.echo(json.dumps(found.to_json(), indent=2))
+        echo(json.dumps(found.to_json(), indent=2))
         return
-    typer.echo(f"{len(found.regions)} regions, {calibrator} ranges, {found.images} images, without bias correction")
-    typer.echo("SQNR alone in INT8 | noise that goes with it in float | multiply-adds | same answers | region")
+    echo(f"{len(found.regions)} regions, {calibrator} ranges, {found.images} images, without bias correction")
+    echo("SQNR alone in INT8 | noise that goes with it in float | multiply-adds | same answers | region")
     for cost in found.regions[:_SHOWN]:
         sqnr = f"{cost.sqnr_db:6.1f} dB" if cost.sqnr_db is not None else "   equal "
         gain = f"{100 * cost.float_gain:6.1f} %" if cost.float_gain is not None else "       -"
         same = f"{100 * cost.agreement:6.1f} %" if cost.agreement is not None else "       -"
-        typer.echo(f"{sqnr} {gain} {100 * cost.macs:6.2f} % {same}  {cost.name}")
+        echo(f"{sqnr} {gain} {100 * cost.macs:6.2f} % {same}  {cost.name}")
     if len(found.regions) > _SHOWN:
-        typer.echo(f"and {len(found.regions) - _SHOWN} more in {out}")
-    typer.echo(f"next: quantbench tune {model or ''} --data {data or 'IMAGES'} --min-agreement 99 --sensitivity {out}")
+        echo(f"and {len(found.regions) - _SHOWN} more in {out}")
+    echo(f"next: quantbench tune {model or ''} --data {data or 'IMAGES'} --min-agreement 99 --sensitivity {out}")

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import typer
 
+from quantbench.terminal import echo
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -49,7 +51,7 @@ def sweep(
     counts = summary(trials, state)
     done = [out / trial.name for trial in trials if not state[trial.name]]
     write(done)
-    typer.echo(", ".join(f"{count} {what}" for what, count in counts.items()))
+    echo(", ".join(f"{count} {what}" for what, count in counts.items()))
     if done:
-        typer.echo(f"report: {out / 'report.html'}")
+        echo(f"report: {out / 'report.html'}")
     gate([f"{name}: {fault}" for name, fault in state.items() if fault], "the same command does what is missing")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from quantbench.terminal import echo
+
 if TYPE_CHECKING:
     from quantbench.inspection.logs.tactic_table import TacticGroup, TacticTable
 
@@ -47,11 +49,11 @@ def tactics(
             raise QuantbenchError(f"no layer of {log} has kernels that fit; quantbench tactics {log} lists its layers")
         raise QuantbenchError(f"{log} holds no timings of kernels; give the verbose log of a build that timed them")
     if as_json:
-        typer.echo(json.dumps(_data(table, groups), indent=2, ensure_ascii=False))
+        echo(json.dumps(_data(table, groups), indent=2, ensure_ascii=False))
         return
     edges = sum(len(g.timings) for g in table.groups if g.reformat)
     layers = {g.layer for g in table.groups if not g.reformat and g.layer}
-    typer.echo(
+    echo(
         f"{table.timed} kernels timed: {table.timed - edges} for {len(layers)} layers, {edges} for reformats between "
         f"them"
     )
@@ -87,11 +89,13 @@ def _overview(groups: Sequence["TacticGroup"], table: "TacticTable") -> None:
 
 
 def _kernels(groups: Sequence["TacticGroup"]) -> None:
+    from rich.markup import escape
+
     from quantbench.cli.inspect_table import Column, make_console, print_table
 
     console = make_console()
     for group in groups:
-        console.print(f"\n[bold]{group.layer}[/bold]  {group.inputs} -> {group.outputs}".replace("[", "\\[", 0))
+        console.print(f"\n[bold]{escape(group.layer)}[/bold]  {escape(f'{group.inputs} -> {group.outputs}')}")
         timings = sorted(group.timings, key=lambda t: (t.time_ms is None, t.time_ms or 0.0))
         best = group.best
         print_table(

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from quantbench.terminal import echo
+
 if TYPE_CHECKING:
     from quantbench.trtexec.flag import Translation
 
@@ -39,13 +41,13 @@ def trtexec(
             "changed": [{"flag": f, "words": w} for f, w in found.changed],
             "lost": [{"flag": f, "words": w} for f, w in found.lost],
         }  # fmt: skip
-        typer.echo(json.dumps(data, indent=2))
+        echo(json.dumps(data, indent=2))
         return
     for line in printed(found):
-        typer.echo(line)
+        echo(line)
     for title, entries in (("changed", found.changed), ("lost", found.lost)):
         for flag, said in entries:
-            typer.echo(f"{title}: {flag}: {said}", err=run)
+            echo(f"{title}: {flag}: {said}", err=run)
     if run:
         _run(found, commands(found))
 
@@ -63,10 +65,10 @@ def build_of(line: str, as_version: int | None) -> None:
     words, *later = commands(found)
     for title, entries in (("changed", found.changed), ("lost", found.lost)):
         for flag, said in entries:
-            typer.echo(f"{title}: {flag}: {said}", err=True)
+            echo(f"{title}: {flag}: {said}", err=True)
     _run(found, [[*words, *(["--as-trtexec", str(as_version)] if as_version is not None else [])]])
     for command in later if as_version is None else ():
-        typer.echo(f"then: {shlex.join(command)}", err=True)
+        echo(f"then: {shlex.join(command)}", err=True)
 
 
 def _run(found: "Translation", lines: list[list[str]]) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from quantbench.cli.decide_options import DATA, EVAL
+from quantbench.terminal import echo
 
 if TYPE_CHECKING:
     from quantbench.recipe import Recipe
@@ -67,18 +68,18 @@ def tune(
     state = folder.with_name(f"{folder.name}-search")
     search = Search(bench, goal, state, start, "full" if effort == "full" else "fast", timing)
     if dry_run:
-        typer.echo("\n".join(estimate(bench, search.effort)))
+        echo("\n".join(estimate(bench, search.effort)))
         return
     best = search.run(Sensitivity.load(sensitivity) if sensitivity is not None else None)
     _deliver(asked, best.settings.calibrator, best.settings.keep_float, folder, state)
-    typer.echo(
+    echo(
         f"trial {best.number} of {len(search.trials)}: {100 * best.int8_macs:.1f} % of multiply-adds in INT8, "
         f"{best.settings.calibrator} ranges, layers kept in float: {len(best.settings.keep_float) or 'none'}"
     )
     for name in best.settings.keep_float:
-        typer.echo(f"  float: {name}")
-    typer.echo(f"the same by hand: {best.command}")
-    typer.echo(f"trials: {folder / TUNE}; report: {folder / 'report.html'}")
+        echo(f"  float: {name}")
+    echo(f"the same by hand: {best.command}")
+    echo(f"trials: {folder / TUNE}; report: {folder / 'report.html'}")
     gate(list(best.misses), "more calibration images, --effort full, or fine-tuning: quantbench qat-export")
 
 

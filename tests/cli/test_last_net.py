@@ -77,7 +77,7 @@ HOSTILE = "a\x1b]0;owned\x07b\x9b31mc\u202edetcelfer\x7f"
 
 
 def test_control_characters_of_names_are_escaped() -> None:
-    assert printable(HOSTILE) == "a\\x1b]0;owned\\x07b\\x9b31mc\\u202edetcelfer\\x7f"
+    assert printable(HOSTILE) == "a\\x1b]0;owned\\x07b\\u009b31mc\\u202edetcelfer\\u007f"
     assert one_line("two\nlines\t") == "two\\nlines\\t"
     assert printable("ordinary: ü → 日本\n") == "ordinary: ü → 日本\n"
 
@@ -117,3 +117,17 @@ def test_device_and_pipe_are_no_input(cli, tmp_path: Path) -> None:
             code, _, error = cli(*command, path)
             assert code == 2
             assert "no regular file" in error or "can be read only once" in error
+
+
+def test_every_command_prints_through_the_terminal() -> None:
+    """typer.echo, print and a Console of one's own would let a name's escape codes through."""
+    import ast
+
+    import quantbench
+
+    found = []
+    for file in (Path(quantbench.__file__).parent / "cli").glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("print", "typer.echo", "Console"):
+                found.append(f"{file.name}:{node.lineno}")
+    assert not found
