@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from quantbench.predict.evidence import ELSEWHERE, GUESS, SEEN, TRAITS, confidence
+from quantbench.predict.reports import NOT_REBUILT, UNKNOWN, unknown_of
 from quantbench.predict.versions import DEFAULT, GPUS, KNOWN, WITH_LOGS, Version, version_of
 
 # Columns of the table: the known versions, and some that are taken from their neighbours.
@@ -38,7 +39,8 @@ def headline(version: Version) -> str:
 
 
 def explain(version: Version) -> Iterator[str]:
-    """Lines of `quantbench predict --explain-version`: the headline, what differs, what shows each thing."""
+    """Lines of `quantbench predict --explain-version`: the headline, what differs, what shows each thing, and figures
+    reported of this version that the prediction does not agree with."""
     yield headline(version)
     yield ""
     yield "What differs between versions:"
@@ -51,6 +53,13 @@ def explain(version: Version) -> Iterator[str]:
         level, _ = confidence(version, (key,))
         shown = trait.seen.get(version.name) if level == SEEN else _elsewhere(key)
         yield f"  {level}: {trait.text}" + (f" [{shown}]" if shown else "")
+    unknown = list(unknown_of(version.name))
+    if unknown:
+        yield ""
+        yield "Reported of this version, and unknown here:"
+    for item in unknown:
+        said = item.predicted if item.predicted == NOT_REBUILT else f"{item.predicted} predicted"
+        yield f"  {item.figure}, {item.source}: {item.real}, {said} ({item.why})"
 
 
 def _level(version: Version, value: bool, key: str, absent: tuple[str, ...]) -> str:
@@ -74,7 +83,7 @@ def with_tables(text: str) -> str:
 
 
 def markdown() -> str:
-    """The tables of docs/prediction.md: versions, GPUs, rules with their evidence."""
+    """The tables of docs/prediction.md: versions, GPUs, rules with their evidence, reports that stay unknown."""
     shown = [version_of(name) for name in _SHOWN]
     lines = ["| fact | " + " | ".join(_SHOWN) + " |", "|---|" + "---|" * len(_SHOWN)]
     for field, text, key, absent in _DIFFERENCES:
@@ -96,6 +105,14 @@ def markdown() -> str:
     lines += ["", "| what the simulation does | shown by |", "|---|---|"]
     for key, trait in TRAITS.items():
         lines.append(f"| {trait.text} | {_elsewhere(key) or 'nothing yet: a guess'} |")
+    lines += [
+        "",
+        "| reported, and unknown here | version | figure | real | predicted | why |",
+        "|---|---|---|---|---|---|",
+    ]
+    for item in UNKNOWN:
+        cells = (item.source, ", ".join(item.versions), item.figure, item.real, item.predicted, item.why)
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

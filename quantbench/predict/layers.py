@@ -43,7 +43,7 @@ def layers_of(net: Net, version: Version) -> tuple[Layer, ...]:
         layers.append(
             Layer(
                 name=op.name,
-                type=(blackwell.type_of(op) if version.whole_network_in_myelin else "") or _type_of(net, op),
+                type=(blackwell.type_of(op) if version.whole_network_in_myelin else "") or _type_of(net, op, version),
                 inputs=tuple(_tensor(net, t, dtypes, homes.get(t, t)) for t in inputs),
                 outputs=tuple(_tensor(net, t, dtypes, homes.get(t, t)) for t in op.outputs),
                 constants=_constants(net, op),
@@ -117,9 +117,10 @@ def _constant(net: Net, tensor: str, int8: bool) -> LayerTensor:
     return LayerTensor(tensor, "INT8" if int8 else "FP32", dims=dims)
 
 
-def _type_of(net: Net, op: Op) -> str:
-    if op.kind == "Conv" and "MaxPool" in op.name.rpartition(" + ")[2]:
-        return "ConvActPool"
+def _type_of(net: Net, op: Op, version: Version) -> str:
+    if "stem-pool" in op.traits:
+        # As engines of 8.4 print it, and one of 10.14.1 (RTX 4050).
+        return "CaskConvActPool" if version.number >= (10,) else "ConvActPool"
     group = op.attributes.get("group", 1)
     if op.kind == "Conv" and isinstance(group, int) and group > 1:
         shape = net.shape(op.inputs[0])

@@ -56,7 +56,7 @@ def test_table_and_json_tell_the_same(path: Path) -> None:
     assert f"{len(data['layers'])} layers, {data['int8_layers']} weighted in INT8" in plain.stdout
     assert data["left_over"] == plain.stdout.count("  left over: ")
     assert {"name", "op", "status"} <= set(data["fates"][0])
-    first = next(x for x in data["layers"] if x["type"] == "ConvActPool")
+    first = next(x for x in data["layers"] if x["type"] == "CaskConvActPool")
     assert first["inputs"][0]["dtype"] == first["outputs"][0]["dtype"] == "INT8"
 
 
