@@ -111,7 +111,7 @@ def markdown() -> str:
         "|---|---|---|---|---|---|",
     ]
     for item in UNKNOWN:
-        cells = (item.source, ", ".join(item.versions), item.figure, item.real, item.predicted, item.why)
+        cells = [item.source, ", ".join(item.versions), item.figure, item.real, item.predicted, item.why]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
