@@ -5,4 +5,5 @@ cd "$(dirname "$0")/.."
 . scripts/environment.sh
 make_environment .venv-test "demo,qat,dev"
 .venv-test/bin/python -m pip --disable-pip-version-check --quiet install --no-deps -r requirements-assets.txt -r requirements-tests.txt
-.venv-test/bin/python -m pytest "$@"
+# A process a core; tests of one file share its fixtures.
+.venv-test/bin/python -m pytest -n auto --dist loadfile "$@"

@@ -2,7 +2,7 @@
 
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from quantbench.data.tensor_inputs import Call, TensorInput, fitted, refuse_unfit
 from quantbench.errors import QuantbenchError
-from quantbench.images.source import combined_sha256, file_sha256
+from quantbench.images.remember import remembered_sha256
+from quantbench.images.source import combined_sha256, text_sha256
 from quantbench.images.truth import Label
 
 LABELS = "labels"
@@ -81,8 +82,19 @@ class ArrayCalls:
 
     def sha256(self) -> str:
         """Hash of the files and their names."""
-        files = dict.fromkeys(file for part in self._parts for _, file in part.files)
-        return combined_sha256((file_sha256(file), file.name) for file in files)
+        return self._files_sha256(range(len(self._parts)))
+
+    def sha256_of(self, indices: Sequence[int]) -> str:
+        """Hash of the files that hold the samples at `indices`, and of which samples these are."""
+        if len(indices) == len(self):
+            return self.sha256()
+        files = self._files_sha256(dict.fromkeys(self._where[index][0] for index in indices))
+        samples = text_sha256(repr([self._where[index] for index in indices]))
+        return combined_sha256([(files, "files"), (samples, "samples")])
+
+    def _files_sha256(self, parts: Iterable[int]) -> str:
+        files = dict.fromkeys(file for number in parts for _, file in self._parts[number].files)
+        return combined_sha256((remembered_sha256(file), file.name) for file in files)
 
     def _part(self, files: dict[str, Path], name: str) -> _Part:
         part = _Part(name, tuple(files.items()), 0, frozenset())

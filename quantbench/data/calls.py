@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from quantbench.data.array_calls import ArrayCalls
 from quantbench.data.tensor_inputs import Call, TensorInput, fitted
 from quantbench.errors import QuantbenchError
 from quantbench.images.decode import BadImageError
@@ -159,7 +160,9 @@ class SomeCalls:
         return self.whole.label(self.indices[index])
 
     def sha256(self) -> str:
-        """Hash of the whole and of the choice."""
+        """Hash of the samples that were chosen, where the whole can tell them, else of the whole and the choice."""
+        if isinstance(self.whole, ArrayCalls):
+            return self.whole.sha256_of(self.indices)
         return combined_sha256([(self.whole.sha256(), "whole"), (text_sha256(repr(self.indices)), "indices")])
 
 

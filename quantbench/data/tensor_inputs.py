@@ -23,7 +23,7 @@ class TensorInput:
     shape: tuple[int | None, ...] | None
 
     def describe(self) -> str:
-        """`int64[?, 128]`, as messages have it."""
+        """`int64[N, 128]`, as messages have it."""
         return f"{self.dtype}{_dims(self.shape)}"
 
     def fits(self, shape: tuple[int, ...], *, batch: bool) -> bool:
@@ -90,4 +90,7 @@ def _mismatch(want: TensorInput, array: NDArray[Any], where: str) -> str:
 
 
 def _dims(shape: tuple[int | None, ...] | None) -> str:
-    return "[…]" if shape is None else f"[{', '.join('?' if d is None else str(d) for d in shape)}]"
+    if shape is None:
+        return "[…]"
+    # A first axis that is free is the batch.
+    return f"[{', '.join(str(d) if d is not None else '?' if index else 'N' for index, d in enumerate(shape))}]"

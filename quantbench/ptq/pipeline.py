@@ -56,19 +56,20 @@ def run_ptq(
 
 def _introduce(run: Prepared, progress: Progress) -> None:
     taken = ", ".join(f"{entry.name} {entry.describe()}" for entry in run.model.inputs)
+    samples = "images" if len(run.model.inputs[0].shape or ()) == 4 and len(run.model.inputs) == 1 else "samples"
     places = run.placement_facts
     progress.note(
         f"{run.model_facts.path}: {'inputs' if len(run.model.inputs) > 1 else 'input'} {taken}, "
         f"{len(places.quantized)} of {len(places.weighted)} weighted layers get Q/DQ"
     )
     progress.note(f"Preprocessing: {run.preprocess_facts.words} ({run.preprocess_facts.origin})")
-    progress.note(f"Calibration: {run.choice.method} on {run.data_facts.images} samples, {run.data_facts.what}")
+    progress.note(f"Calibration: {run.choice.method} on {run.data_facts.images} {samples}, {run.data_facts.what}")
     if run.data_facts.images < _FEW:
         progress.note(
             f"warning: {run.data_facts.images} calibration samples see few of the values that come later; 100 to 500 "
             f"that differ as the real ones do suffice"
         )
-    progress.note(f"Evaluation: {run.evaluated_on.images} samples, {run.evaluated_on.what}")
+    progress.note(f"Evaluation: {run.evaluated_on.images} {samples}, {run.evaluated_on.what}")
 
 
 def _stages(

@@ -70,15 +70,15 @@ def test_sizes_that_differ_begin_new_batches(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
-        ({"ids": np.zeros((2, 16), np.int64)}, "gives ids, but the model also takes 'mask', float32[?, 16]; add it"),
+        ({"ids": np.zeros((2, 16), np.int64)}, "gives ids, but the model also takes 'mask', float32[N, 16]; add it"),
         ({**tokens(2), "other": np.zeros(1)}, "gives 'other', which is no input of the model; it takes ids, mask"),
         (
             {**tokens(2), "ids": np.zeros((2, 17), np.int64)},
-            "gives input 'ids' int64[2, 17], the model takes int64[?, 16]",
+            "gives input 'ids' int64[2, 17], the model takes int64[N, 16]",
         ),
         (
             {**tokens(2), "ids": np.zeros((2, 16))},
-            "gives input 'ids' float64[2, 16], the model takes int64[?, 16]; save",
+            "gives input 'ids' float64[2, 16], the model takes int64[N, 16]; save",
         ),
         ({**tokens(2), "mask": np.zeros((3, 16), np.float32)}, "different numbers of samples (ids 2, mask 3)"),
         ({**tokens(2), "mask": np.array([["a"]])}, "holds mask as <U1[1, 1]; expected numbers"),
@@ -173,7 +173,7 @@ def test_an_endless_generator_is_read_as_far_as_it_is_used() -> None:
         ([], "gives no items"),
         (7, "is int; it takes something to iterate over"),
         ([{"right": np.zeros(2)}], "data.py:data: item 0 gives right, but the model also takes 'left'"),
-        ([np.zeros((1, 3), np.float32)], "item 0 gives input 'left' float32[1, 3], the model takes float32[?, 2]"),
+        ([np.zeros((1, 3), np.float32)], "item 0 gives input 'left' float32[1, 3], the model takes float32[N, 2]"),
     ],
 )
 def test_items_that_do_not_fit(items: object, words: str) -> None:

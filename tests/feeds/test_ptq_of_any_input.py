@@ -74,10 +74,10 @@ def test_a_network_without_its_data_is_told_what_is_missing(cli, tmp_path: Path)
     onnx.save(stereo().model, tmp_path / "m.onnx")
     code, _, error = cli("ptq", tmp_path / "m.onnx", "--calib-dir", tmp_path, "--out", tmp_path / "run")
     assert code == 2
-    assert "has 2 inputs (left float32[?, 3, 32, 32], right float32[?, 3, 32, 32])" in error
+    assert "has 2 inputs (left float32[N, 3, 32, 32], right float32[N, 3, 32, 32])" in error
     code, _, error = cli("ptq", tmp_path / "m.onnx", "--input", f"left={tmp_path}", "--out", tmp_path / "run")
     assert code == 2
-    assert "the model also takes 'right', float32[?, 3, 32, 32]; add it" in error
+    assert "the model also takes 'right', float32[N, 3, 32, 32]; add it" in error
     assert not (tmp_path / "run").exists()
 
 
@@ -86,4 +86,4 @@ def test_an_input_that_does_not_exist_is_told_of_those_that_do(cli, tmp_path: Pa
     np.save(tmp_path / "x.npy", np.zeros((4, 12), np.float32))
     code, _, error = cli("ptq", tmp_path / "m.onnx", "--input", f"rows={tmp_path / 'x.npy'}")
     assert code == 2
-    assert "--input gives rows, but the model also takes 'x', float32[?, 12]" in error
+    assert "--input gives rows, but the model also takes 'x', float32[N, 12]" in error

@@ -18,7 +18,8 @@ from quantbench.ptq.measure import runner
 
 FILES = {
     "model.qdq.onnx", "model.ort.onnx", "calibration.cache", "calibration.cache.json", "ranges.json", "run.json",
-    "layers.json", "build.log", "model.engine", "evaluation.json", "report.md", "report.html",
+    "layers.json", "build.log", "model.engine", "evaluation.json", "pictures.json", "report.md",
+    "report.html",
 }  # fmt: skip
 
 

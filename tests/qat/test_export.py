@@ -48,8 +48,8 @@ def test_exported_graph_is_clean_and_right(
     stored = {numpy_helper.to_array(t).dtype for t in exported.graph.initializer if len(t.dims) == 4}
     assert stored == {np.dtype(np.int8 if int8 else np.float32)}
     facts = compare(run_torch(model, x), run_onnx(exported, x.numpy()))
-    assert facts["agreement"]["value"] == 1.0
-    assert facts["sqnr_db"]["value"] > 25
+    assert facts.agreement.value == 1.0
+    assert facts.sqnr_db.value > 25
     names = {n.name for n in exported.graph.node}
     assert any("a" in n.split("/") and n.endswith("/Conv") for n in names)
     assert any("add_0_1_input_quantizer" in n or "a/_input_quantizer" in n or "a._input_quantizer" in n for n in names)
@@ -100,4 +100,4 @@ def test_conv_transpose_and_matmul_are_quantized_through_the_router() -> None:
     for exporter in EXPORTERS:
         exported = export_onnx(model, x, traced.folds, ExportOptions(exporter))
         facts = compare(run_torch(model, x), run_onnx(exported, x.numpy()))
-        assert facts["sqnr_db"]["value"] > 25, exporter
+        assert facts.sqnr_db.value > 25, exporter

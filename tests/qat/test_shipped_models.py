@@ -73,7 +73,7 @@ def test_detector_keeps_its_map(scenes: tuple[NDArray[np.float32], list[Truth]])
     assert float_map > 0.7
     drawn = np.stack([draw_scene(0, "train", i).image for i in range(16)])
     calibration = drawn.transpose(0, 3, 1, 2).astype(np.float32) / 255
-    options = PlacementOptions(keep_float=("*model.22*",), head_float=False)
+    options = PlacementOptions()
     quantized = _ptq(model, calibration, "mse", options)
-    assert sum(n.op_type == "QuantizeLinear" for n in quantized.graph.node) == 96
+    assert sum(n.op_type == "QuantizeLinear" for n in quantized.graph.node) == 43
     assert _map(quantized, x, truths) >= float_map - 0.02
