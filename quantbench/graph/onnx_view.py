@@ -1,5 +1,6 @@
 """GraphView of an ONNX model: shapes from ONNX shape inference, small constants as attributes where rules need them."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -105,6 +106,7 @@ def _shape(value: onnx.ValueInfoProto) -> tuple[int | str | None, ...] | None:
     return tuple(dims)
 
 
+@functools.cache
 def _dtype(elem_type: int) -> str:
     if elem_type == TensorProto.UNDEFINED:
         return "float32"

@@ -27,8 +27,9 @@ class Value:
 
 def known_values(graph: GraphProto) -> dict[str, Value]:
     """Values of the integer tensors of `graph` (inferred: with value_info) that constants and shapes determine."""
-    shapes = {v.name: _dims(v) for v in (*graph.input, *graph.value_info, *graph.output)}
-    shapes |= {t.name: tuple(t.dims) for t in graph.initializer}
+    asked = {node.input[0] for node in graph.node if node.op_type == "Shape"}
+    shapes = {v.name: _dims(v) for v in (*graph.input, *graph.value_info, *graph.output) if v.name in asked}
+    shapes |= {t.name: tuple(t.dims) for t in graph.initializer if t.name in asked}
     values: dict[str, Value] = {}
     for tensor in graph.initializer:
         values |= _constant(tensor.name, tensor)

@@ -8,9 +8,11 @@ import onnx
 def bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
     """Graphs that `node` holds as attributes."""
     for attribute in node.attribute:
-        if attribute.type == onnx.AttributeProto.GRAPH:
+        kind = attribute.type
+        if kind == onnx.AttributeProto.GRAPH:
             yield attribute.g
-        yield from attribute.graphs
+        elif kind == onnx.AttributeProto.GRAPHS:
+            yield from attribute.graphs
 
 
 def tensors_of(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
