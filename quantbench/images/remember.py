@@ -5,13 +5,14 @@ Kept in a small database in the user's cache folder. Whatever is wrong with it c
 
 import contextlib
 import functools
-import hashlib
 import os
 import sqlite3
 import time
 from pathlib import Path
 
 from platformdirs import user_cache_path
+
+from quantbench.images.source import file_sha256 as _hash
 
 # A file changed within the clock's coarseness can change again without a trace; git keeps such files apart, too.
 _RACY_NS = 2_000_000_000
@@ -42,14 +43,6 @@ def is_known(fact: str) -> bool:
 def remember(fact: str) -> None:
     """Keep `fact`, which must be true for ever: it names what it speaks of by content."""
     _tell("insert or replace into facts values (?)", fact)
-
-
-def _hash(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _ask(query: str, *values: object) -> tuple[object, ...] | None:

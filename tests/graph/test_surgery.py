@@ -1,5 +1,6 @@
 """What onnx-graphsurgeon and the checker would lose or refuse: metadata, models over one message, opsets, order."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import networks
@@ -126,9 +127,11 @@ def test_large_weights_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         (lambda file: file.write_bytes(b""), "external data of"),
     ],
 )
-def test_broken_external_data_is_told_in_one_line(damage: object, told_as: str, tmp_path: Path) -> None:
+def test_broken_external_data_is_told_in_one_line(
+    damage: Callable[[Path], object], told_as: str, tmp_path: Path
+) -> None:
     onnx.save(networks.plain(), str(tmp_path / "m.onnx"), save_as_external_data=True, location="w", size_threshold=0)
-    damage(tmp_path / "w")  # type: ignore[operator]
+    damage(tmp_path / "w")
     with pytest.raises(QuantbenchError, match=told_as) as caught:
         load_model(tmp_path / "m.onnx")
     assert "\n" not in str(caught.value)

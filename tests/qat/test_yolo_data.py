@@ -15,8 +15,8 @@ class Evil:
     def __init__(self, mark: Path) -> None:
         self.mark = mark
 
-    def __reduce__(self) -> tuple[object, tuple[str, str]]:
-        return (Path.write_text, (self.mark, "ran"))  # type: ignore[return-value]
+    def __reduce__(self) -> tuple[object, tuple[Path, str]]:
+        return (Path.write_text, (self.mark, "ran"))
 
 
 def data_set(folder: Path, **more: object) -> Path:
