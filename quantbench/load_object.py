@@ -27,6 +27,12 @@ def load_object(spec: str, *, kind: str = "") -> Any:
     return getattr(module, attribute)
 
 
+def names_code(text: str) -> bool:
+    """Whether `text` is file.py:name, where a path of data might stand too."""
+    file, _, name = text.rpartition(":")
+    return file.endswith(".py") and name.isidentifier()
+
+
 def source_sha256(found: Any) -> str:
     """Hash of the source file that defines a class or function; of its name where there is none (compiled code)."""
     try:

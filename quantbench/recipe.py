@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from quantbench import limits
 from quantbench.errors import QuantbenchError
+from quantbench.load_object import names_code
 from quantbench.yaml_file import read_yaml
 
 
@@ -191,12 +192,47 @@ class Recipe(_Section):
         return validated(data, "command line")
 
 
-def load_recipe(path: Path) -> Recipe:
-    """Read and validate a recipe. Raises QuantbenchError, one line, for anything wrong with it."""
+def load_recipe(path: Path, changes: Mapping[str, Any] | None = None, *, trust: bool = False) -> Recipe:
+    """The recipe at `path`, merged with `changes` of the command line (see `Recipe.merged`).
+
+    A recipe is data: code that it names, and that no change replaces, is refused unless the user says `trust`. Raises
+    QuantbenchError, one line, for that and for anything else wrong with it.
+    """
     data = read_yaml(path, "recipe")
     if not isinstance(data, dict):
         raise QuantbenchError(f"recipe {path} is not a mapping of keys to values")
-    return validated(data, f"recipe {path}")
+    own, given = validated(data, f"recipe {path}"), changes or {}
+    for key, code in named_code(own).items():
+        if not trust and given.get(key) is None:
+            raise QuantbenchError(
+                f"recipe {path} names code to run ({key}: {reprlib.repr(code)}), and a recipe is data; if you trust "
+                f"that code, give --trust"
+            )
+    return own.merged(given) if given else own
+
+
+def named_code(recipe: Recipe) -> dict[str, str]:
+    """What `recipe` names that would be imported, called or linked, by its dotted key. What quantbench ships by name
+    is not among it."""
+    from quantbench.calibration.thresholds import METHODS
+
+    data, evaluation, calibrator = recipe.data, recipe.evaluation, recipe.calibration.calibrator
+    found = {
+        "architecture": recipe.architecture.factory if recipe.architecture is not None else "",
+        "calibration.calibrator": ""
+        if calibrator.partition(":")[0] in METHODS or ":" not in calibrator
+        else calibrator,
+        "compile.plugin": ", ".join(map(str, recipe.compile.plugin)),
+        "model": recipe.model if names_code(recipe.model or "") else "",
+    }
+    for section, folder, dataset in (
+        ("data", data.calib_dir, data.dataset), ("evaluation", evaluation.dir, evaluation.dataset),
+    ):  # fmt: skip
+        found[f"{section}.{'calib_dir' if section == 'data' else 'dir'}"] = (
+            str(folder) if names_code(str(folder)) else ""
+        )
+        found[f"{section}.dataset"] = (dataset or "") if ".py" in (dataset or "") else ""
+    return {key: code for key, code in found.items() if code}
 
 
 def validated(data: Mapping[str, Any], source: str) -> Recipe:

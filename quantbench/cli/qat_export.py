@@ -44,7 +44,7 @@ def qat_export(
     ),
     no_compile: bool = typer.Option(False, "--no-compile", help="Build no engine."),
     device: str = typer.Option("", help="cpu or cuda. (default: cuda where there is one)"),
-    trust: bool = typer.Option(False, "--trust", help="Unpickle the checkpoint in full: it may run any code."),
+    trust: bool = typer.Option(False, "--trust", help="Run code that the recipe names; unpickle a checkpoint in full."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the run that the folder holds."),
     as_json: bool = typer.Option(False, "--json", help="Print run.json on stdout and nothing else."),
     *,
@@ -66,33 +66,31 @@ def qat_export(
     from quantbench.qat.pipeline import run_qat_export
     from quantbench.qat.report import summary_lines
 
-    base = load_recipe(recipe_path(recipe)) if recipe else Recipe()
-    changed = base.merged(
-        {
-            "model": model,
-            "weights": weights,
-            "out": out,
-            "data.calib_dir": calib_dir,
-            "data.max_images": max_images,
-            "data.preprocess": preprocess,
-            "calibration.calibrator": calibrator,
-            "training.data": data,
-            "training.epochs": epochs,
-            "training.batch": batch_size,
-            "training.rate": rate,
-            "training.distill": distill,
-            "training.learned_scales": learned_scales,
-            "export.size": size,
-            "export.exporter": exporter,
-            "export.opset": opset,
-            "export.dynamic_batch": dynamic,
-            "export.int8_weights": int8_weights,
-            "placement.keep_float": tuple(keep_float) if keep_float else None,
-            "placement.residual": False if residual_float else None,
-            **build,
-            **({"compile.backend": "none"} if no_compile else {}),
-        }
-    )
+    changes = {
+        "model": model,
+        "weights": weights,
+        "out": out,
+        "data.calib_dir": calib_dir,
+        "data.max_images": max_images,
+        "data.preprocess": preprocess,
+        "calibration.calibrator": calibrator,
+        "training.data": data,
+        "training.epochs": epochs,
+        "training.batch": batch_size,
+        "training.rate": rate,
+        "training.distill": distill,
+        "training.learned_scales": learned_scales,
+        "export.size": size,
+        "export.exporter": exporter,
+        "export.opset": opset,
+        "export.dynamic_batch": dynamic,
+        "export.int8_weights": int8_weights,
+        "placement.keep_float": tuple(keep_float) if keep_float else None,
+        "placement.residual": False if residual_float else None,
+        **build,
+        **({"compile.backend": "none"} if no_compile else {}),
+    }
+    changed = load_recipe(recipe_path(recipe), changes, trust=trust) if recipe else Recipe().merged(changes)
     progress = Progress("none" if as_json or not is_first() else None)
     for line in unused(changed, "qat-export"):
         progress.note(line)

@@ -23,11 +23,13 @@ from quantbench.qdq.options import PlacementOptions
 from quantbench.recipe import Compile, Placement, Recipe
 
 
-def ptq_request(recipe: Recipe) -> PtqRequest:
-    """What `quantbench ptq` does for `recipe`. Raises QuantbenchError for text that is not of its form."""
+def ptq_request(recipe: Recipe, *, trust: bool = False) -> PtqRequest:
+    """What `quantbench ptq` does for `recipe`; `trust` unpickles its checkpoint in full.
+
+    Raises QuantbenchError for text that is not of its form."""
     data, evaluation, architecture = recipe.data, recipe.evaluation, recipe.architecture
     return PtqRequest(
-        model=ModelChoice(recipe.model or "", architecture),
+        model=ModelChoice(recipe.model or "", architecture, trust),
         data=DataChoice(
             data.calib_dir,
             tuple(InputChoice(name, given.path, given.preprocess) for name, given in data.inputs.items()),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import typer
 
-from quantbench.cli.decide_options import DATA, EVAL
+from quantbench.cli.decide_options import DATA, EVAL, TRUST
 from quantbench.terminal import echo
 
 _SHOWN = 20
@@ -26,6 +26,7 @@ def sensitivity(
     images: int = typer.Option(24, min=1, help="Images to measure on."),
     threads: int = typer.Option(None, help="onnxruntime threads; 0 lets it choose."),
     out: Path = typer.Option(Path("sensitivity.json"), help="Result, to be edited and handed to tune."),
+    trust: bool = typer.Option(False, "--trust", help=TRUST),
     as_json: bool = typer.Option(False, "--json", help="Print the result and nothing else."),
 ) -> None:
     """Measure each region (what TensorRT runs as one kernel) alone in INT8, and the costliest alone in float.
@@ -38,7 +39,7 @@ def sensitivity(
     from quantbench.decide.sensitivity import measure_sensitivity
 
     changes = {"model": model, "data.preprocess": preprocess, "threads": threads}
-    bench = bench_of(recipe_of(recipe, changes, data, eval_data), quiet=as_json)
+    bench = bench_of(recipe_of(recipe, changes, data, eval_data, trust=trust), quiet=as_json, trust=trust)
     found = measure_sensitivity(bench, calibrator, images=images)
     write_json(out, found.to_json())
     if as_json:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import typer
 
+from quantbench.cli.decide_options import TRUST
 from quantbench.terminal import echo
 
 
@@ -21,6 +22,7 @@ def sweep(
     jobs: int = typer.Option(1, min=1, help="Trials at a time on this machine."),
     ray: str = typer.Option("", metavar="ADDRESS", help="Run on this Ray cluster ('auto', or host:port)."),
     minutes: float = typer.Option(None, min=0, help="Start no trial after so long."),
+    trust: bool = typer.Option(False, "--trust", help=TRUST),
     device: str = typer.Option("", help="Device that the report's verdict judges latency on."),
 ) -> None:
     """Run every combination, and keep report.html over all that are done up to date while it runs.
@@ -37,7 +39,7 @@ def sweep(
     from quantbench.report.decision import decide
     from quantbench.report.write import write_decision
 
-    trials = trials_of(recipes, parse_grid(grid))
+    trials = trials_of(recipes, parse_grid(grid), trust=trust)
 
     def write(done: list[Path]) -> None:
         if not done:

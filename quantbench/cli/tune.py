@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from quantbench.cli.decide_options import DATA, EVAL
+from quantbench.cli.decide_options import DATA, EVAL, TRUST
 from quantbench.terminal import echo
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def tune(
     max_images: int = typer.Option(None, help="Most calibration images."),
     threads: int = typer.Option(None, help="onnxruntime threads; 0 lets it choose."),
     out: Path = typer.Option(None, help="Run folder of the result. (default: runs/MODEL-tuned)"),
+    trust: bool = typer.Option(False, "--trust", help=TRUST),
     dry_run: bool = typer.Option(False, "--dry-run", help="Say what would be done and about how long it takes."),
 ) -> None:
     """Search thresholds and regions in float for the variant with most in INT8 that meets the goal, by measuring.
@@ -61,17 +62,19 @@ def tune(
     goal.check(timed=timing is not None)
     changes = {"model": model, "data.preprocess": preprocess, "data.max_images": max_images, "threads": threads,
                "evaluation.labels": labels, "evaluation.classes": classes}  # fmt: skip
-    asked = recipe_of(recipe, changes, data, eval_data)
-    bench = bench_of(asked)
+    asked = recipe_of(recipe, changes, data, eval_data, trust=trust)
+    bench = bench_of(asked, trust=trust)
     folder = out or Path("runs") / f"{bench.run.model_facts.name}-tuned"
-    start = " ".join(["quantbench ptq", str(asked.model), *_images(asked.data.calib_dir, recipe)])
+    start = " ".join(
+        ["quantbench ptq", str(asked.model), *_images(asked.data.calib_dir, recipe), *(["--trust"] if trust else [])]
+    )
     state = folder.with_name(f"{folder.name}-search")
     search = Search(bench, goal, state, start, "full" if effort == "full" else "fast", timing)
     if dry_run:
         echo("\n".join(estimate(bench, search.effort)))
         return
     best = search.run(Sensitivity.load(sensitivity) if sensitivity is not None else None)
-    _deliver(asked, best.settings.calibrator, best.settings.keep_float, folder, state)
+    _deliver(asked, best.settings.calibrator, best.settings.keep_float, folder, state, trust=trust)
     echo(
         f"trial {best.number} of {len(search.trials)}: {100 * best.int8_macs:.1f} % of multiply-adds in INT8, "
         f"{best.settings.calibrator} ranges, layers kept in float: {len(best.settings.keep_float) or 'none'}"
@@ -87,7 +90,9 @@ def _images(folder: Path | None, recipe: str | None) -> list[str]:
     return [*(["--calib-dir", str(folder)] if folder else []), *(["--recipe", recipe] if recipe else [])]
 
 
-def _deliver(asked: "Recipe", calibrator: str, keep_float: tuple[str, ...], folder: Path, state: Path) -> None:
+def _deliver(
+    asked: "Recipe", calibrator: str, keep_float: tuple[str, ...], folder: Path, state: Path, *, trust: bool
+) -> None:
     """The run of the chosen variant, with its report and what the search left in `state`."""
     import glob
     import shutil
@@ -102,7 +107,7 @@ def _deliver(asked: "Recipe", calibrator: str, keep_float: tuple[str, ...], fold
 
     kept = (*asked.placement.keep_float, *(glob.escape(name) for name in keep_float))
     chosen = asked.merged({"out": folder, "calibration.calibrator": calibrator, "placement.keep_float": kept})
-    path, record = run_ptq(ptq_request(chosen), Progress())
+    path, record = run_ptq(ptq_request(chosen, trust=trust), Progress())
     for name in (TUNE, SENSITIVITY):
         if (state / name).exists():
             shutil.copyfile(state / name, path / name)

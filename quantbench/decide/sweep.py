@@ -18,23 +18,38 @@ from typing import Any
 
 import yaml
 
+import quantbench
 from quantbench.atomic import write_bytes, write_json, write_text
 from quantbench.errors import QuantbenchError
 from quantbench.progress import Progress
-from quantbench.recipe import Recipe, load_recipe
+from quantbench.recipe import Recipe, load_recipe, named_code
 
 SWEEP = "sweep.json"
 # Told by the recipe alone, so that two machines agree on what is done.
 _RETRIES = 3
+# As `python -m quantbench`, but for the working folder, which may be a stranger's and hold a yaml.py.
+_PROGRAM = """
+import sys
+sys.path, root = [part for part in sys.path if part], sys.argv.pop(1)
+if root not in sys.path:
+    sys.path.insert(0, root)
+from quantbench.__main__ import main
+main()
+"""
+# Code is named by the command line: what a grid names, and ptq has a flag for, is named so once more for the trial.
+_CODE = {"calibration.calibrator": "--calibrator", "data.calib_dir": "--calib-dir", "evaluation.dir": "--eval-dir"}
+_ROOT = str(Path(quantbench.__file__).resolve().parent.parent)
 
 
 @dataclass(frozen=True, slots=True)
 class SweepTrial:
-    """One point of the grid: `name` of its folder, the recipe that it is, and which values made it."""
+    """One point of the grid: `name` of its folder, the recipe that it is, which values made it, and `arguments` that
+    name its code once more on the trial's own command line."""
 
     name: str
     recipe: Recipe
     values: Mapping[str, str]
+    arguments: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +62,18 @@ class Outcome:
     files: Mapping[str, bytes]
 
 
-def trials_of(recipes: Sequence[Path], grid: Mapping[str, Sequence[str]]) -> list[SweepTrial]:
-    """The product of recipes and grid, in order. Raises QuantbenchError for a key or value that no recipe has."""
+def trials_of(recipes: Sequence[Path], grid: Mapping[str, Sequence[str]], *, trust: bool = False) -> list[SweepTrial]:
+    """The product of recipes and grid, in order. Raises QuantbenchError for a key or value that no recipe has, and
+    for code that a recipe names (see `load_recipe`)."""
     found = []
     for path in recipes:
-        base = load_recipe(path)
         for combination in itertools.product(*grid.values()):
             values = dict(zip(grid, combination, strict=True))
-            recipe = base.merged({_key(key): yaml.safe_load(value) for key, value in values.items()})
+            changes = {_key(key): yaml.safe_load(value) for key, value in values.items()}
+            recipe = load_recipe(path, changes, trust=trust)
             words = [path.stem, *(f"{key.rpartition('.')[2]}-{value}" for key, value in values.items())]
             name = "".join(c if c.isalnum() or c in "-_." else "-" for c in "_".join(words))
-            found.append(SweepTrial(name, recipe.merged({"out": None}), values))
+            found.append(SweepTrial(name, recipe.merged({"out": None}), values, _arguments(recipe, trust)))
     names = [trial.name for trial in found]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -77,6 +93,17 @@ def parse_grid(texts: Sequence[str]) -> dict[str, list[str]]:
             raise QuantbenchError(f"--grid names {key.strip()} twice; put all its values into one")
         grid[key.strip()] = parts
     return grid
+
+
+def _arguments(recipe: Recipe, trust: bool) -> tuple[str, ...]:
+    code = named_code(recipe)
+    others = [key for key in code if key not in _CODE]
+    if others and not trust:
+        raise QuantbenchError(
+            f"--grid {others[0]} names code to run ({code[others[0]]}); if you trust it, give --trust"
+        )
+    named = [word for key in code if key in _CODE for word in (_CODE[key], code[key])]
+    return (*named, *(["--trust"] if trust else []))
 
 
 def _key(key: str) -> str:
@@ -144,7 +171,7 @@ def _on_processes(jobs: int) -> Runner:
             while rest or running:
                 while rest and len(running) < jobs and time.monotonic() < end:
                     trial = rest.pop(0)
-                    running.add(pool.submit(run_trial, trial.name, _text(trial), str(folder), False))
+                    running.add(pool.submit(run_trial, trial.name, _text(trial), trial.arguments, str(folder), False))
                 if not running:
                     return
                 done, running = wait(running, return_when=FIRST_COMPLETED)
@@ -164,7 +191,7 @@ def _on_ray(address: str) -> Runner:
         # A worker that dies loses its trial alone, which Ray gives to another.
         task = ray.remote(num_cpus=1, max_retries=_RETRIES)(run_trial)
         here = str(folder.absolute())
-        running = [task.remote(trial.name, _text(trial), here, True) for trial in waiting]
+        running = [task.remote(trial.name, _text(trial), trial.arguments, here, True) for trial in waiting]
         while running:
             left = max(end - time.monotonic(), 0.0) if end != float("inf") else None
             done, running = ray.wait(running, num_returns=1, timeout=left)
@@ -182,14 +209,15 @@ def _text(trial: SweepTrial) -> str:
     return text
 
 
-def run_trial(name: str, recipe: str, folder: str, elsewhere: bool) -> Outcome:
+def run_trial(name: str, recipe: str, arguments: tuple[str, ...], folder: str, elsewhere: bool) -> Outcome:
     """Run one trial in a process of its own, in `folder`/`name`; with `elsewhere` hand its files back besides, for a
     driver that does not share the folder."""
     begin = time.monotonic()
     target = Path(folder) / name
     path = Path(folder) / f"{name}.yaml"
     write_text(path, recipe)
-    command = [sys.executable, "-m", "quantbench", "ptq", "--recipe", str(path), "--out", str(target)]
+    given = ["--recipe", str(path), "--out", str(target), *arguments]
+    command = [sys.executable, "-c", _PROGRAM, _ROOT, "ptq", *given]
     done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ), check=False)
     # 3 says that a gate was missed, 2 and others that there is no result.
     lines = done.stderr.strip().splitlines()

@@ -8,15 +8,14 @@ from typing import Any
 
 from quantbench.engines.base import BuildOptions
 from quantbench.errors import QuantbenchError
-from quantbench.load_object import load_object
+from quantbench.load_object import load_object, names_code
 
 _EDITS = frozenset({"fp16", "bf16", "int8", "best"})
 
 
 def is_network_function(model: Path) -> bool:
     """Whether `model` names a function in a Python file and no ONNX file."""
-    source, _, name = str(model).rpartition(":")
-    return source.endswith(".py") and name.isidentifier()
+    return names_code(str(model))
 
 
 def plain_path(model: Path) -> Path:

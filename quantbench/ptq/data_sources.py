@@ -1,7 +1,6 @@
 """What a run is calibrated and evaluated on, opened for the inputs that the model has."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import onnx
 from pydantic import JsonValue
@@ -16,7 +15,7 @@ from quantbench.errors import QuantbenchError
 from quantbench.images.arrays import ArrayFiles
 from quantbench.images.preprocess import Preprocess
 from quantbench.images.source import Source
-from quantbench.load_object import load_object
+from quantbench.load_object import load_object, names_code
 from quantbench.ptq.request import DataChoice, EvaluationChoice
 from quantbench.records.facts import PreprocessFacts
 
@@ -41,7 +40,7 @@ def calibration_data(model: onnx.ModelProto, name: str, data: DataChoice) -> Ope
     inputs = tensor_inputs(model)
     if data.inputs:
         return _joined(inputs, data)
-    if data.calib_dir is not None and _is_code(data.calib_dir):
+    if data.calib_dir is not None and names_code(str(data.calib_dir)):
         items = Spooled(inputs, load_object(str(data.calib_dir)), data.max_images, str(data.calib_dir))
         return Opened(at_most(items, data.max_images), str(data.calib_dir), None, _AS_GIVEN)
     if data.calib_dir is not None and data.calib_dir.exists() and holds_arrays(data.calib_dir):
@@ -82,7 +81,7 @@ def evaluation_data(
 
 def _named(model: onnx.ModelProto, wanted: EvaluationChoice, calibration: Opened, classes: Classes) -> AnySource:
     assert wanted.dir is not None
-    if _is_code(wanted.dir):
+    if names_code(str(wanted.dir)):
         return Spooled(tensor_inputs(model), load_object(str(wanted.dir)), wanted.max_images, str(wanted.dir))
     if wanted.dir.exists() and holds_arrays(wanted.dir):
         if wanted.labels != "none":
@@ -118,9 +117,3 @@ def _joined(inputs: tuple[TensorInput, ...], data: DataChoice) -> Opened:
     facts = PreprocessFacts(settings=settings, words="; ".join(words), origin="an input each") if words else _AS_GIVEN
     what = ", ".join(f"{choice.name} {choice.path}" for choice in data.inputs)
     return Opened(at_most(pairs, data.max_images), what, None, facts)
-
-
-def _is_code(path: Path) -> bool:
-    """Whether `path` is file.py:name."""
-    file, colon, name = str(path).rpartition(":")
-    return bool(colon) and file.endswith(".py") and name.isidentifier()

@@ -12,10 +12,11 @@ from quantbench.recipe import Architecture
 
 @dataclass(frozen=True, slots=True)
 class ModelChoice:
-    """`name`: an ONNX file, `demo:NAME`, or a torch checkpoint with its `architecture`."""
+    """`name`: an ONNX file, `demo:NAME`, or a torch checkpoint with its `architecture`; `trust`: unpickle in full."""
 
     name: str
     architecture: Architecture | None = None
+    trust: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ def model_path(model: ModelChoice) -> Path:
         )
     from quantbench.qat.export_checkpoint import export_checkpoint
 
-    return export_checkpoint(path, model.architecture)
+    return export_checkpoint(path, model.architecture, trust=model.trust)
 
 
 def display_name(name: str) -> str:

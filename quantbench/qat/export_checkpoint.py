@@ -14,7 +14,7 @@ from quantbench.recipe import Architecture
 from quantbench.stage import digest
 
 
-def export_checkpoint(path: Path, architecture: Architecture) -> Path:
+def export_checkpoint(path: Path, architecture: Architecture, *, trust: bool = False) -> Path:
     """ONNX file of the checkpoint, opset 18, batch dynamic, batch norms folded; made once, kept in the cache folder.
 
     Raises QuantbenchError where checkpoint and architecture do not fit or the exporter refuses the model.
@@ -25,7 +25,7 @@ def export_checkpoint(path: Path, architecture: Architecture) -> Path:
     key = digest([model_sha256(path), architecture, factory, versions])[:16]
     target = cache / f"{path.stem}-{key}.onnx"
     if not target.exists():
-        model = load_model(str(path), architecture=architecture)
+        model = load_model(str(path), architecture=architecture, trust=trust)
         options = ExportOptions(dynamic_batch=True, input_name=model.input_name, output_names=model.output_names)
         exported = export_onnx(model.module, model.example, trace(model.module, model.example).folds, options)
         save_model(exported, target)

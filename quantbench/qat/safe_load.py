@@ -6,9 +6,11 @@ only be rebuilt from its state: calling it (pickle's REDUCE) is refused, because
 configuration, and ultralytics' evaluates strings of it.
 """
 
+import atexit
 import importlib
 import os
 import pickle
+import shutil
 import tempfile
 import zipfile
 from pathlib import Path
@@ -57,9 +59,18 @@ def quiet_ultralytics(*, trust: bool) -> None:
     configuration (it rebuilds models from the strings in it unless told not to)."""
     if not trust:
         os.environ["ULTRALYTICS_SAFE_LOAD"] = "1"
-    os.environ.setdefault("YOLO_CONFIG_DIR", str(Path(tempfile.gettempdir()) / f"quantbench-yolo-{os.getuid()}"))
+    if "YOLO_CONFIG_DIR" not in os.environ:
+        # Private and new: in a folder of a known name another user could plant settings, or a link.
+        folder = tempfile.mkdtemp(prefix="quantbench-yolo-")
+        os.environ["YOLO_CONFIG_DIR"] = folder
+        atexit.register(_remove, folder, os.getpid())
     os.environ.setdefault("YOLO_VERBOSE", "False")
     os.environ.setdefault("YOLO_AUTOINSTALL", "False")
+
+
+def _remove(folder: str, owner: int) -> None:
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def wanted_globals(path: Path) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_checkpoint_runs_through(cli, recipe: Path, pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    code, _, error = cli("ptq", "--recipe", recipe, "--calib-dir", pictures, "--out", out, "--no-compile")
+    code, _, error = cli("ptq", "--recipe", recipe, "--trust", "--calib-dir", pictures, "--out", out, "--no-compile")
     assert code == 0, error
     ops = [node.op_type for node in onnx.load(out / "model.qdq.onnx").graph.node]
     assert ops.count("Conv") == 2
@@ -46,7 +46,7 @@ def test_what_does_not_fit_is_named(cli, recipe: Path, pictures: Path, tmp_path:
     out = tmp_path / "run"
     text = recipe.read_text()
     recipe.write_text(text.replace("  input_shape", "  arguments: {channels: 9}\n  input_shape"))
-    code, _, error = cli("ptq", "--recipe", recipe, "--calib-dir", pictures, "--out", out)
+    code, _, error = cli("ptq", "--recipe", recipe, "--trust", "--calib-dir", pictures, "--out", out)
     assert code == 2
     assert "does not fit" in error
     code, _, error = cli("ptq", tmp_path / "net.pth", "--calib-dir", pictures, "--out", out)
