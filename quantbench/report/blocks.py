@@ -5,10 +5,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A paragraph. `kind`: "" plain, "note" for a remark, "warning" for what the reader must not miss."""
+    """A paragraph. `kind`: "" plain, "note" for a remark, "warning" for what the reader must not miss. `code`: what
+    follows it to be typed as it is."""
 
     text: str
     kind: str = ""
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)

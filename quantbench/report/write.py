@@ -75,7 +75,7 @@ def decision_json(decision: Decision) -> dict[str, Any]:
 def decision_sections(decision: Decision) -> list[Section]:
     """Verdict, points and leads in blocks, for Markdown, where the page has plots."""
     verdict = decision.verdict
-    next_step = (Text(f"Next: `{verdict.next_step}`"),) if verdict.next_step else ()
+    next_step = (Text("Next:", code=verdict.next_step),) if verdict.next_step else ()
     data = decision.data
     rows = tuple(
         (
