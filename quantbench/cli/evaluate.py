@@ -1,6 +1,7 @@
 """`quantbench eval`: any number of models on the same images, with intervals, by class, and in pairs."""
 
 import json
+import shlex
 from pathlib import Path
 
 import typer
@@ -75,4 +76,6 @@ def evaluate(
         for index, model in enumerate(evaluation.models[1:], start=1)
         for line in failures(gates, measures_of(evaluation, index), request.metric_name)
     ]
-    gate(missed, f"quantbench sensitivity {models[0]} --data {data} says which layers cost it")
+    gate(
+        missed, f"{shlex.join(('quantbench', 'sensitivity', str(models[0]), '--data', data))} says which layers cost it"
+    )

@@ -24,8 +24,11 @@ def record(
     Real data for inner networks: 'quantbench record app.py', then
     'quantbench ptq decoder.onnx --calib-data recorded/decoder'.
     """
+    import shlex
+
     from quantbench.data.recording import record as run
 
     for entry in run(program, arguments or [], out, most=most, seed=seed):
         echo(f"{entry.folder}: {entry.kept} of {entry.calls} calls of {entry.model}")
-        echo(f"next: quantbench ptq {entry.model} --calib-data {entry.folder}", err=True)
+        command = ("quantbench", "ptq", str(entry.model), "--calib-data", str(entry.folder))
+        echo(f"next: {shlex.join(command)}", err=True)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from shlex import quote
 
 import typer
 
@@ -54,4 +55,5 @@ def sensitivity(
         echo(f"{sqnr} {gain} {100 * cost.macs:6.2f} % {same}  {cost.name}")
     if len(found.regions) > _SHOWN:
         echo(f"and {len(found.regions) - _SHOWN} more in {out}")
-    echo(f"next: quantbench tune {model or ''} --data {data or 'IMAGES'} --min-agreement 99 --sensitivity {out}")
+    named = f"{quote(model) if model else ''} --data {quote(data or 'IMAGES')}"
+    echo(f"next: quantbench tune {named} --min-agreement 99 --sensitivity {quote(str(out))}")

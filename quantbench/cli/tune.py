@@ -1,5 +1,6 @@
 """`quantbench tune`: the fastest variant of a model that is still good enough."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,8 +66,8 @@ def tune(
     asked = recipe_of(recipe, changes, data, eval_data, trust=trust)
     bench = bench_of(asked, trust=trust)
     folder = out or Path("runs") / f"{bench.run.model_facts.name}-tuned"
-    start = " ".join(
-        ["quantbench ptq", str(asked.model), *_images(asked.data.calib_dir, recipe), *(["--trust"] if trust else [])]
+    start = shlex.join(
+        ["quantbench", "ptq", str(asked.model), *_images(asked.data.calib_dir, recipe), *(["--trust"] if trust else [])]
     )
     state = folder.with_name(f"{folder.name}-search")
     search = Search(bench, goal, state, start, "full" if effort == "full" else "fast", timing)

@@ -4,6 +4,7 @@ What all of them share is done once: images are decoded, float outputs computed 
 """
 
 import glob
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -55,7 +56,7 @@ class Settings:
 
     def flags(self) -> str:
         """The same as options of `quantbench ptq`."""
-        kept = "".join(f" --keep-float '{glob.escape(name)}'" for name in self.keep_float)
+        kept = "".join(f" --keep-float {shlex.quote(glob.escape(name))}" for name in self.keep_float)
         return f"--calibrator {self.calibrator}{kept}{'' if self.bias_correction else ' --no-bias-correction'}"
 
 

@@ -1,6 +1,7 @@
 """The decision part of a report: verdict, leads and the data of the page, of one run or of several."""
 
 import json
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -152,4 +153,4 @@ def command_of(run: Run) -> Command:
     labelled = isinstance(evaluation, dict) and evaluation.get("labels", "none") != "none"
     model = str(recipe.get("model") or run.model.path)
     method = run.calibration.method if run.calibration is not None else "none"
-    return Command(model, str(images or "IMAGES"), method, labelled)
+    return Command(shlex.quote(model), shlex.quote(str(images or "IMAGES")), method, labelled)

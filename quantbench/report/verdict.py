@@ -40,7 +40,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What a next command is put together from: model and images as they were named, and the calibrator."""
+    """What a next command is put together from: model and images as a shell takes them, and the calibrator."""
 
     model: str
     data: str

@@ -1,6 +1,7 @@
 """Names in report.md stay text, read by a CommonMark parser with GitHub's tables and strikethrough."""
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -109,3 +110,6 @@ def test_a_real_run_over_hostile_names(cli, monkeypatch, tmp_path: Path) -> None
     for name in (HOSTILE[0], HOSTILE[2], HOSTILE[6]):  # those of layers with weights
         assert name in shown(tokens)
     assert "\x1b" not in text
+    # A command to type is one word a name.
+    (command,) = re.findall(r"^Next: `+(.*?)`+$", text, re.MULTILINE)
+    assert str(path) in shlex.split(command.partition(" (which")[0])
