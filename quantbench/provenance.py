@@ -11,7 +11,10 @@ from collections.abc import Mapping
 import quantbench
 from quantbench.records.facts import Machine, Provenance
 
-_PACKAGES = ("numpy", "onnx", "onnx-graphsurgeon", "onnxruntime", "tensorrt-rtx", "tensorrt", "torch", "pillow")
+_PACKAGES = (
+    "numpy", "onnx", "onnx-graphsurgeon", "onnxruntime", "onnxscript", "pillow", "tensorrt-rtx", "tensorrt", "torch",
+    "torchvision", "ultralytics",
+)  # fmt: skip
 
 
 def provenance(seconds: float = 0.0, of: Mapping[str, str] | None = None) -> Provenance:
@@ -36,7 +39,10 @@ def utc() -> str:
 
 
 def chosen_versions(*packages: str) -> dict[str, str]:
-    """Versions of quantbench and of those of `packages` that are installed."""
+    """Versions of quantbench and of those of `packages` that are installed. Raises ValueError for a package that
+    `versions` does not look for: its version would be missing from a key without a word."""
+    if unknown := set(packages) - set(_PACKAGES):
+        raise ValueError(f"no versions are kept of {', '.join(sorted(unknown))}")
     found = versions()
     return {name: found[name] for name in ("quantbench", *packages) if name in found}
 

@@ -93,7 +93,7 @@ class RunFolder:
         names outputs of the stage's last time that this time only reads.
         """
         known = self.records().get(stage.name)
-        if not again and known is not None and known.key == stage.key and self._whole(known):
+        if not again and known is not None and self._done(stage, known):
             return known
         new = self.state / _NEW
         shutil.rmtree(new, ignore_errors=True)
@@ -111,6 +111,14 @@ class RunFolder:
         )
         self._commit(record, known, keep)
         return record
+
+    def done(self, stage: Stage[Inputs]) -> bool:
+        """Whether the stage was done with the same key and its outputs are whole."""
+        known = self.records().get(stage.name)
+        return known is not None and self._done(stage, known)
+
+    def _done(self, stage: Stage[Inputs], known: StageRecord) -> bool:
+        return known.key == stage.key and self._whole(known)
 
     def forget(self, name: str) -> None:
         """Remove a stage's record and outputs, and those of the stages that read them."""

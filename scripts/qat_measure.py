@@ -27,6 +27,7 @@ from quantbench.evaluate.boxes import decode
 from quantbench.evaluate.mean_ap import intervals, match
 from quantbench.evaluate.statistics import paired_difference, share
 from quantbench.images.truth import Truth
+from quantbench.qat import distributed
 from quantbench.qat.insert import insert, plan_for
 from quantbench.qat.observe import apply_ranges, collect, ranges_of
 from quantbench.qat.options import TrainOptions
@@ -34,7 +35,8 @@ from quantbench.qat.quantizer import Mode, set_mode
 from quantbench.qat.safe_load import load_checkpoint, quiet_ultralytics
 from quantbench.qat.trace import trace
 from quantbench.qat.train_classifier import finetune_classifier, shares
-from quantbench.qat.train_yolo import finetune_yolo
+from quantbench.qat.train_yolo import YoloScenes, finetune_yolo
+from quantbench.qat.training_state import Checkpoints
 from quantbench.qat.vision import import_torchvision
 from quantbench.qat.yolo import exporting, float_modules, yolo_model
 from quantbench.qdq.options import PlacementOptions
@@ -104,20 +106,14 @@ def measure_yolo(given: argparse.Namespace, device: torch.device) -> dict[str, A
     options = TrainOptions(epochs=given.epochs, batch=given.batch, rate=given.rate, workers=given.workers,
                            distill=given.distill, learned_scales=given.learned)  # fmt: skip
     start = time.perf_counter()
-    trained = finetune_yolo(
-        model, given.scenes / "data.yaml", 320, given.out / "qat-yolo", options, teacher=teacher,
-        device="0" if device.type == "cuda" else "cpu",
-        extra={"fliplr": 0.0, **({"cache": "ram"} if device.type == "cuda" else {})},
-    )  # fmt: skip
+    extra = {"fliplr": 0.0, **({"cache": "ram"} if device.type == "cuda" else {})}
+    scenes, where = YoloScenes(given.scenes / "data.yaml", 320, extra), distributed.ultralytics_device(device)
+    trained = finetune_yolo(model, scenes, Checkpoints(given.out / "qat-yolo"), options, teacher=teacher, device=where)
     report["training"] = {**trained, "start": given.start, "seconds": time.perf_counter() - start}
     if given.control:
         # Fine-tuning alone can help a float model too; the same epochs without quantizers show how much.
         control = copy.deepcopy(teacher)
-        report["control"] = finetune_yolo(
-            control, given.scenes / "data.yaml", 320, given.out / "control", options,
-            device="0" if device.type == "cuda" else "cpu",
-            extra={"fliplr": 0.0, **({"cache": "ram"} if device.type == "cuda" else {})},
-        )  # fmt: skip
+        report["control"] = finetune_yolo(control, scenes, Checkpoints(given.out / "control"), options, device=where)
         matches["fp32 fine-tuned"] = match(detections(control.to(device), tests), truths, 10)
     model = model.to(device)
     matches["qat"] = match(detections(model, tests), truths, 10)
@@ -167,8 +163,8 @@ def measure_classifier(given: argparse.Namespace, device: torch.device) -> dict[
 
     start = time.perf_counter()
     trained = finetune_classifier(
-        model, batches, len(x) // batch, lambda m: float(right(m, val_x, val_y).mean()), given.out / "qat-crops",
-        options, teacher=teacher,
+        model, batches, len(x) // batch, lambda m: float(right(m, val_x, val_y).mean()),
+        Checkpoints(given.out / "qat-crops"), options, teacher=teacher,
     )  # fmt: skip
     seconds = time.perf_counter() - start
     answers["qat"] = right(model, test_x, test_y)

@@ -31,7 +31,8 @@ from quantbench.qat.options import TrainOptions
 from quantbench.qat.quantizer import Mode, set_mode
 from quantbench.qat.safe_load import load_checkpoint, quiet_ultralytics
 from quantbench.qat.trace import trace
-from quantbench.qat.train_yolo import LAST, finetune_yolo
+from quantbench.qat.train_yolo import YoloScenes, finetune_yolo
+from quantbench.qat.training_state import LAST, Checkpoints
 from quantbench.qat.vision import import_torchvision
 from quantbench.qat.yolo import exporting, float_modules, yolo_model
 from quantbench.qdq.options import PlacementOptions
@@ -82,18 +83,17 @@ def train(given: argparse.Namespace, device: torch.device) -> dict[str, Any]:
         model, ranges_of(collect(model, lambda: share_of(batches) if dist.is_initialized() else batches), "mse")
     )
     set_mode(model, Mode.QUANTIZE)
-    options = TrainOptions(
-        epochs=given.epochs, batch=given.batch, rate=2e-3, workers=given.workers, resume=given.resume
-    )
+    options = TrainOptions(epochs=given.epochs, batch=given.batch, rate=2e-3, workers=given.workers)
     return finetune_yolo(
-        model, given.scenes / "data.yaml", 320, given.out / "training", options,
-        device=distributed.ultralytics_device(device), extra={"fliplr": 0.0},
+        model, YoloScenes(given.scenes / "data.yaml", 320, {"fliplr": 0.0}),
+        Checkpoints(given.out / "training", resume=given.resume), options,
+        device=distributed.ultralytics_device(device),
     )  # fmt: skip
 
 
 def kill_and_resume(given: argparse.Namespace) -> dict[str, Any]:
     """See the module's first lines."""
-    state = given.out / "training" / "weights" / LAST
+    state = given.out / "training" / LAST
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(given.processes)]
     if given.processes == 1:
         launch = [sys.executable]

@@ -45,6 +45,6 @@ def _training(recipe: Recipe, resume: bool) -> TrainingChoice | None:
         epochs=wanted.epochs, batch=wanted.batch, rate=wanted.rate, momentum=wanted.momentum,
         weight_decay=wanted.weight_decay, freeze_after=wanted.freeze_after, distill=wanted.distill,
         patience=wanted.patience, amp=wanted.amp, clip=wanted.clip, learned_scales=wanted.learned_scales,
-        seed=recipe.seed, workers=wanted.workers, resume=resume,
+        seed=recipe.seed, workers=wanted.workers,
     )  # fmt: skip
-    return TrainingChoice(wanted.data, options)
+    return TrainingChoice(wanted.data, options, resume)

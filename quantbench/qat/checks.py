@@ -1,5 +1,8 @@
 """What is checked of an exported Q/DQ model: it runs, it agrees with torch, its concats have one scale each."""
 
+from collections.abc import Iterable
+from pathlib import Path
+
 import numpy as np
 import onnx
 import torch
@@ -14,7 +17,7 @@ from quantbench.evaluate.task import Task
 from quantbench.graph.ops import WEIGHTED
 from quantbench.ort import create_session
 from quantbench.qat.trace import output_tensors
-from quantbench.records.qat import Agreement, BoxesAlike
+from quantbench.records.qat import Agreement, BoxesAlike, Exported, TensorSignature
 
 _CONFIDENT = 0.25
 _SAME_BOX = 0.9
@@ -93,3 +96,28 @@ def quantized_nodes(model: onnx.ModelProto) -> tuple[tuple[str, ...], tuple[str,
     weighted = [n for n in model.graph.node if n.op_type in WEIGHTED]
     both = tuple(n.name for n in weighted if n.input[0] in dequantized and n.input[1] in dequantized)
     return both, tuple(n.name for n in weighted)
+
+
+def exported_facts(model: onnx.ModelProto, path: Path) -> Exported:
+    """What the graph of `model`, written to `path`, holds."""
+    quantized, weighted = quantized_nodes(model)
+    return Exported(
+        file=path.name,
+        bytes=path.stat().st_size,
+        opset=max(o.version for o in model.opset_import if o.domain in ("", "ai.onnx")),
+        inputs=_signature(model.graph.input),
+        outputs=_signature(model.graph.output),
+        weighted=weighted,
+        quantized=quantized,
+        concats=concat_scales(model),
+    )
+
+
+def _signature(values: Iterable[onnx.ValueInfoProto]) -> tuple[TensorSignature, ...]:
+    found = []
+    for value in values:
+        tensor = value.type.tensor_type
+        shape = tuple(d.dim_param or d.dim_value for d in tensor.shape.dim)
+        kind = onnx.TensorProto.DataType.Name(tensor.elem_type)
+        found.append(TensorSignature(name=value.name, shape=shape, type=kind))
+    return tuple(found)

@@ -3,11 +3,14 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 
 from quantbench.errors import QuantbenchError
+
+Value = TypeVar("Value")
 
 
 @contextmanager
@@ -31,6 +34,15 @@ def process_group() -> Iterator[None]:
 def is_first() -> bool:
     """Whether this process writes the results."""
     return int(os.environ.get("RANK", "0")) == 0
+
+
+def from_first(value: Value) -> Value:
+    """What the first process has of `value`, in every process of the group."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
 
 
 def device(wanted: str) -> torch.device:

@@ -1,6 +1,8 @@
 """Options of fine-tuning; a recipe sets them under `training:`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from quantbench.stage import UNKEYED
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,5 +27,4 @@ class TrainOptions:
     ema: float = 0.998
     learned_scales: bool = False
     seed: int = 0
-    workers: int = 2
-    resume: bool = False
+    workers: int = field(default=2, metadata=UNKEYED)

@@ -10,7 +10,6 @@ from quantbench.qat.options import TrainOptions
 from quantbench.qat.to_onnx import ExportOptions
 from quantbench.qdq.options import PlacementOptions
 from quantbench.recipe import Architecture
-from quantbench.stage import UNKEYED
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +18,7 @@ class TorchChoice:
     full."""
 
     name: str
-    weights: Path | None = field(default=None, metadata=UNKEYED)
+    weights: Path | None = None
     architecture: Architecture | None = None
     size: int | None = None
     preprocess: str | dict[str, Any] | None = None
@@ -35,7 +34,7 @@ class TorchChoice:
 class CalibrationChoice:
     """Calibration images and method; without folder and data set the training images, or photos of packages."""
 
-    folder: Path | None = field(default=None, metadata=UNKEYED)
+    folder: Path | None = None
     dataset: str | None = None
     max_images: int = 512
     max_bad: int = 0
@@ -45,10 +44,12 @@ class CalibrationChoice:
 
 @dataclass(frozen=True, slots=True)
 class TrainingChoice:
-    """Fine-tuning on `data`: YOLO data.yaml, or a folder with train/ and val/ of class folders."""
+    """Fine-tuning on `data`: YOLO data.yaml, or a folder with train/ and val/ of class folders; `resume`: after the
+    last whole epoch that the run folder holds."""
 
-    data: Path = field(metadata=UNKEYED)
+    data: Path
     options: TrainOptions
+    resume: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,6 @@ class QatRequest:
     training: TrainingChoice | None = None
     export: ExportOptions = field(default_factory=ExportOptions)
     compile: CompileRequest = field(default_factory=CompileRequest)
-    out: Path | None = field(default=None, metadata=UNKEYED)
+    out: Path | None = None
     device: str = ""
-    recipe: dict[str, Any] = field(default_factory=dict, metadata=UNKEYED)
+    recipe: dict[str, Any] = field(default_factory=dict)

@@ -7,7 +7,6 @@ Plain torch, because what a library would bring (devices, AMP, DDP) is ten lines
 import copy
 import math
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,9 +18,8 @@ from torch import Tensor, nn
 from quantbench.errors import QuantbenchError
 from quantbench.qat.options import TrainOptions
 from quantbench.qat.quantizer import follow_weights
-from quantbench.qat.training_state import hold_batch_norms, load_state, save_state, start_epoch
+from quantbench.qat.training_state import Checkpoints, hold_batch_norms, start_epoch
 
-LAST, BEST = "last-state.pt", "best-state.pt"
 _TEMPERATURE = 4.0  # Hinton et al., arXiv:1503.02531
 # Yields (inputs, labels) of this process's share of an epoch.
 EpochBatches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]
@@ -40,25 +38,26 @@ def shares(count: int, batch: int, epoch: int, seed: int) -> Iterator[np.ndarray
 
 
 def finetune_classifier(
-    model: nn.Module, batches: EpochBatches, steps: int, accuracy: Callable[[nn.Module], float], out: Path,
-    options: TrainOptions, *, teacher: nn.Module | None = None,
+    model: nn.Module, batches: EpochBatches, steps: int, accuracy: Callable[[nn.Module], float],
+    checkpoints: Checkpoints, options: TrainOptions, *, teacher: nn.Module | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Train the calibrated, quantized `model` in place; leaves the EMA weights of the epoch of best `accuracy`.
 
     `steps` is the number of batches an epoch (for the cosine). Returns epochs done, best epoch and accuracy by epoch.
-    With `options.resume` training goes on after the last whole epoch in `out`.
-    Raises QuantbenchError where the loss is no longer finite.
+    A training that is resumed comes to the same weights, bit for bit, as one that was never interrupted.
+    Raises QuantbenchError where the loss is no longer finite, and where `checkpoints` are of another training.
     """
     device = next(model.parameters()).device
-    torch.manual_seed(options.seed)
     if teacher is not None:
         teacher = teacher.to(device).eval()
     training = _Training(model, options, max(options.epochs * steps, 1))
-    first = training.restore(load_state(out / LAST)) if options.resume else 0
+    first = training.restore(checkpoints.to_resume())
     wrapped: nn.Module = model
     if _world() > 1:
         wrapped = nn.parallel.DistributedDataParallel(model, broadcast_buffers=False)
     for epoch in range(first, options.epochs):
+        # By epoch, so that dropout draws the same whether or not the training was interrupted before.
+        torch.manual_seed(options.seed * 100_003 + epoch)
         frozen = start_epoch(model, epoch, options.epochs, options.freeze_after)
         wrapped.train()
         hold_batch_norms(model)
@@ -73,14 +72,12 @@ def finetune_classifier(
         history.append(accuracy(training.ema))
         if _rank() == 0:
             if history[-1] > max(history[:-1], default=-math.inf):
-                save_state(out / BEST, {"epoch": epoch, "ema": training.ema.state_dict()})
-            save_state(out / LAST, training.state(epoch))
+                checkpoints.save_best(epoch, training.ema.state_dict())
+            checkpoints.save_last(training.state(epoch))
         _wait()
         if epoch - history.index(max(history)) >= options.patience:
             break
-    saved = load_state(out / BEST)
-    if saved is None:
-        raise QuantbenchError(f"training left no checkpoint in {out}")
+    saved = checkpoints.best()
     model.load_state_dict(saved["ema"])
     model.eval()
     return {

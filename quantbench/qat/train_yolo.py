@@ -5,7 +5,8 @@ replaced: ultralytics pickles whole models, quantbench writes tensors that load 
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,47 +17,49 @@ from torch import Tensor, nn
 from quantbench.errors import QuantbenchError
 from quantbench.qat.options import TrainOptions
 from quantbench.qat.quantizer import follow_weights
-from quantbench.qat.training_state import hold_batch_norms, load_state, save_state, start_epoch
+from quantbench.qat.training_state import Checkpoints, hold_batch_norms, start_epoch
 from quantbench.qat.vision import import_torchvision
 from quantbench.qat.yolo import head, task
-from quantbench.qat.yolo_data import data_alone
+from quantbench.qat.yolo_data import data_alone, read_data_yaml
 
-LAST, BEST = "last-state.pt", "best-state.pt"
+
+@dataclass(frozen=True, slots=True)
+class YoloScenes:
+    """The YOLO data set `data` (a data.yaml), the side of the square input, and further settings of ultralytics."""
+
+    data: Path
+    size: int
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 def finetune_yolo(
-    model: nn.Module, data: Path, image_size: int, out: Path, options: TrainOptions, *, device: str = "",
-    teacher: nn.Module | None = None, extra: dict[str, Any] | None = None,
+    model: nn.Module, scenes: YoloScenes, checkpoints: Checkpoints, options: TrainOptions, *, device: str = "",
+    teacher: nn.Module | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Train the calibrated, quantized `model` in place on the YOLO data set `data` (a data.yaml).
+    """Train the calibrated, quantized `model` in place.
 
     Leaves the EMA weights of the best epoch (ultralytics' fitness on the val split) in `model` and returns what it
-    measured: epochs, best epoch, mAP by epoch. `teacher` is the float model to distil from. `extra` are further
-    settings of ultralytics. With `options.resume` training goes on after the last whole epoch in `out`.
-    Raises QuantbenchError where the data set cannot be read.
+    measured: epochs, best epoch, mAP by epoch. `teacher` is the float model to distil from.
+    Raises QuantbenchError where the data set cannot be read, and where `checkpoints` are of another training.
     """
     import_torchvision()
-    trainer = _make_trainer(model, data, image_size, out, options, device, extra or {})
-    has, wants = int(getattr(head(model), "nc", 0)), int(trainer.data["nc"])
-    if has != wants:
-        raise QuantbenchError(f"the model has {has} classes and {data} has {wants}; fine-tuning needs the same classes")
-    hooks = _Hooks(trainer, out / "weights", options)
+    check_classes(model, scenes.data)
+    trainer = _make_trainer(model, scenes, checkpoints.folder, options, device)
+    hooks = _Hooks(trainer, checkpoints, options)
     trainer.model = model
     if dist.is_available() and dist.is_initialized():
         trainer._setup_ddp = _bind_device(trainer)
     if teacher is not None and options.distill > 0:
         trainer.add_callback("on_train_start", _distil_from(teacher, options.distill))
-    if not (options.resume and hooks.finished()):
+    if not hooks.finished():
         trainer.train()
     if dist.is_available() and dist.is_initialized():
         dist.barrier()  # the first process writes the checkpoints that all read
-    best = load_state(hooks.folder / BEST)
-    if best is None:
-        raise QuantbenchError(f"training left no checkpoint in {hooks.folder}")
+    best = checkpoints.best()
     model.load_state_dict({k: v.to(next(model.parameters()).device) for k, v in best["ema"].items()})
     loose: Any = model  # ultralytics hangs its loss on the model; it is no part of the result
     loose.criterion = None
-    last = load_state(hooks.folder / LAST) or {"history": hooks.history}
+    last = checkpoints.last() or {"history": hooks.history}
     return {
         "epochs": options.epochs,
         "best_epoch": int(best["epoch"]),
@@ -65,11 +68,21 @@ def finetune_yolo(
     }
 
 
+def check_classes(model: nn.Module, data: Path) -> None:
+    """Raise QuantbenchError where `model` cannot be fine-tuned, or the data.yaml has other classes than it."""
+    _trainer_of(model)
+    declared = read_data_yaml(data)
+    wants = declared.get("nc", len(declared.get("names") or ()))
+    has = int(getattr(head(model), "nc", 0))
+    if has != wants:
+        raise QuantbenchError(f"the model has {has} classes and {data} has {wants}; fine-tuning needs the same classes")
+
+
 class _Hooks:
     """What quantization changes in the trainer: saving and resuming by tensors, ranges that freeze, norms that hold."""
 
-    def __init__(self, trainer: Any, folder: Path, options: TrainOptions) -> None:
-        self.trainer, self.folder, self.options = trainer, folder, options
+    def __init__(self, trainer: Any, checkpoints: Checkpoints, options: TrainOptions) -> None:
+        self.trainer, self.checkpoints, self.options = trainer, checkpoints, options
         self.history: list[dict[str, float]] = []
         self.started = 0
         trainer.resume_training = self._resume
@@ -80,8 +93,8 @@ class _Hooks:
         trainer.add_callback("on_train_epoch_end", self._end_epoch)
 
     def finished(self) -> bool:
-        """Whether the folder holds a run of all epochs."""
-        state = load_state(self.folder / LAST)
+        """Whether what is resumed has all its epochs."""
+        state = self.checkpoints.to_resume()
         return state is not None and state["epoch"] + 1 >= self.options.epochs
 
     def _parts(self) -> tuple[tuple[str, Any], ...]:
@@ -92,7 +105,7 @@ class _Hooks:
         )  # fmt: skip
 
     def _resume(self, checkpoint: Any) -> None:
-        state = load_state(self.folder / LAST) if self.options.resume else None
+        state = self.checkpoints.to_resume()
         if state is None:
             return
         for name, part in self._parts():
@@ -110,8 +123,8 @@ class _Hooks:
             "history": list(self.history), **{name: part.state_dict() for name, part in self._parts()},
         }  # fmt: skip
         if trainer.best_fitness == trainer.fitness:
-            save_state(self.folder / BEST, {"epoch": trainer.epoch, "ema": state["ema"]})
-        save_state(self.folder / LAST, state)
+            self.checkpoints.save_best(trainer.epoch, state["ema"])
+        self.checkpoints.save_last(state)
         return True
 
     def _begin_epoch(self, trainer: Any) -> None:
@@ -129,30 +142,31 @@ class _Hooks:
             follow_weights(trainer.ema.ema)
 
 
-def _make_trainer(
-    model: nn.Module, data: Path, image_size: int, out: Path, options: TrainOptions, device: str, extra: dict[str, Any]
-) -> Any:
+def _make_trainer(model: nn.Module, scenes: YoloScenes, out: Path, options: TrainOptions, device: str) -> Any:
+    seen = data_alone(scenes.data, out / f"data-{os.environ.get('RANK', '0')}")
+    amp: Any = False if options.amp == "off" or device == "cpu" else "bf16" if options.amp == "bf16" else True
+    settings = {
+        "model": "yolov8n.yaml", "data": str(seen), "imgsz": scenes.size, "epochs": options.epochs,
+        "batch": options.batch, "optimizer": "SGD", "lr0": options.rate, "lrf": 0.01, "cos_lr": True,
+        "momentum": options.momentum, "weight_decay": options.weight_decay, "warmup_epochs": 0.0,
+        "patience": options.patience, "amp": amp, "seed": options.seed, "workers": options.workers, "plots": False,
+        "project": str(out.parent.resolve()), "name": out.name, "exist_ok": True, "verbose": False,
+        "close_mosaic": options.epochs, "save": True, "val": True, **({"device": device} if device else {}),
+        **scenes.extra,
+    }  # fmt: skip
+    trainer = _trainer_of(model)(overrides=settings)
+    trainer.read_results_csv = dict  # it reads its CSV through polars, a 54 MB package
+    return trainer
+
+
+def _trainer_of(model: nn.Module) -> Any:
     from ultralytics.models.yolo import detect, segment
 
     kind = task(model)
     trainers = {"detect": detect.DetectionTrainer, "segment": segment.SegmentationTrainer}
     if kind not in trainers:
         raise QuantbenchError(f"fine-tuning of YOLO {kind} models is not supported; export without --epochs")
-    if not data.is_file():
-        raise QuantbenchError(f"data set {data} does not exist; give a YOLO data.yaml (--data)")
-    seen = data_alone(data, out / f"data-{os.environ.get('RANK', '0')}")
-    amp: Any = False if options.amp == "off" or device == "cpu" else "bf16" if options.amp == "bf16" else True
-    settings = {
-        "model": "yolov8n.yaml", "data": str(seen), "imgsz": image_size, "epochs": options.epochs,
-        "batch": options.batch, "optimizer": "SGD", "lr0": options.rate, "lrf": 0.01, "cos_lr": True,
-        "momentum": options.momentum, "weight_decay": options.weight_decay, "warmup_epochs": 0.0,
-        "patience": options.patience, "amp": amp, "seed": options.seed, "workers": options.workers, "plots": False,
-        "project": str(out.parent.resolve()), "name": out.name, "exist_ok": True, "verbose": False,
-        "close_mosaic": options.epochs, "save": True, "val": True, **({"device": device} if device else {}), **extra,
-    }  # fmt: skip
-    trainer = trainers[kind](overrides=settings)
-    trainer.read_results_csv = dict  # it reads its CSV through polars, a 54 MB package
-    return trainer
+    return trainers[kind]
 
 
 def _core(model: Any) -> nn.Module:

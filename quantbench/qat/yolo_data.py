@@ -13,6 +13,8 @@ from typing import Any
 import yaml
 
 from quantbench.errors import QuantbenchError
+from quantbench.images.remember import remembered_sha256
+from quantbench.images.source import combined_sha256, text_sha256
 from quantbench.yaml_file import read_yaml
 
 # What ultralytics reads of a data set and only looks at.
@@ -41,6 +43,25 @@ def data_alone(data: Path, folder: Path) -> Path:
     made = folder / "data.yaml"
     made.write_text(yaml.safe_dump(clean, sort_keys=False), encoding="utf-8")
     return made
+
+
+def yolo_sha256(data: Path) -> str:
+    """Hash over what `data` declares of its classes and over the images and labels of both splits, in their order.
+
+    Raises QuantbenchError where there is no such data set, or a file of it cannot be read.
+    """
+    declared = read_data_yaml(data)
+    entries = [(text_sha256(repr({key: declared.get(key) for key in _KEPT})), "data.yaml")]
+    try:
+        for split in ("train", "val"):
+            for source in split_sources(data, declared, split):
+                for image in _images(source, data, split):
+                    label = _label_of(image)
+                    entries.append((remembered_sha256(image), f"{split} {image.name}"))
+                    entries += [(remembered_sha256(label), f"{split} {label.name}")] if label.is_file() else []
+    except OSError as error:
+        raise QuantbenchError(f"{data}: cannot read {error.filename}: {error.strerror or error}") from error
+    return combined_sha256(entries)
 
 
 def read_data_yaml(data: Path) -> dict[str, Any]:

@@ -58,6 +58,14 @@ class Agreement(Record):
     boxes: BoxesAlike | None = None
 
 
+class ExportFacts(Record):
+    """What the export stage made and how it compares with torch, quantized and float."""
+
+    exported: Exported
+    against_torch: Agreement
+    against_float: Agreement
+
+
 class RangeFacts(Record):
     """Range of one tensor, in its unit."""
 

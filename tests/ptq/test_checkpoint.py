@@ -6,6 +6,10 @@ import onnx
 import pytest
 import torch
 
+from quantbench import provenance
+from quantbench.qat.export_checkpoint import export_checkpoint
+from quantbench.recipe import Architecture
+
 NETWORK = """
 from torch import nn
 
@@ -19,7 +23,7 @@ def tiny(channels: int = 8) -> nn.Module:
 
 @pytest.fixture
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("QUANTBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "net.py").write_text(NETWORK)
     scope: dict = {}
     exec(NETWORK, scope)
@@ -40,6 +44,28 @@ def test_a_checkpoint_runs_through(cli, recipe: Path, pictures: Path, tmp_path: 
     ops = [node.op_type for node in onnx.load(out / "model.qdq.onnx").graph.node]
     assert ops.count("Conv") == 2
     assert "QuantizeLinear" in ops
+
+
+def test_an_edited_architecture_is_exported_anew(recipe: Path, tmp_path: Path) -> None:
+    wanted = Architecture(factory=f"{tmp_path / 'net.py'}:tiny", input_shape=(3, 64, 64))
+    first = export_checkpoint(tmp_path / "net.pth", wanted)
+    written = first.stat().st_mtime_ns
+    assert export_checkpoint(tmp_path / "net.pth", wanted) == first
+    assert first.stat().st_mtime_ns == written
+    (tmp_path / "net.py").write_text(NETWORK.replace("nn.ReLU(),", "nn.Sigmoid(),", 1))
+    second = export_checkpoint(tmp_path / "net.pth", wanted)
+    ops = [[node.op_type for node in onnx.load(path).graph.node] for path in (first, second)]
+    assert ["Sigmoid" in found for found in ops] == [False, True]
+
+
+def test_another_version_of_the_exporter_exports_anew(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = Architecture(factory=f"{tmp_path / 'net.py'}:tiny", input_shape=(3, 64, 64))
+    first = export_checkpoint(tmp_path / "net.pth", wanted)
+    real = provenance.versions()
+    monkeypatch.setattr(provenance, "versions", lambda: {**real, "onnxscript": "99"})
+    assert export_checkpoint(tmp_path / "net.pth", wanted) != first
 
 
 def test_what_does_not_fit_is_named(cli, recipe: Path, pictures: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from quantbench.qat.observe import calibrate
 from quantbench.qat.options import TrainOptions
 from quantbench.qat.trace import trace
 from quantbench.qat.train_classifier import finetune_classifier, shares
+from quantbench.qat.training_state import Checkpoints
 from quantbench.qdq.options import PlacementOptions
 from tests.qat import networks
 
@@ -53,8 +54,8 @@ def _train(out: Path, epochs: int, resume: bool) -> dict[str, object]:
         with torch.no_grad():
             return float((module(x).argmax(1) == y).float().mean())
 
-    options = TrainOptions(epochs=epochs, batch=32, rate=0.01, resume=resume, patience=99)
-    result = finetune_classifier(model, batches, 3, accuracy, out / "training", options)
+    options = TrainOptions(epochs=epochs, batch=32, rate=0.01, patience=99)
+    result = finetune_classifier(model, batches, 3, accuracy, Checkpoints(out / "training", resume=resume), options)
     checksum = sum(float(p.detach().double().sum()) for p in model.parameters())
     return {**result, "checksum": checksum}
 
