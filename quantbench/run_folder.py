@@ -21,7 +21,7 @@ from pydantic import Field
 from quantbench.atomic import sync, write_json
 from quantbench.errors import QuantbenchError
 from quantbench.provenance import command_line, provenance, utc
-from quantbench.records.facts import Output, StageRecord
+from quantbench.records.facts import FileName, Output, StageRecord
 from quantbench.records.record import Record
 from quantbench.stage import Inputs, Stage
 
@@ -49,8 +49,8 @@ class _Stages(Record):
 class _Commit(Record):
     record: StageRecord
     dropped: tuple[str, ...]
-    files: tuple[str, ...]
-    keep: tuple[str, ...]
+    files: tuple[FileName, ...]
+    keep: tuple[FileName, ...]
 
 
 class RunFolder:
@@ -74,17 +74,25 @@ class RunFolder:
         self._made = not self.path.exists()
         with self._locked():
             self._refuse(identity, overwrite)
-            if overwrite:
-                self._empty()
-            self._tidy()
-            if self._known_identity() != identity:
-                write_json(self.state / _IDENTITY, {name: getattr(identity, name) for name in identity.__slots__})
+            self._take(identity, overwrite)
             try:
                 yield self
-            except QuantbenchError:
+            except (QuantbenchError, OSError):
                 if self._made and self._bare():
                     shutil.rmtree(self.path, ignore_errors=True)
                 raise
+
+    def _take(self, identity: Identity, overwrite: bool) -> None:
+        try:
+            if overwrite:
+                self._empty()
+            self._tidy()
+        except OSError as error:
+            raise QuantbenchError(
+                f"cannot write {error.filename or self.path}: {error.strerror or error}; choose another --out"
+            ) from error
+        if self._known_identity() != identity:
+            write_json(self.state / _IDENTITY, {name: getattr(identity, name) for name in identity.__slots__})
 
     def run(self, stage: Stage[Inputs], *, again: bool = False, keep: tuple[str, ...] = ()) -> StageRecord:
         """Do the stage unless (and not `again`) it was done with the same key and its outputs are whole; its record.
@@ -185,6 +193,7 @@ class RunFolder:
     def _refuse(self, identity: Identity, overwrite: bool) -> None:
         if self.path.exists() and not self.path.is_dir():
             raise QuantbenchError(f"output {self.path} is a file; choose another --out")
+        self._refuse_links()
         known = self._known_identity()
         if known is None and self.path.is_dir() and any(entry.name != STATE for entry in self.path.iterdir()):
             raise QuantbenchError(f"output folder {self.path} is not empty and no run folder; choose another --out")
@@ -193,6 +202,20 @@ class RunFolder:
                 f"output folder {self.path} holds another run (command {known.command} model {known.model}); choose "
                 f"another --out, or --overwrite"
             )
+
+    def _refuse_links(self) -> None:
+        """quantbench makes no links; one in a folder that somebody else made would have it write elsewhere."""
+        if not self.path.is_dir():
+            return
+        try:
+            inside = list(self.state.iterdir()) if self.state.is_dir() else []
+        except OSError as error:
+            raise QuantbenchError(f"cannot read {self.state}: {error.strerror}; choose another --out") from error
+        for entry in (self.state, *inside, *(self.path / name for name in SUMMARIES)):
+            if entry.is_symlink():
+                raise QuantbenchError(
+                    f"{entry} is a link, which quantbench does not make; remove it, or choose another --out"
+                )
 
     def _known_identity(self) -> Identity | None:
         data = _read(self.state / _IDENTITY)

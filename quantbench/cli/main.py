@@ -72,7 +72,8 @@ def register_commands() -> None:
 def main() -> None:
     """Run the CLI; whatever goes wrong becomes one line on stderr and an exit code.
 
-    `QuantbenchError`: 2. Ctrl-C: 130, SIGTERM: 143. Anything else is a fault of ours: 70, with the details in a file.
+    `QuantbenchError`, and what the operating system refuses: 2. Ctrl-C: 130, SIGTERM: 143. Anything else is a fault of
+    ours: 70, with the details in a file.
     """
     try:
         register_commands()
@@ -89,6 +90,12 @@ def main() -> None:
         # `quantbench inspect … | head`: nobody reads on, which is no error. Python must not flush into the pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        # The disk is full, a file vanished, a folder may not be read: faults of the machine, not of quantbench.
+        _debug()
+        named = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+        echo(f"quantbench: error: {one_line(named + (error.strerror or str(error)))}", err=True)
+        sys.exit(EXIT_USER_ERROR)
     except Exception as error:  # the last net: a user never sees a traceback that was not asked for
         _debug()
         echo(f"quantbench: error: {one_line(_unexpected(error))}", err=True)

@@ -1,6 +1,6 @@
 """Where a recipe of `quantbench qat-export` ends; apart from `requests`, because its values need torch."""
 
-from quantbench.cli.requests import compile_request, placement_options
+from quantbench.cli.requests import compile_request, placement_options, recordable
 from quantbench.errors import QuantbenchError
 from quantbench.predict.versions import PredictedFor
 from quantbench.qat.options import TrainOptions
@@ -31,7 +31,7 @@ def qat_request(recipe: Recipe, *, device: str, trust: bool, resume: bool) -> Qa
         compile=compile_request(recipe.compile),
         out=recipe.out,
         device=device,
-        recipe=recipe.model_dump(mode="json"),
+        recipe=recordable(recipe),
     )  # fmt: skip
 
 

@@ -1,6 +1,8 @@
 """Where a recipe ends: its sections, changed by the command line, as the values that the rooms below take."""
 
-from collections.abc import Sequence
+import math
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +53,42 @@ def ptq_request(recipe: Recipe, *, trust: bool = False) -> PtqRequest:
         compile=compile_request(recipe.compile),
         threads=recipe.threads,
         out=recipe.out,
-        recipe=recipe.model_dump(mode="json"),
+        recipe=recordable(recipe),
     )
+
+
+def recordable(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as run.json keeps it. Raises QuantbenchError, before anything runs, for what JSON cannot hold:
+    infinities, and names that are no UTF-8, in the recipe or on the command line."""
+    data = recipe.model_dump(mode="python")
+    for key, value in _leaves(data, ""):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise QuantbenchError(f"{key} = {value} is no number that a run can record; give a finite one")
+        _refuse_bytes(key, value)
+    for argument in (*sys.argv[1:], str(Path.cwd())):
+        _refuse_bytes("the command line", argument)
+    return recipe.model_dump(mode="json")
+
+
+def _refuse_bytes(key: str, value: Any) -> None:
+    try:
+        str(value).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise QuantbenchError(
+            f"{key}: the name {value!a} is no UTF-8, so that no run can record it; rename it"
+        ) from error
+
+
+def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _leaves(str(name), f"{key}.{name}" if key else str(name))
+            yield from _leaves(item, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _leaves(item, key)
+    else:
+        yield key, value
 
 
 # What a recipe may hold for another command: nothing in `ptq` is random or trained, nothing in `qat-export` evaluated.

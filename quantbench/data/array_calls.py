@@ -15,6 +15,7 @@ from quantbench.errors import QuantbenchError
 from quantbench.images.remember import remembered_sha256
 from quantbench.images.source import combined_sha256, text_sha256
 from quantbench.images.truth import Label
+from quantbench.images.unchanged import Unchanged
 
 LABELS = "labels"
 _DAMAGE = (OSError, ValueError, EOFError, KeyError, SyntaxError, zipfile.BadZipFile, zlib.error)
@@ -42,6 +43,7 @@ class ArrayCalls:
         self.inputs = inputs
         self.path = path
         self._cache: tuple[Path, Call] | None = None
+        self._unchanged = Unchanged()
         self._parts = [self._part(files, name) for name, files in _files(path, inputs)]
         if not self._parts:
             raise QuantbenchError(f"{path} holds no arrays; name .npz files with one array an input, or .npy files")
@@ -59,12 +61,16 @@ class ArrayCalls:
         """The arrays of one sample, each with its first axis."""
         number, row = self._where[index]
         part = self._parts[number]
+        # Before, because reading a mapped file that was cut ends the process; after, because it may change meanwhile.
+        self._refuse_changed(part)
         arrays = self._arrays(part)
         found: Call = {}
         for entry in self.inputs:
             array = arrays[entry.name]
             found[entry.name] = array if entry.name in part.shared or not part.rows else array[row : row + 1]
-        return {name: np.array(array) for name, array in found.items()}
+        copied = {name: np.array(array) for name, array in found.items()}
+        self._refuse_changed(part)
+        return copied
 
     def name(self, index: int) -> str:
         """`file.npz[row]`."""
@@ -81,7 +87,7 @@ class ArrayCalls:
         return int(found.reshape(-1)[row])
 
     def sha256(self) -> str:
-        """Hash of the files and their names."""
+        """Hash of the files and their names. Raises QuantbenchError where one cannot be read."""
         return self._files_sha256(range(len(self._parts)))
 
     def sha256_of(self, indices: Sequence[int]) -> str:
@@ -94,7 +100,16 @@ class ArrayCalls:
 
     def _files_sha256(self, parts: Iterable[int]) -> str:
         files = dict.fromkeys(file for number in parts for _, file in self._parts[number].files)
-        return combined_sha256((remembered_sha256(file), file.name) for file in files)
+        try:
+            for file in files:
+                self._unchanged.note(file)
+            return combined_sha256((remembered_sha256(file), file.name) for file in files)
+        except OSError as error:
+            raise QuantbenchError(f"{error.filename} cannot be read: {error.strerror}") from error
+
+    def _refuse_changed(self, part: _Part) -> None:
+        for _, file in part.files:
+            self._unchanged.check(file)
 
     def _part(self, files: dict[str, Path], name: str) -> _Part:
         part = _Part(name, tuple(files.items()), 0, frozenset())

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from quantbench.errors import QuantbenchError
 from quantbench.images.remember import remembered_sha256
 from quantbench.images.source import combined_sha256, text_sha256
+from quantbench.images.unchanged import Unchanged
 
 SUFFIXES = (".npy", ".npz")
 
@@ -30,7 +31,9 @@ class ArrayFiles:
         self.files = _list(self.path)
         self._arrays: list[NDArray[Any]] = []
         self._labels: list[NDArray[Any] | None] = []
+        self._unchanged = Unchanged()
         for file in self.files:
+            self._unchanged.note(file)
             array, labels = _open(file, key)
             first = self._arrays[0] if self._arrays else array
             if array.shape[1:] != first.shape[1:] or array.dtype != first.dtype:
@@ -48,7 +51,10 @@ class ArrayFiles:
     def load(self, index: int) -> NDArray[Any]:
         """One sample, as stored; float64 becomes float32, since no network takes doubles from images."""
         number, row = self._where[index]
+        # Before, because reading a mapped file that was cut ends the process; after, because it may change meanwhile.
+        self._unchanged.check(self.files[number])
         sample: NDArray[Any] = np.array(self._arrays[number][row])
+        self._unchanged.check(self.files[number])
         return sample.astype(np.float32) if sample.dtype == np.float64 else sample
 
     def name(self, index: int) -> str:
@@ -64,15 +70,19 @@ class ArrayFiles:
 
     def sha256(self) -> str:
         """Hash over the files and their names."""
-        return combined_sha256((remembered_sha256(file), file.name) for file in self.files)
+        return combined_sha256((self._hash(file), file.name) for file in self.files)
 
     def sha256_of(self, indices: Sequence[int]) -> str:
         """Hash over the files that hold some of the samples, and over which these are; other files are not read."""
         if len(indices) == len(self):
             return self.sha256()
         used = sorted({self._where[index][0] for index in indices})
-        files = [(remembered_sha256(self.files[number]), self.files[number].name) for number in used]
+        files = [(self._hash(self.files[number]), self.files[number].name) for number in used]
         return combined_sha256([*files, (text_sha256(repr([self._where[index] for index in indices])), "samples")])
+
+    def _hash(self, file: Path) -> str:
+        self._unchanged.check(file)
+        return remembered_sha256(file)
 
 
 def _list(path: Path) -> list[Path]:

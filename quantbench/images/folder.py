@@ -11,6 +11,7 @@ from quantbench.images.decode import SUFFIXES, BadImageError, decode_file
 from quantbench.images.remember import remembered_sha256
 from quantbench.images.source import combined_sha256
 from quantbench.images.truth import PictureLabel
+from quantbench.images.unchanged import Unchanged
 
 LabelOf = Callable[[PurePosixPath], PictureLabel]
 
@@ -27,17 +28,24 @@ class ImageFolder:
         self.names = list_images(self.path, recursive)
         self._label_of = label_of
         self._hashes: dict[int, str] = {}
+        self._unchanged = Unchanged()
 
     def __len__(self) -> int:
         return len(self.names)
 
     def picture(self, index: int) -> Image.Image:
-        """The decoded, upright picture. Raises BadImageError with the file's path."""
-        return decode_file(self.path / self.names[index])
+        """The decoded, upright picture. Raises BadImageError with the file's path; QuantbenchError where the file was
+        changed since it was hashed."""
+        path = self.path / self.names[index]
+        try:
+            picture = decode_file(path)
+        finally:
+            self._unchanged.check(path)
+        return picture
 
     def name(self, index: int) -> str:
-        """Path relative to the folder, with `/`."""
-        return self.names[index]
+        """Path relative to the folder, with `/`; bytes that are no UTF-8 as escapes."""
+        return os.fsencode(self.names[index]).decode("utf-8", "backslashreplace")
 
     def label(self, index: int) -> PictureLabel:
         """What `label_of` says of the relative path, or None."""
@@ -48,6 +56,7 @@ class ImageFolder:
         if index not in self._hashes:
             path = self.path / self.names[index]
             try:
+                self._unchanged.note(path)
                 self._hashes[index] = remembered_sha256(path)
             except OSError as error:
                 raise BadImageError(str(path), f"cannot be read: {error.strerror or error}") from error

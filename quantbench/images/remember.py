@@ -24,7 +24,7 @@ _SCHEMA = (
 
 def remembered_sha256(path: Path) -> str:
     """SHA-256 of the file's bytes, hexadecimal; read only if it is new here or was changed. Raises OSError."""
-    absolute, status = os.path.abspath(path), os.stat(path)
+    absolute, status = _stored(os.path.abspath(path)), os.stat(path)
     stamp = (status.st_size, status.st_mtime_ns)
     known = _ask("select size, changed, sha256 from files where path = ?", absolute)
     if known is not None and tuple(known[:2]) == stamp:
@@ -33,6 +33,11 @@ def remembered_sha256(path: Path) -> str:
     if time.time_ns() - status.st_mtime_ns > _RACY_NS:
         _tell("insert or replace into files values (?, ?, ?, ?)", absolute, *stamp, found)
     return found
+
+
+def _stored(path: str) -> str | bytes:
+    """A path as the database takes it: text, or bytes where it is no UTF-8."""
+    return path if path.isprintable() or path.isascii() else os.fsencode(path)
 
 
 def is_known(fact: str) -> bool:

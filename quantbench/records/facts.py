@@ -1,8 +1,21 @@
 """What went in: model, data, preprocessing, placement, calibration, and where and when a stage ran."""
 
-from pydantic import JsonValue
+from pathlib import PurePath
+from typing import Annotated
+
+from pydantic import AfterValidator, JsonValue
 
 from quantbench.records.record import Record
+
+
+def _plain(name: str) -> str:
+    """A run folder may be a stranger's: a name in its records leads out of no folder."""
+    if PurePath(name).name != name or name in ("", ".", ".."):
+        raise ValueError("is no plain file name")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_plain)]
 
 
 class Machine(Record):
@@ -76,9 +89,9 @@ class CalibrationFacts(Record):
 
 
 class Output(Record):
-    """A file of the run folder: relative path, SHA-256 and size in bytes when its stage ended."""
+    """A file of the run folder: its name, SHA-256 and size in bytes when its stage ended."""
 
-    path: str
+    path: FileName
     sha256: str
     bytes: int
 
