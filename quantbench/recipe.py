@@ -71,7 +71,8 @@ class Placement(_Section):
     """Switches of the Q/DQ placement rules (quantbench/qdq/options.py). `method`: the rules as they are, or the best
     of their variants by the predictor's bytes (quantbench/predict/best.py). `tensorrt`, `gpu`: which version and GPU
     the predictor speaks of ("10.9", "sm87"; none: the best known version, any GPU before Blackwell). `device`: a learnt
-    device (`quantbench device list`) on which the report times the network, and `best` makes its ms least."""
+    device (`quantbench device list`) on which the report times the network, and `best` makes its ms least.
+    `plugin_precision`: NAME=int8 (or int8-tensor) of plugins that take INT8."""
 
     method: Literal["rules", "best"] = "rules"
     tensorrt: str = ""
@@ -89,6 +90,7 @@ class Placement(_Section):
     matmul: bool = False
     per_channel: bool = True
     keep_float: tuple[str, ...] = ()
+    plugin_precision: tuple[str, ...] = ()
 
 
 class Compile(_Section):

@@ -18,7 +18,6 @@ from quantbench.calibration.ranges import Ranges
 from quantbench.core.quantize import BIAS_IMAGES, ORT_MODEL, QDQ_MODEL, for_onnxruntime, refuse_quantized
 from quantbench.errors import QuantbenchError
 from quantbench.graph.load import load_model, prepared_model
-from quantbench.graph.onnx_view import view_of
 from quantbench.graph.save import save_model
 from quantbench.graph.surgery import copied
 from quantbench.graph.to_fp16 import as_it_came
@@ -30,6 +29,7 @@ from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.place import place
 from quantbench.qdq.plan import Plan
 from quantbench.qdq.tensors import calibrated_tensors
+from quantbench.runnable import runnable_part, told, view_to_quantize
 
 
 @dataclass(frozen=True, repr=False)
@@ -90,7 +90,7 @@ def quantize(
     proto = _loaded(model)
     options = _options(placement, keep_float)
     choice = choose(calibrator)
-    view = view_of(proto)
+    view = view_to_quantize(proto)
     plan = best_placement(view, options).plan if placement == "best" else place(view, options)
     held = _Held(Feeds(proto, data, preprocess=preprocess, max_images=max_images))
     histograms = collect(proto, held, calibrated_tensors(view, plan), threads=threads)
@@ -98,8 +98,9 @@ def quantize(
     ranges = find_ranges(good, choice.method, choice.threshold)
     correction = Correction(lambda: held.first, held.images, threads) if bias_correction else None
     done = carry_out(proto, plan, ranges, correction, residual_db=options.residual_db)
-    told = (*_told(broken, done.left_float), *range_warnings(ranges))
-    return Quantized(as_it_came(done.model), for_onnxruntime(done.model), done.plan, ranges, told)
+    cut = told(proto)
+    notes = (*([cut] if cut else []), *_told(broken, done.left_float), *range_warnings(ranges))
+    return Quantized(as_it_came(done.model), for_onnxruntime(runnable_part(done.model)), done.plan, ranges, notes)
 
 
 class _Held:

@@ -13,13 +13,14 @@ from quantbench.calibration.sweep import FLOAT16, FLOAT32, Block, block_of
 from quantbench.errors import QuantbenchError
 from quantbench.graph.surgery import copied
 from quantbench.ort import create_session, run_bound
+from quantbench.runnable import runnable_part
 
 Feed = Mapping[str, NDArray[np.generic]]
 _DTYPES = {"tensor(float)": FLOAT32, "tensor(float16)": FLOAT16}
 
 
 class InnerTensors:
-    """A session of the network that also yields `tensors`.
+    """A session of the network that also yields `tensors`, none of them behind a plugin that onnxruntime lacks.
 
     A batch smaller than a static batch dimension is padded by repetition and the padding cut off again.
     """
@@ -30,7 +31,7 @@ class InnerTensors:
         self._inputs = {value.name for value in model.graph.input}
         self._given = [name for name in self.tensors if name in self._inputs]
         self._inner = [name for name in self.tensors if name not in self._inputs]
-        self._session = create_session(with_outputs(model, self._inner), threads=threads)
+        self._session = create_session(with_outputs(runnable_part(model), self._inner), threads=threads)
 
     def run(self, feed: Feed) -> Iterator[tuple[str, NDArray[np.float32]]]:
         """Yield (tensor, array) for one batch."""

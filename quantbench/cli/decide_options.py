@@ -40,9 +40,12 @@ def bench_of(recipe: "Recipe", *, quiet: bool = False, trust: bool = False) -> "
     from quantbench.decide.workbench import Workbench
     from quantbench.progress import Progress
     from quantbench.ptq.prepare import prepare
+    from quantbench.runnable import told
 
     request = ptq_request(recipe, trust=trust)
     # No engine is built while searching; the run that is made of the result builds it.
     run = prepare(replace(request, compile=replace(request.compile, backend="none")))
     progress = Progress("none" if quiet else None)
+    if cut := told(run.model.proto):
+        progress.note(cut)
     return Workbench(run, request.placement, progress, request.threads, request.data.max_bad)

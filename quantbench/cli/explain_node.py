@@ -19,14 +19,14 @@ def explain_node(
     Example: quantbench explain-node model.onnx /layer1/conv1/Conv
     """
     from quantbench.graph.load import load_model
-    from quantbench.graph.onnx_view import view_of
     from quantbench.lint.run import has_qdq, lint
     from quantbench.qdq.explain_node import explained, find_node
     from quantbench.qdq.place import place
+    from quantbench.runnable import view_to_quantize
     from quantbench.terminal import echo
 
     loaded = load_model(model)
-    view = view_of(loaded)
+    view = view_to_quantize(loaded)
     found = find_node(view, node)
     if has_qdq(loaded):
         echo(f"{found.name}: {found.op}")

@@ -51,6 +51,9 @@ def ptq(
     keep_float: list[str] = typer.Option(
         None, metavar="PATTERN", help="Node name pattern to keep in float; may be repeated."
     ),
+    plugin_precision: list[str] = typer.Option(
+        None, metavar="NAME=int8", help="A plugin, by name or operator, that gets Q/DQ; NAME=int8-tensor: a Q alone."
+    ),
     no_bias_correction: bool = typer.Option(
         False, "--no-bias-correction", help="Leave the mean error of each channel in, instead of taking it out."
     ),
@@ -125,6 +128,7 @@ def ptq(
         "placement.tensorrt": for_tensorrt,
         "placement.device": device,
         "placement.keep_float": tuple(keep_float) if keep_float else None,
+        "placement.plugin_precision": tuple(plugin_precision) if plugin_precision else None,
         "placement.add_both": True if for_onnxruntime else None,
         "placement.residual": False if residual_float else None,
         "compile.quantization": "implicit" if implicit else None,

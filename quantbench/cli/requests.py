@@ -114,7 +114,8 @@ def _at(data: dict[str, Any], key: str) -> Any:
 def placement_options(section: Placement) -> PlacementOptions:
     """The switches of the rules; what is not theirs is the caller's to look at. A version of TensorRT that is named
     sets those that hang on it; without one the rules suit all. Raises QuantbenchError for an unknown version."""
-    switches = section.model_dump(exclude={"method", "tensorrt", "gpu", "device"})
+    switches = section.model_dump(exclude={"method", "tensorrt", "gpu", "device", "plugin_precision"})
+    switches |= plugin_switches(section.plugin_precision)
     named = version_of(section.tensorrt, section.gpu) if section.tensorrt or section.gpu else None
     return PlacementOptions(**switches, silu_residual=bool(section.tensorrt and named and named.silu_fuses))
 
@@ -157,6 +158,17 @@ def build_options(section: Compile) -> BuildOptions:
         choose_tactics=chosen_tactics(section.choose),
         replay=existing(section.replay, "--replay") if section.replay is not None else None,
     )
+
+
+def plugin_switches(given: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """`["nms=int8"]` as the switches of the rule for plugins. Raises QuantbenchError for text of another form."""
+    found: dict[str, list[str]] = {"int8": [], "int8-tensor": [], "float": []}
+    for text in given:
+        name, _, precision = text.rpartition("=")
+        if not name or precision.lower() not in found:
+            raise QuantbenchError(f"--plugin-precision {text!r} is not NAME= and one of {', '.join(found)}")
+        found[precision.lower()].append(name)
+    return {"plugin_int8": tuple(found["int8"]), "plugin_tensors": tuple(found["int8-tensor"])}
 
 
 def input_paths(given: Sequence[str]) -> dict[str, dict[str, Path]]:

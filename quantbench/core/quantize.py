@@ -20,6 +20,7 @@ from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.place import place
 from quantbench.qdq.plan import Plan
 from quantbench.qdq.reencode import to_u8_activations
+from quantbench.runnable import runnable_part, view_to_quantize
 
 QDQ_MODEL = "model.qdq.onnx"
 ORT_MODEL = "model.ort.onnx"
@@ -68,7 +69,11 @@ def quantize_with(
     calibrator's batches or cache do not fit the model.
     """
     options = options or PlacementOptions()
-    plan = place(view_of(model), options)
+    plan = place(view_to_quantize(model), options)
+    if isinstance(by, Ranges):
+        # Ranges from elsewhere may reach behind plugins that cannot be run here.
+        reached = place(view_of(model), options)
+        plan = reached if all(name in by for name in reached.tensors) else plan
     correction = None
     if isinstance(by, Calibrator):
         from_cache = by.read_calibration_cache() is not None
@@ -91,9 +96,10 @@ def _first_feeds(model: onnx.ModelProto, calibrator: Calibrator) -> Iterator[Fee
 
 
 def save_pair(model: onnx.ModelProto, folder: Path) -> None:
-    """Write the Q/DQ `model` as model.qdq.onnx and model.ort.onnx into `folder`."""
+    """Write the Q/DQ `model` as model.qdq.onnx and model.ort.onnx into `folder`; the latter ends before plugins that
+    onnxruntime cannot run."""
     save_model(model, folder / QDQ_MODEL)
-    save_model(for_onnxruntime(model), folder / ORT_MODEL)
+    save_model(for_onnxruntime(runnable_part(model)), folder / ORT_MODEL)
 
 
 def for_onnxruntime(model: onnx.ModelProto) -> onnx.ModelProto:

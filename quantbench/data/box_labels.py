@@ -15,6 +15,7 @@ from quantbench.images.source import Source
 from quantbench.images.truth import Label, Truth
 from quantbench.images.yolo_labels import label_file
 from quantbench.ort import create_session
+from quantbench.runnable import runnable_part
 
 
 def check_box_labels(
@@ -25,7 +26,9 @@ def check_box_labels(
     Raises QuantbenchError where the model gives no boxes, no image is labelled with one, or a class is too many.
     """
     feed = padded({input_name: first_image(source)[None]}, static_batch(model))
-    outputs: list[Any] = [np.asarray(array) for array in create_session(model, threads=threads).run(None, feed)]
+    outputs: list[Any] = [
+        np.asarray(array) for array in create_session(runnable_part(model), threads=threads).run(None, feed)
+    ]
     found = find_task(outputs, facts_of(model))
     if found.kind != "boxes":
         raise QuantbenchError(

@@ -15,7 +15,7 @@ _CALIBRATION, _BIAS = 2.0, 4.0
 
 def estimate(bench: Workbench, effort: Effort) -> list[str]:
     """Lines for `--dry-run`. The time is a guess from the float model's, on the machine as it is now."""
-    session = create_session(bench.model, threads=bench.threads)
+    session = create_session(bench.runnable, threads=bench.threads)
     feed, labels = next(iter(bench.batches()))
     whole = padded(feed, static_batch(bench.model))
     session.run(None, whole)

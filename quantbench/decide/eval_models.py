@@ -19,6 +19,7 @@ from quantbench.load_object import load_object
 from quantbench.ort import create_session
 from quantbench.progress import Progress
 from quantbench.ptq.measure import runner
+from quantbench.runnable import runnable_part, told
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,8 @@ def eval_models(request: EvalRequest, progress: Progress) -> Evaluation:
             strict=True,
         )
     ]
+    if cut := told(first):
+        progress.note(cut)
     with progress.task("Evaluating", len(source)) as advance:
         return evaluate(
             subjects, labelled(source, input_name, batch, max_bad=request.data.max_bad), wanted, on_batch=advance
@@ -99,6 +102,7 @@ def _load(path: Path) -> onnx.ModelProto:
 
 
 def _subject(name: str, path: Path, model: onnx.ModelProto, input_name: str, threads: int) -> Subject:
+    model = runnable_part(model)
     session = create_session(model, threads=threads)
     taken = [value.name for value in session.get_inputs()]
     if taken != [input_name]:

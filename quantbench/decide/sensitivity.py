@@ -77,7 +77,7 @@ class Sensitivity:
 
 def measure_sensitivity(bench: Workbench, calibrator: str, *, images: int = IMAGES) -> Sensitivity:
     """Costs of all regions on at most `images` of the images to measure on."""
-    built = switchable(bench.model, bench.plan(Settings(calibrator)), bench.ranges(calibrator))
+    built = switchable(bench.runnable, bench.plan(Settings(calibrator)), bench.ranges(calibrator))
     count = len(built.regions)
     few = _few(bench, images)
     total = sum(len(batch) for batch in few)

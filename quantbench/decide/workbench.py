@@ -7,6 +7,7 @@ import glob
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ from quantbench.qdq.place import place
 from quantbench.qdq.plan import Plan
 from quantbench.qdq.tensors import calibrated_tensors
 from quantbench.records.evaluation import Measured
+from quantbench.runnable import runnable_part
 
 # Decoded images and float outputs are kept up to here; beyond, they are made again for each variant.
 _KEPT_BYTES = 512_000_000
@@ -79,6 +81,11 @@ class Workbench:
         """The float model."""
         return self.run.model.proto
 
+    @cached_property
+    def runnable(self) -> onnx.ModelProto:
+        """What of the float model onnxruntime can run."""
+        return runnable_part(self.model)
+
     @property
     def images(self) -> int:
         """Images that variants are measured on."""
@@ -87,7 +94,7 @@ class Workbench:
     @property
     def facts(self) -> OutputFacts:
         """What the float model's file says of its outputs."""
-        return facts_of(self.model)
+        return facts_of(self.runnable)
 
     def plan(self, settings: Settings) -> Plan:
         """What the rules decide with the variant's nodes kept in float."""
@@ -140,7 +147,7 @@ class Workbench:
         if known:
             stored = iter(known)
             return lambda feed: next(stored)
-        run = runner(create_session(self.model, threads=self.threads), static_batch(self.model))
+        run = runner(create_session(self.runnable, threads=self.threads), static_batch(self.model))
         size = [0]
 
         def remember(feed: Feed) -> list[NDArray[Any]]:
@@ -157,11 +164,11 @@ class Workbench:
 
     def output_names(self) -> tuple[str, ...]:
         """Names of the model's outputs."""
-        return tuple(value.name for value in self.model.graph.output)
+        return tuple(value.name for value in self.runnable.graph.output)
 
     def measure(self, quantized: onnx.ModelProto) -> dict[str, Measured]:
         """Figures of a Q/DQ model against float, by the names of `evaluate.outputs.measures_of`."""
-        session = create_session(for_onnxruntime(quantized), threads=self.threads)
+        session = create_session(for_onnxruntime(runnable_part(quantized)), threads=self.threads)
         evaluation = compare_outputs(
             self.reference(),
             runner(session, static_batch(self.model)),

@@ -45,6 +45,8 @@ def _node(model: Path, error: Any) -> tuple[str, str]:
 def _reason(error: Any) -> str:
     """What the parser says; often that is the bare condition that did not hold ("false"), and its code says more."""
     said = _one_line(error.desc())
+    if "Plugin not found" in said:
+        return "no plugin of that name is loaded (--plugin LIB.so loads a library of them)"
     code = str(error.code()).rpartition(".")[2].lower().replace("_", " ")
     return code if said in ("", "false") else said
 

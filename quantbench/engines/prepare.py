@@ -15,11 +15,11 @@ from quantbench.core.quantize import quantize_with
 from quantbench.engines.base import BuildOptions
 from quantbench.errors import QuantbenchError
 from quantbench.graph.load import load_model
-from quantbench.graph.onnx_view import view_of
 from quantbench.graph.save import save_model
 from quantbench.graph.to_fp16 import to_bf16, to_fp16
 from quantbench.qdq.place import place
 from quantbench.qdq.tensors import calibrated_tensors
+from quantbench.runnable import view_to_quantize
 
 # What TensorRT's own calibrators compute, as quantbench calls it.
 _TENSORRT_METHODS = {
@@ -92,7 +92,7 @@ def with_own_thresholds(model: Path, options: BuildOptions) -> BuildOptions:
     loaded = load_model(model)
     if has_qdq(loaded):
         return options
-    view = view_of(loaded)
+    view = view_to_quantize(loaded)
     ranges = calibrate_with(loaded, calibrator, calibrated_tensors(view, place(view)))
     return replace(options, ranges=ranges, calibrator=None)
 

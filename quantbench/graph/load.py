@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.inliner
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, external_data_helper, numpy_helper
 
@@ -14,8 +15,9 @@ from quantbench.graph.fold_constants import fold_constants
 from quantbench.graph.half import as_float
 from quantbench.graph.normalise import normalise
 from quantbench.graph.order import drop_dead, sort_nodes
+from quantbench.graph.standard import DOMAINS, known
 from quantbench.graph.subgraphs import tensors_of
-from quantbench.graph.surgery import at_opset, default_opset
+from quantbench.graph.surgery import at_opset, default_opset, keep_notes
 
 OLDEST_OPSET = 13  # the first whose QuantizeLinear has an axis
 
@@ -24,10 +26,10 @@ _FLOAT_TYPES = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, Tens
 
 def load_model(path: Path) -> onnx.ModelProto:
     """Read `path` with its external data, check it, and bring it into the form that the rest expects: nodes sorted and
-    uniquely named, dead ones gone, constant weights computed, half precision as FP32 (`graph.half`).
+    uniquely named, dead ones gone, constant weights computed, half precision as FP32 (`graph.half`). Plugins stay.
 
-    Raises QuantbenchError for a missing file, a file that is no ONNX model, an operator that the ONNX standard does
-    not know, missing or broken external data, an opset under 13 that cannot be converted, a cycle, and NaN or infinite
+    Raises QuantbenchError for a missing file, a file that is no ONNX model, an operator that is not of the model's
+    opset, missing or broken external data, an opset under 13 that cannot be converted, a cycle, and NaN or infinite
     weights.
     """
     return prepared_model(read_model(path), str(path))
@@ -57,6 +59,8 @@ def prepared_model(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
 
     For models that come from elsewhere than a file.
     """
+    if model.functions:
+        model = _inlined(model)
     try:
         sort_nodes(model.graph)
     except QuantbenchError as error:
@@ -67,6 +71,13 @@ def prepared_model(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     normalise(model)
     drop_dead(model.graph)
     return fold_constants(as_float(model))
+
+
+def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
+    """`model` with its own functions written out where they are called, as compilers do."""
+    result: onnx.ModelProto = onnx.inliner.inline_local_functions(model)
+    keep_notes(result, model)
+    return result
 
 
 def load_external_data(model: onnx.ModelProto, path: Path) -> None:
@@ -124,21 +135,17 @@ def model_sha256(path: Path) -> str:
 
 
 def check_ops(model: onnx.ModelProto, name: str) -> None:
-    """Raise QuantbenchError for the first operator that the model's opset of the ONNX domain does not define."""
+    """Raise QuantbenchError for the first operator of the ONNX domain that the model's opset of it does not define.
+
+    One that no opset has is a plugin (`graph.plugins`), and whoever runs the model may know it.
+    """
     opset = default_opset(model)
     for node in model.graph.node:
-        if node.domain not in ("", "ai.onnx"):
-            raise QuantbenchError(
-                f"{name}: node {node.name or node.op_type!r} uses operator {node.domain}::{node.op_type}, which is "
-                f"not standard ONNX; export the model without custom operators"
-            )
-        try:
-            onnx.defs.get_schema(node.op_type, opset, "")
-        except onnx.defs.SchemaError as error:
+        if node.domain in DOMAINS and known(node.op_type) and not known(node.op_type, opset):
             raise QuantbenchError(
                 f"{name}: node {node.name or node.op_type!r} uses operator {node.op_type}, which ONNX opset {opset} "
-                f"does not define"
-            ) from error
+                f"does not define; export the model again, with an opset that has it"
+            )
 
 
 def check_weights(model: onnx.ModelProto, name: str) -> None:

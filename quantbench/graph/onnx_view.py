@@ -8,6 +8,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from quantbench.graph.shape_values import fold_known
+from quantbench.graph.standard import is_plugin, shown_op
 from quantbench.graph.subgraphs import captures
 from quantbench.graph.view import GraphView, NodeView, TensorView
 
@@ -28,7 +29,7 @@ def view_of(model: onnx.ModelProto) -> GraphView:
     constants = {t.name for t in model.graph.initializer}
     nodes = []
     for node in model.graph.node:
-        nodes.append(NodeView(node.name, node.op_type, tuple(node.input), tuple(node.output), _attributes(node)))
+        nodes.append(NodeView(node.name, shown_op(node), tuple(node.input), tuple(node.output), _attributes(node)))
         # A node fed by constants only, those counted that its bodies read, yields a constant (Q/DQ of weights, shape
         # arithmetic).
         read = (*node.input, *captures(node))
@@ -38,7 +39,8 @@ def view_of(model: onnx.ModelProto) -> GraphView:
                 known = tensors.get(out, TensorView(out))
                 tensors[out] = TensorView(out, known.shape, known.dtype, constant=True)
     inputs = tuple(i.name for i in model.graph.input if i.name not in {t.name for t in model.graph.initializer})
-    return GraphView(tuple(nodes), tensors, inputs, tuple(o.name for o in model.graph.output))
+    plugins = frozenset(node.name for node in model.graph.node if is_plugin(node))
+    return GraphView(tuple(nodes), tensors, inputs, tuple(o.name for o in model.graph.output), plugins)
 
 
 def infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -16,11 +16,14 @@ import onnx_graphsurgeon as gs
 from onnx import TensorProto, numpy_helper
 from onnx_graphsurgeon.ir.tensor import LazyValues
 
+from quantbench.graph.standard import is_plugin
+
 # Weights beyond this many bytes are kept out of messages; fewer would be looked at by shape inference.
 _LARGE = 1 << 16
 # Protobuf holds less than 2 GiB; names and nodes need some of it too.
 ONE_MESSAGE = 1_900_000_000
 _ASIDE = "aside"
+_PLUGINS = "quantbench.plugins"
 
 
 def edited(model: onnx.ModelProto, change: Callable[[gs.Graph], None]) -> onnx.ModelProto:
@@ -90,6 +93,11 @@ def check(model: onnx.ModelProto, *, full: bool = False) -> None:
         elif tensor.name not in listed:
             value = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
             bare.graph.input.append(value)
+    _plugins_apart(bare)
+    # Outputs of plugins often have no shape, which the checker wants of all.
+    shaped = [value for value in bare.graph.output if value.type.tensor_type.HasField("shape")]
+    del bare.graph.output[:]
+    bare.graph.output.extend(shaped)
     onnx.checker.check_model(bare, full_check=full)
 
 
@@ -99,10 +107,31 @@ def at_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     large = {t.name: t for t in model.graph.initializer if _size(t) > _LARGE}
     light = _copied_but(model, {"initializer"})
     light.graph.initializer.extend(t if t.name not in large else _stub(t) for t in model.graph.initializer)
-    result: onnx.ModelProto = onnx.version_converter.convert_version(light, opset)
+    domains = _plugins_apart(light)
+    try:
+        result: onnx.ModelProto = onnx.version_converter.convert_version(light, opset)
+    except (onnx.version_converter.ConvertError, onnx.shape_inference.InferenceError) as error:
+        raise ValueError(str(error)) from error  # they are no ValueErrors of their own
+    for node in result.graph.node:
+        if node.domain == _PLUGINS:
+            node.domain = domains[node.output[0]]
+    for index in reversed([i for i, entry in enumerate(result.opset_import) if entry.domain == _PLUGINS]):
+        del result.opset_import[index]
     _put_back(result, large)
     keep_notes(result, model)
     return result
+
+
+def _plugins_apart(model: onnx.ModelProto) -> dict[str, str]:
+    """Give the plugins of `model`, in place, a domain of their own: checker and converter do not look into it, and stop
+    at an operator that the default domain lacks. Returns the domain that each had, by its first output."""
+    found = {}
+    for node in model.graph.node:
+        if is_plugin(node) and node.domain != _PLUGINS:
+            found[node.output[0]], node.domain = node.domain, _PLUGINS
+    if found:
+        model.opset_import.add(domain=_PLUGINS, version=1)
+    return found
 
 
 def _copied_but(model: onnx.ModelProto, left_out: Iterable[str]) -> onnx.ModelProto:

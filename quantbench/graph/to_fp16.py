@@ -16,6 +16,7 @@ from quantbench.graph.half import Half, detach, half_of
 from quantbench.graph.normalise import normalise
 from quantbench.graph.onnx_view import infer_shapes
 from quantbench.graph.ops import MATRIX
+from quantbench.graph.standard import is_plugin
 from quantbench.graph.subgraphs import bodies
 from quantbench.graph.surgery import at_opset, check, copied, default_opset
 
@@ -64,7 +65,8 @@ def _cast_model(model: onnx.ModelProto, half: int) -> onnx.ModelProto:
     if copy.functions:
         copy = inline_local_functions(copy)
     copy = normalise(_raise_opset(copy, half))
-    _Caster(copy, came if came is not None and came.elem == half else Half(half)).run()
+    same = came is not None and came.elem == half
+    _Caster(copy, came if came is not None and same else Half(half), came=same).run()
     check(copy)
     return copy
 
@@ -87,10 +89,12 @@ def _raise_opset(model: onnx.ModelProto, half: int) -> onnx.ModelProto:
 
 
 class _Caster:
-    """One pass over the nodes: each says which type it takes, casts are made where the type at hand differs."""
+    """One pass over the nodes: each says which type it takes, casts are made where the type at hand differs. `came`:
+    the model was in this half before."""
 
-    def __init__(self, model: onnx.ModelProto, half: Half) -> None:
+    def __init__(self, model: onnx.ModelProto, half: Half, *, came: bool) -> None:
         self.graph = model.graph
+        self.came = came
         self.half = half.elem
         self.ends = half.ends
         self.given_floats = half.floats
@@ -155,7 +159,10 @@ class _Caster:
         self.nodes.extend([node, *late])
 
     def _stays_float(self, node: onnx.NodeProto) -> bool:
-        if node.domain not in ("", "ai.onnx") or any(True for _ in bodies(node)):
+        if is_plugin(node):
+            # Where the model came in half, what the plugin took; else nobody knows whether it takes half.
+            return not self.came or node.name in self.given_floats
+        if any(True for _ in bodies(node)):
             return True
         if node.op_type == "Cast" and node.output[0] in self.outputs - self.ends:
             return True
@@ -186,6 +193,8 @@ class _Caster:
         return bool(((scale < _SMALLEST_SCALE[self.half]) | (scale > _LARGEST[self.half])).any())
 
     def _allows(self, node: onnx.NodeProto, index: int, *, is_input: bool) -> bool:
+        if is_plugin(node):
+            return True
         schema = onnx.defs.get_schema(node.op_type, self.opset, "")
         formal = schema.inputs if is_input else schema.outputs
         # The last parameter of a variadic operator stands for all that follow.
@@ -249,6 +258,9 @@ def _float_tensors(model: onnx.ModelProto) -> set[str]:
     inferred = infer_shapes(model).graph
     values = (*inferred.input, *inferred.output, *inferred.value_info)
     found = {v.name for v in values if v.type.tensor_type.elem_type == TensorProto.FLOAT}
+    typed = {v.name for v in values if v.type.tensor_type.elem_type}
+    # What a plugin writes, nothing infers; where the file does not say, it is most likely float.
+    found |= {out for node in model.graph.node if is_plugin(node) for out in node.output if out and out not in typed}
     return found | {t.name for t in model.graph.initializer if t.data_type == TensorProto.FLOAT}
 
 

@@ -33,12 +33,18 @@ class TensorView:
 
 @dataclass(frozen=True)
 class GraphView:
-    """Nodes in topological order, tensors by name, names of graph inputs and outputs."""
+    """Nodes in topological order, tensors by name, names of graph inputs and outputs.
+
+    `plugins`: names of nodes whose operator the ONNX standard lacks; `opaque`: those of them that nothing here can run,
+    so that no tensor behind them has values.
+    """
 
     nodes: tuple[NodeView, ...]
     tensors: Mapping[str, TensorView]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    plugins: frozenset[str] = frozenset()
+    opaque: frozenset[str] = frozenset()
 
     @cached_property
     def producers(self) -> dict[str, NodeView]:
@@ -54,6 +60,17 @@ class GraphView:
                 if name:
                     found.setdefault(name, []).append((node, index))
         return {name: tuple(readers) for name, readers in found.items()}
+
+    @cached_property
+    def without_values(self) -> dict[str, str]:
+        """Each tensor behind an opaque node, which nothing here can compute, and the first such node above it."""
+        found: dict[str, str] = {}
+        for node in self.nodes if self.opaque else ():
+            above = next((found[name] for name in node.inputs if name in found), None)
+            source = node.name if node.name in self.opaque else above
+            if source is not None:
+                found.update((out, source) for out in node.outputs if out)
+        return found
 
     def readers(self, tensor: str) -> tuple[tuple[NodeView, int], ...]:
         """Consumers of `tensor`, () when there are none."""

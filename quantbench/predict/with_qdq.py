@@ -18,7 +18,7 @@ def with_qdq(view: GraphView, plan: Plan) -> tuple[GraphView, dict[str, Hashable
     groups = {site.tensor: site.group for site in plan.activations}
     wanted: dict[str, list[tuple[str, bool]]] = {}
     for site in plan.activations:
-        replaced[site.node, site.index] = f"{site.tensor}_dequantized"
+        replaced[site.node, site.index] = f"{site.tensor}_{'quantized' if site.alone else 'dequantized'}"
         wanted.setdefault(site.node, []).append((site.tensor, False))
     for weight in plan.weights:
         replaced[weight.node, weight.index] = f"{weight.tensor}_dequantized"

@@ -20,6 +20,7 @@ from quantbench.progress import Progress
 from quantbench.ptq.prepare import FloatModel
 from quantbench.qdq.reencode import to_u8_activations
 from quantbench.records.evaluation import Evaluation, LatencyPair, Outputs, Sizes
+from quantbench.runnable import runnable_part
 from quantbench.stage import UNKEYED, FileRef
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Measuring:
 
 def measure(inputs: Measuring) -> Evaluation:
     """What evaluation.json holds."""
-    model, nodes, input_name = inputs.model.proto, inputs.nodes, inputs.model.input_name
+    model, nodes, input_name = runnable_part(inputs.model.proto), inputs.nodes, inputs.model.input_name
     source, calibration, progress = inputs.images.source, inputs.calibration.source, inputs.progress
     batch, max_bad, threads = inputs.batch, inputs.max_bad, inputs.threads
     reference = create_session(model, threads=threads)
@@ -89,7 +90,9 @@ def measure(inputs: Measuring) -> Evaluation:
         parts=evaluation.models[1].errors,
         differing=evaluation.models[1].differing,
         layers=tuple(layers),
-        sizes=Sizes(plain=bytes_of(model), qdq=_size(inputs.qdq.path), onnxruntime=_size(inputs.onnxruntime.path)),
+        sizes=Sizes(
+            plain=bytes_of(inputs.model.proto), qdq=_size(inputs.qdq.path), onnxruntime=_size(inputs.onnxruntime.path)
+        ),
         boxes=box_facts(evaluation.task, names),
         latency=times,
     )

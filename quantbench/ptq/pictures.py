@@ -19,6 +19,7 @@ from quantbench.images.source import Subset
 from quantbench.ort import create_session
 from quantbench.ptq.measure import Measuring, runner
 from quantbench.records.evaluation import Evaluation
+from quantbench.runnable import runnable_part
 
 _DETECTED, _CLASSIFIED = 3, 6
 _SIDE = 320
@@ -40,7 +41,8 @@ def pictures_of(inputs: Measuring, evaluation: Evaluation) -> list[dict[str, str
         return []
     if not chosen:
         return []
-    model, fixed = inputs.model.proto, static_batch(inputs.model.proto)
+    model = runnable_part(inputs.model.proto)
+    fixed = static_batch(model)
     reference = runner(create_session(model, threads=inputs.threads), fixed)
     quantized = runner(create_session(inputs.onnxruntime.path, threads=inputs.threads), fixed)
     facts = facts_of(model)

@@ -25,6 +25,7 @@ from quantbench.records.evaluation import Evaluation
 from quantbench.records.facts import CalibrationFacts
 from quantbench.records.run import RUN, PtqRun
 from quantbench.run_folder import Identity, RunFolder
+from quantbench.runnable import told
 
 _SHOWN_WARNINGS = 3
 # Below this many calibration images a warning is due: maxima of activations still grow by tens of percent.
@@ -62,6 +63,8 @@ def _introduce(run: Prepared, progress: Progress) -> None:
         f"{run.model_facts.path}: {'inputs' if len(run.model.inputs) > 1 else 'input'} {taken}, "
         f"{len(places.quantized)} of {len(places.weighted)} weighted layers get Q/DQ"
     )
+    if cut := told(run.model.proto):
+        progress.note(cut)
     progress.note(f"Preprocessing: {run.preprocess_facts.words} ({run.preprocess_facts.origin})")
     progress.note(f"Calibration: {run.choice.method} on {run.data_facts.images} {samples}, {run.data_facts.what}")
     if run.data_facts.images < _FEW:

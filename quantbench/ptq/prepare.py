@@ -16,7 +16,6 @@ from quantbench.data.tensor_inputs import TensorInput, tensor_inputs
 from quantbench.engines.build import Chosen
 from quantbench.evaluate.task import answers, facts_of
 from quantbench.graph.load import load_model, model_sha256
-from quantbench.graph.onnx_view import view_of
 from quantbench.graph.view import GraphView
 from quantbench.images.truth import labels_sha256
 from quantbench.latency.facts import device_cost
@@ -26,10 +25,12 @@ from quantbench.ptq.calibrator_choice import Choice, choose
 from quantbench.ptq.data_sources import calibration_data, evaluation_data
 from quantbench.ptq.request import PtqRequest
 from quantbench.ptq.resolve import display_name, model_path
+from quantbench.qdq.carry_out import check_plan
 from quantbench.qdq.facts import placement_facts
 from quantbench.qdq.place import place
 from quantbench.qdq.plan import Plan
 from quantbench.records.facts import DataFacts, ModelFacts, PlacementFacts, PreprocessFacts
+from quantbench.runnable import lacking, view_to_quantize
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ def prepare(request: PtqRequest) -> Prepared:
     check_shapes(request.compile, {n: tuple(fixed or -1 if d == -1 else d for d in s) for n, s in shapes.items()})
     if request.evaluation.labels == "yolo" and request.evaluation.dir is not None and not is_calls(evaluation):
         check_box_labels(proto, inputs[0].name, evaluation, labels, request.evaluation.dir, threads=request.threads)
-    view = view_of(proto)
+    view = view_to_quantize(proto)
     goal = request.predicted
     # Known before anything is calibrated: an unknown device is an error now, not at the end.
     cost = device_cost(goal.device) if goal.device else None
@@ -99,7 +100,10 @@ def prepare(request: PtqRequest) -> Prepared:
         plan = best_placement(view, request.placement, version=goal.tensorrt or DEFAULT, gpu=goal.gpu, cost=cost).plan
     else:
         plan = place(view, request.placement)
+    check_plan(plan)
     model = FloatModel(path, model_sha256(path), proto, view, inputs)
+    if lacking(proto):
+        what = f"{what}; outputs end before plugin {lacking(proto)[0].name}"
     calibrated, evaluated = Images.of(calibration), Images.of(evaluation)
     return Prepared(
         model, plan, choice, calibrated, evaluated, compiler, fixed or request.batch_size, shapes,

@@ -1,5 +1,6 @@
 """Plan and Ranges to a Q/DQ model: the one way that `ptq`, `build`, `cache to-qdq`, `sweep` and Python share."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -34,6 +35,17 @@ class CarriedOut:
     left_float: Mapping[str, float] = field(default_factory=dict)
 
 
+def check_plan(plan: Plan) -> None:
+    """Raise QuantbenchError, with the reasons, where `plan` quantizes no layer."""
+    if plan.weights:
+        return
+    reasons = Counter(plan.kept_float.values()).most_common(2)
+    why = "; ".join(f"{reason} ({count})" for reason, count in reasons)
+    raise QuantbenchError(
+        f"no layer can be quantized: every Conv, ConvTranspose, Gemm and MatMul is kept float{': ' if why else ''}{why}"
+    )
+
+
 def carry_out(
     model: onnx.ModelProto,
     plan: Plan,
@@ -51,8 +63,7 @@ def carry_out(
     missing.
     """
     plan, poor = guarded(plan, ranges, residual_db)
-    if not plan.weights:
-        raise QuantbenchError("no layer can be quantized: every Conv, ConvTranspose, Gemm and MatMul is kept float")
+    check_plan(plan)
     quantized = insert_qdq(model, plan, ranges, int8_weights=int8_weights)
     if correction is not None:
         with (progress or Progress("none")).task("Bias correction", SWEEPS * correction.images) as advance:

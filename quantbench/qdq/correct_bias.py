@@ -21,6 +21,7 @@ from quantbench.graph.ops import WEIGHTED
 from quantbench.graph.surgery import copied, edited
 from quantbench.ort import create_session
 from quantbench.qdq.reencode import to_u8_activations
+from quantbench.runnable import runnable_part
 
 SWEEPS = 2
 
@@ -70,7 +71,7 @@ def _mean_errors(
     """Mean error [channels] of each site by its node's name, over all images and positions."""
     batch = static_batch(model)
     names = [site.error for site in sites]
-    session = create_session(to_u8_activations(_with_errors(model, sites)), threads=threads)
+    session = create_session(to_u8_activations(runnable_part(_with_errors(model, sites))), threads=threads)
     sums = [np.zeros(()) for _ in sites]
     images = 0
     for feed in feeds:

@@ -8,9 +8,11 @@ from quantbench.qdq.plan import ActivationSite, Plan, Refusal, WeightSite
 
 @dataclass
 class Draft:
-    """Sites by (node, input index), nodes kept float with the reason, and tensors that must share one scale."""
+    """Sites by (node, input index), those of them with a Q `alone`, nodes kept float with the reason, and tensors that
+    must share one scale."""
 
     activations: dict[tuple[str, int], tuple[str, str]] = field(default_factory=dict)
+    alone: set[tuple[str, int]] = field(default_factory=set)
     weights: dict[tuple[str, int], WeightSite] = field(default_factory=dict)
     kept_float: dict[str, str] = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
@@ -19,6 +21,11 @@ class Draft:
     def quantize(self, node: NodeView, index: int, rule: str) -> None:
         """Ask for Q/DQ on input `index` of `node`; the first rule to ask is the one that is named."""
         self.activations.setdefault((node.name, index), (node.inputs[index], rule))
+
+    def quantize_alone(self, node: NodeView, index: int, rule: str) -> None:
+        """Ask for a Q and no DQ on input `index` of `node`."""
+        self.quantize(node, index, rule)
+        self.alone.add((node.name, index))
 
     def refuse(self, node: NodeView, rule: str, reason: str) -> None:
         """Note why `rule` leaves `node` alone."""
@@ -43,5 +50,5 @@ class Draft:
         sites = []
         for (node, index), (tensor, rule) in self.activations.items():
             group = named.setdefault(self.group(tensor), tensor)
-            sites.append(ActivationSite(tensor, node, index, group, rule))
+            sites.append(ActivationSite(tensor, node, index, group, rule, (node, index) in self.alone))
         return Plan(tuple(sites), tuple(self.weights.values()), dict(self.kept_float), tuple(self.refusals))

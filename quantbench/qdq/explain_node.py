@@ -28,7 +28,7 @@ def explained(view: GraphView, plan: Plan, node: NodeView) -> Iterator[str]:
     for site in plan.activations:
         if site.node == node.name:
             shared = f", one scale with {site.group}" if site.group != site.tensor else ""
-            yield f"Q/DQ on input {site.index}, {site.tensor} ({site.rule}{shared})"
+            yield f"{'Q' if site.alone else 'Q/DQ'} on input {site.index}, {site.tensor} ({site.rule}{shared})"
             spoke.append(site.rule)
     for weight in plan.weights:
         if weight.node == node.name:

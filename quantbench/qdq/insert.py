@@ -45,7 +45,8 @@ def _carry_out(graph: gs.Graph, plan: Plan, scales: Mapping[str, np.float32], *,
             done[site.tensor] = _insert_pair(
                 graph, tensors[site.tensor], _stem(site.tensor, taken), np.asarray(scales[site.tensor]), None
             )
-        nodes[site.node].inputs[site.index] = done[site.tensor]
+        pair = done[site.tensor]
+        nodes[site.node].inputs[site.index] = pair.inputs[0].inputs[0] if site.alone else pair
     done_weights: dict[tuple[str, int | None], gs.Variable] = {}
     for weight in plan.weights:
         key = (weight.tensor, weight.axis)

@@ -18,6 +18,8 @@ class PlacementOptions:
     `squeeze_float`: keep the convs of squeeze-and-excite blocks in float.
     `silu_residual`: of an Add behind a conv with SiLU quantize the residual input alone: TensorRT from 10 on makes one
     layer of the three (docs/prediction.md), older versions do not.
+    `plugin_int8`: patterns of names or operators of plugins whose inputs get Q/DQ; `plugin_tensors`: of those that take
+    INT8 tensors, a Q alone.
     `matmul`: quantize both inputs of a MatMul of two activations (attention).
     """
 
@@ -34,3 +36,5 @@ class PlacementOptions:
     silu_residual: bool = False
     per_channel: bool = True
     keep_float: tuple[str, ...] = ()
+    plugin_int8: tuple[str, ...] = ()
+    plugin_tensors: tuple[str, ...] = ()

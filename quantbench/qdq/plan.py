@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 class ActivationSite:
     """A Q/DQ pair on the edge from `tensor` to input `index` of `node`.
 
-    Sites of one `group` share one scale (concat inputs, data movers). Sites of one tensor share one Q and DQ.
+    Sites of one `group` share one scale (concat inputs, data movers). Sites of one tensor share one Q and DQ. `alone`:
+    the node reads what the Q writes, an INT8 tensor, and no DQ (a plugin that takes INT8).
     """
 
     tensor: str
@@ -16,6 +17,7 @@ class ActivationSite:
     index: int
     group: str
     rule: str
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     """Sites in the order of the rules, then weights, then what stays float with the reason."""
     for site in plan.activations:
         shared = f", one scale with {site.group}" if site.group != site.tensor else ""
-        yield f"Q/DQ on {site.tensor} at {site.node} input {site.index} ({site.rule}{shared})"
+        what = "Q" if site.alone else "Q/DQ"
+        yield f"{what} on {site.tensor} at {site.node} input {site.index} ({site.rule}{shared})"
     for weight in plan.weights:
         axis = "per tensor" if weight.axis is None else f"per channel on axis {weight.axis}"
         yield f"Q/DQ on weight {weight.tensor} at {weight.node} ({weight.rule}, {axis})"

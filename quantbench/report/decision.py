@@ -73,7 +73,7 @@ def decide(
                      (*predicted.latencies, *measured_latencies(run)))]  # fmt: skip
     opened += [_open(*other, times) for other in others]
     first = opened[0]
-    command = command_of(run)
+    command = command_of(folder, run)
     chosen = main_device(list(first.latencies), device)
     verdict = judge(outputs_of(run), list(first.latencies), chosen, command, thresholds)
     devices = dict.fromkeys(latency.device for one in opened for latency in one.latencies)
@@ -144,8 +144,8 @@ def points_of(one: Opened, measure: Accuracy | None) -> list[Point]:
     return points
 
 
-def command_of(run: Run) -> Command:
-    """Model and images as the run's recipe names them, for the next commands."""
+def command_of(folder: Path, run: Run) -> Command:
+    """Model and images as the recipe of the run in `folder` names them, for the next commands."""
     recipe = run.recipe
     data = recipe.get("data")
     evaluation = recipe.get("evaluation")
@@ -153,4 +153,5 @@ def command_of(run: Run) -> Command:
     labelled = isinstance(evaluation, dict) and evaluation.get("labels", "none") != "none"
     model = str(recipe.get("model") or run.model.path)
     method = run.calibration.method if run.calibration is not None else "none"
-    return Command(shlex.quote(model), shlex.quote(str(images or "IMAGES")), method, labelled)
+    quantized = shlex.quote(str(model_file(folder, run)))
+    return Command(shlex.quote(model), shlex.quote(str(images or "IMAGES")), method, labelled, quantized)

@@ -40,12 +40,13 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What a next command is put together from: model and images as a shell takes them, and the calibrator."""
+    """What a next command is put together from: model, images and Q/DQ model as a shell takes them, the calibrator."""
 
     model: str
     data: str
     method: str
     labelled: bool
+    quantized: str
 
 
 def judge(
@@ -119,4 +120,4 @@ def _mend(accuracy: Accuracy, command: Command) -> str:
 
 
 def _why_slow(command: Command) -> str:
-    return f"quantbench predict {command.model} (which layers stay float, and why)"
+    return f"quantbench predict {command.quantized} (which layers stay float, and why)"

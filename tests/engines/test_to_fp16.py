@@ -183,9 +183,10 @@ def test_bf16_rounds_to_nearest_even() -> None:
             assert np.all(np.abs(got - wide) <= np.abs(wide) * 2.0**-8)
 
 
-def test_an_opset_that_cannot_be_raised_is_one_line() -> None:
+@pytest.mark.parametrize("inputs", [["x"], ["x", "nowhere"]])
+def test_an_opset_that_cannot_be_raised_is_one_line(inputs: list[str]) -> None:
     model = qdq_conv_net(opset=13)
-    model.graph.node.append(helper.make_node("NoSuchOp", ["x"], ["unused"], name="odd"))
+    model.graph.node.append(helper.make_node("Upsample", inputs, ["unused"], name="odd"))
     with pytest.raises(QuantbenchError, match="needs opset 19") as caught:
         to_fp16(model)
     assert "\n" not in str(caught.value)

@@ -4,12 +4,14 @@
     a = Conv(x, 16x16x3x3) pads=1,1,1,1     a node, its inputs (a shape is a constant) and attributes
     -> a                             the outputs
     options: keep_float=a            PlacementOptions, where they differ
+    opaque: a                        nodes that nothing here can run
     plan:                            what follows is the golden part
 
 `python tests/qdq/golden.py` writes the plans anew; read the diff.
 """
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from quantbench.qdq.plan_text import plan_lines
 
 FOLDER = Path(__file__).parent / "golden"
 _NODE = re.compile(r"(?P<outputs>[\w, ]+) = (?P<op>\w+)\((?P<inputs>[^)]*)\)(?P<attributes>.*)")
+_PATTERNS = ("keep_float", "plugin_int8", "plugin_tensors")
 _SHAPE = re.compile(r"\d+(x\d+)*$")
 
 
@@ -36,7 +39,8 @@ def split(text: str) -> tuple[str, list[str]]:
 def planned(network: str) -> list[str]:
     """The plan that the rules make of the network."""
     model, options = parse(network)
-    return list(plan_lines(place(view_of(model), options)))
+    view = replace(view_of(model), opaque=frozenset(_words(network, "opaque:")))
+    return list(plan_lines(place(view, options)))
 
 
 def parse(text: str) -> tuple[onnx.ModelProto, PlacementOptions]:
@@ -47,6 +51,8 @@ def parse(text: str) -> tuple[onnx.ModelProto, PlacementOptions]:
     constants: list[onnx.TensorProto] = []
     options = PlacementOptions()
     for line in (line.split("#")[0].strip() for line in text.splitlines()):
+        if line.startswith("opaque:"):
+            continue
         if line.startswith("options:"):
             options = _options(line.removeprefix("options:"))
         elif line.startswith("->"):
@@ -75,6 +81,11 @@ def parse(text: str) -> tuple[onnx.ModelProto, PlacementOptions]:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]), options
 
 
+def _words(network: str, key: str) -> list[str]:
+    lines = (line for line in network.splitlines() if line.startswith(key))
+    return [word for line in lines for word in line.removeprefix(key).split()]
+
+
 def _attributes(text: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for item in text.split():
@@ -88,7 +99,7 @@ def _options(text: str) -> PlacementOptions:
     found: dict[str, Any] = {}
     for item in text.split():
         key, _, value = item.partition("=")
-        found[key] = (value,) if key == "keep_float" else value == "True" if value in ("True", "False") else int(value)
+        found[key] = (value,) if key in _PATTERNS else value == "True" if value in ("True", "False") else int(value)
     return PlacementOptions(**found)
 
 

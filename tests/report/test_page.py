@@ -16,7 +16,7 @@ from quantbench.report.page.data import Depth, LayerRow, Milliseconds, PageData,
 from quantbench.report.verdict import Command, Thresholds, Verdict, judge
 from tests.report.chromium import CHROMIUM, visit
 
-COMMAND = Command("m.onnx", "imgs", "minmax", False)
+COMMAND = Command("m.onnx", "imgs", "minmax", False, "run/model.qdq.onnx")
 
 
 def share(value: float, low: float | None = None, high: float | None = None) -> Measured:
