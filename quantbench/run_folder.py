@@ -233,7 +233,7 @@ class RunFolder:
             lock = FileLock(str(self.state / _LOCK))
             lock.acquire(timeout=0)
         except Timeout as error:
-            raise QuantbenchError(_in_use(self.path, _read(self.state / _HOLDER) or {})) from error
+            raise QuantbenchError(_in_use(self.path, self._holder())) from error
         except OSError as error:
             raise QuantbenchError(
                 f"cannot write {self.path}: {error.strerror or error}; choose another --out"
@@ -245,6 +245,14 @@ class RunFolder:
         finally:
             (self.state / _HOLDER).unlink(missing_ok=True)
             lock.release()
+
+    def _holder(self) -> dict[str, Any]:
+        """Who holds the folder; who has taken it this very moment is about to write it down."""
+        for _ in range(10):
+            if (found := _read(self.state / _HOLDER)) is not None:
+                return found
+            time.sleep(0.02)
+        return {}
 
     def _bare(self) -> bool:
         """Whether nothing that took time was made: no output, no part of a calibration, no epoch of a training."""

@@ -13,6 +13,7 @@ from quantbench.progress import Progress
 from quantbench.provenance import provenance
 from quantbench.ptq import stages
 from quantbench.ptq.cache_policy import CACHE, SIDECAR, Owner, Policy, takes_cache
+from quantbench.ptq.calibrate import HISTOGRAMS
 from quantbench.ptq.measure import Measuring
 from quantbench.ptq.prepare import Prepared, prepare
 from quantbench.ptq.range_warnings import range_warnings
@@ -151,4 +152,6 @@ def _calibrate(
         run.choice.feeder, request.data.max_bad, request.threads,
     )  # fmt: skip
     inputs = stages.Calibrating(counting, run.choice, owner, folder.state, progress)
+    if refresh:  # measured anew, and not thresholds of what was counted before
+        (folder.state / HISTOGRAMS).unlink(missing_ok=True)
     folder.run(stages.calibrating(inputs), again=refresh)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,30 @@ from onnx import TensorProto, helper, numpy_helper
 
 from quantbench.cache.tensorrt import parse
 from quantbench.compilation.request import CompileRequest
+from quantbench.errors import QuantbenchError
 from quantbench.progress import Progress
+from quantbench.ptq import calibrate
 from quantbench.ptq.pipeline import run_ptq
 from quantbench.ptq.request import DataChoice, EvaluationChoice, ModelChoice, PtqRequest
 from quantbench.records.run import PtqRun, load_run
 
+OUTPUTS = ("ranges.json", "calibration.cache", "model.qdq.onnx", "model.ort.onnx", "evaluation.json")
+# A calibrator that brings its own images, all of one value.
+OWN = """
+import numpy as np
+from quantbench.calibrator import Calibrator
+
+
+class Own(Calibrator):
+    method = "minmax"
+
+    def restart(self):
+        self.left = 2
+
+    def get_batch(self, names):
+        self.left -= 1
+        return [np.full((1, 3, 8, 8), {value}, np.float32)] if self.left >= 0 else None
+"""
 LAYERS = ("conv1", "conv2", "fc")
 
 
@@ -91,3 +111,19 @@ def holds(out: Path) -> PtqRun:
     assert not (out / ".quantbench" / "new").exists()
     assert not (out / ".quantbench" / "commit.json").exists()
     return record
+
+
+def outputs(out: Path) -> dict[str, bytes]:
+    """What the stages left in `out`."""
+    return {name: (out / name).read_bytes() for name in OUTPUTS}
+
+
+def main() -> None:
+    """FOLDER OUT [refresh]: one call, for a process of its own, which keeps its counts after every batch."""
+    folder, out, *words = sys.argv[1:]
+    calibrate._SAVE_EVERY_SECONDS = 0
+    try:
+        run(Path(folder), Path(out), batch_size=2, cache="refresh" if words else "check")
+    except QuantbenchError as error:
+        print(error)
+        sys.exit(2)
