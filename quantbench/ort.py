@@ -18,9 +18,10 @@ _SHARED_ZERO_POINT = "Attempt to replace the existing tensor"
 
 
 def create_session(
-    model: onnx.ModelProto | Path, *, threads: int = 0, optimize: bool = True
+    model: onnx.ModelProto | Path, *, threads: int = 0, optimize: bool = True, fuse_qdq: bool = True
 ) -> "onnxruntime.InferenceSession":
-    """CPU session of `model`; `threads` 0 lets onnxruntime choose.
+    """CPU session of `model`; `threads` 0 lets onnxruntime choose. Without `fuse_qdq` Q and DQ are computed as they
+    stand, between float kernels.
 
     Raises QuantbenchError, in one line, where onnxruntime is absent or refuses the model.
     """
@@ -31,6 +32,8 @@ def create_session(
 
     options = session_options()
     options.intra_op_num_threads = threads
+    if not fuse_qdq:
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
     if not optimize:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:

@@ -32,7 +32,7 @@ class Collector:
     def add(self, feed: Feed) -> int:
         """Run one batch and count it; returns its images. Only this batch's activations are alive meanwhile."""
         with self._runner.bound(feed) as blocks:
-            self._counter.add([block.at(self._rows[name]) for name, block in blocks])
+            self._counter.add([block.at(self._rows[name]) for name, block, _ in blocks])
         return int(next(iter(feed.values())).shape[0])
 
     def histograms(self) -> dict[str, Histogram]:

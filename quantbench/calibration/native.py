@@ -1,9 +1,10 @@
-"""The compiled sweep (`sweep.c`): found where an installation built it, else built once by the system's C compiler.
+"""The compiled loops (`sweep.c`, `sums.c`): found where an installation built them, else built once by the system's C
+compiler.
 
 It is a plain shared library without Python in it, loaded with ctypes: no headers are needed to build it, one build
-serves every Python, and calls run without the GIL. Where there is no compiler `quantbench.calibration.sweep` does the
-same with numpy. `QUANTBENCH_NATIVE=0` asks for that. `hatch_build.py` calls `compile_library` too, so this file must
-import nothing but the standard library.
+serves every Python, and calls run without the GIL. Where there is no compiler `quantbench.calibration.sweep` and
+`sums` do the same with numpy. `QUANTBENCH_NATIVE=0` asks for that. `hatch_build.py` calls `compile_library` too, so
+this file must import nothing but the standard library.
 """
 
 import ctypes
@@ -18,7 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("sweep.c")
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("sweep.c", "sums.c"))
 # -ffp-contract=off: a fused multiply-add must not change which bin a value falls into.
 _FLAGS = ("-O3", "-fPIC", "-shared", "-fno-strict-aliasing", "-ffp-contract=off")
 
@@ -39,7 +40,7 @@ def compiler() -> list[str] | None:
 
 
 def compile_library(target: Path) -> bool:
-    """Compile `sweep.c` to `target`, atomically; False where there is no compiler or it fails."""
+    """Compile the sources to `target`, atomically; False where there is no compiler or it fails."""
     command = compiler()
     if command is None:
         return False
@@ -48,7 +49,7 @@ def compile_library(target: Path) -> bool:
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
             made = Path(folder) / target.name
             subprocess.run(
-                [*command, *_FLAGS, f'-DFINGERPRINT="{fingerprint()}"', str(SOURCE), "-o", str(made)],
+                [*command, *_FLAGS, f'-DFINGERPRINT="{fingerprint()}"', *map(str, SOURCES), "-o", str(made)],
                 check=True,
                 capture_output=True,
             )
@@ -63,7 +64,7 @@ def load() -> ctypes.CDLL | None:
     """The library, or None where numpy must do."""
     if os.environ.get("QUANTBENCH_NATIVE") == "0":
         return None
-    installed = _open(SOURCE.with_name(library_name()))
+    installed = _open(Path(__file__).with_name(library_name()))
     if installed is not None:
         return installed
     built = _cache_folder() / f"sweep-{fingerprint()}{Path(library_name()).suffix}"
@@ -82,7 +83,8 @@ def _open(path: Path) -> ctypes.CDLL | None:
         current: bool = library.quantbench_sweep_fingerprint() == fingerprint().encode()
     except (OSError, AttributeError):
         return None
-    library.quantbench_sweep.restype = None
+    for name in ("quantbench_sweep", "quantbench_fake_quantized_sums", "quantbench_differences"):
+        getattr(library, name).restype = None
     return library if current else None
 
 
@@ -93,5 +95,8 @@ def _cache_folder() -> Path:
 
 def fingerprint() -> str:
     """What a library must have been built from."""
-    text = SOURCE.read_bytes() + " ".join((*_FLAGS, platform.machine(), sys.platform)).encode()
+    text = (
+        b"".join(source.read_bytes() for source in SOURCES)
+        + " ".join((*_FLAGS, platform.machine(), sys.platform)).encode()
+    )
     return hashlib.sha256(text).hexdigest()[:16]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -19,19 +19,30 @@ Feed = Mapping[str, NDArray[np.generic]]
 _DTYPES = {"tensor(float)": FLOAT32, "tensor(float16)": FLOAT16}
 
 
+class Bound(NamedTuple):
+    """A tensor of one batch: its name, its memory and its shape."""
+
+    name: str
+    block: Block
+    shape: tuple[int, ...]
+
+
 class InnerTensors:
     """A session of the network that also yields `tensors`, none of them behind a plugin that onnxruntime lacks.
 
     A batch smaller than a static batch dimension is padded by repetition and the padding cut off again.
     """
 
-    def __init__(self, model: onnx.ModelProto, tensors: Sequence[str], *, threads: int = 0) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, tensors: Sequence[str], *, threads: int = 0, fuse_qdq: bool = True
+    ) -> None:
         self.tensors = tuple(tensors)
         self._batch = static_batch(model)
         self._inputs = {value.name for value in model.graph.input}
         self._given = [name for name in self.tensors if name in self._inputs]
         self._inner = [name for name in self.tensors if name not in self._inputs]
-        self._session = create_session(with_outputs(runnable_part(model), self._inner), threads=threads)
+        shown = with_outputs(runnable_part(model), self._inner)
+        self._session = create_session(shown, threads=threads, fuse_qdq=fuse_qdq)
 
     def run(self, feed: Feed) -> Iterator[tuple[str, NDArray[np.float32]]]:
         """Yield (tensor, array) for one batch."""
@@ -47,13 +58,13 @@ class InnerTensors:
             yield name, unpadded(array, self._batch, count)
 
     @contextmanager
-    def bound(self, feed: Feed) -> Iterator[list[tuple[str, Block]]]:
-        """(tensor, memory) for one batch where onnxruntime wrote it, not copied; valid within the `with`.
+    def bound(self, feed: Feed) -> Iterator[list[Bound]]:
+        """Each tensor of one batch where onnxruntime wrote it, not copied; valid within the `with`.
 
         onnxruntime takes the memory from its arena, so the next batch reuses it.
         """
         given = [np.ascontiguousarray(feed[name], np.float32) for name in self._given]
-        blocks = [(name, block_of(array)) for name, array in zip(self._given, given, strict=True)]
+        blocks = [Bound(name, block_of(array), array.shape) for name, array in zip(self._given, given, strict=True)]
         if not self._inner:
             yield blocks
             return
@@ -72,10 +83,11 @@ class InnerTensors:
             kind = _DTYPES.get(value.data_type())
             if kind is None:
                 keep.append(unpadded(value.numpy(), self._batch, count).astype(np.float32))
-                blocks.append((name, block_of(keep[-1])))
+                blocks.append(Bound(name, block_of(keep[-1]), tuple(shape)))
             else:
                 size = int(np.prod(shape, dtype=np.int64))
-                blocks.append((name, Block(-1, value.data_ptr() if size else 0, size, kind)))
+                block = Block(-1, value.data_ptr() if size else 0, size, kind)
+                blocks.append(Bound(name, block, tuple(shape)))
         yield blocks
 
 

@@ -108,7 +108,7 @@ class Counter:
         return Histogram(self._counts[row].copy(), int(self._exponents[row]), amax)
 
     def _add_with_numpy(self, block: Block) -> None:
-        flat = _memory(block)
+        flat = memory_of(block)
         scaled = np.empty(min(_CHUNK, flat.size), np.float32)
         index = np.empty(scaled.size, np.int64)
         for start in range(0, flat.size, _CHUNK):
@@ -136,7 +136,8 @@ class Counter:
         self._counts[row] += np.bincount(index, minlength=BINS)
 
 
-def _memory(block: Block) -> NDArray[Any]:
+def memory_of(block: Block) -> NDArray[Any]:
+    """The elements of a block, flat, not copied; bfloat16 as uint16."""
     element = {FLOAT32: np.float32, FLOAT16: np.float16, BFLOAT16: np.uint16}[block.dtype]
     if not block.size:
         return np.empty(0, element)

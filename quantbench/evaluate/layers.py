@@ -8,7 +8,9 @@ import numpy as np
 import onnx
 
 from quantbench.calibration.ort_outputs import Feed, InnerTensors
+from quantbench.calibration.sums import Sums
 from quantbench.graph.ops import ACTIVATIONS
+from quantbench.qdq.simulate import simulated
 from quantbench.records.evaluation import LayerError
 
 
@@ -23,7 +25,8 @@ def layer_errors(
 ) -> list[LayerError]:
     """Errors behind each of `nodes` (names in both models) and its activation, the worst first.
 
-    Both models run on the same feeds; the error includes what earlier layers brought.
+    `quantized`: with Q/DQ, in float kernels (`quantbench.qdq.simulate`). Both models run on the same feeds; the error
+    includes what earlier layers brought.
     """
     made = {node.name: node for node in model.graph.node}
     places = ends(model)
@@ -38,20 +41,23 @@ def layer_errors(
         if tensor in kept or own in kept:
             wanted[name] = (tensor, behind) if tensor in kept else (own, "")
     tensors = list(dict.fromkeys(tensor for tensor, _ in wanted.values()))
-    sums = {tensor: np.zeros(4) for tensor in tensors}
+    totals = np.zeros((len(tensors), 4))
     floats = InnerTensors(model, tensors, threads=threads)
-    integers = InnerTensors(quantized, tensors, threads=threads)
+    integers = InnerTensors(simulated(quantized), tensors, threads=threads, fuse_qdq=False)
     for feed in feeds:
-        for (tensor, a), (_, b) in zip(floats.run(feed), integers.run(feed), strict=True):
-            x, y = a.reshape(-1).astype(np.float64), b.reshape(-1).astype(np.float64)
-            sums[tensor] += (x @ x, y @ y, x @ y, ((x - y) ** 2).sum())
+        with floats.bound(feed) as one, integers.bound(feed) as other, Sums(threads) as sums:
+            twins = {bound.name: bound.block for bound in other}
+            known = {bound.name: row for row, bound in enumerate(one)}
+            found = sums.differences([(bound.block, twins[bound.name]) for bound in one])
+            totals += found[[known[name] for name in tensors]]
         if on_batch:
             on_batch(next(iter(feed.values())).shape[0])
+    row_of = {tensor: row for row, tensor in enumerate(tensors)}
     errors = []
     for name, (tensor, behind) in wanted.items():
-        xx, yy, xy, noise = sums[tensor]
+        xx, yy, xy, noise = totals[row_of[tensor]]
         sqnr = None if noise == 0 else float(10 * np.log10(max(xx, 1e-300) / noise))
-        cosine = float(xy / np.sqrt(xx * yy)) if xx > 0 and yy > 0 else float(xx == yy)
+        cosine = float(np.clip(xy / np.sqrt(xx * yy), -1, 1)) if xx > 0 and yy > 0 else float(xx == yy)
         errors.append(LayerError(name, made[name].op_type, tensor, sqnr, cosine, behind))
     return sorted(errors, key=lambda error: np.inf if error.sqnr_db is None else error.sqnr_db)
 

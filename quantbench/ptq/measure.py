@@ -18,7 +18,6 @@ from quantbench.graph.surgery import bytes_of
 from quantbench.ort import create_session
 from quantbench.progress import Progress
 from quantbench.ptq.prepare import FloatModel
-from quantbench.qdq.reencode import to_u8_activations
 from quantbench.records.evaluation import Evaluation, LatencyPair, Outputs, Sizes
 from quantbench.runnable import runnable_part
 from quantbench.stage import UNKEYED, FileRef
@@ -48,13 +47,28 @@ class Measuring:
     progress: Progress = field(metadata=UNKEYED)
 
 
-def measure(inputs: Measuring) -> Evaluation:
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Sessions of both models, made once for all that runs them."""
+
+    plain: "onnxruntime.InferenceSession"
+    int8: "onnxruntime.InferenceSession"
+
+
+def sessions(inputs: Measuring) -> Pair:
+    """Of the float model and of the INT8 one."""
+    return Pair(
+        create_session(runnable_part(inputs.model.proto), threads=inputs.threads),
+        create_session(inputs.onnxruntime.path, threads=inputs.threads),
+    )
+
+
+def measure(inputs: Measuring, pair: Pair) -> Evaluation:
     """What evaluation.json holds."""
     model, nodes, input_name = runnable_part(inputs.model.proto), inputs.nodes, inputs.model.input_name
     source, calibration, progress = inputs.images.source, inputs.calibration.source, inputs.progress
     batch, max_bad, threads = inputs.batch, inputs.max_bad, inputs.threads
-    reference = create_session(model, threads=threads)
-    quantized = create_session(inputs.onnxruntime.path, threads=threads)
+    reference, quantized = pair.plain, pair.int8
     fixed = static_batch(model)
     names = [value.name for value in reference.get_outputs()]
     with progress.task("FP32 against INT8", len(source)) as advance:
@@ -71,7 +85,7 @@ def measure(inputs: Measuring) -> Evaluation:
         layers = layer_errors(
             model,
             # Not the onnxruntime model: there activations run on integers, and what stands behind them has no tensor.
-            to_u8_activations(load_model(inputs.qdq.path)),
+            load_model(inputs.qdq.path),
             nodes,
             feeds(few, input_name, batch, max_bad=max_bad),
             threads=threads,

@@ -16,8 +16,7 @@ from quantbench.evaluate.evaluator import image_size
 from quantbench.evaluate.pairs import CONFIDENCE
 from quantbench.evaluate.task import facts_of, find_task
 from quantbench.images.source import Subset
-from quantbench.ort import create_session
-from quantbench.ptq.measure import Measuring, runner
+from quantbench.ptq.measure import Measuring, Pair, runner
 from quantbench.records.evaluation import Evaluation
 from quantbench.runnable import runnable_part
 
@@ -27,7 +26,7 @@ _SIDE = 320
 _PLAIN, _INT8 = (0, 114, 178), (213, 94, 0)
 
 
-def pictures_of(inputs: Measuring, evaluation: Evaluation) -> list[dict[str, str]]:
+def pictures_of(inputs: Measuring, evaluation: Evaluation, pair: Pair) -> list[dict[str, str]]:
     """Pictures as the models saw them, each with `caption` and `uri`; none for tasks that have nothing to draw."""
     source = inputs.images.source
     if is_calls(source):
@@ -43,8 +42,7 @@ def pictures_of(inputs: Measuring, evaluation: Evaluation) -> list[dict[str, str
         return []
     model = runnable_part(inputs.model.proto)
     fixed = static_batch(model)
-    reference = runner(create_session(model, threads=inputs.threads), fixed)
-    quantized = runner(create_session(inputs.onnxruntime.path, threads=inputs.threads), fixed)
+    reference, quantized = runner(pair.plain, fixed), runner(pair.int8, fixed)
     facts = facts_of(model)
     found = []
     for index in chosen:

@@ -15,7 +15,7 @@ from quantbench.provenance import chosen_versions
 from quantbench.ptq.cache_policy import Owner, given_ranges, write_cache
 from quantbench.ptq.calibrate import Pass, calibrate
 from quantbench.ptq.calibrator_choice import Choice
-from quantbench.ptq.measure import Measuring, measure
+from quantbench.ptq.measure import Measuring, measure, sessions
 from quantbench.ptq.pictures import pictures_of
 from quantbench.ptq.prepare import FloatModel
 from quantbench.qdq.carry_out import Correction, carry_out
@@ -137,9 +137,10 @@ def evaluating(inputs: Measuring) -> Stage[Measuring]:
 
 
 def _evaluate(inputs: Measuring, out: Path) -> None:
-    found = measure(inputs)
+    pair = sessions(inputs)
+    found = measure(inputs, pair)
     found.save(out / EVALUATION)
-    write_json(out / PICTURES, pictures_of(inputs, found))
+    write_json(out / PICTURES, pictures_of(inputs, found, pair))
 
 
 def output_of(record: StageRecord, name: str, folder: Path) -> FileRef:

@@ -2,6 +2,9 @@
 
 For every quantized conv, Gemm, and MatMul with a bias behind it, the error E[W x - Q(W) Q(x)] of each output channel,
 the mean over images and positions alike, is added to its bias, where x are the quantized network's own activations.
+These layers are linear, so the mean of what a layer gives is what it gives for the mean of its inputs: a sweep runs the
+quantized network once, for the means of x and Q(x) (`mean_inputs.py`), and each layer on those alone.
+
 What a layer is given depends on the biases of those before it, so it is measured in sweeps: the second one, under the
 biases of the first, is what counts. Source: Nagel et al., "Data-free quantization through weight equalization and bias
 correction", arXiv:1906.04721, section 4.2 (their empirical variant, which corrects layer by layer).
@@ -14,32 +17,29 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 
-from quantbench.calibration.ort_outputs import Feed, padded, static_batch
+from quantbench.calibration.ort_outputs import Feed
+from quantbench.calibration.sums import Levels
 from quantbench.graph.ops import WEIGHTED
-from quantbench.graph.surgery import copied, edited
-from quantbench.ort import create_session
-from quantbench.qdq.reencode import to_u8_activations
-from quantbench.runnable import runnable_part
+from quantbench.graph.surgery import edited
+from quantbench.qdq.mean_inputs import MeanInputs, MeanLayer
+from quantbench.qdq.simulate import simulated
 
 SWEEPS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class _Site:
-    """A layer: the node that multiplies, its float input and weight, the node that holds its bias, at which input."""
+    """A layer: the node that multiplies, its float input and how that is quantized, its float weight, the node that
+    holds its bias, at which input."""
 
     node: onnx.NodeProto
     source: str
-    weight: NDArray[np.generic]
-    weight_name: str
+    levels: Levels
+    weight: NDArray[np.floating]
     holder: str
     index: int
-
-    @property
-    def error(self) -> str:
-        return f"{self.node.name}__quantbench_error"
 
 
 def correct_bias(
@@ -54,11 +54,13 @@ def correct_bias(
     `open_feeds` starts the images from the beginning; it is called `SWEEPS` times. A bias that is computed stays.
     """
     sites = _sites(model)
-    corrected = model
-    for _ in range(SWEEPS if sites else 0):
-        means = _mean_errors(corrected, _sites(corrected), open_feeds(), threads, on_batch)
-        corrected = _with_biases(model, sites, means)
-    return corrected
+    if not sites:
+        return model
+    plain = simulated(model)
+    errors = _mean_errors(plain, sites, open_feeds(), threads, on_batch)
+    for _ in range(SWEEPS - 1):
+        errors = _mean_errors(_with_biases(plain, sites, errors), sites, open_feeds(), threads, on_batch)
+    return _with_biases(model, sites, errors)
 
 
 def _mean_errors(
@@ -68,21 +70,15 @@ def _mean_errors(
     threads: int,
     on_batch: Callable[[int], None] | None,
 ) -> dict[str, NDArray[np.float64]]:
-    """Mean error [channels] of each site by its node's name, over all images and positions."""
-    batch = static_batch(model)
-    names = [site.error for site in sites]
-    session = create_session(to_u8_activations(runnable_part(_with_errors(model, sites))), threads=threads)
-    sums = [np.zeros(()) for _ in sites]
-    images = 0
+    """Mean error [channels] of each site of a `simulated` model by its node's name, over all images and positions."""
+    layers = [MeanLayer(site.node, site.source, site.levels, site.weight) for site in sites]
+    with_means = MeanInputs(model, layers, threads=threads)
     for feed in feeds:
-        count = next(iter(feed.values())).shape[0]
-        # Where a static batch is padded its images are repeated, and a mean hardly notices.
-        found = session.run(names, padded(feed, batch))
-        sums = [total + error.astype(np.float64) * count for total, error in zip(sums, found, strict=True)]
-        images += count
+        count = with_means.add(feed)
         if on_batch:
             on_batch(count)
-    return {site.node.name: total / max(images, 1) for site, total in zip(sites, sums, strict=True)}
+    found = with_means.errors()
+    return {site.node.name: error for site, error in zip(sites, found, strict=True)}
 
 
 def _sites(model: onnx.ModelProto) -> list[_Site]:
@@ -98,8 +94,12 @@ def _sites(model: onnx.ModelProto) -> list[_Site]:
     for node in model.graph.node:
         if node.op_type not in WEIGHTED:
             continue
-        source, weight = (_before_qdq(makers, name) for name in node.input[:2])
-        if source is None or weight not in stored:
+        quantizers = [_quantizer(makers, name) for name in node.input[:2]]
+        activation, weight = quantizers if len(quantizers) == 2 else (None, None)
+        if activation is None or weight is None or weight.input[0] not in stored:
+            continue
+        levels = _levels(activation, stored)
+        if levels is None:
             continue
         holder, index = node.name, 2
         if node.op_type == "MatMul":
@@ -109,7 +109,8 @@ def _sites(model: onnx.ModelProto) -> list[_Site]:
             holder, index = found
         elif len(node.input) > 2 and node.input[2] and node.input[2] not in stored:
             continue
-        sites.append(_Site(node, source, numpy_helper.to_array(stored[weight]), weight, holder, index))
+        values = numpy_helper.to_array(stored[weight.input[0]])
+        sites.append(_Site(node, activation.input[0], levels, values, holder, index))
     return sites
 
 
@@ -125,45 +126,24 @@ def _add_behind(
     return (behind[0].name, index) if bias is not None and len(bias.dims) <= 1 else None
 
 
-def _with_errors(model: onnx.ModelProto, sites: list[_Site]) -> onnx.ModelProto:
-    """Copy of `model` with, for each site, an output [channels]: the mean of its float minus its quantized result."""
-    probed = copied(model)
-    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-    for site in sites:
-        node = site.node
-        twin = onnx.NodeProto()
-        twin.CopyFrom(node)
-        prefix = f"{node.name}__quantbench"
-        twin.name, twin.output[0] = f"{prefix}_float", f"{prefix}_float"
-        twin.input[0], twin.input[1] = site.source, site.weight_name
-        difference = f"{prefix}_difference"
-        probed.graph.node.extend([twin, helper.make_node("Sub", [twin.output[0], node.output[0]], [difference])])
-        axes = [0, *range(2, site.weight.ndim)]
-        if node.op_type == "MatMul":  # [..., channels] of any rank
-            shape = numpy_helper.from_array(np.asarray([-1, site.weight.shape[-1]], np.int64), f"{prefix}_shape")
-            probed.graph.initializer.append(shape)
-            probed.graph.node.append(helper.make_node("Reshape", [difference, shape.name], [f"{prefix}_rows"]))
-            difference, axes = f"{prefix}_rows", [0]
-        probed.graph.node.append(_mean(difference, site.error, axes, opset, probed.graph))
-        # An output, or the clean-up of the re-encoding would take it for dead.
-        kind = helper.np_dtype_to_tensor_dtype(site.weight.dtype)
-        probed.graph.output.append(helper.make_tensor_value_info(site.error, kind, None))
-    return probed
-
-
-def _mean(source: str, target: str, axes: list[int], opset: int, graph: onnx.GraphProto) -> onnx.NodeProto:
-    if opset < 18:
-        return helper.make_node("ReduceMean", [source], [target], axes=axes, keepdims=0)
-    graph.initializer.append(numpy_helper.from_array(np.asarray(axes, np.int64), f"{target}_axes"))
-    return helper.make_node("ReduceMean", [source, f"{target}_axes"], [target], keepdims=0)
-
-
-def _before_qdq(makers: dict[str, onnx.NodeProto], name: str) -> str | None:
+def _quantizer(makers: Mapping[str, onnx.NodeProto], name: str) -> onnx.NodeProto | None:
+    """The Q behind whose DQ stands the tensor `name`."""
     dequantize = makers.get(name)
     if dequantize is None or dequantize.op_type != "DequantizeLinear":
         return None
     quantize = makers.get(dequantize.input[0])
-    return quantize.input[0] if quantize is not None and quantize.op_type == "QuantizeLinear" else None
+    return quantize if quantize is not None and quantize.op_type == "QuantizeLinear" else None
+
+
+def _levels(quantize: onnx.NodeProto, stored: Mapping[str, onnx.TensorProto]) -> Levels | None:
+    """What a Q with one constant scale does; None where it is computed, or there is one a channel."""
+    constants = [numpy_helper.to_array(stored[name]) for name in quantize.input[1:] if name in stored]
+    if len(constants) != 2 or constants[0].size != 1:
+        return None
+    scale, zero = constants
+    info = np.iinfo(zero.dtype)
+    offset = int(zero.reshape(-1)[0])
+    return Levels(float(scale.reshape(-1)[0]), info.min - offset, info.max - offset)
 
 
 def _with_biases(

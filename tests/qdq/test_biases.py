@@ -19,6 +19,7 @@ from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.integer_activation import activations_on_integers
 from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.place import place
+from quantbench.qdq.simulate import simulated
 
 RNG = np.random.default_rng(5)
 EVERYTHING = PlacementOptions(head_float=False, tiny_channels=0)
@@ -127,7 +128,7 @@ def test_layers_are_corrected_in_order() -> None:
     model, x = network(nodes, weights, ["n", 50, 16]), rows(8, 50, 16)
     plain = quantized(model, x, share=0.8)
     corrected = correct_bias(plain, lambda: [{"x": x}])
-    errors = _mean_errors(corrected, _sites(corrected), [{"x": x}], 0, None)
+    errors = _mean_errors(simulated(corrected), _sites(corrected), [{"x": x}], 0, None)
     stored = [{t.name: numpy_helper.to_array(t) for t in m.graph.initializer} for m in (plain, corrected)]
     for node in plain.graph.node:
         if node.op_type == "Gemm":

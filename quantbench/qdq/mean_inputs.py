@@ -1,0 +1,149 @@
+"""Mean inputs of linear layers, and what the layers make of them: how far quantizing moves each channel on average.
+
+The mean over images of W x is W applied to the mean of x. So the network runs once, each float input of a layer is
+summed beside the integers that it becomes (`quantbench.calibration.sums`), and each layer runs once, on the two means,
+whatever its strides, pads and groups are.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from quantbench.calibration.ort_outputs import Bound, Feed, InnerTensors
+from quantbench.calibration.sums import Levels, Means, Sums
+from quantbench.graph.ops import CONVS
+from quantbench.ort import create_session
+
+
+@dataclass(frozen=True, slots=True)
+class MeanLayer:
+    """A layer of a Q/DQ network: the node, the float tensor behind whose Q and DQ it stands, how that is quantized, and
+    the layer's float weight.
+    """
+
+    node: onnx.NodeProto
+    source: str
+    levels: Levels
+    weight: NDArray[np.floating]
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """A mean that some layers share. `width`: of rows that are averaged; 0: images are (the first axis); -1: nothing,
+    because each matrix of a stack has weights of its own."""
+
+    source: str
+    levels: Levels
+    width: int
+
+
+class MeanInputs:
+    """A running network whose layers' inputs are averaged; `add` batches, then read `errors`."""
+
+    def __init__(self, model: onnx.ModelProto, layers: Sequence[MeanLayer], *, threads: int = 0) -> None:
+        """`model`: with the quantized weights as float constants (`quantbench.qdq.simulate.simulated`)."""
+        self._layers = layers
+        self._keys = [_Key(layer.source, layer.levels, _width(layer)) for layer in layers]
+        self._inner = InnerTensors(model, list(dict.fromkeys(k.source for k in self._keys)), threads=threads,
+                                   fuse_qdq=False)  # fmt: skip
+        # Each layer runs once: optimizing it would take longer.
+        self._twins = create_session(_twins(model, layers, self._keys), threads=threads, optimize=False)
+        self._threads = threads
+        self._means: dict[_Key, Means] = {}
+        self._shapes: dict[_Key, tuple[int, ...]] = {}
+        self._rows: dict[_Key, int] = {}
+        self._images = self._all_images = 0
+        self._errors: list[NDArray[np.float64]] = []
+
+    def add(self, feed: Feed) -> int:
+        """Run one batch; returns its images."""
+        count = int(next(iter(feed.values())).shape[0])
+        with self._inner.bound(feed) as blocks, Sums(self._threads) as sums:
+            found = {bound.name: bound for bound in blocks}
+            shapes = {key: _mean_shape(key, found[key.source]) for key in dict.fromkeys(self._keys)}
+            if shapes != self._shapes:
+                self._flush()
+                self._shapes = shapes
+                self._rows = dict.fromkeys(shapes, 0)
+                self._means = {k: Means(*np.zeros((2, int(np.prod(shape))))) for k, shape in shapes.items()}
+            sums.add_means([(found[k.source].block, k.levels, means) for k, means in self._means.items()])
+            for key, means in self._means.items():
+                self._rows[key] += found[key.source].block.size // max(len(means.sums), 1)
+        self._images += count
+        return count
+
+    def errors(self) -> list[NDArray[np.float64]]:
+        """Mean over images and positions of the float minus the quantized result: [channels] of each layer."""
+        self._flush()
+        found = self._errors or [np.zeros(()) for _ in self._layers]
+        return [error / max(self._all_images, 1) for error in found]
+
+    def _flush(self) -> None:
+        """Images of another size begin, or the end is reached: what was summed goes through the layers."""
+        if not self._images:
+            return
+        given = {}
+        for key, name in zip(self._keys, _names(self._keys), strict=True):
+            means, rows = self._means[key], max(self._rows[key], 1)
+            for side, values in enumerate((means.sums / rows, means.levels * (key.levels.scale / rows))):
+                given[f"{name}_{side}"] = values.astype(np.float32).reshape(self._shapes[key])
+        results = self._twins.run(None, given)
+        plain, quantized = results[: len(self._layers)], results[len(self._layers) :]
+        errors = [
+            self._images * _over_positions(layer.node, a.astype(np.float64) - b)
+            for layer, a, b in zip(self._layers, plain, quantized, strict=True)
+        ]
+        self._errors = [a + b for a, b in zip(self._errors, errors, strict=True)] if self._errors else errors
+        self._all_images += self._images
+        self._images = 0
+
+
+def _width(layer: MeanLayer) -> int:
+    if layer.node.op_type == "MatMul":
+        return layer.weight.shape[0] if layer.weight.ndim == 2 else -1
+    turned = any(attribute.name == "transA" and attribute.i for attribute in layer.node.attribute)
+    return -1 if turned else 0
+
+
+def _mean_shape(key: _Key, bound: Bound) -> tuple[int, ...]:
+    if key.width > 0:
+        return 1, key.width
+    return bound.shape if key.width < 0 else (1, *bound.shape[1:])
+
+
+def _over_positions(node: onnx.NodeProto, error: NDArray[np.float64]) -> NDArray[np.float64]:
+    if node.op_type in CONVS:
+        return np.asarray(error.mean(axis=(0, *range(2, error.ndim))))
+    return np.asarray(error.reshape(-1, error.shape[-1]).mean(axis=0))
+
+
+def _names(keys: Sequence[_Key]) -> list[str]:
+    known = {key: f"mean_{number}" for number, key in enumerate(dict.fromkeys(keys))}
+    return [known[key] for key in keys]
+
+
+def _twins(model: onnx.ModelProto, layers: Sequence[MeanLayer], keys: Sequence[_Key]) -> onnx.ModelProto:
+    """The layers alone, without bias, in float32: on the mean float input, then all on the mean quantized one."""
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    folded = {node.name: node.input[1] for node in model.graph.node if len(node.input) > 1}
+    names = _names(keys)
+    graph = onnx.GraphProto(name="layers")
+    for side in (0, 1):
+        for index, (layer, source) in enumerate(zip(layers, names, strict=True)):
+            weight = layer.weight if side == 0 else numpy_helper.to_array(stored[folded[layer.node.name]])
+            node = onnx.NodeProto()
+            node.CopyFrom(layer.node)
+            del node.input[:], node.output[:]
+            name = node.name = f"layer_{index}_{side}"
+            node.input.extend([f"{source}_{side}", f"{name}_weight"])
+            node.output.append(f"{name}_result")
+            graph.node.append(node)
+            graph.initializer.append(numpy_helper.from_array(weight.astype(np.float32), f"{name}_weight"))
+            graph.output.append(helper.make_tensor_value_info(f"{name}_result", TensorProto.FLOAT, None))
+    for name in dict.fromkeys(f"{name}_{side}" for side in (0, 1) for name in names):
+        graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+    return helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
