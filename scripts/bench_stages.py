@@ -21,9 +21,6 @@ from typing import Any
 import onnx
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from bench_calibration import BATCH, Feeds, build, feeds_of, tensors_of, versions
 
 from quantbench.calibration.collect import collect
 from quantbench.calibration.find_ranges import find_ranges
@@ -39,6 +36,7 @@ from quantbench.ptq.measure import runner
 from quantbench.qdq.correct_bias import SWEEPS, correct_bias
 from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.place import place
+from scripts.bench_calibration import BATCH, Feeds, build, feeds_of, tensors_of, versions
 
 LAYER_IMAGES = 32
 Work = Callable[[], Any]

@@ -65,10 +65,11 @@ class Sums:
             for start in range(0, first.size, _PIECE)
         ]
         parts = np.zeros((len(pieces), 4))
-        self._all([
-            self._difference(*(_part(block, start, size) for block in pairs[number]), parts[row])
-            for row, (number, start, size) in enumerate(pieces)
-        ])  # fmt: skip
+        work = []
+        for row, (number, start, size) in enumerate(pieces):
+            first, second = pairs[number]
+            work.append(self._difference(_part(first, start, size), _part(second, start, size), parts[row]))
+        self._all(work)
         totals = np.zeros((len(pairs), 4))
         np.add.at(totals, [number for number, _, _ in pieces], parts)
         return totals
