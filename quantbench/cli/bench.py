@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from quantbench import limits
+from quantbench.cli.options import Json, ThreadCount
 from quantbench.terminal import echo
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def bench(
     backend: str = typer.Option(
         "auto", help="auto: by the file. onnxruntime wants an ONNX file, tensorrt and tensorrt-rtx an engine."
     ),
-    threads: int = typer.Option(0, min=0, max=limits.THREADS, help="onnxruntime threads; 0 lets it choose."),
+    threads: ThreadCount = 0,
     streams: int = typer.Option(1, min=1, help="GPU streams, one context each, fed by one thread."),
     contexts: int = typer.Option(1, min=1, help="Callers at once, a thread and (on a GPU) a context and stream each."),
     spin_wait: bool = typer.Option(False, "--spin-wait", help="Ask the GPU again and again instead of sleeping."),
@@ -50,7 +50,7 @@ def bench(
     host_code: bool = typer.Option(
         False, "--host-code", help="Run the code in an engine that was built with --version-compatible."
     ),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON and nothing else."),
+    as_json: Json = False,
 ) -> None:
     """Time an engine or an ONNX file, on noise or on --input: throughput, latency and its parts.
 

@@ -1,11 +1,11 @@
 """`quantbench build`: an engine from an ONNX file, with the options of trtexec, whatever the version."""
 
 from pathlib import Path
-from typing import Any
 
 import typer
 
-from quantbench.cli.build_options import with_build_options
+from quantbench.cli.build_options import EngineOptions
+from quantbench.cli.options import grouped
 from quantbench.terminal import echo
 
 # Opt and max of a dynamic batch that nothing names.
@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
     app.command("build")(build)
 
 
-@with_build_options
+@grouped
 def build(
     model: Path = typer.Argument(
         None, help="ONNX file; external data is found beside it. Or net.py:function, which fills a TensorRT network."
@@ -38,7 +38,7 @@ def build(
     ),
     as_json: bool = typer.Option(False, "--json", help="Print a JSON summary and nothing else."),
     *,
-    build: dict[str, Any],
+    build: EngineOptions,
 ) -> None:
     """Build an engine. INT8 comes from Q/DQ in the model, from --ranges, or from calibration on --calib-dir."""
     import json
@@ -53,19 +53,20 @@ def build(
     from quantbench.recipe import Recipe, load_recipe
     from quantbench.recipe_files import recipe_path
 
+    changes = build.changes()
     if from_trtexec is not None:
         from quantbench.cli.trtexec import build_of
 
-        if model is not None or out is not None or build:
+        if model is not None or out is not None or changes:
             raise QuantbenchError("--from-trtexec stands alone: the line names model, engine and options")
         build_of(from_trtexec, as_trtexec)
         return
     if model is None:
         raise QuantbenchError("no model given: quantbench build MODEL.onnx, or --from-trtexec LINE")
     changed = (
-        load_recipe(recipe_path(recipe), build, trust=trust)
+        load_recipe(recipe_path(recipe), changes, trust=trust)
         if recipe
-        else Recipe().merged({"compile.batch": _BATCH, **build})
+        else Recipe().merged({"compile.batch": _BATCH, **changes})
     )
     wanted = changed.compile
     backend = wanted.backend

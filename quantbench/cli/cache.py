@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from quantbench.cli.cache_tables import line, section, table
+from quantbench.cli.options import JsonToo
 from quantbench.terminal import echo
 
 app = typer.Typer(no_args_is_help=True, help="Calibration caches: show, compare, check, convert, to and from Q/DQ.")
@@ -33,7 +34,6 @@ _File = Annotated[Path, typer.Argument(help="Calibration file of any dialect.")]
 _Out = Annotated[Path, typer.Option("--out", "-o", help="File to write.")]
 _Values = Annotated[Values | None, typer.Option(help="What decimals mean: amax, scale (amax/127), inverse (127/amax).")]
 _Limit = Annotated[int, typer.Option(min=0, help="Rows to print; 0 for all.")]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _Version = Annotated[str, typer.Option("--trt-version", help="Version in the header, as 8601 or 100300.")]
 _Algorithm = Annotated[str, typer.Option(help="Algorithm in the header.")]
 
@@ -48,7 +48,7 @@ def show(
     files: Annotated[list[Path], typer.Argument(help="Calibration files of any dialect.")],
     values: _Values = None,
     limit: _Limit = 0,
-    as_json: _Json = False,
+    as_json: JsonToo = False,
 ) -> None:
     """Show header, scales and ranges, and flag what is suspicious."""
     from quantbench.cache.flags import flags
@@ -87,7 +87,7 @@ def diff(
     second: Annotated[Path, typer.Argument(help="Calibration file to compare with it.")],
     values: _Values = None,
     limit: _Limit = 20,
-    as_json: _Json = False,
+    as_json: JsonToo = False,
 ) -> None:
     """Compare two files: tensors ranked by the ratio of their ranges."""
     from quantbench.cache.diff import diff as compare
@@ -114,7 +114,7 @@ def check(
     model: Annotated[Path, typer.Argument(help="Float ONNX model.")],
     values: _Values = None,
     limit: _Limit = 0,
-    as_json: _Json = False,
+    as_json: JsonToo = False,
     strict: Annotated[bool, typer.Option(help="Exit with 1 when a tensor has no range.")] = False,
 ) -> None:
     """Hold a file against a model: missing ranges, foreign entries, and what would run in float."""

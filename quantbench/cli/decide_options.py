@@ -7,12 +7,6 @@ if TYPE_CHECKING:
     from quantbench.decide.workbench import Workbench
     from quantbench.recipe import Recipe
 
-DATA = "Folder of calibration images, .npy/.npz, or a data set such as 'photos?crops=64'."
-EVAL = "Images to measure on. (default: the calibration images)"
-
-
-TRUST = "Run code that the recipe names; unpickle a checkpoint in full."
-
 
 def recipe_of(
     recipe: str | None, changes: dict[str, Any], data: str | None, eval_data: str | None, *, trust: bool = False

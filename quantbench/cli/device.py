@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from quantbench.cli.options import JsonToo
 from quantbench.terminal import echo
 
 if TYPE_CHECKING:
     from quantbench.latency.device import Device
 
+_Device = Annotated[str, typer.Argument(help="Name, or file.")]
+_Out = Annotated[Path, typer.Option("--out", "-o", help="Device file to write (.yaml).")]
+
 app = typer.Typer(no_args_is_help=True, help="Devices: how long layers take on a GPU, learnt from build logs.")
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def register(root: typer.Typer) -> None:
@@ -23,7 +26,7 @@ def register(root: typer.Typer) -> None:
 @app.command()
 def learn(
     files: Annotated[list[Path], typer.Argument(help="Verbose build logs, layer JSON with its profile, CSV of convs.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Device file to write (.yaml).")],
+    out: _Out,
     name: Annotated[str, typer.Option(help="What to call it. (default: the file's name)")] = "",
     gpu: Annotated[str, typer.Option(help="The GPU, where no file tells it: see 'quantbench device gpus'.")] = "",
 ) -> None:
@@ -48,7 +51,7 @@ def learn(
 
 
 @app.command("list")
-def list_(as_json: _Json = False) -> None:
+def list_(as_json: JsonToo = False) -> None:
     """The devices that ship with quantbench."""
     from quantbench.cli.cache_tables import table
     from quantbench.latency.device_file import device_names
@@ -70,7 +73,7 @@ def list_(as_json: _Json = False) -> None:
 
 
 @app.command()
-def show(device: Annotated[str, typer.Argument(help="Name, or file.")], as_json: _Json = False) -> None:
+def show(device: _Device, as_json: JsonToo = False) -> None:
     """What a device was learnt from, what it knows, and how well."""
     from quantbench.latency.device_file import find_device, to_plain
 
@@ -83,9 +86,9 @@ def show(device: Annotated[str, typer.Argument(help="Name, or file.")], as_json:
 
 @app.command()
 def compare(
-    first: Annotated[str, typer.Argument(help="Name, or file.")],
-    second: Annotated[str, typer.Argument(help="Name, or file.")],
-    as_json: _Json = False,
+    first: _Device,
+    second: _Device,
+    as_json: JsonToo = False,
 ) -> None:
     """Two devices side by side on common layers, in each precision that both know."""
     from quantbench.cli.cache_tables import table
@@ -111,7 +114,7 @@ def compare(
 def scale(
     device: Annotated[str, typer.Argument(help="Learnt device to start from: name, or file.")],
     gpu: Annotated[str, typer.Argument(help="GPU to scale to, of the same architecture: see 'device gpus'.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Device file to write (.yaml).")],
+    out: _Out,
     sms: Annotated[int, typer.Option(min=0, help="Multiprocessors, where not as published.")] = 0,
     clock: Annotated[float, typer.Option(min=0, help="Clock in GHz, where not as published (Jetson power modes).")] = 0,
     bandwidth: Annotated[float, typer.Option(min=0, help="Memory bandwidth in GB/s, where not as published.")] = 0,

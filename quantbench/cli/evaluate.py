@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from quantbench.cli.options import Classes, Json, MaxBadCount, MaxDrop, MinSqnr, Preprocess, ThreadCount
 from quantbench.terminal import echo
 
 
@@ -20,22 +21,20 @@ def evaluate(
     labels: str = typer.Option(
         "none", help="none, folder, file-name, yolo, csv=FILE, coco=FILE, masks (masks/ beside images/)."
     ),
-    classes: Path = typer.Option(
-        None, help="Class names, one a line, or the training folder. (default: the model's metadata)"
-    ),
+    classes: Classes = None,
     task: str = typer.Option("auto", help="auto, classes, boxes, masks, keypoints, values: what the outputs are."),
     metric: str = typer.Option("", help="Your own: file.py:function(outputs, labels) that gives a number an image."),
-    preprocess: str = typer.Option(None, help="Preset: imagenet, efficientnet-lite, yolo."),
+    preprocess: Preprocess = None,
     recipe: str = typer.Option(None, help="Recipe whose data: preprocess: is taken."),
     batch_size: int = typer.Option(8, min=1, help="Images a batch."),
     max_images: int = typer.Option(1024, min=1, help="Most images, spread evenly over the folder."),
-    max_bad: int = typer.Option(0, min=0, help="Corrupt images to skip before giving up."),
-    threads: int = typer.Option(0, min=0, help="onnxruntime threads; 0 lets it choose."),
+    max_bad: MaxBadCount = 0,
+    threads: ThreadCount = 0,
     min_agreement: float = typer.Option(None, help="Exit 3 where fewer percent of answers are the first model's."),
-    min_sqnr: float = typer.Option(None, help="Exit 3 where the worst output has fewer dB."),
-    max_drop: float = typer.Option(None, help="Exit 3 where the task's measure loses more points."),
+    min_sqnr: MinSqnr = None,
+    max_drop: MaxDrop = None,
     out: Path = typer.Option(None, help="Write the evaluation as JSON here."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON and nothing else."),
+    as_json: Json = False,
 ) -> None:
     """Measure models on the same images.
 

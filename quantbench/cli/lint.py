@@ -5,6 +5,7 @@ from pathlib import Path
 
 import typer
 
+from quantbench.cli.options import Gpu, PlainJson
 from quantbench.terminal import echo
 
 
@@ -18,8 +19,8 @@ def lint(
     fix: bool = typer.Option(False, "--fix", help="Write a mended copy: all that needs no new ranges."),
     out: Path = typer.Option(None, help="Where --fix writes. (default: MODEL.fixed.onnx)"),
     for_: str = typer.Option("", "--for", help="Version of TensorRT: 8.6.1, 10.9 ... (default: 10.9)."),
-    gpu: str = typer.Option("", "--gpu", help="Compute capability, as sm87 (default: any before Blackwell)."),
-    as_json: bool = typer.Option(False, "--json", help="Print plain data on stdout and nothing else."),
+    gpu: Gpu = "",
+    as_json: PlainJson = False,
 ) -> None:
     """Tell what will cost time in TensorRT: node, bytes, mend. Exit code 1 where there are findings left."""
     from quantbench.core.quantize import refuse_quantized

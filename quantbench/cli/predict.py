@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from quantbench.cli.options import Gpu, PlainJson
 from quantbench.terminal import console, echo
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def predict(
     for_: str = typer.Option(
         "", "--for", help="Version of TensorRT: 8.4, 8.6.1, 10.9, 11 ... (default: 10.9; for a log: its own)."
     ),
-    gpu: str = typer.Option("", "--gpu", help="Compute capability, as sm87 (default: any before Blackwell)."),
+    gpu: Gpu = "",
     against: Path = typer.Option(None, help="Verbose log of a real build of this model: score the prediction by it."),
     fp16: bool = typer.Option(
         None, "--fp16/--no-fp16", help="May the build use FP16 kernels? (default: yes; for a log: as it was built)"
@@ -42,7 +43,7 @@ def predict(
     explain_version: bool = typer.Option(
         False, "--explain-version", help="Say what is known of the version named by --for, and what shows it."
     ),
-    as_json: bool = typer.Option(False, "--json", help="Print plain data on stdout and nothing else."),
+    as_json: PlainJson = False,
 ) -> None:
     """Predict the engine: fused layers, precisions, the fate of each Q/DQ, what stays float and how to mend it.
 

@@ -1,11 +1,26 @@
 """`quantbench ptq`: from a float model and a folder of images to an inspected, measured INT8 model."""
 
 from pathlib import Path
-from typing import Any
 
 import typer
 
-from quantbench.cli.build_options import with_build_options
+from quantbench.cli.build_options import EngineOptions
+from quantbench.cli.options import (
+    Classes,
+    KeepFloat,
+    MaxBad,
+    MaxDrop,
+    MinSqnr,
+    NoCompile,
+    Overwrite,
+    Preprocess,
+    Recipe,
+    ResidualFloat,
+    RunJson,
+    Threads,
+    Trust,
+    grouped,
+)
 from quantbench.terminal import echo
 
 _DEMO = "demo"
@@ -16,7 +31,7 @@ def register(app: typer.Typer) -> None:
     app.command("ptq")(ptq)
 
 
-@with_build_options
+@grouped
 def ptq(
     model: str = typer.Argument(None, help="ONNX file, or a torch checkpoint whose architecture the recipe names."),
     calib_dir: Path = typer.Option(
@@ -28,15 +43,15 @@ def ptq(
     inputs: list[str] = typer.Option(
         None, "--input", metavar="NAME=PATH", help="Images or arrays of one input; for models of several, repeated."
     ),
-    recipe: str = typer.Option(None, help="Recipe: a name (see 'quantbench recipes') or a YAML file."),
+    recipe: Recipe = None,
     out: Path = typer.Option(None, help="Run folder. (default: runs/MODEL-CALIBRATOR)"),
     calibrator: str = typer.Option(
         None, help="minmax, entropy, percentile[:99.9], mse, legacy, a name from calibrators/, or file.py:Class."
     ),
-    preprocess: str = typer.Option(None, help="Preset: imagenet, efficientnet-lite, yolo."),
+    preprocess: Preprocess = None,
     batch_size: int = typer.Option(None, help="Images a batch while calibrating."),
     max_images: int = typer.Option(None, help="Most calibration images, spread evenly over the folder."),
-    max_bad: int = typer.Option(None, help="Corrupt images to skip before giving up."),
+    max_bad: MaxBad = None,
     eval_dir: Path = typer.Option(
         None, "--eval-data", "--eval-dir", help="Data to compare FP32 and INT8 on, in the same forms."
     ),
@@ -45,12 +60,8 @@ def ptq(
         help="Labels of --eval-dir: none, folder, file-name, yolo (boxes in labels/ beside images/), csv=FILE, "
         "coco=FILE, masks (masks/ beside images/).",
     ),
-    classes: Path = typer.Option(
-        None, help="Class names, one a line, or the training folder. (default: the model's metadata)"
-    ),
-    keep_float: list[str] = typer.Option(
-        None, metavar="PATTERN", help="Node name pattern to keep in float; may be repeated."
-    ),
+    classes: Classes = None,
+    keep_float: KeepFloat = None,
     plugin_precision: list[str] = typer.Option(
         None, metavar="NAME=int8", help="A plugin, by name or operator, that gets Q/DQ; NAME=int8-tensor: a Q alone."
     ),
@@ -67,25 +78,23 @@ def ptq(
     implicit: bool = typer.Option(
         False, "--implicit", help="Hand the ranges to TensorRT 10 or older instead of Q/DQ; later versions get Q/DQ."
     ),
-    no_compile: bool = typer.Option(False, "--no-compile", help="Build no engine."),
+    no_compile: NoCompile = False,
     for_onnxruntime: bool = typer.Option(
         False, "--for-onnxruntime", help="Quantize both inputs of residual Adds: faster on a CPU, slower in TensorRT."
     ),
     min_agreement: float = typer.Option(None, help="Exit 3 where fewer percent of answers are FP32's."),
-    min_sqnr: float = typer.Option(None, help="Exit 3 where the worst output has fewer dB."),
-    max_drop: float = typer.Option(None, help="Exit 3 where the task's measure loses more points."),
-    residual_float: bool = typer.Option(
-        False, "--residual-float", help="Leave skip connections in float: slower, for nets that lose accuracy in them."
-    ),
-    threads: int = typer.Option(None, help="onnxruntime threads; 0 lets it choose."),
+    min_sqnr: MinSqnr = None,
+    max_drop: MaxDrop = None,
+    residual_float: ResidualFloat = False,
+    threads: Threads = None,
     workers: int = typer.Option(0, min=0, help="Threads that decode images; 0: one for each core."),
     reuse_cache: bool = typer.Option(False, "--reuse-cache", help="Take the run folder's calibration.cache as it is."),
     refresh: bool = typer.Option(False, "--refresh", help="Calibrate anew, whatever the run folder holds."),
-    trust: bool = typer.Option(False, "--trust", help="Run code that the recipe names; unpickle a checkpoint in full."),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace the run that the folder holds."),
-    as_json: bool = typer.Option(False, "--json", help="Print run.json on stdout and nothing else."),
+    trust: Trust = False,
+    overwrite: Overwrite = False,
+    as_json: RunJson = False,
     *,
-    build: dict[str, Any],
+    build: EngineOptions,
 ) -> None:
     """Calibrate, insert Q/DQ, check, compile, measure and report.
 
@@ -132,7 +141,7 @@ def ptq(
         "placement.add_both": True if for_onnxruntime else None,
         "placement.residual": False if residual_float else None,
         "compile.quantization": "implicit" if implicit else None,
-        **build,
+        **build.changes(),
         **({"compile.backend": "none"} if no_compile else {}),
     }
     named = recipe or (None if model is not None else _DEMO)

@@ -3,11 +3,22 @@
 import contextlib
 import sys
 from pathlib import Path
-from typing import Any
 
 import typer
 
-from quantbench.cli.build_options import with_build_options
+from quantbench.cli.build_options import EngineOptions
+from quantbench.cli.options import (
+    KeepFloat,
+    MaxImages,
+    NoCompile,
+    Overwrite,
+    Preprocess,
+    Recipe,
+    ResidualFloat,
+    RunJson,
+    Trust,
+    grouped,
+)
 from quantbench.terminal import echo
 
 
@@ -16,16 +27,16 @@ def register(app: typer.Typer) -> None:
     app.command("qat-export")(qat_export)
 
 
-@with_build_options
+@grouped
 def qat_export(
     model: str = typer.Argument(None, help="Checkpoint (yolov8.pt), or a torchvision classifier with --weights."),
     weights: Path = typer.Option(None, help="State dict of a torchvision classifier or of the recipe's architecture."),
-    recipe: str = typer.Option(None, help="Recipe: a name (see 'quantbench recipes') or a YAML file."),
+    recipe: Recipe = None,
     out: Path = typer.Option(None, help="Run folder. (default: runs/MODEL-qat)"),
     calib_dir: Path = typer.Option(None, help="Folder of calibration images. (default: photos of installed packages)"),
-    max_images: int = typer.Option(None, help="Most calibration images."),
+    max_images: MaxImages = None,
     calibrator: str = typer.Option(None, help="minmax, entropy, percentile[:99.9], mse, legacy."),
-    preprocess: str = typer.Option(None, help="Preset: yolo, imagenet, efficientnet-lite."),
+    preprocess: Preprocess = None,
     data: Path = typer.Option(None, help="Training data: YOLO data.yaml, or a folder with train/ and val/."),
     epochs: int = typer.Option(None, help="Fine-tune for so many epochs before the export."),
     batch_size: int = typer.Option(None, help="Images a training batch, all processes together."),
@@ -38,17 +49,15 @@ def qat_export(
     opset: int = typer.Option(None, help="ONNX opset, 17 or newer."),
     dynamic: bool = typer.Option(None, "--dynamic", help="Leave the batch size open."),
     int8_weights: bool = typer.Option(None, "--int8-weights", help="Store weights as INT8: a quarter of the size."),
-    keep_float: list[str] = typer.Option(None, help="Node name pattern to keep in float; may be repeated."),
-    residual_float: bool = typer.Option(
-        False, "--residual-float", help="Leave skip connections in float: slower, for nets that lose accuracy in them."
-    ),
-    no_compile: bool = typer.Option(False, "--no-compile", help="Build no engine."),
+    keep_float: KeepFloat = None,
+    residual_float: ResidualFloat = False,
+    no_compile: NoCompile = False,
     device: str = typer.Option("", help="cpu or cuda. (default: cuda where there is one)"),
-    trust: bool = typer.Option(False, "--trust", help="Run code that the recipe names; unpickle a checkpoint in full."),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace the run that the folder holds."),
-    as_json: bool = typer.Option(False, "--json", help="Print run.json on stdout and nothing else."),
+    trust: Trust = False,
+    overwrite: Overwrite = False,
+    as_json: RunJson = False,
     *,
-    build: dict[str, Any],
+    build: EngineOptions,
 ) -> None:
     """Insert Q/DQ into a torch model, calibrate, fine-tune, export, compile and report."""
     from quantbench.cli.requests import unused
@@ -87,7 +96,7 @@ def qat_export(
         "export.int8_weights": int8_weights,
         "placement.keep_float": tuple(keep_float) if keep_float else None,
         "placement.residual": False if residual_float else None,
-        **build,
+        **build.changes(),
         **({"compile.backend": "none"} if no_compile else {}),
     }
     changed = load_recipe(recipe_path(recipe), changes, trust=trust) if recipe else Recipe().merged(changes)

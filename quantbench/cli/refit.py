@@ -4,6 +4,7 @@ from pathlib import Path
 
 import typer
 
+from quantbench.cli.options import Json
 from quantbench.terminal import echo
 
 
@@ -18,7 +19,7 @@ def refit(
     out: Path = typer.Option(..., "--out", "-o", help="Where the refitted engine goes."),
     plugin: list[Path] = typer.Option(None, "--plugin", metavar="LIB.so", help="Library of plugins that it needs."),
     check: bool = typer.Option(True, help="Compare its outputs with onnxruntime's on the model."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON and nothing else."),
+    as_json: Json = False,
 ) -> None:
     """Put weights, biases and Q/DQ scales of a model into a refittable engine: after bias correction or fine-tuning.
 

@@ -6,7 +6,7 @@ from shlex import quote
 
 import typer
 
-from quantbench.cli.decide_options import DATA, EVAL, TRUST
+from quantbench.cli.options import DecideData, DecideEval, DecideModel, DecideRecipe, Preprocess, Threads, Trust
 from quantbench.terminal import echo
 
 _SHOWN = 20
@@ -18,16 +18,16 @@ def register(app: typer.Typer) -> None:
 
 
 def sensitivity(
-    model: str = typer.Argument(None, help="ONNX file. (default: the recipe's)"),
-    data: str = typer.Option(None, help=DATA),
-    eval_data: str = typer.Option(None, "--eval-dir", help=EVAL),
-    recipe: str = typer.Option(None, help="Recipe: a name or a YAML file."),
+    model: DecideModel = None,
+    data: DecideData = None,
+    eval_data: DecideEval = None,
+    recipe: DecideRecipe = None,
     calibrator: str = typer.Option("mse", help="Threshold method of the ranges."),
-    preprocess: str = typer.Option(None, help="Preset: imagenet, efficientnet-lite, yolo."),
+    preprocess: Preprocess = None,
     images: int = typer.Option(24, min=1, help="Images to measure on."),
-    threads: int = typer.Option(None, help="onnxruntime threads; 0 lets it choose."),
+    threads: Threads = None,
     out: Path = typer.Option(Path("sensitivity.json"), help="Result, to be edited and handed to tune."),
-    trust: bool = typer.Option(False, "--trust", help=TRUST),
+    trust: Trust = False,
     as_json: bool = typer.Option(False, "--json", help="Print the result and nothing else."),
 ) -> None:
     """Measure each region (what TensorRT runs as one kernel) alone in INT8, and the costliest alone in float.

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from quantbench.cli.decide_options import TRUST
+from quantbench.cli.options import Trust
 from quantbench.terminal import echo
 
 
@@ -22,7 +22,7 @@ def sweep(
     jobs: int = typer.Option(1, min=1, help="Trials at a time on this machine."),
     ray: str = typer.Option("", metavar="ADDRESS", help="Run on this Ray cluster ('auto', or host:port)."),
     minutes: float = typer.Option(None, min=0, help="Start no trial after so long."),
-    trust: bool = typer.Option(False, "--trust", help=TRUST),
+    trust: Trust = False,
     device: str = typer.Option("", help="Device that the report's verdict judges latency on."),
 ) -> None:
     """Run every combination, and keep report.html over all that are done up to date while it runs.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from quantbench.cli.options import Json
 from quantbench.terminal import echo
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def tactics(
         help="Every kernel of these layers (or of the layer that holds this node), * and ? allowed.",
     ),
     precision: str = typer.Option("", "--precision", metavar="NAME", help="With --layer: only fp32, fp16, int8 …"),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON and nothing else."),
+    as_json: Json = False,
 ) -> None:
     """List for each layer the kernels that were timed: the fastest of each precision, and the one chosen.
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from quantbench.cli.options import Json
 from quantbench.terminal import echo
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def register(app: typer.Typer) -> None:
 def trtexec(
     context: typer.Context,
     run: bool = typer.Option(False, "--run", help="Run the commands instead of printing them."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON and nothing else."),
+    as_json: Json = False,
 ) -> None:
     """Say a trtexec command line (any version, 8 to 11) in quantbench's words, and what changes.
 

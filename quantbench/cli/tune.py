@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from quantbench.cli.decide_options import DATA, EVAL, TRUST
+from quantbench.cli.options import (
+    DecideData,
+    DecideEval,
+    DecideModel,
+    DecideRecipe,
+    MaxImages,
+    Preprocess,
+    Threads,
+    Trust,
+)
 from quantbench.terminal import echo
 
 if TYPE_CHECKING:
@@ -19,13 +28,13 @@ def register(app: typer.Typer) -> None:
 
 
 def tune(
-    model: str = typer.Argument(None, help="ONNX file. (default: the recipe's)"),
-    data: str = typer.Option(None, help=DATA),
-    eval_data: str = typer.Option(None, "--eval-dir", help=EVAL),
+    model: DecideModel = None,
+    data: DecideData = None,
+    eval_data: DecideEval = None,
     labels: str = typer.Option(None, help="Labels of --eval-dir: folder, file-name, yolo, csv=FILE, coco=FILE, masks."),
     classes: Path = typer.Option(None, help="Class names, one a line, or the training folder."),
-    recipe: str = typer.Option(None, help="Recipe: a name or a YAML file."),
-    preprocess: str = typer.Option(None, help="Preset: imagenet, efficientnet-lite, yolo."),
+    recipe: DecideRecipe = None,
+    preprocess: Preprocess = None,
     min_agreement: float = typer.Option(None, help="Goal: at least so many percent of answers are FP32's."),
     min_sqnr: float = typer.Option(None, help="Goal: at least so many dB at the worst output."),
     max_drop: float = typer.Option(None, help="Goal: at most so many points of the task's measure lost; wants labels."),
@@ -34,10 +43,10 @@ def tune(
     device: str = typer.Option("", help="Device whose layer times are predicted (quantbench device list)."),
     sensitivity: Path = typer.Option(None, help="Costs of regions (quantbench sensitivity), maybe edited."),
     effort: str = typer.Option("fast", help="fast, or full: more thresholds, every step back."),
-    max_images: int = typer.Option(None, help="Most calibration images."),
-    threads: int = typer.Option(None, help="onnxruntime threads; 0 lets it choose."),
+    max_images: MaxImages = None,
+    threads: Threads = None,
     out: Path = typer.Option(None, help="Run folder of the result. (default: runs/MODEL-tuned)"),
-    trust: bool = typer.Option(False, "--trust", help=TRUST),
+    trust: Trust = False,
     dry_run: bool = typer.Option(False, "--dry-run", help="Say what would be done and about how long it takes."),
 ) -> None:
     """Search thresholds and regions in float for the variant with most in INT8 that meets the goal, by measuring.

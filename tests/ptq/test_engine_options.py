@@ -1,6 +1,7 @@
 """The options of `quantbench build` in `ptq` and in recipes: all of them, early refusals, and what they build."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from quantbench.cli.build_options import _OPTIONS
+from quantbench.cli.build_options import EngineOptions
 from quantbench.cli.requests import build_options
 from quantbench.engines.base import BuildOptions
 from quantbench.engines.shapes import Profile
@@ -51,15 +52,16 @@ def test_a_recipe_says_all_that_the_command_line_can(tmp_path: Path) -> None:
 
 
 def test_every_field_has_an_option_and_the_other_way_round() -> None:
-    assert set(Compile.model_fields) - {"quantization"} == set(_OPTIONS) - {"weakly_typed"}
+    options = {field.name for field in fields(EngineOptions)}
+    assert set(Compile.model_fields) - {"quantization"} == options - {"weakly_typed"}
 
 
 @pytest.mark.parametrize("command", ["build", "ptq", "qat-export"])
 def test_the_help_of_each_command_names_them(cli, command: str) -> None:
     code, printed, _ = cli(command, "--help")
     assert code == 0
-    for name in _OPTIONS:
-        assert f"--{name.replace('_', '-')}" in printed
+    for field in fields(EngineOptions):
+        assert f"--{field.name.replace('_', '-')}" in printed
 
 
 def test_shapes_targets_and_level_reach_the_compiler(cli, small_model: Path, pictures: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The way back: quantbench's options as a trtexec command line, and the table of flags in the docs."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ def _read_back(line: str) -> BuildOptions:
     """What `build` would be asked by our own translation of the line."""
     from typer.main import get_command
 
-    from quantbench.cli.build_options import _OPTIONS, _as_field
+    from quantbench.cli.build_options import EngineOptions
     from quantbench.cli.main import app, register_commands
 
     if not any(command.name == "inspect" for command in app.registered_commands):
@@ -36,11 +37,8 @@ def _read_back(line: str) -> BuildOptions:
     words = commands(translate(line))[0]
     command = getattr(get_command(app), "commands")["build"]  # noqa: B009 (a click group)
     with command.make_context("build", words[2:]) as context:
-        given = {name: _as_field(name, context.params[name]) for name in _OPTIONS}
-    changes = {
-        f"compile.{name}": value for name, value in given.items() if value is not None and name != "weakly_typed"
-    }
-    return build_options(Recipe().merged({"compile.batch": 8, **changes}).compile)
+        given = EngineOptions(**{field.name: context.params[field.name] for field in fields(EngineOptions)})
+    return build_options(Recipe().merged({"compile.batch": 8, **given.changes()}).compile)
 
 
 def test_options_come_back_from_their_own_line() -> None:

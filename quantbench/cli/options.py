@@ -1,0 +1,95 @@
+"""Options that several commands share, each declared once: a type to annotate a parameter with.
+
+A whole group of them is a frozen dataclass of `option` fields; `grouped` gives it to a command as one value.
+"""
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from quantbench import limits
+
+Recipe = Annotated[str | None, typer.Option(help="Recipe: a name (see 'quantbench recipes') or a YAML file.")]
+Preprocess = Annotated[str | None, typer.Option(help="Preset: imagenet, efficientnet-lite, yolo.")]
+Classes = Annotated[
+    Path | None,
+    typer.Option(help="Class names, one a line, or the training folder. (default: the model's metadata)"),
+]
+MaxImages = Annotated[int | None, typer.Option(help="Most calibration images.")]
+KeepFloat = Annotated[
+    list[str] | None, typer.Option(metavar="PATTERN", help="Node name pattern to keep in float; may be repeated.")
+]
+ResidualFloat = Annotated[
+    bool,
+    typer.Option(
+        "--residual-float", help="Leave skip connections in float: slower, for nets that lose accuracy in them."
+    ),
+]
+NoCompile = Annotated[bool, typer.Option("--no-compile", help="Build no engine.")]
+MinSqnr = Annotated[float | None, typer.Option(help="Exit 3 where the worst output has fewer dB.")]
+MaxDrop = Annotated[float | None, typer.Option(help="Exit 3 where the task's measure loses more points.")]
+_THREADS, _MAX_BAD = "onnxruntime threads; 0 lets it choose.", "Corrupt images to skip before giving up."
+# Without a number where a recipe may have one, and checks it; with its bounds where a command takes no recipe.
+Threads = Annotated[int | None, typer.Option(help=_THREADS)]
+ThreadCount = Annotated[int, typer.Option(min=0, max=limits.THREADS, help=_THREADS)]
+MaxBad = Annotated[int | None, typer.Option(help=_MAX_BAD)]
+MaxBadCount = Annotated[int, typer.Option(min=0, help=_MAX_BAD)]
+Trust = Annotated[bool, typer.Option("--trust", help="Run code that the recipe names; unpickle a checkpoint in full.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run that the folder holds.")]
+Gpu = Annotated[str, typer.Option("--gpu", help="Compute capability, as sm87 (default: any before Blackwell).")]
+RunJson = Annotated[bool, typer.Option("--json", help="Print run.json on stdout and nothing else.")]
+PlainJson = Annotated[bool, typer.Option("--json", help="Print plain data on stdout and nothing else.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+JsonToo = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+# What `sensitivity` and `tune` search on.
+DecideModel = Annotated[str | None, typer.Argument(help="ONNX file. (default: the recipe's)")]
+DecideRecipe = Annotated[str | None, typer.Option(help="Recipe: a name or a YAML file.")]
+DecideData = Annotated[
+    str | None, typer.Option(help="Folder of calibration images, .npy/.npz, or a data set such as 'photos?crops=64'.")
+]
+DecideEval = Annotated[
+    str | None, typer.Option("--eval-dir", help="Images to measure on. (default: the calibration images)")
+]
+
+
+def option(**settings: Any) -> Any:
+    """A field of a group: an option of its name, None where it is not given; `settings` are those of typer.Option."""
+    return dataclasses.field(default=None, metadata=settings)
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """`command` as Typer can take it: a parameter whose type is a dataclass of options becomes these options, one a
+    field, in their order; the command gets the dataclass."""
+    own = inspect.signature(command)
+    groups: dict[str, Any] = {
+        p.name: p.annotation for p in own.parameters.values() if dataclasses.is_dataclass(p.annotation)
+    }
+
+    def run(**given: Any) -> None:
+        built = {
+            name: group(**{field.name: given.pop(field.name) for field in dataclasses.fields(group)})
+            for name, group in groups.items()
+        }
+        command(**given, **built)
+
+    parameters: list[inspect.Parameter] = []
+    for parameter in own.parameters.values():
+        if parameter.name in groups:
+            parameters += [_parameter(field) for field in dataclasses.fields(groups[parameter.name])]
+        else:
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+    # Typer reads a command's options from these two.
+    vars(run)["__signature__"] = own.replace(parameters=parameters)
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    run.__doc__, run.__name__ = command.__doc__, command.__name__
+    return run
+
+
+def _parameter(field: "dataclasses.Field[Any]") -> inspect.Parameter:
+    default = typer.Option(None, f"--{field.name.replace('_', '-')}", **field.metadata)
+    return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=field.type)
