@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import networks
 import numpy as np
 import onnx
 import pytest
@@ -18,6 +17,7 @@ from quantbench.ort import create_session
 from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.place import place
 from quantbench.qdq.tensors import calibrated_tensors
+from tests.graph import networks
 
 IMAGES = np.random.default_rng(2).normal(size=(1, 3, 8, 8)).astype(np.float32)
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import networks
 import numpy as np
 import onnx
 import pytest
@@ -27,6 +26,7 @@ from quantbench.ort import create_session
 from quantbench.qdq.correct_bias import correct_bias
 from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.place import place
+from tests.graph import networks
 
 IMAGES = np.random.default_rng(2).normal(size=(1, 3, 8, 8)).astype(np.float32)
 NAMES = {"names": "{0: 'cat', 1: 'dog'}", "stride": "32", "task": "detect", "imgsz": "[640, 640]"}

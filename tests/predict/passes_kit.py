@@ -1,10 +1,9 @@
 """Small networks for the tests of the passes, and what is looked at in their predictions."""
 
-from qdq_networks import Draft
-
 from quantbench.layers.layer import Layer
 from quantbench.predict.prediction import Prediction
 from quantbench.predict.simulate import predict
+from tests.predict.qdq_networks import Draft
 
 SIZE = (1, 32, 8, 8)
 

@@ -5,7 +5,6 @@ from pathlib import Path
 import onnx
 import onnx_graphsurgeon as gs
 import pytest
-from qdq_networks import Draft
 
 from quantbench.calibration.ranges import Ranges, TensorRange
 from quantbench.cli.requests import placement_options
@@ -21,6 +20,7 @@ from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.place import place
 from quantbench.recipe import Placement
+from tests.predict.qdq_networks import Draft
 
 
 @pytest.fixture(scope="module")

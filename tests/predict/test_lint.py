@@ -7,7 +7,6 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from lint_models import IMAGES, X, conv, pair, run, small, sqnr
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import QuantFormat, quantize_static
@@ -23,6 +22,7 @@ from quantbench.predict.simulate import predict_model
 from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.place import place
+from tests.predict.lint_models import IMAGES, X, conv, pair, run, small, sqnr
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from lint_models import X, conv, pair, run, small, sqnr
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from typer.testing import CliRunner
@@ -15,6 +14,7 @@ from quantbench.cli.main import app, register_commands
 from quantbench.lint.finding import size
 from quantbench.lint.run import fix, lint
 from quantbench.predict.simulate import predict_model
+from tests.predict.lint_models import X, conv, pair, run, small, sqnr
 
 
 def _branching() -> onnx.ModelProto:

@@ -1,9 +1,10 @@
 """The rules of tidying, of Myelin and of the layers that join a conv, each on the smallest network that shows it."""
 
 import pytest
-from passes_kit import SIZE, conv, dtypes_of, image, layer_with, names_of, predicted, silu
-from qdq_networks import Draft
-from rules import quotes
+
+from tests.predict.passes_kit import SIZE, conv, dtypes_of, image, layer_with, names_of, predicted, silu
+from tests.predict.qdq_networks import Draft
+from tests.predict.rules import quotes
 
 
 @quotes("cleanup", 1, "an Identity or Dropout goes")

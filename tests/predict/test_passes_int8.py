@@ -1,9 +1,10 @@
 """The rules of Q and DQ, of INT8 layers and of memory, each on the smallest network that shows it."""
 
 import pytest
-from passes_kit import SIZE, conv, dtypes_of, float_conv, image, layer_with, names_of, predicted, silu
-from qdq_networks import Draft
-from rules import quotes
+
+from tests.predict.passes_kit import SIZE, conv, dtypes_of, float_conv, image, layer_with, names_of, predicted, silu
+from tests.predict.qdq_networks import Draft
+from tests.predict.rules import quotes
 
 
 @quotes("motions", 1, "becomes one DQ a reader, `DQ_clone_0`, `DQ_clone_1` ... in network order")

@@ -7,7 +7,6 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from qdq_networks import resnet18
 from typer.testing import CliRunner
 
 from quantbench.calibration.ranges import Ranges, TensorRange
@@ -22,6 +21,7 @@ from quantbench.predict.score import LAYERS_AND_REFORMATS
 from quantbench.predict.simulate import predict, predict_model
 from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.place import place
+from tests.predict.qdq_networks import resnet18
 
 if not app.registered_commands:
     register_commands()

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from qdq_networks import mobilenet_v2, resnet18
 
 from quantbench.inspection.compare import compare as compare_inspections
 from quantbench.inspection.gather import gather
@@ -12,6 +11,7 @@ from quantbench.inspection.layer_json import read_layer_info
 from quantbench.predict.evidence import ELSEWHERE, GUESS, SEEN
 from quantbench.predict.score import compare, score_layers
 from quantbench.predict.simulate import predict
+from tests.predict.qdq_networks import mobilenet_v2, resnet18
 
 ENGINES = {
     "trex_pt_qat_resnet-qat.onnx.engine.graph.json": lambda: resnet18(residual=False),

@@ -12,8 +12,6 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
-from qdq_networks import Draft
-from yolov8n import yolov8n
 
 from quantbench.graph.normalise import normalise
 from quantbench.lint.run import lint
@@ -22,6 +20,8 @@ from quantbench.predict.prediction import Prediction
 from quantbench.predict.reports import UNKNOWN, unknown_of
 from quantbench.predict.simulate import predict, predict_model
 from quantbench.predict.versions import version_of
+from tests.predict.qdq_networks import Draft
+from tests.predict.yolov8n import yolov8n
 
 FAULTS = Path(__file__).parents[3] / "shared" / "faults" / "predict"
 

@@ -1,12 +1,12 @@
 """Whatever no log or engine shows is marked at its layer, Q or DQ, in the table and in the JSON."""
 
 import pytest
-from qdq_networks import Draft, mobilenet_v2, resnet18
 
 from quantbench.predict.evidence import ELSEWHERE, SEEN
 from quantbench.predict.prediction import Prediction
 from quantbench.predict.simulate import predict
 from quantbench.predict.words import lines, rows
+from tests.predict.qdq_networks import Draft, mobilenet_v2, resnet18
 
 
 def _predicted(d: Draft, output: str, version: str = "8.5") -> Prediction:

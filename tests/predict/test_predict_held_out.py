@@ -6,10 +6,10 @@ qat-residual-qgap, commit 768d994b, from layer4.0.conv2 on) and `mobilenet_v2_re
 """
 
 import pytest
-from qdq_networks import mobilenet_v2, resnet18
 
 from quantbench.layers.names import reformat_target, split_parts
 from quantbench.predict.simulate import predict
+from tests.predict.qdq_networks import mobilenet_v2, resnet18
 
 QGAP = """
 layer4.0.conv2.weight + QuantizeLinear_240 + Conv_242 + Add_261 + Relu_262 | i i | i

@@ -4,7 +4,6 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from yolov8_custom import yolov8_custom
 
 from quantbench.inspection.logs.build_log import Build, read_build_log
 from quantbench.layers.names import strip_clone
@@ -22,6 +21,7 @@ from quantbench.predict.score import (
 )
 from quantbench.predict.simulate import predict
 from quantbench.predict.topology import view_from_log
+from tests.predict.yolov8_custom import yolov8_custom
 
 SEEDS = sorted((Path(__file__).parents[3] / "shared" / "seeds").glob("004_*.txt"))
 

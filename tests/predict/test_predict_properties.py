@@ -4,7 +4,6 @@ from collections import Counter
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from qdq_networks import Draft
 
 from quantbench.calibration.ranges import Ranges, TensorRange
 from quantbench.demo import resnet18
@@ -14,6 +13,7 @@ from quantbench.predict.prediction import Prediction
 from quantbench.predict.simulate import predict, predict_model
 from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.place import place
+from tests.predict.qdq_networks import Draft
 
 _PLAIN = {"relu": "Relu", "maxpool": "MaxPool", "leaky": "LeakyRelu", "resize": "Resize", "reshape": "Reshape"}
 _OPS = ("conv", "qconv", "silu", "add", "concat", "slice", "quantize", "bn", *_PLAIN)

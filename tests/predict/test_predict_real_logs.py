@@ -1,7 +1,6 @@
 """Predictions against the logs of TensorRT 8.6.0 (two networks) and 10.9 (RT-DETRv2), statement by statement."""
 
 import pytest
-from real_logs import LOGS, real_log
 
 from quantbench.predict.evidence import ELSEWHERE, SEEN
 from quantbench.predict.score import (
@@ -22,6 +21,7 @@ from quantbench.predict.score import (
     TOOK_Q,
     score_log,
 )
+from tests.predict.real_logs import LOGS, real_log
 
 # Statements of each kind in the logs: a kind that a log is full of must not vanish from the scores.
 SAID = {

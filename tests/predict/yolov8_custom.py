@@ -3,9 +3,8 @@ names it. Scales follow the rule of its exporter: convs that read what a Concat 
 
 import re
 
-from qdq_networks import Draft
-
 from quantbench.graph.view import GraphView
+from tests.predict.qdq_networks import Draft
 
 
 class _Model:

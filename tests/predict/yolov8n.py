@@ -1,9 +1,8 @@
 """YOLOv8n as published (layers, widths, strides of its configuration), with Q/DQ before each conv as ModelOpt's
 INT8_DEFAULT_CFG places them, each with a scale of its own. Weights are none: predictions read names and shapes."""
 
-from qdq_networks import Draft
-
 from quantbench.graph.view import GraphView
+from tests.predict.qdq_networks import Draft
 
 
 class _Yolo(Draft):

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime as ort
-import plugin_models
 import pytest
 from onnx import numpy_helper
 
@@ -21,6 +20,7 @@ from quantbench.qdq.options import PlacementOptions
 from quantbench.records.compiled import Refused
 from quantbench.records.run import PtqRun
 from quantbench.runnable import told
+from tests.ptq import plugin_models
 
 
 @pytest.fixture(scope="module")

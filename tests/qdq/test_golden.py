@@ -4,13 +4,13 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from golden import FOLDER, parse, planned, split
 
 from quantbench.errors import QuantbenchError
 from quantbench.graph.onnx_view import view_of
 from quantbench.qdq.explain_node import explained, find_node
 from quantbench.qdq.place import RULES, place
 from quantbench.qdq.rulebook import rulebook
+from tests.qdq.golden import FOLDER, parse, planned, split
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted(path.stem for path in FOLDER.glob("*.txt"))
