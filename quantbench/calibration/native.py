@@ -1,9 +1,9 @@
-"""The compiled loops (`sweep.c`, `sums.c`): found where an installation built them, else built once by the system's C
-compiler.
+"""The compiled loops (`sweep.c`, `sums.c`, `search.c`): found where an installation built them, else built once by the
+system's C compiler.
 
 It is a plain shared library without Python in it, loaded with ctypes: no headers are needed to build it, one build
-serves every Python, and calls run without the GIL. Where there is no compiler `quantbench.calibration.sweep` and
-`sums` do the same with numpy. `QUANTBENCH_NATIVE=0` asks for that. `hatch_build.py` calls `compile_library` too, so
+serves every Python, and calls run without the GIL. Where there is no compiler `sweep.py`, `sums.py` and
+`thresholds/` do the same with numpy. `QUANTBENCH_NATIVE=0` asks for that. `hatch_build.py` calls `compile_library` too, so
 this file must import nothing but the standard library.
 """
 
@@ -19,9 +19,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("sweep.c", "sums.c"))
-# -ffp-contract=off: a fused multiply-add must not change which bin a value falls into.
-_FLAGS = ("-O3", "-fPIC", "-shared", "-fno-strict-aliasing", "-ffp-contract=off")
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("sweep.c", "sums.c", "search.c"))
+# -ffp-contract=off: a fused multiply-add must not change which bin a value falls into. The other two change no result:
+# without them a division behind a condition keeps a loop from being vectorised.
+_FLAGS = ("-O3", "-fPIC", "-shared", "-fno-strict-aliasing", "-ffp-contract=off", "-fno-trapping-math",
+          "-fno-math-errno")  # fmt: skip
 
 
 def library_name() -> str:
@@ -83,8 +85,8 @@ def _open(path: Path) -> ctypes.CDLL | None:
         current: bool = library.quantbench_sweep_fingerprint() == fingerprint().encode()
     except (OSError, AttributeError):
         return None
-    for name in ("quantbench_sweep", "quantbench_fake_quantized_sums", "quantbench_differences"):
-        getattr(library, name).restype = None
+    for name in ("sweep", "fake_quantized_sums", "differences", "cross_entropies", "squared_errors"):
+        getattr(library, f"quantbench_{name}").restype = None
     return library if current else None
 
 

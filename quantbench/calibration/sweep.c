@@ -18,6 +18,8 @@
 #define BINS (1 << BITS)
 #define TABLES 4
 #define BLOCK 2048
+/* Each table gets a quarter of what is counted, and the first up to seven more of each block: below 65536. */
+#define MOST_PENDING (TABLES * 64000u - BLOCK)
 #define MIN_EXPONENT (-126)
 #define INFINITE 0x7f800000u
 #define NOT_A_NUMBER 0x7fc00000u
@@ -43,12 +45,12 @@ typedef struct {
 } Job;
 
 typedef struct {
-    uint32_t table[TABLES][BINS];
+    uint16_t table[TABLES][BINS];
     int64_t zeros; /* elements of bin 0 that are in no table */
     int64_t total[BINS];
     int32_t exponent;
     uint32_t maximum;
-    uint32_t pending; /* elements in `table`, which holds 32 bits a bin */
+    uint32_t pending; /* elements in `table`, which holds 16 bits a bin, so that all four fit in the L1 cache */
 } Local;
 
 const char *quantbench_sweep_fingerprint(void) { return FINGERPRINT; }
@@ -95,13 +97,23 @@ static void grow(Local *local, uint32_t maximum) {
     }
 }
 
+/* Two indices a load; a table never meets the increment before last. */
 static void scatter(Local *local, const int32_t *index, int64_t size) {
     int64_t i = 0;
-    for (; i + TABLES <= size; i += TABLES) {
-        local->table[0][index[i]]++;
-        local->table[1][index[i + 1]]++;
-        local->table[2][index[i + 2]]++;
-        local->table[3][index[i + 3]]++;
+    for (; i + 8 <= size; i += 8) {
+        uint64_t p, q, r, s;
+        memcpy(&p, index + i, 8);
+        memcpy(&q, index + i + 2, 8);
+        memcpy(&r, index + i + 4, 8);
+        memcpy(&s, index + i + 6, 8);
+        local->table[0][(uint32_t)p]++;
+        local->table[1][p >> 32]++;
+        local->table[2][(uint32_t)q]++;
+        local->table[3][q >> 32]++;
+        local->table[0][(uint32_t)r]++;
+        local->table[1][r >> 32]++;
+        local->table[2][(uint32_t)s]++;
+        local->table[3][s >> 32]++;
     }
     for (; i < size; i++) local->table[0][index[i]]++;
 }
@@ -160,11 +172,12 @@ __attribute__((target("avx2"))) static uint32_t block_maximum_avx2(const uint32_
 }
 
 __attribute__((target("avx2,popcnt"))) static void count_block_avx2(
-    Local *local, const float *values, int64_t size, float scale) {
+    Local *local, const float *values, int64_t size, float scale, const char *next, int width) {
     int32_t index[BLOCK + 8];
     const __m256 factor = _mm256_set1_ps(scale), magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
     int64_t filled = 0, i = 0;
     for (; i + 8 <= size; i += 8) {
+        __builtin_prefetch(next + i * width); /* the next block comes while this one is counted */
         __m256 x = _mm256_and_ps(_mm256_loadu_ps(values + i), magnitude);
         __m256i bin = _mm256_cvttps_epi32(_mm256_mul_ps(x, factor));
         int mask = _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(bin, _mm256_setzero_si256())));
@@ -183,17 +196,50 @@ __attribute__((target("avx2,f16c"))) static void widen_half_avx2(uint32_t *bits,
         _mm256_storeu_ps((float *)(bits + i), _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(values + i))));
     widen_half(bits + i, values + i, size - i);
 }
+
+__attribute__((target("avx512f,avx512vl,popcnt"))) static uint32_t block_maximum_avx512(const uint32_t *bits, int64_t size) {
+    const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+    __m512i a = _mm512_setzero_si512(), b = a;
+    int64_t i = 0;
+    for (; i + 32 <= size; i += 32) {
+        a = _mm512_max_epu32(a, _mm512_and_si512(_mm512_loadu_si512(bits + i), magnitude));
+        b = _mm512_max_epu32(b, _mm512_and_si512(_mm512_loadu_si512(bits + i + 16), magnitude));
+    }
+    uint32_t maximum = block_maximum(bits + i, size - i), found = _mm512_reduce_max_epu32(_mm512_max_epu32(a, b));
+    return found > maximum ? found : maximum;
+}
+
+__attribute__((target("avx512f,avx512vl,popcnt"))) static void count_block_avx512(
+    Local *local, const float *values, int64_t size, float scale, const char *next, int width) {
+    int32_t index[BLOCK + 16];
+    const __m512 factor = _mm512_set1_ps(scale);
+    int64_t filled = 0, i = 0;
+    for (; i + 16 <= size; i += 16) {
+        __builtin_prefetch(next + i * width);
+        __m512 x = _mm512_abs_ps(_mm512_loadu_ps(values + i));
+        __m512i bin = _mm512_cvttps_epi32(_mm512_mul_ps(x, factor));
+        __mmask16 mask = _mm512_test_epi32_mask(bin, bin);
+        _mm512_storeu_si512(index + filled, _mm512_maskz_compress_epi32(mask, bin));
+        filled += __builtin_popcount((unsigned)mask);
+    }
+    local->zeros += i - filled;
+    for (; i < size; i++) index[filled++] = (int32_t)((values[i] < 0 ? -values[i] : values[i]) * scale);
+    scatter(local, index, filled);
+}
 #endif
 
 static void sweep(Local *local, const Slice *slice) {
     uint32_t wide[BLOCK];
+    const int width = slice->dtype == FLOAT32 ? 4 : 2;
 #ifdef HAVE_AVX2
     const int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt");
+    const int avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl");
     const int f16c = avx2 && __builtin_cpu_supports("f16c");
 #endif
     for (int64_t start = 0; start < slice->size; start += BLOCK) {
         int64_t size = slice->size - start < BLOCK ? slice->size - start : BLOCK;
         const uint32_t *bits = wide;
+        const char *next = (const char *)slice->data + (start + BLOCK) * width;
         if (slice->dtype == FLOAT32) {
             bits = (const uint32_t *)slice->data + start;
         } else {
@@ -208,7 +254,7 @@ static void sweep(Local *local, const Slice *slice) {
                 widen_half(wide, halves, size);
         }
 #ifdef HAVE_AVX2
-        uint32_t maximum = avx2 ? block_maximum_avx2(bits, size) : block_maximum(bits, size);
+        uint32_t maximum = avx512 ? block_maximum_avx512(bits, size) : avx2 ? block_maximum_avx2(bits, size) : block_maximum(bits, size);
 #else
         uint32_t maximum = block_maximum(bits, size);
 #endif
@@ -221,11 +267,13 @@ static void sweep(Local *local, const Slice *slice) {
         }
         if (maximum > local->maximum) grow(local, maximum);
         if (local->maximum >= INFINITE) continue;
-        if (local->pending > 0x7fffffffu) drain(local);
+        if (local->pending > MOST_PENDING) drain(local);
         float scale = from_bits((uint32_t)(127 - local->exponent) << 23);
 #ifdef HAVE_AVX2
-        if (avx2)
-            count_block_avx2(local, (const float *)bits, size, scale);
+        if (avx512)
+            count_block_avx512(local, (const float *)bits, size, scale, next, width);
+        else if (avx2)
+            count_block_avx2(local, (const float *)bits, size, scale, next, width);
         else
 #endif
             count_block(local, (const float *)bits, size, scale);

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from quantbench.calibration import native
 from quantbench.calibration.histogram import LEVEL_BINS as BINS
 from quantbench.calibration.histogram import Histogram
 from quantbench.calibration.sweep import histogram_of as count
@@ -168,3 +169,25 @@ def test_one_pass_finds_what_two_passes_find(name: str, stretch: float) -> None:
         found = round((threshold / bin_width - first) / step)
         best = len(objective) - 1 - int(np.argmin(objective[::-1]))
         assert found == best or abs(found - best) * step <= 1 or objective[found] - objective[best] <= flat
+
+
+@pytest.mark.skipif(native.load() is None, reason="no C compiler here")
+@pytest.mark.parametrize("kind", ["relu", "tail", "few", "gap", "one"])
+def test_compiled_searches_find_what_numpy_finds(kind: str, monkeypatch) -> None:
+    rng = np.random.default_rng(3)
+    values = {
+        "relu": np.maximum(rng.normal(size=200_000), 0),
+        "tail": rng.standard_t(3, size=100_000),
+        "few": rng.integers(0, 20, size=5000) / 3,
+        "gap": np.concatenate([rng.normal(size=50_000), [80.0, 80.5]]),
+        "one": np.full(10, 3.0),
+    }[kind]
+    histogram = histogram_of(values.astype(np.float32))
+    levels = histogram.levels()
+    compiled = entropy.divergences(levels), mse.costs(levels)
+    chosen = entropy.threshold(histogram), mse.threshold(histogram)
+    for module in (entropy, mse):
+        monkeypatch.setattr(module, "load", lambda: None)
+    np.testing.assert_allclose(compiled[0], entropy.divergences(levels), rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(compiled[1], mse.costs(levels), rtol=1e-6)
+    assert chosen == (entropy.threshold(histogram), mse.threshold(histogram))

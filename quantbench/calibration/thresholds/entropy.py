@@ -19,12 +19,14 @@ The search is exact and closed-form: with S the mass of a level and n its non-ze
 so KL needs only prefix sums of counts, of non-zero flags and of p log p: 1921 * 128 terms instead of 1921 * 2048.
 """
 
+import ctypes
 import functools
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quantbench.calibration.histogram import LEVEL_BINS, Histogram
+from quantbench.calibration.native import load
 
 LEVELS = 128
 
@@ -42,26 +44,37 @@ def divergences(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     """KL(P || Q) for every candidate: float64 [1921] for candidates 128 … 2048; inf where Q misses mass of P."""
     weights = counts.copy()
     weights[0] = weights[1]
-    total = weights.sum()
     candidates = np.arange(LEVELS, LEVEL_BINS + 1)
+    mass = _prefix(weights)
+    total = mass[-1]
     if total == 0:
         return np.full(len(candidates), np.inf)
-
-    mass = _prefix(weights)
     filled = _prefix((weights > 0).astype(np.float64))
     p_log_p = _prefix(_x_log_x(weights))
 
-    edges = _edges()
-    level_mass = np.diff(mass.take(edges), axis=1)
-    level_filled = np.diff(filled.take(edges), axis=1)
-
     last = candidates - 1
     outliers = total - mass[candidates]
-    # Outlier mass can fill a last bin that was empty; Q then spreads over it too.
-    level_filled[:, -1] += (weights[last] == 0) & (outliers > 0)
-
     entropy_p = p_log_p[candidates] - _x_log_x(weights[last]) + _x_log_x(weights[last] + outliers)
-    kept = level_mass.sum(axis=1)
+    search = _cross_entropies_compiled if load() is not None else _cross_entropies
+    cross, kept = search(mass, filled, weights == 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # P sums to `total`, Q to `kept`; the logarithms of both norms come out of the sum.
+        result = (entropy_p - cross) / total - np.log(total) + np.log(kept)
+    return np.where(np.isfinite(result), np.maximum(result, 0.0), np.inf)
+
+
+def _cross_entropies(
+    mass: NDArray[np.float64], filled: NDArray[np.float64], empty: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """For every candidate the sum of P log Q before both are scaled to 1, and the mass that Q keeps."""
+    edges = _edges()
+    candidates = np.arange(LEVELS, LEVEL_BINS + 1)
+    level_mass = np.diff(mass.take(edges), axis=1)
+    level_filled = np.diff(filled.take(edges), axis=1)
+    outliers = mass[-1] - mass[candidates]
+    # Outlier mass can fill a last bin that was empty; Q then spreads over it too.
+    level_filled[:, -1] += empty[candidates - 1] & (outliers > 0)
+    kept: NDArray[np.float64] = level_mass.sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         log_q = np.divide(level_mass, level_filled, out=level_filled)
         np.log(log_q, out=log_q)
@@ -70,10 +83,19 @@ def divergences(counts: NDArray[np.float64]) -> NDArray[np.float64]:
         cross = np.multiply(level_mass, log_q, out=log_q, where=level_mass > 0)
         cross[level_mass == 0] = 0.0
         cross[:, -1] = np.where(last_level > 0, last_level * last_log, 0.0)
-        cross = cross.sum(axis=1)
-        # P sums to `total`, Q to `kept`; the logarithms of both norms come out of the sum.
-        result = (entropy_p - cross) / total - np.log(total) + np.log(kept)
-    return np.where(np.isfinite(result), np.maximum(result, 0.0), np.inf)
+    return cross.sum(axis=1), kept
+
+
+def _cross_entropies_compiled(
+    mass: NDArray[np.float64], filled: NDArray[np.float64], empty: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The same by `search.c`."""
+    library = load()
+    assert library is not None
+    cross, kept = np.empty((2, LEVEL_BINS + 1 - LEVELS))
+    arrays = (mass, filled, np.ascontiguousarray(empty), cross, kept)
+    library.quantbench_cross_entropies(*(ctypes.c_void_p(array.ctypes.data) for array in arrays))
+    return cross, kept
 
 
 @functools.cache

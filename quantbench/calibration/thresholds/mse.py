@@ -5,10 +5,13 @@ are replaced by those of bin 1 (exact zeros have no error). They step through ca
 here all candidates of a tensor are one matrix.
 """
 
+import ctypes
+
 import numpy as np
 from numpy.typing import NDArray
 
 from quantbench.calibration.histogram import LEVEL_BINS, Histogram
+from quantbench.calibration.native import load
 
 _QMAX = 127
 _FIRST = 128
@@ -35,6 +38,13 @@ def costs(levels: NDArray[np.float64]) -> NDArray[np.float64]:
     filled = np.flatnonzero(counts)
     centres = (filled + 0.5).astype(np.float32)  # in bins
     edges = np.arange(_FIRST, LEVEL_BINS + 1, _STRIDE, dtype=np.float32)
+    library = load()
+    if library is not None:
+        found, weights = np.empty(len(edges)), np.ascontiguousarray(counts[filled])
+        pointers = [ctypes.c_void_p(array.ctypes.data) for array in (centres, weights, edges, found)]
+        sizes = [ctypes.c_int64(array.size) for array in (centres, edges)]
+        library.quantbench_squared_errors(pointers[0], pointers[1], sizes[0], pointers[2], sizes[1], pointers[3])
+        return found
     step = (edges / _QMAX)[:, None]
     error = np.minimum(np.rint(centres / step), _QMAX) * step - centres
     cost: NDArray[np.float64] = (error.astype(np.float64) ** 2) @ counts[filled]

@@ -1,0 +1,144 @@
+/* Threshold searches over a histogram of 2048 levels: quantbench/calibration/thresholds has the mathematics and the same
+ * in numpy. Called through ctypes, so without the GIL.
+ */
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+#define HAVE_AVX2 1
+#endif
+#define INLINE static inline __attribute__((always_inline))
+
+#define BINS 2048
+#define LEVELS 128
+#define LANES 8
+#define QMAX 127
+/* Adding and subtracting this rounds a float32 below 2^22 to the nearest integer, ties to even. */
+#define ROUNDING 12582912.0f
+
+/* The natural logarithm of a normal double: 2 artanh(s), s = (m - 1) / (m + 1), with m between sqrt(1/2) and sqrt(2); the
+ * series ends where its terms are below the last bit. No branches, so that loops over it are vectorised.
+ */
+INLINE double logarithm(double x) {
+    const uint64_t half_root = 0x3fe6a09e667f3bcdu; /* sqrt(1/2) */
+    uint64_t bits, shifted, integer;
+    double m, exponent;
+    memcpy(&bits, &x, sizeof bits);
+    shifted = bits - half_root + ((uint64_t)1024 << 52);
+    bits = (shifted & 0x000fffffffffffffu) + half_root;
+    memcpy(&m, &bits, sizeof m);
+    integer = shifted >> 52 | 0x4330000000000000u; /* 2^52 + exponent + 1024 */
+    memcpy(&exponent, &integer, sizeof exponent);
+    exponent -= 4503599627370496.0 + 1024;
+    double s = (m - 1.0) / (m + 1.0), z = s * s, sum = 1.0 / 21;
+    sum = sum * z + 1.0 / 19;
+    sum = sum * z + 1.0 / 17;
+    sum = sum * z + 1.0 / 15;
+    sum = sum * z + 1.0 / 13;
+    sum = sum * z + 1.0 / 11;
+    sum = sum * z + 1.0 / 9;
+    sum = sum * z + 1.0 / 7;
+    sum = sum * z + 1.0 / 5;
+    sum = sum * z + 1.0 / 3;
+    return exponent * 0.6931471805599453 + 2.0 * (s + s * z * sum);
+}
+
+/* For every candidate of 128 ... 2048 bins the sum over its levels of mass times log(mass / filled bins); the last level
+ * has the `outliers` besides, and a last bin that they fill. -inf where they stand where nothing is kept.
+ * mass, filled: sums of what is before a bin, [2049]; empty: whether a bin is, [2048].
+ */
+INLINE void cross_entropies(const double *mass, const double *filled, const uint8_t *empty, double *cross, double *kept) {
+    for (int candidate = LEVELS; candidate <= BINS; candidate++) {
+        double level[LEVELS], bins[LEVELS], terms[LEVELS], lanes[2][LANES] = {{0}};
+        int first = 0;
+        for (int k = 0; k < LEVELS; k++) {
+            int end = (k + 1) * candidate / LEVELS;
+            level[k] = mass[end] - mass[first];
+            bins[k] = filled[end] - filled[first];
+            first = end;
+        }
+        double outliers = mass[BINS] - mass[candidate], last = level[LEVELS - 1];
+        if (empty[candidate - 1] && outliers > 0) bins[LEVELS - 1] += 1;
+        for (int k = 0; k < LEVELS; k++) {
+            /* Empty levels count nothing: 0 log 0. */
+            double ratio = level[k] > 0 ? level[k] / bins[k] : 1.0;
+            terms[k] = level[k] * logarithm(ratio);
+        }
+        terms[LEVELS - 1] = 0;
+        if (last + outliers > 0)
+            terms[LEVELS - 1] = last > 0 ? (last + outliers) * logarithm(last / bins[LEVELS - 1]) : -INFINITY;
+        for (int k = 0; k < LEVELS; k += LANES)
+            for (int lane = 0; lane < LANES; lane++) {
+                lanes[0][lane] += terms[k + lane];
+                lanes[1][lane] += level[k + lane];
+            }
+        double sum = 0, total = 0;
+        for (int lane = 0; lane < LANES; lane++) {
+            sum += lanes[0][lane];
+            total += lanes[1][lane];
+        }
+        cross[candidate - LEVELS] = sum;
+        kept[candidate - LEVELS] = total;
+    }
+}
+
+/* Squared error in bins of every `edge`: rounding and clipping centres [size] (in bins) that stand for `counts`. */
+INLINE void squared_errors(const float *centres, const double *counts, int64_t size, const float *edges, int64_t tried,
+                           double *costs) {
+    for (int64_t candidate = 0; candidate < tried; candidate++) {
+        float step = edges[candidate] / QMAX;
+        double lanes[LANES] = {0};
+        int64_t i = 0;
+        for (; i + LANES <= size; i += LANES)
+            for (int lane = 0; lane < LANES; lane++) {
+                float centre = centres[i + lane], level = (centre / step + ROUNDING) - ROUNDING;
+                level = level > QMAX ? QMAX : level;
+                double error = level * step - centre;
+                lanes[lane] += error * error * counts[i + lane];
+            }
+        double sum = 0;
+        for (; i < size; i++) {
+            float level = (centres[i] / step + ROUNDING) - ROUNDING;
+            level = level > QMAX ? QMAX : level;
+            double error = level * step - centres[i];
+            sum += error * error * counts[i];
+        }
+        for (int lane = 0; lane < LANES; lane++) sum += lanes[lane];
+        costs[candidate] = sum;
+    }
+}
+
+#ifdef HAVE_AVX2
+__attribute__((target("avx2"))) static void cross_entropies_avx2(const double *mass, const double *filled,
+                                                                 const uint8_t *empty, double *cross, double *kept) {
+    cross_entropies(mass, filled, empty, cross, kept);
+}
+
+__attribute__((target("avx2"))) static void squared_errors_avx2(const float *centres, const double *counts, int64_t size,
+                                                                const float *edges, int64_t tried, double *costs) {
+    squared_errors(centres, counts, size, edges, tried, costs);
+}
+#endif
+
+void quantbench_cross_entropies(const double *mass, const double *filled, const uint8_t *empty, double *cross,
+                                double *kept) {
+#ifdef HAVE_AVX2
+    if (__builtin_cpu_supports("avx2")) {
+        cross_entropies_avx2(mass, filled, empty, cross, kept);
+        return;
+    }
+#endif
+    cross_entropies(mass, filled, empty, cross, kept);
+}
+
+void quantbench_squared_errors(const float *centres, const double *counts, int64_t size, const float *edges,
+                               int64_t tried, double *costs) {
+#ifdef HAVE_AVX2
+    if (__builtin_cpu_supports("avx2")) {
+        squared_errors_avx2(centres, counts, size, edges, tried, costs);
+        return;
+    }
+#endif
+    squared_errors(centres, counts, size, edges, tried, costs);
+}
