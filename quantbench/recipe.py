@@ -60,9 +60,10 @@ class Evaluation(_Section):
 
 
 class Calibration(_Section):
-    """`calibrator`: a name (`quantbench recipes`, calibrators/) or `path/to/file.py:Class`."""
+    """`calibrator`: auto (ptq judges threshold methods; qat-export takes minmax), a name (`quantbench recipes`,
+    calibrators/) or `path/to/file.py:Class`."""
 
-    calibrator: str = "minmax"
+    calibrator: str = "auto"
     batch_size: int = Field(default=8, ge=1)
     bias_correction: bool = True
 

@@ -15,6 +15,7 @@ from quantbench.calibration.collect import collect, usable
 from quantbench.calibration.find_ranges import find_ranges
 from quantbench.calibration.ort_outputs import Feed
 from quantbench.calibration.ranges import Ranges
+from quantbench.core.auto import JUDGED, Judging, best_by_outputs
 from quantbench.core.quantize import BIAS_IMAGES, ORT_MODEL, QDQ_MODEL, for_onnxruntime, refuse_quantized
 from quantbench.errors import QuantbenchError
 from quantbench.graph.load import load_model, prepared_model
@@ -29,6 +30,7 @@ from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.place import place
 from quantbench.qdq.plan import Plan
 from quantbench.qdq.tensors import calibrated_tensors
+from quantbench.records.judged import Judged
 from quantbench.runnable import runnable_part, told, view_to_quantize
 
 
@@ -36,13 +38,15 @@ from quantbench.runnable import runnable_part, told, view_to_quantize
 class Quantized:
     """A quantized model. `model`: explicit Q/DQ, symmetric INT8, for TensorRT. `for_onnxruntime`: the same numbers in
     the form that onnxruntime's CPU kernels are fast on. `plan`: where Q/DQ stands and what stays float, why.
-    `ranges`: amax of each calibrated tensor. `warnings`: what a user should look at."""
+    `ranges`: amax of each calibrated tensor. `warnings`: what a user should look at. `judged`: what calibrator auto
+    chose among."""
 
     model: onnx.ModelProto
     for_onnxruntime: onnx.ModelProto
     plan: Plan
     ranges: Ranges
     warnings: tuple[str, ...] = ()
+    judged: Judged | None = None
 
     def save(self, folder: str | Path) -> Path:
         """Write model.qdq.onnx, model.ort.onnx and ranges.json into `folder`; returns it as a Path."""
@@ -69,7 +73,7 @@ def quantize(
     model: str | Path | onnx.ModelProto,
     data: Any,
     *,
-    calibrator: str = "minmax",
+    calibrator: str = "auto",
     placement: PlacementOptions | str = "rules",
     bias_correction: bool = True,
     keep_float: Iterable[str] = (),
@@ -80,10 +84,10 @@ def quantize(
     """Calibrate and quantize a float model.
 
     `model`: an ONNX file, or a ModelProto (left as it is). `data`: a folder of images or arrays, or an iterable of
-    batches: dicts of arrays by input name, arrays, or a torch DataLoader. `calibrator`: minmax, entropy,
-    percentile:99.99, mse, … or `path/to/file.py:Class`. `placement`: "rules", "best" (the variant that the predictor
-    finds cheapest), or PlacementOptions. `keep_float`: names or patterns (fnmatch) of nodes. `preprocess`: of a
-    folder's images, a preset or a declaration.
+    batches: dicts of arrays by input name, arrays, or a torch DataLoader. `calibrator`: auto (the best of several, by
+    the outputs), minmax, entropy, percentile:99.99, mse, … or `path/to/file.py:Class`. `placement`: "rules", "best"
+    (the variant that the predictor finds cheapest), or PlacementOptions. `keep_float`: names or patterns (fnmatch) of
+    nodes. `preprocess`: of a folder's images, a preset or a declaration.
 
     Raises QuantbenchError for a model that is quantized already or cannot be, and data that does not fit.
     """
@@ -95,28 +99,50 @@ def quantize(
     held = _Held(Feeds(proto, data, preprocess=preprocess, max_images=max_images))
     histograms = collect(proto, held, calibrated_tensors(view, plan), threads=threads)
     good, broken = usable(histograms, plan.tensors)
-    ranges = find_ranges(good, choice.method, choice.threshold)
-    correction = Correction(lambda: held.first, held.images, threads) if bias_correction else None
-    done = carry_out(proto, plan, ranges, correction, residual_db=options.residual_db)
+    correction = Correction(lambda: held.first, _count_of(held.first), threads) if bias_correction else None
+    judged = None
+    if choice.is_auto:
+        taken = best_by_outputs(good, _judging(proto, plan, held, options, correction))
+        ranges, done, judged = taken.ranges, taken.made, taken.judged
+    else:
+        ranges = find_ranges(good, choice.method, choice.threshold)
+        done = carry_out(proto, plan, ranges, correction, residual_db=options.residual_db)
     cut = told(proto)
     notes = (*([cut] if cut else []), *_told(broken, done.left_float), *range_warnings(ranges))
-    return Quantized(as_it_came(done.model), for_onnxruntime(runnable_part(done.model)), done.plan, ranges, notes)
+    onnxruntime = for_onnxruntime(runnable_part(done.model))
+    return Quantized(as_it_came(done.model), onnxruntime, done.plan, ranges, notes, judged)
 
 
 class _Held:
-    """Feeds that are walked once, of which the first are kept: bias correction reads these again."""
+    """Feeds that are walked once, of which the first are kept, for bias correction reads these again, and a few that
+    come later, for `auto` to judge on."""
 
     def __init__(self, feeds: Feeds) -> None:
         self._feeds = feeds
         self.first: list[Feed] = []
-        self.images = 0
+        self.later: list[Feed] = []
 
     def __iter__(self) -> Iterator[Feed]:
         for feed in self._feeds:
-            if self.images < BIAS_IMAGES:
+            if _count_of(self.first) < BIAS_IMAGES:
                 self.first.append(feed)
-                self.images += len(next(iter(feed.values())))
+            elif _count_of(self.later) < JUDGED:
+                self.later.append(feed)
             yield feed
+
+
+def _count_of(feeds: Iterable[Feed]) -> int:
+    """Samples in `feeds`."""
+    return sum(len(next(iter(feed.values()))) for feed in feeds)
+
+
+def _judging(
+    model: onnx.ModelProto, plan: Plan, held: _Held, options: PlacementOptions, correction: Correction | None
+) -> Judging:
+    """Judged on what comes after the samples that correct biases, or on these where there is little else."""
+    judged, apart = (held.later, True) if _count_of(held.later) >= JUDGED // 2 else (held.first, False)
+    threads = correction.threads if correction is not None else 0
+    return Judging(model, plan, lambda: judged, _count_of(judged), correction, apart, options.residual_db, threads)
 
 
 def _loaded(model: str | Path | onnx.ModelProto) -> onnx.ModelProto:

@@ -46,7 +46,9 @@ def ptq(
     recipe: Recipe = None,
     out: Path = typer.Option(None, help="Run folder. (default: runs/MODEL-CALIBRATOR)"),
     calibrator: str = typer.Option(
-        None, help="minmax, entropy, percentile[:99.9], mse, legacy, a name from calibrators/, or file.py:Class."
+        None,
+        help="auto (the best of several, judged on the images; default), minmax, entropy, percentile[:99.9], mse, "
+        "legacy, a name from calibrators/, or file.py:Class.",
     ),
     preprocess: Preprocess = None,
     batch_size: int = typer.Option(None, help="Images a batch while calibrating."),

@@ -35,7 +35,7 @@ def qat_export(
     out: Path = typer.Option(None, help="Run folder. (default: runs/MODEL-qat)"),
     calib_dir: Path = typer.Option(None, help="Folder of calibration images. (default: photos of installed packages)"),
     max_images: MaxImages = None,
-    calibrator: str = typer.Option(None, help="minmax, entropy, percentile[:99.9], mse, legacy."),
+    calibrator: str = typer.Option(None, help="minmax (default), entropy, percentile[:99.9], mse, legacy."),
     preprocess: Preprocess = None,
     data: Path = typer.Option(None, help="Training data: YOLO data.yaml, or a folder with train/ and val/."),
     epochs: int = typer.Option(None, help="Fine-tune for so many epochs before the export."),

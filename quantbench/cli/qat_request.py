@@ -8,6 +8,9 @@ from quantbench.qat.request import CalibrationChoice, QatRequest, TorchChoice, T
 from quantbench.qat.to_onnx import ExportOptions
 from quantbench.recipe import Recipe
 
+# Training moves the weights, so there is nothing that a calibrator could be judged by before it: QAT's is minmax.
+_AUTO, _PLAIN = "auto", "minmax"
+
 
 def qat_request(recipe: Recipe, *, device: str, trust: bool, resume: bool) -> QatRequest:
     """What `quantbench qat-export` does for `recipe`.
@@ -21,7 +24,7 @@ def qat_request(recipe: Recipe, *, device: str, trust: bool, resume: bool) -> Qa
         ),
         calibration=CalibrationChoice(
             data.calib_dir, data.dataset, data.max_images, data.max_bad, calibration.batch_size,
-            calibration.calibrator,
+            _PLAIN if calibration.calibrator == _AUTO else calibration.calibrator,
         ),
         placement=placement_options(recipe.placement),
         best_placement=recipe.placement.method == "best",

@@ -132,7 +132,11 @@ def at_most(source: AnySource, count: int) -> AnySource:
     """The whole source, or `count` samples spread evenly over it (a folder may be sorted by class)."""
     if len(source) <= count:
         return source
-    indices = tuple(int(i) for i in np.linspace(0, len(source) - 1, count))
+    return some(source, tuple(int(i) for i in np.linspace(0, len(source) - 1, count)))
+
+
+def some(source: AnySource, indices: tuple[int, ...]) -> AnySource:
+    """The samples at `indices`, in this order."""
     return SomeCalls(source, indices) if is_calls(source) else Subset(source, indices)
 
 

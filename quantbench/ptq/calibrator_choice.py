@@ -1,10 +1,13 @@
-"""The calibrator that a user named: a threshold method, a shipped class, or `path/to/file.py:Class`."""
+"""The calibrator that a user named: a threshold method, `auto`, a shipped class, or `path/to/file.py:Class`."""
 
 import difflib
 from dataclasses import dataclass
+from typing import NoReturn
 
+from quantbench.calibration.histogram import Histogram
 from quantbench.calibration.thresholds import METHODS, Threshold, threshold_method
 from quantbench.calibrator import CACHE_ALGORITHMS, Calibrator, load_calibrator
+from quantbench.core.auto import AUTO
 from quantbench.errors import QuantbenchError
 from quantbench.load_object import source_sha256
 from quantbench.shipped import shipped_names
@@ -31,6 +34,11 @@ class Choice:
     kind: type[Calibrator] = Calibrator
     content: str = ""
 
+    @property
+    def is_auto(self) -> bool:
+        """Whether candidates are judged (`quantbench.core.auto`); there is no threshold of one tensor then."""
+        return self.method == AUTO
+
     def key(self) -> str:
         """Identity of the method, content included."""
         return digest([self.method, self.algorithm, self.content])
@@ -45,8 +53,10 @@ class Choice:
 def choose(spec: str) -> Choice:
     """Raises QuantbenchError for a name that does not exist."""
     if spec.partition(":")[0] in METHODS:
-        return Choice(spec, threshold_method(spec), _ALGORITHMS.get(spec, "EntropyCalibration2"))
-    known = dict.fromkeys((*METHODS, *shipped_names("calibrators", ".py")))
+        return Choice(spec, threshold_method(spec), algorithm_of(spec))
+    if spec == AUTO:
+        return Choice(AUTO, _no_threshold, algorithm_of(AUTO))
+    known = dict.fromkeys((*METHODS, AUTO, *shipped_names("calibrators", ".py")))
     if ":" not in spec and spec not in known:
         near = difflib.get_close_matches(spec, known, n=1, cutoff=0.6)
         meant = f" did you mean {near[0]}?" if near else ""
@@ -57,6 +67,15 @@ def choose(spec: str) -> Choice:
     method = f"{spec} {content[:12]}" if ":" in spec else spec
     algorithm = CACHE_ALGORITHMS[calibrator.get_algorithm()]
     return Choice(method, calibrator.threshold, algorithm, type(calibrator), content)
+
+
+def algorithm_of(method: str) -> str:
+    """What the header of calibration.cache says for a threshold method."""
+    return _ALGORITHMS.get(method, "EntropyCalibration2")
+
+
+def _no_threshold(histogram: Histogram) -> NoReturn:
+    raise QuantbenchError(f"calibrator auto judges whole models; here name one of {', '.join(METHODS)}")
 
 
 def _content(kind: type[Calibrator]) -> str:

@@ -24,6 +24,7 @@ from quantbench.qdq.guard import guarded
 from quantbench.qdq.tensors import calibrated_tensors
 from quantbench.records.evaluation import Evaluation
 from quantbench.records.facts import CalibrationFacts
+from quantbench.records.judged import Judged
 from quantbench.records.run import RUN, PtqRun
 from quantbench.run_folder import Identity, RunFolder
 from quantbench.runnable import told
@@ -88,6 +89,9 @@ def _stages(
         _calibrate(request, run, folder, owner, progress, refresh=cache == "refresh")
     ranges = stages.read_ranges(folder.path)
     run = _without_poor_skips(run, ranges, request.placement.residual_db, progress)
+    judged = Judged.load(folder.path / stages.JUDGED) if run.choice.is_auto and not given else None
+    if judged is not None:
+        progress.note(f"Thresholds: {judged.in_words()}")
     warnings = range_warnings(ranges)
     for warning in warnings[:_SHOWN_WARNINGS]:
         progress.note(f"warning: {warning}")
@@ -95,7 +99,7 @@ def _stages(
         progress.note(f"warning: and {len(warnings) - _SHOWN_WARNINGS} more such tensors; see report.md")
     quantizing = stages.Quantizing(
         run.model, run.plan, ranges, run.calibration if request.bias_correction else None, run.batch,
-        request.data.max_bad, request.threads, progress,
+        request.data.max_bad, request.threads, folder.state, progress,
     )  # fmt: skip
     quantized = folder.run(stages.quantizing(quantizing))
     qdq = stages.output_of(quantized, QDQ_MODEL, folder.path)
@@ -123,6 +127,7 @@ def _stages(
             source=CACHE if given else "images",
             bias_correction=request.bias_correction,
             warnings=tuple(warnings),
+            judged=judged,
         ),
         placement=run.placement_facts,
         evaluated_on=run.evaluated_on,
@@ -151,7 +156,10 @@ def _calibrate(
         run.model, calibrated_tensors(run.model.view, run.plan), run.calibration, run.batch, run.plan.tensors,
         run.choice.feeder, request.data.max_bad, request.threads,
     )  # fmt: skip
-    inputs = stages.Calibrating(counting, run.choice, owner, folder.state, progress)
+    candidates = None
+    if run.choice.is_auto:
+        candidates = stages.Candidates(run.plan, request.bias_correction, request.placement.residual_db)
+    inputs = stages.Calibrating(counting, run.choice, candidates, owner, folder.state, progress)
     if refresh:  # measured anew, and not thresholds of what was counted before
         (folder.state / HISTOGRAMS).unlink(missing_ok=True)
     folder.run(stages.calibrating(inputs), again=refresh)

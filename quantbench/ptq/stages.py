@@ -8,13 +8,15 @@ from quantbench.atomic import write_json
 from quantbench.calibration.find_ranges import find_ranges
 from quantbench.calibration.ranges import Ranges
 from quantbench.calibrator import feeds as calibrator_feeds
+from quantbench.core.auto import Judging, best_by_outputs, judged_samples
 from quantbench.core.quantize import BIAS_IMAGES, save_pair
-from quantbench.data.sources import Images, at_most, feed_names, feeds
+from quantbench.data.sources import Images, at_most, feed_names, feeds, some
 from quantbench.progress import Progress
 from quantbench.provenance import chosen_versions
+from quantbench.ptq import judged_model
 from quantbench.ptq.cache_policy import Owner, given_ranges, write_cache
 from quantbench.ptq.calibrate import Pass, calibrate
-from quantbench.ptq.calibrator_choice import Choice
+from quantbench.ptq.calibrator_choice import Choice, algorithm_of
 from quantbench.ptq.measure import Measuring, measure, sessions
 from quantbench.ptq.pictures import pictures_of
 from quantbench.ptq.prepare import FloatModel
@@ -26,6 +28,7 @@ from quantbench.stage import UNKEYED, FileRef, Stage, digest
 RANGES = "ranges.json"
 EVALUATION = "evaluation.json"
 PICTURES = "pictures.json"
+JUDGED = "judged.json"
 _NUMBERS = ("numpy", "onnx", "onnxruntime", "pillow")
 
 
@@ -45,11 +48,23 @@ class Counting:
 
 
 @dataclass(frozen=True, slots=True)
+class Candidates:
+    """How calibrator `auto` makes its candidates: the Plan that they carry out, whether biases are corrected, and the
+    dB under which a skip stays float."""
+
+    plan: Plan
+    bias_correction: bool
+    residual_db: float
+
+
+@dataclass(frozen=True, slots=True)
 class Calibrating:
-    """Histograms, and the rule that makes thresholds of them; `state` keeps the histograms."""
+    """Histograms, and the rule that makes thresholds of them: one method, or the best of `candidates`; `state` keeps
+    the histograms."""
 
     counting: Counting
     choice: Choice
+    candidates: Candidates | None
     owner: Owner
     state: Path = field(metadata=UNKEYED)
     progress: Progress = field(metadata=UNKEYED)
@@ -65,7 +80,7 @@ class TakingCache:
 
 @dataclass(frozen=True, slots=True)
 class Quantizing:
-    """A Plan carried out with Ranges; `images` correct biases, None leaves them."""
+    """A Plan carried out with Ranges; `images` correct biases, None leaves them. `state` may hold the result."""
 
     model: FloatModel
     plan: Plan
@@ -74,6 +89,7 @@ class Quantizing:
     batch: int
     max_bad: int = field(metadata=UNKEYED)
     threads: int = field(metadata=UNKEYED)
+    state: Path = field(metadata=UNKEYED)
     progress: Progress = field(metadata=UNKEYED)
 
 
@@ -96,9 +112,41 @@ def _calibrate(inputs: Calibrating, out: Path) -> None:
         counting.threads,
     )
     histograms = calibrate(wanted, inputs.state, digest([counting, chosen_versions(*_NUMBERS)]), inputs.progress)
-    found = find_ranges(histograms, choice.method, choice.threshold)
+    if inputs.candidates is None:
+        found, algorithm = find_ranges(histograms, choice.method, choice.threshold), choice.algorithm
+    else:
+        taken = best_by_outputs(histograms, _judging(counting, inputs.candidates), inputs.progress)
+        taken.judged.save(out / JUDGED)
+        found, algorithm = taken.ranges, algorithm_of(taken.judged.taken)
+        quantizing_it = Quantizing(
+            counting.model, taken.made.plan, found, counting.images if inputs.candidates.bias_correction else None,
+            counting.batch, counting.max_bad, counting.threads, inputs.state, inputs.progress,
+        )  # fmt: skip
+        judged_model.keep(inputs.state, taken.made.model, quantizing(quantizing_it).key)
     write_json(out / RANGES, found.to_json())
-    write_cache(out, found, inputs.owner, choice.algorithm)
+    write_cache(out, found, inputs.owner, algorithm)
+
+
+def _judging(counting: Counting, candidates: Candidates) -> Judging:
+    indices, apart = judged_samples(len(counting.images.source))
+    judged = some(counting.images.source, indices)
+    name, batch, max_bad = counting.model.input_name, counting.batch, counting.max_bad
+    return Judging(
+        counting.model.proto,
+        candidates.plan,
+        lambda: feeds(judged, name, batch, max_bad=max_bad),
+        len(judged),
+        _correction(counting, counting.images) if candidates.bias_correction else None,
+        apart,
+        candidates.residual_db,
+        counting.threads,
+    )
+
+
+def _correction(inputs: "Counting | Quantizing", images: Images) -> Correction:
+    few = at_most(images.source, BIAS_IMAGES)
+    name, batch, max_bad = inputs.model.input_name, inputs.batch, inputs.max_bad
+    return Correction(lambda: feeds(few, name, batch, max_bad=max_bad), len(few), inputs.threads)
 
 
 def taking_cache(inputs: TakingCache) -> Stage[TakingCache]:
@@ -122,11 +170,9 @@ def quantizing(inputs: Quantizing) -> Stage[Quantizing]:
 
 
 def _quantize(inputs: Quantizing, out: Path) -> None:
-    correction = None
-    if inputs.images is not None:
-        few = at_most(inputs.images.source, BIAS_IMAGES)
-        name, batch, max_bad = inputs.model.input_name, inputs.batch, inputs.max_bad
-        correction = Correction(lambda: feeds(few, name, batch, max_bad=max_bad), len(few), inputs.threads)
+    if judged_model.take(inputs.state, quantizing(inputs).key, out):
+        return
+    correction = _correction(inputs, inputs.images) if inputs.images is not None else None
     done = carry_out(inputs.model.proto, inputs.plan, inputs.ranges, correction, progress=inputs.progress)
     save_pair(done.model, out)
 

@@ -11,7 +11,7 @@ from quantbench.calibration.ranges import Ranges
 from quantbench.errors import QuantbenchError
 from quantbench.graph.surgery import check
 from quantbench.progress import Progress
-from quantbench.qdq.correct_bias import SWEEPS, correct_bias
+from quantbench.qdq.correct_bias import correct_bias, planned
 from quantbench.qdq.guard import guarded
 from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.plan import Plan
@@ -66,7 +66,7 @@ def carry_out(
     check_plan(plan)
     quantized = insert_qdq(model, plan, ranges, int8_weights=int8_weights)
     if correction is not None:
-        with (progress or Progress("none")).task("Bias correction", SWEEPS * correction.images) as advance:
+        with (progress or Progress("none")).task("Bias correction", planned(correction.images)) as advance:
             quantized = correct_bias(quantized, correction.feeds, threads=correction.threads, on_batch=advance)
     check(quantized, full=True)
     return CarriedOut(quantized, plan, poor)

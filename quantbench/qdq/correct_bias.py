@@ -6,11 +6,12 @@ These layers are linear, so the mean of what a layer gives is what it gives for 
 quantized network once, for the means of x and Q(x) (`mean_inputs.py`), and each layer on those alone.
 
 What a layer is given depends on the biases of those before it, so it is measured in sweeps: the second one, under the
-biases of the first, is what counts. Source: Nagel et al., "Data-free quantization through weight equalization and bias
-correction", arXiv:1906.04721, section 4.2 (their empirical variant, which corrects layer by layer).
+biases of the first, is what counts; the first takes a few of the images. Source: Nagel et al., "Data-free quantization
+through weight equalization and bias correction", arXiv:1906.04721, section 4.2 (their empirical variant, which corrects
+layer by layer).
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,8 @@ from quantbench.qdq.mean_inputs import MeanInputs, MeanLayer
 from quantbench.qdq.simulate import simulated
 
 SWEEPS = 2
+# The first sweep only gives the second one something to stand on, so that part of the images does.
+_ROUGH = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +54,32 @@ def correct_bias(
 ) -> onnx.ModelProto:
     """Return a copy of the Q/DQ `model` (float weights behind Q and DQ) with corrected biases.
 
-    `open_feeds` starts the images from the beginning; it is called `SWEEPS` times. A bias that is computed stays.
+    `open_feeds` starts the images from the beginning; it is called `SWEEPS` times, the first time read in part. A bias
+    that is computed stays.
     """
     sites = _sites(model)
     if not sites:
         return model
     plain = simulated(model)
-    errors = _mean_errors(plain, sites, open_feeds(), threads, on_batch)
+    errors = _mean_errors(plain, sites, _first(open_feeds(), _ROUGH), threads, on_batch)
     for _ in range(SWEEPS - 1):
         errors = _mean_errors(_with_biases(plain, sites, errors), sites, open_feeds(), threads, on_batch)
     return _with_biases(model, sites, errors)
+
+
+def planned(images: int) -> int:
+    """Images that `correct_bias` runs where its feeds hold `images`, give or take a batch."""
+    return min(_ROUGH, images) + images
+
+
+def _first(feeds: Iterable[Feed], images: int) -> Iterator[Feed]:
+    """Feeds until they hold `images` samples."""
+    seen = 0
+    for feed in feeds:
+        yield feed
+        seen += next(iter(feed.values())).shape[0]
+        if seen >= images:
+            return
 
 
 def _mean_errors(

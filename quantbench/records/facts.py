@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, JsonValue
 
+from quantbench.records.judged import Judged
 from quantbench.records.record import Record
 
 
@@ -80,12 +81,19 @@ class PlacementFacts(Record):
 
 
 class CalibrationFacts(Record):
-    """`method` as recorded; `source`: "images", or the cache whose ranges were taken; `warnings` about ranges."""
+    """`method` as recorded; `source`: "images", or the cache whose ranges were taken; `warnings` about ranges;
+    `judged`: what calibrator `auto` chose among."""
 
     method: str
     source: str = "images"
     bias_correction: bool = False
     warnings: tuple[str, ...] = ()
+    judged: Judged | None = None
+
+    @property
+    def described(self) -> str:
+        """The method in words: `mse, chosen by auto`."""
+        return f"{self.judged.taken}, chosen by {self.method}" if self.judged is not None else self.method
 
 
 class Output(Record):

@@ -14,7 +14,7 @@ from quantbench.report.decision import Decision
 from quantbench.report.difference import difference
 from quantbench.report.figures import TASK_MEASURES, Run
 from quantbench.report.page.data import Milliseconds
-from quantbench.report.sections import accuracy, compiler, headline, latency, layers, prediction, provenance
+from quantbench.report.sections import accuracy, compiler, headline, latency, layers, prediction, provenance, thresholds
 from quantbench.report.verdict import Verdict
 from quantbench.report.words import behind, decibel, percent, points
 
@@ -25,6 +25,7 @@ def write_reports(folder: Path, run: PtqRun, decision: Decision, extra: Sequence
     sections = [
         headline.section(run),
         accuracy.section(run),
+        *thresholds.sections(run),
         prediction.section(run),
         compiler.section(run.compiled, lambda node: kept.get(node, "")),
         latency.section(run),
@@ -35,7 +36,7 @@ def write_reports(folder: Path, run: PtqRun, decision: Decision, extra: Sequence
     ]
     title = f"{run.model.name} in INT8"
     subtitle = (
-        f"Post-training quantization with {run.calibration.method} ranges from {run.data.images} images, "
+        f"Post-training quantization with ranges by {run.calibration.described}, from {run.data.images} images, "
         f"{run.measured_by('evaluate').time}"
     )
     write_text(folder / "report.md", markdown.render(title, subtitle, [*decision_sections(decision), *sections]))
@@ -117,9 +118,8 @@ def summary_lines(folder: Path, run: PtqRun, verdict: Verdict) -> list[str]:
     """What a user reads in the terminal when a run is done."""
     result, placement = run.evaluation, run.placement
     outputs = result.outputs
-    lines = [
-        f"{len(placement.quantized)} of {len(placement.weighted)} weighted layers quantized ({run.calibration.method})"
-    ]
+    count = f"{len(placement.quantized)} of {len(placement.weighted)}"
+    lines = [f"{count} weighted layers quantized ({run.calibration.described})"]
     if outputs.agreement is not None:
         agreement = outputs.agreement
         lines.append(f"same answer as FP32: {percent(agreement)} of {behind(agreement)}")

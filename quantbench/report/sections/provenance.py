@@ -9,7 +9,7 @@ from quantbench.report.blocks import Section, Table
 
 def section(run: PtqRun | QatRun) -> Section:
     """Command, data, preprocessing, method, hashes; and of each stage when, where and with what it ran."""
-    data, method = run.data, run.calibration.method if run.calibration else "none"
+    data, method = run.data, run.calibration.described if run.calibration else "none"
     rows = [
         ("Command", run.provenance.command),
         ("Model", f"{run.model.path}, sha256 {run.model.sha256[:16]}…"),

@@ -1,0 +1,149 @@
+"""auto: the threshold method under which the network's own outputs come out best, judged on calibration samples.
+
+No one method wins on every network (docs/accuracy.md). Candidates all make thresholds of the same histograms, so that
+the images are counted once. A first round inserts each and holds its outputs against float. The best of them and minmax
+are then made as the result will be, biases corrected on the same samples, and the better one is taken: on the judged
+samples nothing is lost against minmax.
+
+Judged by 20 log10 (sum of |x| / sum of |x - x_int8|), the Euclidean norms of each sample's output: a ratio of energies
+would be that of the few samples with the most noise, and on 32 samples chance (docs/accuracy.md).
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from quantbench.calibration.find_ranges import find_ranges
+from quantbench.calibration.histogram import Histogram
+from quantbench.calibration.ort_outputs import Feed, padded, static_batch, unpadded
+from quantbench.calibration.ranges import Ranges
+from quantbench.calibration.thresholds import threshold_method
+from quantbench.core.quantize import BIAS_IMAGES, for_onnxruntime
+from quantbench.evaluate.pairs import Noise
+from quantbench.evaluate.task import OutputFacts, Task, facts_of, find_task
+from quantbench.ort import create_session
+from quantbench.progress import Advance, Progress
+from quantbench.qdq.carry_out import CarriedOut, Correction, carry_out
+from quantbench.qdq.plan import Plan
+from quantbench.records.judged import Candidate, Judged
+from quantbench.runnable import runnable_part
+
+AUTO = "auto"
+SAFE = "minmax"
+# Those that lead on some network of docs/accuracy.md.
+CANDIDATES = (SAFE, "mse", "percentile:99.999", "percentile:99.99", "entropy")
+JUDGED = 32
+_FIRST_ROUND = 16
+# With fewer others than this, samples that correct biases are judged on too.
+_FEW = 16
+
+OpenFeeds = Callable[[], Iterable[Feed]]
+
+
+@dataclass(frozen=True, slots=True)
+class Judging:
+    """What candidates are made and judged with. `samples` opens the `count` samples that they are judged on;
+    `correction`: the result's own (None: biases stay); `apart`: no judged sample corrects biases."""
+
+    model: onnx.ModelProto
+    plan: Plan
+    samples: OpenFeeds
+    count: int
+    correction: Correction | None
+    apart: bool
+    residual_db: float = 0.0
+    threads: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The ranges of the best candidate, its model as it was judged, and what each candidate came to."""
+
+    ranges: Ranges
+    made: CarriedOut
+    judged: Judged
+
+
+def judged_samples(count: int) -> tuple[tuple[int, ...], bool]:
+    """Indices of those of `count` calibration samples that candidates are judged on, spread evenly, and whether they
+    are apart from those that correct biases (`BIAS_IMAGES`, spread evenly)."""
+    correcting = set(_spread(range(count), BIAS_IMAGES))
+    others = [index for index in range(count) if index not in correcting]
+    apart = len(others) >= _FEW
+    return _spread(others if apart else range(count), JUDGED), apart
+
+
+def best_by_outputs(histograms: Mapping[str, Histogram], judging: Judging, progress: Progress | None = None) -> Taken:
+    """The best candidate.
+
+    Where no output can be compared (a model of integer outputs) minmax is taken. Raises QuantbenchError where nothing
+    can be quantized.
+    """
+    bench = _Bench(judging)
+    ranges = {name: find_ranges(histograms, name, threshold_method(name)) for name in CANDIDATES}
+    few = min(_FIRST_ROUND, judging.count)
+    total = len(CANDIDATES) * few + 2 * judging.count
+    with (progress or Progress("none")).task("Judging thresholds", total) as advance:
+        first = {name: bench.judge(bench.made(ranges[name], None), few, advance) for name in CANDIDATES}
+        rival = max((name for name in CANDIDATES if name != SAFE), key=lambda name: _value(first[name]))
+        made = {name: bench.made(ranges[name], judging.correction) for name in (SAFE, rival)}
+        last = {name: bench.judge(model, judging.count, advance) for name, model in made.items()}
+    taken = rival if _value(last[rival]) > _value(last[SAFE]) else SAFE
+    candidates = tuple(Candidate(method=name, first_db=first[name], judged_db=last.get(name)) for name in CANDIDATES)
+    corrected = judging.correction is not None
+    judged = Judged(taken=taken, samples=judging.count, apart=judging.apart, corrected=corrected, candidates=candidates)
+    return Taken(ranges[taken], made[taken], judged)
+
+
+def _value(found: float | None) -> float:
+    return -math.inf if found is None else found
+
+
+def _spread(indices: Sequence[int], count: int) -> tuple[int, ...]:
+    if len(indices) <= count:
+        return tuple(indices)
+    return tuple(indices[int(place)] for place in np.linspace(0, len(indices) - 1, count))
+
+
+class _Bench:
+    """Makes candidates and holds them against the float outputs of the judged samples, which are computed once."""
+
+    def __init__(self, judging: Judging) -> None:
+        self._judging = judging
+        self._plain = runnable_part(judging.model)
+        self._batch = static_batch(self._plain)
+        self._names = tuple(value.name for value in self._plain.graph.output)
+        self._facts: OutputFacts = facts_of(self._plain)
+        self._task: Task | None = None
+        self._float: list[list[NDArray[Any]]] = []
+
+    def made(self, ranges: Ranges, correction: Correction | None) -> CarriedOut:
+        """The Q/DQ model of the plan with `ranges`."""
+        judging = self._judging
+        return carry_out(judging.model, judging.plan, ranges, correction, residual_db=judging.residual_db)
+
+    def judge(self, made: CarriedOut, limit: int, advance: Advance) -> float | None:
+        """dB of the worst output on `limit` samples, or up to a batch more; None where none can be compared."""
+        if not self._float:
+            plain = create_session(self._plain, threads=self._judging.threads)
+            self._float = [self._run(plain, feed) for feed in self._judging.samples()]
+        session = create_session(for_onnxruntime(runnable_part(made.model)), threads=self._judging.threads)
+        self._task = self._task or find_task(self._float[0], self._facts, "auto")
+        noise, seen = Noise(self._task, self._names), 0
+        for feed, reference in zip(self._judging.samples(), self._float, strict=True):
+            count = len(next(iter(feed.values())))
+            noise.update(reference, self._run(session, feed), count)
+            advance(count)
+            seen += count
+            if seen >= limit:
+                break
+        return noise.lowest_of_norms()
+
+    def _run(self, session: Any, feed: Feed) -> list[NDArray[Any]]:
+        count = len(next(iter(feed.values())))
+        return [unpadded(array, self._batch, count) for array in session.run(None, padded(feed, self._batch))]
