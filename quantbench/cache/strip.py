@@ -13,6 +13,7 @@ from quantbench.calibration.ranges import INT8_MAX
 from quantbench.errors import QuantbenchError
 from quantbench.graph.ops import KEEPS_VALUES
 from quantbench.graph.surgery import check, copied
+from quantbench.qdq.record import forget
 from quantbench.qdq.weights import weight_scale
 
 _Q, _DQ = "QuantizeLinear", "DequantizeLinear"
@@ -45,6 +46,7 @@ def strip_qdq(model: onnx.ModelProto) -> Stripped:
     that computes on integers (QLinearConv, Clip between Q and DQ …), and for scales that are not constant.
     """
     clean = copied(model)
+    forget(clean)
     graph = clean.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
     _refuse_integers(graph)

@@ -58,5 +58,7 @@ def lint(
             echo(f"{target}: {done}; {before} findings before, {len(findings)} after", err=True)
         elif not findings:
             echo(f"{model}: no findings", err=True)
+        if count := len(run.chosen(loaded, version=for_, gpu=gpu)):
+            echo(f"{count} more that the placement rules chose on purpose; see quantbench predict {model}", err=True)
     if findings:
         raise typer.Exit(1)

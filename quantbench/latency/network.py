@@ -1,10 +1,9 @@
 """A network's time on a device in INT8 as placed, in FP16 and in FP32, at several batches."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from quantbench.graph.view import GraphView, NodeView
 from quantbench.latency.device import Device
 from quantbench.latency.engine_time import EngineTime, time_of_works
 from quantbench.latency.join import works_of_prediction
@@ -52,24 +51,7 @@ def network_of(model: "onnx.ModelProto", prediction: "Prediction") -> Network:
     """`model` as `prediction` has it, and the same model without its Q/DQ."""
     from quantbench.graph.onnx_view import view_of
     from quantbench.predict.simulate import predict
+    from quantbench.predict.with_qdq import without_qdq
 
     plain = predict(without_qdq(view_of(model)), version=prediction.version, gpu=prediction.gpu, fp16=False)
     return Network(prediction, plain.layers)
-
-
-def without_qdq(view: GraphView) -> GraphView:
-    """`view` without its Q and DQ, as if they had never been placed; the values are of no concern here."""
-    same: dict[str, str] = {}
-    tensors = dict(view.tensors)
-    kept: list[NodeView] = []
-    for node in view.nodes:
-        if node.op in ("QuantizeLinear", "DequantizeLinear"):
-            source = same.get(node.inputs[0], node.inputs[0])
-            same[node.outputs[0]] = source
-            if source in tensors and tensors[source].dtype in ("int8", "uint8"):
-                # Weights stored in INT8: what their DQ makes of them is a float constant of the same shape.
-                tensors[source] = replace(tensors[source], dtype="float32")
-            continue
-        kept.append(replace(node, inputs=tuple(same.get(name, name) for name in node.inputs)))
-    outputs = tuple(same.get(name, name) for name in view.outputs)
-    return GraphView(tuple(kept), tensors, view.inputs, outputs)

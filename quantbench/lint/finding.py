@@ -16,7 +16,8 @@ def size(count: int) -> str:
 @dataclass(frozen=True, slots=True)
 class Finding:
     """`rule` found something at ONNX node `node`; it costs `cost` bytes of traffic an inference (0 where it is not a
-    matter of bytes), `message` says what, `mend` what to do. `fixable`: `lint --fix` does it, without new ranges."""
+    matter of bytes), `message` says what, `mend` what to do. `fixable`: `lint --fix` does it, without new ranges.
+    `chosen`: the placement rules weighed it and left it so."""
 
     rule: str
     node: str
@@ -24,6 +25,7 @@ class Finding:
     message: str
     mend: str
     fixable: bool = False
+    chosen: bool = False
 
     def line(self) -> str:
         """The finding on one line."""

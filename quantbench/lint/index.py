@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import NodeProto, numpy_helper
+from onnx import NodeProto, TensorProto, numpy_helper
 
 from quantbench.graph.onnx_view import view_of
 from quantbench.graph.ops import DEQUANTIZE, QUANTIZE
@@ -14,18 +14,20 @@ from quantbench.graph.order import sort_nodes
 from quantbench.graph.subgraphs import captures
 from quantbench.graph.view import GraphView
 from quantbench.predict.versions import Version, version_of
+from quantbench.qdq.record import recorded
 
 
 class Index:
     """Lookups over `model`, which fixes edit in place; call `refresh` after an edit.
 
-    `version`: the TensorRT that advice is for, by default the best known.
+    `version`: the TensorRT that advice is for, by default the best known. `chosen`: what the placement rules recorded.
     """
 
     def __init__(self, model: onnx.ModelProto, version: Version | None = None) -> None:
         self.model = model
         self.version = version if version is not None else version_of("")
         self.view: GraphView = view_of(model)
+        self.chosen = recorded(model)
         self.refresh()
 
     def refresh(self) -> None:
@@ -58,6 +60,14 @@ class Index:
     def zero_point(self, node: NodeProto) -> NDArray[np.generic] | None:
         """Zero point of a Q or DQ; None where it has none."""
         return self.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else None
+
+    def levels(self, node: NodeProto) -> str:
+        """Type of the quantized values of a Q or DQ, "INT8". Without a zero point or a type ONNX means UINT8."""
+        stored = self.constant(node.input[0]) if node.op_type == DEQUANTIZE else self.zero_point(node)
+        if stored is not None:
+            return str(stored.dtype).upper()
+        named = next((a.i for a in node.attribute if a.name == "output_dtype" and node.op_type == QUANTIZE), 0)
+        return TensorProto.DataType.Name(named) if named else ""
 
     def is_weight(self, tensor: str) -> bool:
         """Whether `tensor` is a constant, or made of constants by Q and DQ."""

@@ -12,19 +12,31 @@ from quantbench.lint.rules import (
     int32_bias,
     predicted,
     q_before_activation,
+    quantized_stream,
     residual_float,
     zero_point,
 )
 from quantbench.predict.versions import version_of
 
-_FINDERS = (zero_point, int32_bias, q_before_activation, duplicate_q, residual_float, concat_scales, predicted)
-# What one fix leaves may open another: Q moved behind a Relu may be the twin of one that is there.
-_FIXERS = (int32_bias, q_before_activation, duplicate_q, residual_float, concat_scales)
+# What one fix leaves may open another: Q moved behind a Relu may be the twin of one that is there. Streams before
+# duplicates: of two Qs of one tensor that of the stream has the larger scale, and goes.
+_FIXERS = (int32_bias, q_before_activation, quantized_stream, duplicate_q, residual_float, concat_scales)
+_FINDERS = (zero_point, *_FIXERS, predicted)
 
 
 def lint(model: onnx.ModelProto, *, version: str = "", gpu: str = "") -> tuple[Finding, ...]:
     """Findings of all rules for TensorRT `version` on `gpu`, dearest first within a rule. Node names must be unique
-    (`graph.normalise`). Raises QuantbenchError for an unknown version or GPU."""
+    (`graph.normalise`). What the placement rules chose, and recorded in the model, is no finding (`chosen`). Raises
+    QuantbenchError for an unknown version or GPU."""
+    return tuple(found for found in _all(model, version, gpu) if not found.chosen)
+
+
+def chosen(model: onnx.ModelProto, *, version: str = "", gpu: str = "") -> tuple[Finding, ...]:
+    """What would be findings, had the placement rules not chosen it on purpose. Raises as `lint` does."""
+    return tuple(found for found in _all(model, version, gpu) if found.chosen)
+
+
+def _all(model: onnx.ModelProto, version: str, gpu: str) -> tuple[Finding, ...]:
     index = Index(model, version_of(version, gpu))
     return tuple(f for rule in _FINDERS for f in sorted(rule.find(index), key=lambda found: -found.cost))
 

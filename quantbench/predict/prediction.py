@@ -15,11 +15,13 @@ class FloatWeighted:
     """A weighted layer that computes in float, or takes INT8 and writes float although INT8 follows.
 
     `node` is its ONNX node, `reason` why, `mend` the nearest change of placement that would help.
+    `tensor`: what it writes, where that is the matter.
     """
 
     node: str
     reason: str
     mend: str
+    tensor: str = ""
 
     def to_json(self) -> dict[str, str]:
         """Plain data."""

@@ -1,6 +1,6 @@
 """What stays float, why, what would mend it, and how many bytes it moves."""
 
-from quantbench.graph.ops import CONVS
+from quantbench.graph.ops import ACTIVATIONS, CONVS, INT8, SWAPS
 from quantbench.predict.layers import dtypes_of
 from quantbench.predict.net import Net, Op
 from quantbench.predict.passes import myelin
@@ -45,12 +45,21 @@ def float_outputs(net: Net) -> tuple[FloatWeighted, ...]:
             mend = f"quantize {op.residual} at the Add"
         elif others:
             reason = f"{op.out} is read by {qs[0].name} and, in float, by {others[0].name}"
-            mend = f"quantize {op.out} at {others[0].name} with the same scale"
+            mend = _quantized_too(others[0], op.out)
         else:
             reason = f"{len(qs)} Qs with different scales read {op.out}"
             mend = f"give all Qs of {op.out} one scale"
-        found.append(FloatWeighted(op.nodes[0], reason, mend))
+        found.append(FloatWeighted(op.nodes[0], reason, mend, op.out))
     return tuple(found)
+
+
+def _quantized_too(reader: Op, tensor: str) -> str:
+    """What spares the float copy of `tensor` for `reader`: a layer, or what Myelin holds."""
+    if reader.kind == "Myelin":
+        return f"quantize {tensor} there too, with the same scale, unless what reads it sums a stream for a layer norm"
+    if reader.weighted or reader.kind in INT8 | SWAPS | ACTIVATIONS | {"Concat"}:
+        return f"quantize {tensor} at {reader.nodes[0]} with the same scale"
+    return f"none: {reader.nodes[0]} reads {tensor} in float, as {reader.kind} computes"
 
 
 def float_bytes_between(net: Net) -> int:

@@ -1,6 +1,7 @@
-"""A Plan carried out on a GraphView: the Q/DQ network to predict, without ranges and without weights."""
+"""A Plan carried out on a GraphView, without ranges and weights: the Q/DQ network to predict. And the way back."""
 
 from collections.abc import Hashable
+from dataclasses import replace
 
 from quantbench.graph.ops import DEQUANTIZE, QUANTIZE
 from quantbench.graph.view import GraphView, NodeView, TensorView
@@ -47,3 +48,21 @@ def _pair(
     q, dq = f"{tensor}_{QUANTIZE}", f"{tensor}_{DEQUANTIZE}"
     scales[q] = scales[dq] = key
     return NodeView(q, QUANTIZE, (tensor, scale), (quantized,)), NodeView(dq, DEQUANTIZE, (quantized, scale), (result,))
+
+
+def without_qdq(view: GraphView) -> GraphView:
+    """`view` without its Q and DQ, as if they had never been placed; the values are of no concern here."""
+    same: dict[str, str] = {}
+    tensors = dict(view.tensors)
+    kept: list[NodeView] = []
+    for node in view.nodes:
+        if node.op in ("QuantizeLinear", "DequantizeLinear"):
+            source = same.get(node.inputs[0], node.inputs[0])
+            same[node.outputs[0]] = source
+            if source in tensors and tensors[source].dtype in ("int8", "uint8"):
+                # Weights stored in INT8: what their DQ makes of them is a float constant of the same shape.
+                tensors[source] = replace(tensors[source], dtype="float32")
+            continue
+        kept.append(replace(node, inputs=tuple(same.get(name, name) for name in node.inputs)))
+    outputs = tuple(same.get(name, name) for name in view.outputs)
+    return GraphView(tuple(kept), tensors, view.inputs, outputs)

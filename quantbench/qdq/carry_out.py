@@ -15,6 +15,7 @@ from quantbench.qdq.correct_bias import correct_bias, planned
 from quantbench.qdq.guard import guarded
 from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.plan import Plan
+from quantbench.qdq.record import record
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ def carry_out(
 
     `residual_db`: skips with less signal over noise stay float (`quantbench.qdq.guard`; 0: none is judged).
     `int8_weights`: weights are stored quantized. Raises QuantbenchError where nothing can be quantized, or a range is
-    missing.
+    missing. The model records the plan (`quantbench.qdq.record`).
     """
     plan, poor = guarded(plan, ranges, residual_db)
     check_plan(plan)
@@ -68,5 +69,6 @@ def carry_out(
     if correction is not None:
         with (progress or Progress("none")).task("Bias correction", planned(correction.images)) as advance:
             quantized = correct_bias(quantized, correction.feeds, threads=correction.threads, on_batch=advance)
+    record(quantized, plan)
     check(quantized, full=True)
     return CarriedOut(quantized, plan, poor)

@@ -284,9 +284,7 @@ _INFERENCE = (
     _gone("persistentCacheRatio", "R", "inference", "8.5", "", "the L2 is left as it is"),
     _flag("useProfile", "N", "inference", "8.6", "", "`bench --profile-index`", h.bench_value("--profile-index")),
     _gone("allocationStrategy", "spec", "inference", "10.1", "", "TensorRT's default is used"),
-    _gone(
-        "nvtxMode", "mode", "inference", "", "8", "TensorRT's own ranges are as verbose as it makes them; see --nvtx"
-    ),
+    _gone("nvtxMode", "mode", "inference", "", "8", "TensorRT's own ranges are as verbose as it makes them"),
     _gone("nvtxVerbosity", "mode", "inference", "8.6", "", "TensorRT's own ranges are as verbose as it makes them"),
     _gone("asyncFileReader", "", "inference", "10.7", "", "the engine is read whole"),
     _gone("monitorMemory", "", "inference", "10.8", "", "not shown"),

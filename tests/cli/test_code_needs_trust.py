@@ -150,8 +150,8 @@ def test_every_field_that_could_name_code_is_a_place() -> None:
     }
     assert found - lists - data == {*PLACES, "model"} - {"architecture", "compile.plugin"}
     assert lists - {"compile.plugin"} == {
-        "data.inputs", "placement.keep_float", "compile.shapes", "compile.pool", "compile.layer_precision",
-        "compile.forbid_tactic", "compile.choose",
+        "data.inputs", "placement.keep_float", "placement.plugin_precision", "compile.shapes", "compile.pool",
+        "compile.layer_precision", "compile.forbid_tactic", "compile.choose",
     }  # fmt: skip
 
 

@@ -9,12 +9,13 @@ import pytest
 from quantbench.latency.device import Device
 from quantbench.latency.device_file import find_device
 from quantbench.latency.facts import device_cost, latency_facts
-from quantbench.latency.network import Network, without_qdq
+from quantbench.latency.network import Network
 from quantbench.latency.scale import scaled, target_specs
 from quantbench.latency.verdict import verdict
 from quantbench.latency.words import lines
 from quantbench.predict.best import best_placement
 from quantbench.predict.simulate import predict
+from quantbench.predict.with_qdq import without_qdq
 from quantbench.records.prediction import DeviceLatency
 from quantbench.report.sections.prediction import latency_blocks
 from tests.engines.models import qdq_conv_net

@@ -10,11 +10,20 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
+from quantbench.calibration.ranges import Ranges, TensorRange
 from quantbench.cli.main import app, register_commands
+from quantbench.graph.load import load_model
+from quantbench.graph.onnx_view import view_of
+from quantbench.graph.surgery import copied
 from quantbench.lint.finding import size
-from quantbench.lint.run import fix, lint
+from quantbench.lint.run import chosen, fix, lint
 from quantbench.predict.simulate import predict_model
+from quantbench.qdq.carry_out import carry_out
+from quantbench.qdq.place import place
+from quantbench.qdq.record import forget
 from tests.predict.lint_models import X, conv, pair, run, small, sqnr
+
+MODELS = Path(__file__).parents[1] / "data" / "models"
 
 
 def _branching() -> onnx.ModelProto:
@@ -147,3 +156,93 @@ def test_fixes_keep_the_order_of_nodes_whatever_it_was() -> None:
     order = [n.name for n in mended.graph.node]
     assert order.index("skip_Q") < order.index("skip_DQ") < order.index("add")
     assert sqnr(run(model, X), run(mended, X)) > 25
+
+
+def _twice(second: np.generic) -> onnx.ModelProto:
+    """Two Qs of one tensor, each with a conv behind: one with an INT8 zero point, one with `second`."""
+    weights: dict[str, NDArray[Any]] = {}
+    one, a = pair("p", "one", 0.04, weights)
+    two, b = pair("p", "two", 0.05, weights)
+    nodes = [conv("x", "a", "p", 8, weights), *one, *two, conv(a, "b", "q", 8, weights), conv(b, "c", "r", 8, weights),
+             helper.make_node("Add", ["q", "r"], ["y"], name="add")]  # fmt: skip
+    return small(nodes, {k: np.asarray(v) for k, v in weights.items()} | {"two_z": np.asarray(second)}, "y")
+
+
+def test_qs_of_different_types_are_never_merged() -> None:
+    """A zero point of 0 has the same bytes in INT8 and UINT8, and a DQ reads one type."""
+    model = _twice(np.uint8(0))
+    assert not [f for f in lint(model) if f.rule == "duplicate-q"]
+    mended, counts = fix(model)
+    assert counts["duplicate-q"] == 0
+    np.testing.assert_array_equal(run(model, X), run(mended, X))
+    assert fix(_twice(np.int8(0)))[1]["duplicate-q"] == 1
+
+
+@pytest.mark.parametrize("name", ["convnext-animals", "digit-detector", "vit-animals", "animals_resnet18"])
+def test_what_ptq_wrote_has_no_findings(name: str, tmp_path: Path, cli) -> None:
+    """The head, the DFL, norms' streams: left so on purpose, and recorded in the model."""
+    model = load_model(MODELS / f"{name}.onnx")
+    plan = place(view_of(model))
+    ranges = Ranges({tensor: TensorRange(4.0) for tensor in plan.tensors})
+    quantized = carry_out(model, plan, ranges).model
+    assert lint(quantized) == ()
+    assert not any(fix(quantized)[1].values())
+    onnx.save(quantized, tmp_path / "m.onnx")
+    code, out, error = cli("lint", tmp_path / "m.onnx")
+    assert (code, out) == (0, "")
+    weighed = chosen(quantized)
+    assert (f"{len(weighed)} more that the placement rules chose on purpose" in error) is bool(weighed)
+    # Without the record the same things are findings, and what somebody adds is one with it.
+    bare = copied(quantized)
+    forget(bare)
+    assert {f.node for f in lint(bare)} == {f.node for f in weighed}
+    assert (name == "animals_resnet18") or weighed
+    q = next(node for node in quantized.graph.node if node.op_type == "QuantizeLinear")
+    twin = onnx.NodeProto.FromString(q.SerializeToString())
+    twin.name, twin.output[0] = "twin", "twin"
+    quantized.graph.node.append(twin)
+    quantized.graph.output.append(helper.make_tensor_value_info("twin", TensorProto.INT8, None))
+    assert "twin" in {f.node for f in lint(quantized)} or q.input[0] in {i.name for i in quantized.graph.input}
+
+
+def _residual(norm: str) -> onnx.ModelProto:
+    """conv + skip, both inputs of the Add quantized as ModelOpt does it, the sum read by `norm`, a conv behind. One
+    channel of the skip is a hundred times larger than the others."""
+    weights: dict[str, NDArray[Any]] = {}
+    skip, s = pair("p", "skip", 1.0, weights)
+    before, d = pair("p", "before", 0.05, weights)
+    branch, b = pair("c", "branch", 0.02, weights)
+    behind, e = pair("n", "behind", 0.05, weights)
+    weights["gain"] = np.asarray([100.0] + [1.0] * 7, np.float32).reshape(8, 1, 1)
+    weights["one"], weights["zero"] = np.ones(8, np.float32), np.zeros(8, np.float32)
+    norms = {
+        "GroupNormalization": helper.make_node("InstanceNormalization", ["a", "one", "zero"], ["n"], name="norm"),
+        "BatchNormalization": helper.make_node("BatchNormalization", ["a", "one", "zero", "zero", "one"], ["n"],
+                                               name="norm"),
+        "SiLU": helper.make_node("Sigmoid", ["a"], ["n"], name="norm"),
+        "Relu": helper.make_node("Relu", ["a"], ["n"], name="norm"),
+    }  # fmt: skip
+    nodes = [helper.make_node("Mul", ["x", "gain"], ["p"], name="gains"), *before, conv(d, "conv", "c", 8, weights),
+             *branch, *skip, helper.make_node("Add", [b, s], ["a"], name="add"), norms[norm], *behind,
+             conv(e, "last", "y", 8, weights)]  # fmt: skip
+    return small(nodes, {k: np.asarray(v) for k, v in weights.items()}, "y")
+
+
+@pytest.mark.parametrize("norm", ["GroupNormalization", "BatchNormalization", "SiLU"])
+def test_a_quantized_residual_stream_of_a_foreign_model_is_told_with_range_and_step(norm: str) -> None:
+    model = _residual(norm)
+    found = {f.message.split(" is ")[0]: f for f in lint(model) if f.rule == "quantized-stream"}
+    skip = found["its skip input p"]
+    assert skip.node == "add"
+    assert "is quantized, to ±127 in steps of 1, and " in skip.message
+    mended, counts = fix(model)
+    assert counts["quantized-stream"] == 2
+    assert not [f for f in lint(mended) if f.rule in ("quantized-stream", "residual-float")]
+    exact = copied(model)
+    names = {node.name: node for node in exact.graph.node}
+    names["add"].input[:] = ["c", "p"]
+    assert sqnr(run(exact, X), run(mended, X)) > sqnr(run(exact, X), run(model, X)) + 10
+
+
+def test_a_sum_that_is_read_in_int8_may_have_a_quantized_skip() -> None:
+    assert not [f for f in lint(_residual("Relu")) if f.rule == "quantized-stream"]

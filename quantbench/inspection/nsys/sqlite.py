@@ -20,9 +20,8 @@ def read_sqlite(path: Path) -> Trace:
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as base:
             tables = {name for (name,) in base.execute("select name from sqlite_master where type = 'table'")}
             if "CUPTI_ACTIVITY_KIND_KERNEL" not in tables:
-                what = (
-                    "holds no kernels: profile with --trace=cuda" if "StringIds" in tables else "is no export of nsys"
-                )
+                lacks = "holds no kernels: profile with nsys profile --trace=cuda"
+                what = lacks if "StringIds" in tables else "is no export of nsys"
                 raise QuantbenchError(f"{path} {what}")
             return Trace(_kernels(base, tables), _copies(base, tables), True)
     except sqlite3.Error as error:

@@ -1,6 +1,7 @@
 """Several Qs of one tensor: of one scale they are work done twice, of different scales no layer can write INT8.
 
-Qs with different zero points are left alone: a larger scale would not hold the values of both.
+Qs with different zero points or types are left alone: a larger scale would not hold the values of both, and a DQ reads
+one type.
 """
 
 from collections.abc import Iterator
@@ -47,7 +48,7 @@ def fix(index: Index) -> int:
 
 
 def _groups(index: Index) -> Iterator[tuple[str, list[NodeProto]]]:
-    groups: dict[tuple[str, bytes], list[NodeProto]] = {}
+    groups: dict[tuple[str, str, bytes], list[NodeProto]] = {}
     for q in index.nodes(QUANTIZE):
         scale = index.scale(q)
         if (
@@ -56,8 +57,8 @@ def _groups(index: Index) -> Iterator[tuple[str, list[NodeProto]]]:
             and scale.ndim == 0
             and q.output[0] not in index.outputs
         ):
-            zero = index.zero_point(q)
-            groups.setdefault((q.input[0], zero.tobytes() if zero is not None else b""), []).append(q)
-    for (tensor, _), qs in groups.items():
+            levels, zero = index.levels(q), index.zero_point(q)
+            groups.setdefault((q.input[0], levels, zero.tobytes() if zero is not None else b""), []).append(q)
+    for (tensor, *_), qs in groups.items():
         if len(qs) > 1:
             yield tensor, qs

@@ -9,10 +9,13 @@ from quantbench.graph.ops import ACTIVATIONS, DEQUANTIZE, IDENTITIES, INT8, QUAN
 from quantbench.lint.finding import Finding
 from quantbench.lint.index import Index
 from quantbench.predict.simulate import predict_model
+from quantbench.qdq.rules.streams import normalised_streams
 
 _MOVING = SWAPS | {"Concat"}
 # What TensorRT computes in INT8, given Q/DQ around it, or moves Q and DQ past.
 _QUANTIZABLE = INT8 | _MOVING
+# They read no values.
+_SHAPES = ("Shape", "Size")
 
 
 def find(index: Index) -> Iterator[Finding]:
@@ -26,17 +29,27 @@ def find(index: Index) -> Iterator[Finding]:
         layer = layers.get(fate.name)
         if layer is not None and layer.inputs[0].name not in inputs and fate.node in nodes:
             copies.setdefault(fate.node, []).append(index.nbytes(layer.inputs[0].name) * 5 // 4)
+    planned = index.chosen
     for name, costs in copies.items():
         node = nodes[name]
         what = "a copy" if len(costs) == 1 else f"{len(costs)} copies"
         message = f"this {'Q' if node.op_type == QUANTIZE else 'DQ'} fuses into nothing and becomes {what}"
-        yield Finding("left-over", name, sum(costs), message, _mend(index, node))
+        placed = _quantized_by(index, node) in planned.tensors
+        yield Finding("left-over", name, sum(costs), message, _mend(index, node), chosen=placed)
     for item in prediction.float_weighted:
         node = nodes[item.node]
         cost = index.nbytes(node.input[0]) + index.nbytes(node.output[0])
-        yield Finding("float-layer", item.node, cost, item.reason, item.mend)
+        yield Finding("float-layer", item.node, cost, item.reason, item.mend, chosen=item.node in planned.floats)
     for item in prediction.float_outputs:
-        yield Finding("float-output", item.node, 2 * index.nbytes(nodes[item.node].output[0]), item.reason, item.mend)
+        placed = item.tensor in planned.tensors
+        cost = 2 * index.nbytes(nodes[item.node].output[0])
+        yield Finding("float-output", item.node, cost, item.reason, item.mend, chosen=placed)
+
+
+def _quantized_by(index: Index, node: NodeProto) -> str:
+    """The tensor that a Q rounds, or the Q before a DQ."""
+    maker = index.makers.get(node.input[0]) if node.op_type == DEQUANTIZE else node
+    return str(maker.input[0]) if maker is not None and maker.input else ""
 
 
 def _mend(index: Index, node: NodeProto) -> str:
@@ -68,9 +81,15 @@ def _mend_dq(index: Index, node: NodeProto) -> str:
 def _mend_q(index: Index, node: NodeProto) -> str:
     """Who reads in float, or with another scale, what it reads; else what makes that."""
     tensor = node.input[0]
-    for reader in index.readers.get(tensor, ()):
-        if reader.op_type != QUANTIZE:
+    readers = [r for r in index.readers.get(tensor, ()) if r.op_type not in (QUANTIZE, *_SHAPES)]
+    streams = normalised_streams(index.view)
+    for reader in readers:
+        if reader.name in streams:
+            return f"none: {reader.name} adds to a stream that a layer norm reads, which loses too much in INT8"
+        if reader.op_type in _QUANTIZABLE | ACTIVATIONS:
             return f"quantize {tensor} at {reader.name} with the same scale"
+    if readers:
+        return f"none: {readers[0].name} reads {tensor} in float, as {readers[0].op_type} computes"
     scale = index.scale(node)
     for reader in index.readers.get(tensor, ()):
         other = index.scale(reader)

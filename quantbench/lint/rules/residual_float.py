@@ -10,6 +10,7 @@ from onnx import NodeProto
 from quantbench.graph.ops import CONVS, DEQUANTIZE, QUANTIZE
 from quantbench.lint.finding import Finding
 from quantbench.lint.index import Index
+from quantbench.lint.rules.quantized_stream import float_sums
 
 RULE = "residual-float"
 
@@ -34,8 +35,9 @@ def fix(index: Index) -> int:
 
 
 def _sites(index: Index) -> Iterator[tuple[NodeProto, int, NodeProto]]:
+    floats = {*float_sums(index), *index.chosen.floats}
     for add in index.nodes("Add"):
-        if len(add.input) != 2 or any(index.is_weight(t) for t in add.input):
+        if add.name in floats or len(add.input) != 2 or any(index.is_weight(t) for t in add.input):
             continue
         makers = [index.makers.get(t) for t in add.input]
         if any(m is not None and m.op_type == DEQUANTIZE for m in makers):

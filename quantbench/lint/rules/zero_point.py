@@ -27,7 +27,9 @@ def find(index: Index) -> Iterator[Finding]:
 
 
 def _trouble(index: Index, node: NodeProto) -> tuple[str, str] | None:
-    zero, scale, levels = index.zero_point(node), index.scale(node), _levels(index, node)
+    zero, scale = index.zero_point(node), index.scale(node)
+    # Without a zero point ONNX means UINT8 and TensorRT takes INT8.
+    levels = index.levels(node) or "INT8"
     if scale is None:
         if index.view.is_constant(node.input[1]):
             return "a scale that the network computes from constants", "fold constants before (onnxsim, polygraphy)"
@@ -42,9 +44,3 @@ def _trouble(index: Index, node: NodeProto) -> tuple[str, str] | None:
     if zero is not None and levels == "INT8" and zero.any():
         return "a zero point that is not zero, which TensorRT refuses", "quantize symmetrically ('quantbench ptq')"
     return None
-
-
-def _levels(index: Index, node: NodeProto) -> str:
-    """Type of the quantized values. Without a zero point ONNX means UINT8 and TensorRT takes INT8."""
-    stored = index.constant(node.input[0]) if node.op_type == DEQUANTIZE else index.zero_point(node)
-    return str(stored.dtype).upper() if stored is not None else "INT8"
