@@ -11,7 +11,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,13 @@ class Identity:
 
 class _Stages(Record):
     stages: dict[str, StageRecord] = Field(default_factory=dict)
+
+
+class _Holder(Record):
+    pid: int
+    host: str
+    since: str
+    command: str
 
 
 class _Commit(Record):
@@ -218,10 +225,10 @@ class RunFolder:
                 )
 
     def _known_identity(self) -> Identity | None:
-        data = _read(self.state / _IDENTITY)
         try:
-            return Identity(**data) if data is not None else None
-        except TypeError:
+            data = json.loads((self.state / _IDENTITY).read_text(encoding="utf-8"))
+            return Identity(**data)
+        except (OSError, ValueError, TypeError):
             return None
 
     @contextlib.contextmanager
@@ -239,20 +246,20 @@ class RunFolder:
                 f"cannot write {self.path}: {error.strerror or error}; choose another --out"
             ) from error
         try:
-            holder = {"pid": os.getpid(), "host": platform.node(), "since": utc(), "command": command_line()}
-            write_json(self.state / _HOLDER, holder)
+            holder = _Holder(pid=os.getpid(), host=platform.node(), since=utc(), command=command_line())
+            holder.save(self.state / _HOLDER)
             yield
         finally:
             (self.state / _HOLDER).unlink(missing_ok=True)
             lock.release()
 
-    def _holder(self) -> dict[str, Any]:
+    def _holder(self) -> _Holder | None:
         """Who holds the folder; who has taken it this very moment is about to write it down."""
         for _ in range(10):
-            if (found := _read(self.state / _HOLDER)) is not None:
-                return found
+            with contextlib.suppress(QuantbenchError):
+                return _Holder.load(self.state / _HOLDER)
             time.sleep(0.02)
-        return {}
+        return None
 
     def _bare(self) -> bool:
         """Whether nothing that took time was made: no output, no part of a calibration, no epoch of a training."""
@@ -283,12 +290,10 @@ class RunFolder:
                 entry.unlink()
 
 
-def _in_use(path: Path, holder: Mapping[str, Any]) -> str:
+def _in_use(path: Path, holder: _Holder | None) -> str:
     who = "another process"
-    if holder:
-        who = (
-            f"process {holder.get('pid')} on {holder.get('host')} since {holder.get('since')} ({holder.get('command')})"
-        )
+    if holder is not None:
+        who = f"process {holder.pid} on {holder.host} since {holder.since} ({holder.command})"
     return f"run folder {path} is in use by {who}; wait for it to end, or choose another --out"
 
 
@@ -298,11 +303,3 @@ def _output(path: Path) -> Output:
         while chunk := stream.read(1 << 20):
             hashed.update(chunk)
     return Output(path=path.name, sha256=hashed.hexdigest(), bytes=path.stat().st_size)
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return data if isinstance(data, dict) else None

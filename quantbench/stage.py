@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 
 Inputs = TypeVar("Inputs")
 # Metadata of a field that is no part of the key, because it cannot change the result: where a file lies, threads.
@@ -54,7 +54,7 @@ class Stage(Generic[Inputs]):
         """SHA-256 of name, inputs and versions."""
         return digest({"stage": self.name, "inputs": self.inputs, "versions": dict(self.versions)})
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, JsonValue]:
         """The inputs by field, for people: short plain values as they are, others by their digest."""
         return {item.name: _shown(getattr(self.inputs, item.name)) for item in _fields(self.inputs)}
 

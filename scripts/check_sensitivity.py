@@ -14,7 +14,6 @@ import numpy as np
 from quantbench.calibration.ort_outputs import static_batch
 from quantbench.cli.decide_options import bench_of
 from quantbench.decide.sensitivity import measure_sensitivity
-from quantbench.decide.workbench import Settings
 from quantbench.evaluate.pairs import Noise, worst
 from quantbench.evaluate.task import find_task
 from quantbench.latency.judge import spearman
@@ -24,6 +23,7 @@ from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.plan import Plan
 from quantbench.recipe import load_recipe
 from quantbench.records.evaluation import Measured
+from quantbench.records.search import Settings
 
 TOP = 20
 

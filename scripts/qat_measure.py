@@ -109,11 +109,16 @@ def measure_yolo(given: argparse.Namespace, device: torch.device) -> dict[str, A
     extra = {"fliplr": 0.0, **({"cache": "ram"} if device.type == "cuda" else {})}
     scenes, where = YoloScenes(given.scenes / "data.yaml", 320, extra), distributed.ultralytics_device(device)
     trained = finetune_yolo(model, scenes, Checkpoints(given.out / "qat-yolo"), options, teacher=teacher, device=where)
-    report["training"] = {**trained, "start": given.start, "seconds": time.perf_counter() - start}
+    report["training"] = {
+        **trained.model_dump(mode="json"),
+        "start": given.start,
+        "seconds": time.perf_counter() - start,
+    }
     if given.control:
         # Fine-tuning alone can help a float model too; the same epochs without quantizers show how much.
         control = copy.deepcopy(teacher)
-        report["control"] = finetune_yolo(control, scenes, Checkpoints(given.out / "control"), options, device=where)
+        again = finetune_yolo(control, scenes, Checkpoints(given.out / "control"), options, device=where)
+        report["control"] = again.model_dump(mode="json")
         matches["fp32 fine-tuned"] = match(detections(control.to(device), tests), truths, 10)
     model = model.to(device)
     matches["qat"] = match(detections(model, tests), truths, 10)
@@ -170,7 +175,8 @@ def measure_classifier(given: argparse.Namespace, device: torch.device) -> dict[
     answers["qat"] = right(model, test_x, test_y)
     torch.save({k: v.cpu() for k, v in model.state_dict().items()}, given.out / "mobilenetv2-digits-qat-state.pt")
     return {
-        "images": len(test_y), "training": {**trained, "seconds": seconds, "start": given.start},
+        "images": len(test_y),
+        "training": {**trained.model_dump(mode="json"), "seconds": seconds, "start": given.start},
         "top1": {name: asdict(share(int(a.sum()), len(a))) for name, a in answers.items()},
         "minus_fp32": {n: asdict(paired_difference(answers["fp32"], a)) for n, a in answers.items()},
     }  # fmt: skip

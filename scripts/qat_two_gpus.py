@@ -84,11 +84,12 @@ def train(given: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     )
     set_mode(model, Mode.QUANTIZE)
     options = TrainOptions(epochs=given.epochs, batch=given.batch, rate=2e-3, workers=given.workers)
-    return finetune_yolo(
+    reached = finetune_yolo(
         model, YoloScenes(given.scenes / "data.yaml", 320, {"fliplr": 0.0}),
         Checkpoints(given.out / "training", resume=given.resume), options,
         device=distributed.ultralytics_device(device),
     )  # fmt: skip
+    return reached.model_dump(mode="json")
 
 
 def kill_and_resume(given: argparse.Namespace) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 from quantbench.cache.model import CalibrationCache, Entry
 from quantbench.calibration.ranges import INT8_MAX, Ranges
 from quantbench.errors import QuantbenchError
+from quantbench.json_types import JsonObject
 
 DIALECT = "onnxruntime-json"
 
@@ -62,7 +63,7 @@ def render(ranges: Ranges) -> str:
     return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
 
 
-def _array(value: float) -> dict[str, Any]:
+def _array(value: float) -> JsonObject:
     return {"data": [value], "dtype": "float32", "CLS": "numpy.array"}
 
 

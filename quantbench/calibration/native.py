@@ -2,9 +2,9 @@
 system's C compiler.
 
 It is a plain shared library without Python in it, loaded with ctypes: no headers are needed to build it, one build
-serves every Python, and calls run without the GIL. Where there is no compiler `sweep.py`, `sums.py` and
-`thresholds/` do the same with numpy. `QUANTBENCH_NATIVE=0` asks for that. `hatch_build.py` calls `compile_library` too, so
-this file must import nothing but the standard library.
+serves every Python, and calls run without the GIL. Where there is no compiler `sweep.py`, `sums.py` and `thresholds/`
+do the same with numpy. `QUANTBENCH_NATIVE=0` asks for that. `hatch_build.py` calls `compile_library` too, so this file
+must import nothing but the standard library.
 """
 
 import ctypes
@@ -85,9 +85,11 @@ def _open(path: Path) -> ctypes.CDLL | None:
         current: bool = library.quantbench_sweep_fingerprint() == fingerprint().encode()
     except (OSError, AttributeError):
         return None
+    if not current:  # of an older source, which may lack what this one has
+        return None
     for name in ("sweep", "fake_quantized_sums", "differences", "cross_entropies", "squared_errors"):
         getattr(library, f"quantbench_{name}").restype = None
-    return library if current else None
+    return library
 
 
 def _cache_folder() -> Path:

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from quantbench.json_types import JsonObject
+
 INT8_MAX = 127
 
 
@@ -42,7 +44,7 @@ class Ranges:
     def __len__(self) -> int:
         return len(self.tensors)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Plain data for `ranges.json`."""
         return {
             "format": "quantbench-ranges-1",

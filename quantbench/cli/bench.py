@@ -1,7 +1,7 @@
 """`quantbench bench`: time an engine on the GPU, or an ONNX file on the CPU, with trtexec's statistics."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -9,7 +9,8 @@ from quantbench.cli.options import Json, ThreadCount
 from quantbench.terminal import echo
 
 if TYPE_CHECKING:
-    from quantbench.engines.bench_many import ManyRequest
+    from quantbench.engines.bench_many import Feed, ManyRequest
+    from quantbench.engines.bench_model import Benched
 
 
 def register(app: typer.Typer) -> None:
@@ -105,24 +106,25 @@ def bench(
         )  # fmt: skip
         summaries.append(bench_model(model, request))
     if as_json:
-        echo(json.dumps(summaries if len(summaries) > 1 else summaries[0], indent=2))
+        plain = [summary.to_json() for summary in summaries]
+        echo(json.dumps(plain if len(plain) > 1 else plain[0], indent=2))
         return
     for summary in summaries:
         _print(model, summary, several=len(summaries) > 1)
 
 
-def _print(model: Path, summary: dict[str, Any], *, several: bool) -> None:
-    shapes = ", ".join(f"{name} {'x'.join(map(str, dims))}" for name, dims in summary["shapes"].items())
+def _print(model: Path, found: "Benched", *, several: bool) -> None:
+    shapes = ", ".join(f"{name} {'x'.join(map(str, dims))}" for name, dims in found.shapes.items())
+    times = found.timings
     echo(
-        f"{model}{f' ({shapes})' if several else ''}: {summary['calls']} calls in {summary['wall_seconds']:.1f} s, "
-        f"{summary['throughput_qps']:.2f} calls/s, {summary['images_per_second']:.2f} images/s"
+        f"{model}{f' ({shapes})' if several else ''}: {times.calls} calls in {times.wall_seconds:.1f} s, "
+        f"{times.calls_per_second:.2f} calls/s, {times.images_per_second:.2f} images/s"
     )
     columns = ("min", "max", "mean", "median", "p90", "p95", "p99")
     echo(" " * 8 + "".join(f"{name:>10}" for name in columns) + "  ms")
-    for part in ("latency", "enqueue", "h2d", "compute", "d2h"):
-        if part in summary:
-            echo(f"{part:8}" + "".join(f"{summary[part][name]:10.3f}" for name in columns))
-    for note in summary["notes"]:
+    for part, stats in times.parts().items():
+        echo(f"{part:8}" + "".join(f"{getattr(stats, name):10.3f}" for name in columns))
+    for note in times.notes():
         echo(f"note: {note}")
 
 
@@ -137,7 +139,7 @@ def _sizes(batch: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
-def _real(models: list[Path], data: Path | None, preprocess: str | None) -> "dict[str, Any] | None":
+def _real(models: list[Path], data: Path | None, preprocess: str | None) -> "Feed | None":
     """Some images as the first ONNX model takes them."""
     from quantbench.data.sources import feeds
     from quantbench.decide.eval_models import DataRequest, open_data

@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from quantbench.json_types import JsonObject
 
 if TYPE_CHECKING:
     from quantbench.cache.check import CheckResult
@@ -16,7 +18,7 @@ def number(value: float) -> float | str:
     return value if math.isfinite(value) else str(value)
 
 
-def show_json(path: str, cache: "CalibrationCache", flags: "tuple[Flag, ...]") -> dict[str, Any]:
+def show_json(path: str, cache: "CalibrationCache", flags: "tuple[Flag, ...]") -> JsonObject:
     """`cache show --json` of one file."""
     return {
         "file": path,
@@ -31,7 +33,7 @@ def show_json(path: str, cache: "CalibrationCache", flags: "tuple[Flag, ...]") -
     }
 
 
-def diff_json(result: "CacheDiff") -> dict[str, Any]:
+def diff_json(result: "CacheDiff") -> JsonObject:
     """`cache diff --json`."""
     return {
         "common": [
@@ -43,7 +45,7 @@ def diff_json(result: "CacheDiff") -> dict[str, Any]:
     }
 
 
-def check_json(result: "CheckResult") -> dict[str, Any]:
+def check_json(result: "CheckResult") -> JsonObject:
     """`cache check --json`, and part of `to-qdq --json`."""
     return {
         "tensors": result.tensors,

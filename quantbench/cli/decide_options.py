@@ -1,7 +1,8 @@
 """Model, images and how to read them: what `sensitivity`, `tune` and `sweep` are asked alike, as a recipe."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from quantbench.decide.workbench import Workbench
@@ -9,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def recipe_of(
-    recipe: str | None, changes: dict[str, Any], data: str | None, eval_data: str | None, *, trust: bool = False
+    recipe: str | None, changes: Mapping[str, object], data: str | None, eval_data: str | None, *, trust: bool = False
 ) -> "Recipe":
     """A recipe (or none) with what the command line says; `data` and `eval_data` are folders or data sets.
 
@@ -18,12 +19,13 @@ def recipe_of(
     from quantbench.recipe import Recipe, load_recipe
     from quantbench.recipe_files import recipe_path
 
+    found = dict(changes)
     for name, (folder, dataset) in {
         data: ("data.calib_dir", "data.dataset"), eval_data: ("evaluation.dir", "evaluation.dataset"),
     }.items():  # fmt: skip
         if name is not None:
-            changes[folder if Path(name).exists() else dataset] = Path(name) if Path(name).exists() else name
-    return load_recipe(recipe_path(recipe), changes, trust=trust) if recipe else Recipe().merged(changes)
+            found[folder if Path(name).exists() else dataset] = Path(name) if Path(name).exists() else name
+    return load_recipe(recipe_path(recipe), found, trust=trust) if recipe else Recipe().merged(found)
 
 
 def bench_of(recipe: "Recipe", *, quiet: bool = False, trust: bool = False) -> "Workbench":

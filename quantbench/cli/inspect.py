@@ -1,10 +1,11 @@
 """`quantbench inspect`: read what a build or an engine left behind."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
+from quantbench.json_types import JsonObject
 from quantbench.terminal import echo
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def inspect(
         names = ", ".join(inspection.title for inspection in found)
         raise QuantbenchError(f"these files belong to {len(found)} engines ({names}); name files of one or of two")
     pages: dict[str, str] = {}
-    data: dict[str, Any]
+    data: JsonObject
     if len(found) == 2:
         comparison = compare(found[0], found[1])
         data = comparison.to_json() | {"engines": [to_json(inspection) for inspection in found]}
@@ -75,7 +76,7 @@ def inspect(
         _write(out, data, pages, quiet=json_output)
 
 
-def _write(folder: Path, data: dict[str, Any], pages: dict[str, str], quiet: bool) -> None:
+def _write(folder: Path, data: JsonObject, pages: dict[str, str], quiet: bool) -> None:
     from quantbench import atomic
 
     atomic.write_json(folder / "inspect.json", data)

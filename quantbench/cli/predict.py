@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import onnx
 
     from quantbench.inspection.logs.build_log import Build, BuildLog
+    from quantbench.json_types import JsonObject
     from quantbench.predict.prediction import Prediction
     from quantbench.predict.score import Score
 
@@ -88,7 +89,7 @@ def predict(
         scores = score_log(prediction, log.build)
         told = list(feedback(prediction, scores, log))
     if as_json:
-        data = {"model": str(model), "notes": list(notes), **prediction.to_json()}
+        data: JsonObject = {"model": str(model), "notes": list(notes), **prediction.to_json()}
         if scores:
             data["scores"] = [{"kind": s.kind, "hits": s.hits, "precision": s.precision, "recall": s.recall}
                               for s in scores]  # fmt: skip
@@ -104,7 +105,7 @@ def predict(
 
 def _latency(
     model: "onnx.ModelProto", prediction: "Prediction", name: str, batch: int
-) -> tuple[dict[str, object], list[str]]:
+) -> "tuple[JsonObject, list[str]]":
     """Times on the device `name`, as plain data and in words."""
     from quantbench.latency import words
     from quantbench.latency.device_file import find_device

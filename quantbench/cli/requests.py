@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import JsonValue
+
 from quantbench.compilation.request import CompileRequest
 from quantbench.engines.base import BuildOptions
 from quantbench.engines.build_arguments import (
@@ -57,7 +59,7 @@ def ptq_request(recipe: Recipe, *, trust: bool = False) -> PtqRequest:
     )
 
 
-def recordable(recipe: Recipe) -> dict[str, Any]:
+def recordable(recipe: Recipe) -> dict[str, JsonValue]:
     """The recipe as run.json keeps it. Raises QuantbenchError, before anything runs, for what JSON cannot hold:
     infinities, and names that are no UTF-8, in the recipe or on the command line."""
     data = recipe.model_dump(mode="python")
@@ -105,7 +107,7 @@ def unused(recipe: Recipe, command: str) -> list[str]:
     return [f"recipe: {', '.join(found)} {'does' if len(found) == 1 else 'do'} nothing in {command}"] if found else []
 
 
-def _at(data: dict[str, Any], key: str) -> Any:
+def _at(data: Any, key: str) -> Any:
     for part in key.split("."):
         data = data[part]
     return data

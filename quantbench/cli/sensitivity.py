@@ -1,6 +1,5 @@
 """`quantbench sensitivity`: what each fused region costs in accuracy."""
 
-import json
 from pathlib import Path
 from shlex import quote
 
@@ -35,16 +34,15 @@ def sensitivity(
     Example: quantbench sensitivity model.onnx --data imgs, then edit sensitivity.json, then
     quantbench tune model.onnx --data imgs --min-agreement 99 --sensitivity sensitivity.json
     """
-    from quantbench.atomic import write_json
     from quantbench.cli.decide_options import bench_of, recipe_of
     from quantbench.decide.sensitivity import measure_sensitivity
 
     changes = {"model": model, "data.preprocess": preprocess, "threads": threads}
     bench = bench_of(recipe_of(recipe, changes, data, eval_data, trust=trust), quiet=as_json, trust=trust)
     found = measure_sensitivity(bench, calibrator, images=images)
-    write_json(out, found.to_json())
+    found.save(out)
     if as_json:
-        echo(json.dumps(found.to_json(), indent=2))
+        echo(found.to_json(), nl=False)
         return
     echo(f"{len(found.regions)} regions, {calibrator} ranges, {found.images} images, without bias correction")
     echo("SQNR alone in INT8 | noise that goes with it in float | multiply-adds | same answers | region")

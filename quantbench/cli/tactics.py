@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from quantbench.cli.options import Json
+from quantbench.json_types import JsonObject
 from quantbench.terminal import echo
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def _in_engine(groups: Sequence["TacticGroup"], tactics: frozenset[int]) -> str:
     return ""
 
 
-def _data(table: "TacticTable", groups: Sequence["TacticGroup"]) -> dict[str, Any]:
+def _data(table: "TacticTable", groups: Sequence["TacticGroup"]) -> JsonObject:
     from quantbench.inspection.logs.tactic_table import replay_table
 
     engine = replay_table(table)

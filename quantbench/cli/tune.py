@@ -61,9 +61,9 @@ def tune(
     from quantbench.decide.estimate import estimate
     from quantbench.decide.gates import Gates
     from quantbench.decide.goal import Goal, milliseconds
-    from quantbench.decide.sensitivity import Sensitivity
-    from quantbench.decide.tune import TUNE, Search
+    from quantbench.decide.tune import Search
     from quantbench.errors import QuantbenchError
+    from quantbench.records.search import TUNE, Sensitivity
 
     if effort not in ("fast", "full"):
         raise QuantbenchError(f"--effort {effort} is neither fast nor full")
@@ -109,9 +109,9 @@ def _deliver(
 
     from quantbench.cli.requests import ptq_request
     from quantbench.decide.costs import times_of
-    from quantbench.decide.tune import SENSITIVITY, TUNE
     from quantbench.progress import Progress
     from quantbench.ptq.pipeline import run_ptq
+    from quantbench.records.search import SENSITIVITY, TUNE
     from quantbench.report.decision import decide
     from quantbench.report.write import write_reports
 

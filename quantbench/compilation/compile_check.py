@@ -25,6 +25,7 @@ from quantbench.graph.save import save_model
 from quantbench.layers.layer import Layer
 from quantbench.progress import Progress
 from quantbench.records.compiled import BareEngine, Compiled, Engine, EngineLatencies, EngineLatency
+from quantbench.statistics import summarize
 
 LAYERS = "layers.json"
 LOG = "build.log"
@@ -108,11 +109,9 @@ def read_compiled(folder: Path) -> Compiled:
 
 
 def _timed(engine: Path) -> EngineLatency:
-    times = bench_model(engine, BenchRequest({}))
-    latency = times["latency"]
-    return EngineLatency(
-        median_ms=latency["median"], p90_ms=latency["p90"], p99_ms=latency["p99"], calls=times["calls"]
-    )
+    latency = bench_model(engine, BenchRequest({})).timings.latency
+    found = summarize(latency)
+    return EngineLatency(median_ms=found.median, p90_ms=found.p90, p99_ms=found.p99, calls=len(latency))
 
 
 def _int8_request(

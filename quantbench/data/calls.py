@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from quantbench.data.array_calls import ArrayCalls
 from quantbench.data.tensor_inputs import Call, TensorInput, fitted
@@ -200,7 +201,7 @@ def _alike(first: Call, second: Call, shared: frozenset[str]) -> bool:
     )
 
 
-def _stacked(calls: Sequence[Call], shared: frozenset[str]) -> dict[str, Any]:
+def _stacked(calls: Sequence[Call], shared: frozenset[str]) -> dict[str, NDArray[Any]]:
     first = calls[0]
     # An input that grows with the batch comes first: its first axis tells everyone how many samples there are.
     names = sorted(first, key=lambda name: name in shared)

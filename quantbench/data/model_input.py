@@ -2,13 +2,14 @@
 
 import re
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import onnx
 
 from quantbench.data.tensor_inputs import TensorInput, tensor_inputs
 from quantbench.errors import QuantbenchError
 from quantbench.images.preprocess import Preprocess, preset
+from quantbench.json_types import JsonObject
 
 DEFAULT_PRESET = "imagenet"
 _CHANNELS = (1, 3)
@@ -89,7 +90,7 @@ def _declared(model: onnx.ModelProto, height: int, width: int) -> tuple[str, tup
     return "", size
 
 
-def fitting_preprocess(declared: str | dict[str, Any] | None, image: ImageInput) -> tuple[Preprocess, str]:
+def fitting_preprocess(declared: str | JsonObject | None, image: ImageInput) -> tuple[Preprocess, str]:
     """The preprocessing to use and how it came about, in words for the report.
 
     A preset is fitted to the model's size, layout, dtype and channels; a full declaration is taken as it is.

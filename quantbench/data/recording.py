@@ -9,7 +9,7 @@ algorithm R) and else does nothing.
 import os
 import runpy
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from random import Random
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from quantbench.data.array_calls import save_call
 from quantbench.errors import QuantbenchError
@@ -32,7 +33,7 @@ class Recorded:
     kept: int = 0
     random: Random = field(default_factory=lambda: Random(0))
 
-    def keep(self, feed: dict[str, Any], most: int) -> None:
+    def keep(self, feed: Mapping[str, NDArray[Any]], most: int) -> None:
         """Keep `feed` with the chance that makes the sample fair."""
         place = self.calls if self.calls < most else self.random.randrange(self.calls + 1)
         self.calls += 1

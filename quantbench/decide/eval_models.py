@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import onnx
 
@@ -15,6 +14,7 @@ from quantbench.evaluate.evaluator import Evaluation, Subject, Wanted, evaluate
 from quantbench.evaluate.task import answers, facts_of
 from quantbench.graph.load import load_model
 from quantbench.images.source import Source
+from quantbench.json_types import JsonObject
 from quantbench.load_object import load_object
 from quantbench.ort import create_session
 from quantbench.progress import Progress
@@ -29,7 +29,7 @@ class DataRequest:
     path: str
     labels: str = "none"
     classes: Path | None = None
-    preprocess: str | dict[str, Any] | None = None
+    preprocess: str | JsonObject | None = None
     batch: int = 8
     max_images: int = 1024
     max_bad: int = 0

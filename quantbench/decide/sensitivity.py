@@ -1,10 +1,7 @@
 """What each fused region costs: in accuracy when it alone is INT8, what it gives back when it alone is float, and what
 its INT8 saves. One session measures them all (see `switches`); float outputs are computed once a batch."""
 
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,8 +10,7 @@ from numpy.typing import NDArray
 from quantbench.calibration.ort_outputs import padded, static_batch, unpadded
 from quantbench.decide.gates import agreement_of
 from quantbench.decide.switches import Region, Switchable, switchable
-from quantbench.decide.workbench import Settings, Workbench
-from quantbench.errors import QuantbenchError
+from quantbench.decide.workbench import Workbench
 from quantbench.evaluate.evaluator import image_size
 from quantbench.evaluate.pairs import Answers, Noise, worst
 from quantbench.evaluate.task import find_task
@@ -22,57 +18,10 @@ from quantbench.graph.ops import CONVS
 from quantbench.ort import create_session
 from quantbench.qdq.ops import weight_index
 from quantbench.records.evaluation import Measured
+from quantbench.records.search import RegionCost, Sensitivity, Settings
 
-FORMAT = "quantbench-sensitivity-1"
 IMAGES = 24
 _TOP = 20
-
-
-@dataclass(frozen=True, slots=True)
-class RegionCost:
-    """`noise`: noise over signal at the worst output when the region alone is INT8 (0.01 is 20 dB); `agreement`: share
-    of answers that stay then, where there are answers. `float_gain`: share of the whole INT8 model's noise that goes
-    when the region alone is float, measured for the costliest. `macs`: share of all multiply-adds. `saved_ms`: by
-    device, what INT8 saves. `consider`: whether `tune` may put it in float; edit it.
-    """
-
-    name: str
-    weighted: tuple[str, ...]
-    nodes: tuple[str, ...]
-    noise: float
-    sqnr_db: float | None
-    agreement: float | None
-    macs: float
-    float_gain: float | None = None
-    saved_ms: Mapping[str, float] = field(default_factory=dict)
-    consider: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Sensitivity:
-    """`regions` the costliest first; `images`: how many it was measured on; `calibrator`: of the ranges."""
-
-    model: str
-    calibrator: str
-    images: int
-    regions: tuple[RegionCost, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data for sensitivity.json."""
-        return {"format": FORMAT, **asdict(self)}
-
-    @staticmethod
-    def load(path: Path) -> "Sensitivity":
-        """Inverse of `to_json`, also of a file that was edited. Raises QuantbenchError."""
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-            regions = tuple(
-                RegionCost(**{**region, "weighted": tuple(region["weighted"]), "nodes": tuple(region["nodes"])})
-                for region in data["regions"]
-            )
-            return Sensitivity(data["model"], data["calibrator"], data["images"], regions)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise QuantbenchError(f"{path} is no sensitivity.json of this version ({error!r})") from error
 
 
 def measure_sensitivity(bench: Workbench, calibrator: str, *, images: int = IMAGES) -> Sensitivity:
@@ -97,12 +46,15 @@ def measure_sensitivity(bench: Workbench, calibrator: str, *, images: int = IMAG
               built.regions[i].weighted) / whole)
         for i in order
     )  # fmt: skip
-    return Sensitivity(bench.run.model_facts.name, calibrator, total, costs)
+    return Sensitivity(model=bench.run.model_facts.name, calibrator=calibrator, images=total, regions=costs)
 
 
 def _cost(region: Region, noise: float, agreement: float | None, gain: float | None, macs: float) -> RegionCost:
     sqnr = -10 * float(np.log10(noise)) if noise > 0 else None
-    return RegionCost(region.name, region.weighted, region.nodes, noise, sqnr, agreement, macs, gain)
+    return RegionCost(
+        name=region.name, weighted=region.weighted, nodes=region.nodes, noise=noise, sqnr_db=sqnr,
+        agreement=agreement, macs=macs, float_gain=gain,
+    )  # fmt: skip
 
 
 def _few(bench: Workbench, images: int) -> list[dict[str, NDArray[Any]]]:

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -230,7 +229,7 @@ def _files(run: Path) -> dict[str, bytes]:
     return {str(path.relative_to(run)): path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()}
 
 
-def summary(trials: Sequence[SweepTrial], state: Mapping[str, str]) -> dict[str, Any]:
+def summary(trials: Sequence[SweepTrial], state: Mapping[str, str]) -> dict[str, int]:
     """How many are done, failed and not run."""
     return {
         "done": sum(not state[t.name] for t in trials),

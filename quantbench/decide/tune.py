@@ -10,21 +10,21 @@
 Every step is a measured trial, written down as soon as it is known, so that a killed search goes on where it was.
 """
 
-import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from quantbench.atomic import write_json
 from quantbench.decide.goal import Goal, quality
-from quantbench.decide.sensitivity import RegionCost, Sensitivity, measure_sensitivity, multiply_adds
-from quantbench.decide.workbench import Settings, Workbench
-from quantbench.records.evaluation import Measured
+from quantbench.decide.sensitivity import measure_sensitivity, multiply_adds
+from quantbench.decide.workbench import Workbench
+from quantbench.errors import QuantbenchError
+from quantbench.provenance import chosen_versions
+from quantbench.ptq.stages import NUMBERS
+from quantbench.records.search import SENSITIVITY, TUNE, RegionCost, Sensitivity, Settings, Trial, Trials
+from quantbench.stage import digest
 
-FORMAT = "quantbench-tune-1"
-TUNE, SENSITIVITY = "tune.json", "sensitivity.json"
 METHODS = {
     "fast": ("mse", "minmax", "percentile:99.99"),
     "full": ("mse", "minmax", "percentile:99.99", "percentile:99.9", "entropy"),
@@ -35,27 +35,6 @@ _REFORMATS = 0.01
 Effort = Literal["fast", "full"]
 # Milliseconds of a variant's Q/DQ model, and of the float network, on the device; None where none is known.
 Timing = Callable[[Any], tuple[float, float]]
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """One measured variant; `ms` is predicted; `int8_macs`: share of multiply-adds in INT8; `misses`: what of the goal
-    is not met; `command` makes it again."""
-
-    number: int
-    why: str
-    settings: Settings
-    measures: dict[str, Measured]
-    int8_macs: float
-    misses: tuple[str, ...]
-    command: str
-    ms: float | None = None
-    float_ms: float | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return {**asdict(self), "settings": self.settings.to_json(),
-                "measures": {name: asdict(value) for name, value in self.measures.items()}}  # fmt: skip
 
 
 @dataclass
@@ -69,7 +48,7 @@ class Search:
     effort: Effort = "fast"
     timing: Timing | None = None
     trials: list[Trial] = field(default_factory=list)
-    _known: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _known: dict[Settings, Trial] = field(default_factory=dict)
 
     def run(self, given: Sensitivity | None = None) -> Trial:
         """The best trial; `given`: costs of regions, which a user may have edited."""
@@ -94,13 +73,11 @@ class Search:
     def trial(self, settings: Settings, why: str) -> Trial:
         """Measure a variant, or take it from an earlier search with the same images and goal."""
         for done in self.trials:
-            if done.settings.to_json() == settings.to_json():
+            if done.settings == settings:
                 return done
-        key = json.dumps(settings.to_json(), sort_keys=True)
-        earlier = self._known.get(key)
+        earlier = self._known.get(settings)
         if earlier is not None:
-            measures = {name: Measured(**value) for name, value in earlier["measures"].items()}
-            ms, float_ms = earlier["ms"], earlier["float_ms"]
+            measures, ms, float_ms = earlier.measures, earlier.ms, earlier.float_ms
         else:
             quantized = self.bench.quantized(settings)
             measures = self.bench.measure(quantized)
@@ -109,8 +86,9 @@ class Search:
         if not self.goal.in_time(ms, float_ms):
             misses.append(f"{ms:.3g} ms on the device is over the budget")
         found = Trial(
-            len(self.trials) + 1, why, settings, measures, self._int8(settings), tuple(misses),
-            f"{self.start} {settings.flags()}", ms, float_ms,
+            number=len(self.trials) + 1, why=why, settings=settings, measures=measures,
+            int8_macs=self._int8(settings), misses=tuple(misses), command=f"{self.start} {settings.flags()}", ms=ms,
+            float_ms=float_ms,
         )  # fmt: skip
         self.trials.append(found)
         self._save()
@@ -172,27 +150,26 @@ class Search:
         if self._known and path.exists() and (earlier := Sensitivity.load(path)).calibrator == calibrator:
             return earlier
         found = measure_sensitivity(self.bench, calibrator)
-        write_json(path, found.to_json())
+        found.save(path)
         return found
 
     def identity(self) -> dict[str, str]:
         """What trials of an earlier search must have in common to count."""
         run = self.bench.run
         return {"model": run.model.sha256, "calibration": run.data_facts.sha256,
-                "evaluation": run.evaluated_on.sha256, "labels": run.evaluated_on.labels_sha256}  # fmt: skip
+                "evaluation": run.evaluated_on.sha256, "labels": run.evaluated_on.labels_sha256,
+                "placement": digest(self.bench.options), "batch": str(run.batch),
+                "versions": digest(chosen_versions(*NUMBERS, "onnx-graphsurgeon"))}  # fmt: skip
 
-    def _earlier(self) -> dict[str, dict[str, Any]]:
+    def _earlier(self) -> dict[Settings, Trial]:
         try:
-            data = json.loads((self.folder / TUNE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        if not isinstance(data, dict) or data.get("format") != FORMAT or data.get("identity") != self.identity():
-            return {}
-        return {json.dumps(trial["settings"], sort_keys=True): trial for trial in data["trials"]}
+            found = Trials.load(self.folder / TUNE)
+        except QuantbenchError:
+            return {}  # there is none, or one of another version
+        return {trial.settings: trial for trial in found.trials} if found.identity == self.identity() else {}
 
     def _save(self) -> None:
-        trials = [trial.to_json() for trial in self.trials]
-        write_json(self.folder / TUNE, {"format": FORMAT, "identity": self.identity(), "trials": trials})
+        Trials(identity=self.identity(), trials=tuple(self.trials)).save(self.folder / TUNE)
 
 
 def most_trials(regions: int, effort: Effort) -> int:

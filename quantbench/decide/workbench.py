@@ -4,7 +4,6 @@ What all of them share is done once: images are decoded, float outputs computed 
 """
 
 import glob
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -37,29 +36,11 @@ from quantbench.qdq.place import place
 from quantbench.qdq.plan import Plan
 from quantbench.qdq.tensors import calibrated_tensors
 from quantbench.records.evaluation import Measured
+from quantbench.records.search import Settings
 from quantbench.runnable import runnable_part
 
 # Decoded images and float outputs are kept up to here; beyond, they are made again for each variant.
 _KEPT_BYTES = 512_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """One variant: threshold method, weighted nodes kept in float, whether biases are corrected."""
-
-    calibrator: str = "minmax"
-    keep_float: tuple[str, ...] = ()
-    bias_correction: bool = True
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data, by which a trial is known again."""
-        return {"calibrator": self.calibrator, "keep_float": sorted(self.keep_float),
-                "bias_correction": self.bias_correction}  # fmt: skip
-
-    def flags(self) -> str:
-        """The same as options of `quantbench ptq`."""
-        kept = "".join(f" --keep-float {shlex.quote(glob.escape(name))}" for name in self.keep_float)
-        return f"--calibrator {self.calibrator}{kept}{'' if self.bias_correction else ' --no-bias-correction'}"
 
 
 @dataclass

@@ -15,6 +15,7 @@ from quantbench.engines.nvtx import ranges
 from quantbench.engines.shapes import Shape, spelled
 from quantbench.engines.timings import Timings, as_trtexec, images_of
 from quantbench.errors import QuantbenchError
+from quantbench.json_types import JsonObject
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -52,8 +53,22 @@ class BenchRequest:
     runtime: str = "full"
 
 
-def bench_model(path: Path, request: BenchRequest) -> dict[str, Any]:
-    """Summary as `Timings.to_json` gives it, with backend and shapes.
+@dataclass(frozen=True, slots=True)
+class Benched:
+    """What ran (`shapes` by input name), on what, and how long each call took."""
+
+    model: str
+    backend: str
+    shapes: Mapping[str, Shape]
+    timings: Timings
+
+    def to_json(self) -> JsonObject:
+        """Summary as `Timings.to_json` gives it, with model, backend and shapes."""
+        return {"model": self.model, "backend": self.backend, "shapes": self.shapes, **self.timings.to_json()}
+
+
+def bench_model(path: Path, request: BenchRequest) -> Benched:
+    """Time the model or engine at `path`.
 
     Raises QuantbenchError for a missing file, options of the other kind of file, inputs that do not fit.
     """
@@ -84,7 +99,7 @@ _GPU_ONLY = (
 )
 
 
-def _onnx(path: Path, request: BenchRequest) -> dict[str, Any]:
+def _onnx(path: Path, request: BenchRequest) -> Benched:
     from quantbench.ort import create_session, refusals
 
     wanted = (
@@ -188,7 +203,7 @@ def _dtype(name: str, kind: str) -> np.dtype[Any]:
     return np.dtype(_ORT_TYPES[kind])
 
 
-def _engine(path: Path, request: BenchRequest) -> dict[str, Any]:
+def _engine(path: Path, request: BenchRequest) -> Benched:
     if request.threads:
         raise QuantbenchError("--threads is for ONNX files, which run on the CPU")
     from quantbench.atomic import write_json
@@ -224,10 +239,9 @@ def _refuse_unknown(request: BenchRequest, feed: Mapping[str, NDArray[Any]]) -> 
 
 def _summary(
     path: Path, backend: str, feed: Mapping[str, NDArray[Any]], timings: Timings, request: BenchRequest
-) -> dict[str, Any]:
+) -> Benched:
     if request.times is not None:
         from quantbench.atomic import write_json
 
         write_json(request.times, as_trtexec(timings))
-    shapes = {name: list(array.shape) for name, array in feed.items()}
-    return {"model": str(path), "backend": backend, "shapes": shapes, **timings.to_json()}
+    return Benched(str(path), backend, {name: array.shape for name, array in feed.items()}, timings)

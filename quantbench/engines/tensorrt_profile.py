@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from quantbench.engines.tensorrt_session import Feed, LoadedEngine
+from quantbench.json_types import JsonObject
 
 
-def profile(loaded: LoadedEngine, feed: Feed, *, calls: int = 50, warm_up: int = 5) -> list[dict[str, Any]]:
+def profile(loaded: LoadedEngine, feed: Feed, *, calls: int = 50, warm_up: int = 5) -> list[JsonObject]:
     """Times of every layer over `calls` calls (`warm_up` more before); without CUDA graph, which hides layers."""
     times: dict[str, list[float]] = {}
     context = loaded.context(profiler=_profiler(loaded.trt, times))
@@ -22,22 +23,20 @@ def profile(loaded: LoadedEngine, feed: Feed, *, calls: int = 50, warm_up: int =
     return as_json(times, calls)
 
 
-def as_json(times: Mapping[str, list[float]], calls: int) -> list[dict[str, Any]]:
+def as_json(times: Mapping[str, list[float]], calls: int) -> list[JsonObject]:
     """`[{"count": N}, {name, timeMs, averageMs, medianMs, percentage}, …]` from layer name to milliseconds a call."""
     whole = sum(sum(values) for values in times.values()) or 1.0
-    return [
-        {"count": calls},
-        *(
-            {
-                "name": name,
-                "timeMs": float(sum(values)),
-                "averageMs": float(np.mean(values)),
-                "medianMs": float(np.median(values)),
-                "percentage": 100.0 * float(sum(values)) / whole,
-            }
-            for name, values in times.items()
-        ),
+    rows: list[JsonObject] = [
+        {
+            "name": name,
+            "timeMs": float(sum(values)),
+            "averageMs": float(np.mean(values)),
+            "medianMs": float(np.median(values)),
+            "percentage": 100.0 * float(sum(values)) / whole,
+        }
+        for name, values in times.items()
     ]
+    return [{"count": calls}, *rows]
 
 
 def _profiler(trt: Any, times: dict[str, list[float]]) -> Any:

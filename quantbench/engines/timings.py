@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantbench.statistics import Milliseconds, summarize, throughput
+from quantbench.json_types import JsonObject
+from quantbench.statistics import Milliseconds, Stats, summarize, throughput
 
 _ENQUEUE_BOUND = 0.8
 
@@ -52,18 +53,35 @@ class Timings:
                 found.append(f"copying {name} the GPU takes as long as computing: --no-transfers leaves it out")
         return found
 
-    def to_json(self) -> dict[str, Any]:
-        """Summary: throughput in calls and images a second, one Stats a quantity, the notes."""
-        calls = len(self.compute)
-        rate = throughput(calls, self.wall_seconds)
+    def parts(self) -> dict[str, Stats]:
+        """Each quantity that was measured, latency first."""
         parts = {"latency": self.latency, "enqueue": self.enqueue, "h2d": self.h2d, "compute": self.compute,
                  "d2h": self.d2h}  # fmt: skip
+        return {name: summarize(ms) for name, ms in parts.items() if ms is not None}
+
+    @property
+    def calls(self) -> int:
+        """How many were timed."""
+        return len(self.compute)
+
+    @property
+    def calls_per_second(self) -> float:
+        """Throughput."""
+        return throughput(self.calls, self.wall_seconds)
+
+    @property
+    def images_per_second(self) -> float:
+        """Throughput in images."""
+        return self.calls_per_second * self.images_per_call
+
+    def to_json(self) -> JsonObject:
+        """Summary: throughput in calls and images a second, one Stats a quantity, the notes."""
         return {
-            "calls": calls,
+            "calls": self.calls,
             "wall_seconds": self.wall_seconds,
-            "throughput_qps": rate,
-            "images_per_second": rate * self.images_per_call,
-            **{name: summarize(ms).to_json() for name, ms in parts.items() if ms is not None},
+            "throughput_qps": self.calls_per_second,
+            "images_per_second": self.images_per_second,
+            **{name: stats.to_json() for name, stats in self.parts().items()},
             "notes": self.notes(),
         }
 

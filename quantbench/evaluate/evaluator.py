@@ -15,6 +15,7 @@ from quantbench.evaluate.samples import Difference, Sample, difference, measured
 from quantbench.evaluate.scores import Metric, Scores, UserScores, scores_for
 from quantbench.evaluate.task import Arrays, OutputFacts, Task, find_task, shown
 from quantbench.images.truth import Label
+from quantbench.json_types import JsonObject
 from quantbench.records.evaluation import Measured, NotMeasurable, OutputError
 
 Run = Callable[[Feed], Arrays]
@@ -84,7 +85,7 @@ class Evaluation:
         found = (p.difference for p in self.pairs if (p.first, p.second, p.measure) == (first, second, measure))
         return next(found, None)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Plain data."""
         return {
             "task": self.task.to_json(), "images": self.images, "classes": list(self.names),

@@ -11,6 +11,7 @@ import onnx
 from numpy.typing import NDArray
 
 from quantbench.errors import QuantbenchError
+from quantbench.json_types import JsonObject
 
 Kind = Literal["classes", "boxes", "masks", "keypoints", "values"]
 Arrays = Sequence[NDArray[Any]]
@@ -46,7 +47,7 @@ class Task:
     why: str = ""
     shape: tuple[int, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Plain data."""
         return {"kind": self.kind, "format": self.format, "outputs": list(self.outputs), "classes": self.classes,
                 "why": self.why}  # fmt: skip

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,9 @@ from PIL import Image
 
 from quantbench.errors import QuantbenchError
 from quantbench.images.geometry import center_crop, letterbox, resize_exact, resize_shortest
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 Size = tuple[int, int]  # height, width, as arrays have it (not PIL's width, height)
 
@@ -97,7 +100,7 @@ class Preprocess:
             normalize = f"({normalize} - {_values(self.mean)}) / {_values(self.std)}"
         return ", ".join([*steps, normalize, self.channels, self.layout, self.dtype])
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> "dict[str, JsonValue]":
         """Plain data for run.json and recipes."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
@@ -108,7 +111,7 @@ class Preprocess:
         unknown = sorted(set(data) - known)
         if unknown:
             raise QuantbenchError(f"preprocess: unknown key {unknown[0]!r}; known keys: {', '.join(sorted(known))}")
-        values: dict[str, Any] = {name: _read(name, value) for name, value in data.items()}
+        values = {name: _read(name, value) for name, value in data.items()}
         return Preprocess(**values)
 
 

@@ -4,9 +4,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from quantbench.inspection.inspection import Inspection
+from quantbench.records.evaluation import Measured, NotMeasurable
+from quantbench.records.run import PtqRun, QatRun
 
 _DEVICE = ("Selected Device", "Compute Capability", "SMs", "Device Global Memory")
-# Metadata section -> heading. Sections of other files (run.json) have their own report.
+# Metadata section -> heading.
 _SECTIONS = {"device_information": "device", "model_options": "build", "build_options": "build",
              "inference_options": "measured", "performance_summary": "measured"}  # fmt: skip
 _SILENT = ("", "Disabled", "model", "None")
@@ -30,7 +32,34 @@ def circumstances(inspection: Inspection) -> dict[str, Group]:
             _take(values, found[_SECTIONS[section]])
     if inspection.build is not None:
         _take(inspection.build.summary, found["measured"])
+    if inspection.run is not None:
+        found["run"] = _run(inspection.run)
     return {heading: values for heading, values in found.items() if values}
+
+
+def _run(run: PtqRun | QatRun) -> Group:
+    """How the run that the engine is of was made, and what came of it."""
+    compiled = run.measured_by("compile")
+    weighted, quantized = (
+        (run.placement.weighted, run.placement.quantized)
+        if isinstance(run, PtqRun)
+        else (run.exported.weighted, run.exported.quantized)
+    )
+    sqnr = run.evaluation.outputs.sqnr_db if isinstance(run, PtqRun) else run.against_float.sqnr_db
+    return {
+        "command": run.provenance.command,
+        "model": f"{run.model.name}, sha256 {run.model.sha256[:16]}",
+        "calibration": f"{run.calibration.method}, {run.data.images} images" if run.calibration else "none",
+        "weighted layers with Q/DQ": f"{len(quantized)} of {len(weighted)}",
+        "SQNR against FP32": _decibel(sqnr),
+        "built": f"{compiled.time}, {compiled.machine.processor}, quantbench {compiled.versions['quantbench']}",
+    }
+
+
+def _decibel(sqnr: Measured | NotMeasurable | None) -> str:
+    if isinstance(sqnr, Measured):
+        return f"{sqnr.value:.1f} dB"
+    return sqnr.reason if sqnr is not None else "equal to the last bit"
 
 
 def one_line(inspection: Inspection) -> str:

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from quantbench.inspection.inspection import Inspection
 from quantbench.inspection.pairing import Section, pair
 from quantbench.inspection.verdicts.int8_in_float_out import is_mixed
 from quantbench.inspection.verdicts.verdict import count, short
+from quantbench.json_types import JsonObject
 from quantbench.layers.categories import (
     FLOAT,
     QUANTIZED,
@@ -43,7 +43,7 @@ class PairRow:
         b = self.second.time_ms if self.second is not None else 0.0
         return None if a is None or b is None else b - a
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Plain data for `inspect.json`."""
         return {
             "label": self.label,
@@ -70,7 +70,7 @@ class Share:
         """Time of the second less time of the first."""
         return None if self.first_ms is None or self.second_ms is None else self.second_ms - self.first_ms
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Plain data for `inspect.json`."""
         return {"name": self.name, "first_count": self.first_count, "second_count": self.second_count,
                 "first_ms": self.first_ms, "second_ms": self.second_ms, "delta_ms": self.delta_ms}  # fmt: skip
@@ -91,7 +91,7 @@ class Comparison:
     shares: tuple[Share, ...]
     reasons: tuple[str, ...]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Plain data for `inspect.json`."""
         return {
             "format": "quantbench-inspect-compare-1",

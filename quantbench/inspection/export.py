@@ -7,13 +7,14 @@ from quantbench.inspection.inspection import Inspection
 from quantbench.inspection.logs.kinds import NOT_LOG_LINES
 from quantbench.inspection.table import rows
 from quantbench.inspection.verdicts.judge import judge
+from quantbench.json_types import JsonObject
 
 FORMAT = "quantbench-inspect-1"
 
 
-def to_json(inspection: Inspection) -> dict[str, Any]:
+def to_json(inspection: Inspection) -> JsonObject:
     """Everything that the page shows, for machines. Times in ms, sizes in bytes, shares as fractions."""
-    data: dict[str, Any] = {
+    data: JsonObject = {
         "format": FORMAT,
         "title": inspection.title,
         "sources": [{"path": str(s.path), "kind": s.kind, "text": s.text} for s in inspection.sources],
@@ -34,6 +35,8 @@ def to_json(inspection: Inspection) -> dict[str, Any]:
         "timing": {name: statistics.to_json() for name, statistics in inspection.timing.items()},
         "metadata": inspection.metadata,
     }
+    if inspection.run is not None:
+        data["run"] = inspection.run.model_dump(mode="json")
     if inspection.story is not None:
         data["story"] = inspection.story.to_json()
     if inspection.build is not None:
@@ -57,7 +60,7 @@ def to_json(inspection: Inspection) -> dict[str, Any]:
             "not_understood": log.kinds["unknown"],
             "not_understood_forms": [{"count": f.count, "line": f.line, "text": f.message} for f in log.unknown],
         }
-    kept: dict[str, Any] = finite(data)
+    kept: JsonObject = finite(data)
     return kept
 
 

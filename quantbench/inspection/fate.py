@@ -9,6 +9,7 @@ from typing import Any
 from quantbench.inspection.logs.build_log import Build
 from quantbench.inspection.logs.lexer import Event
 from quantbench.inspection.qdq_onnx import QdqModel
+from quantbench.json_types import JsonObject
 from quantbench.layers.categories import QUANTIZED, category, is_weighted
 from quantbench.layers.layer import Layer
 from quantbench.layers.names import split_parts, strip_clone, strip_profile
@@ -50,7 +51,7 @@ class Fate:
     moves: tuple[str, ...] = ()
     lines: tuple[int, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Plain data for `inspect.json`."""
         return {
             "name": self.name, "op": self.op, "onnx_node": self.node, "status": self.status, "into": self.into,

@@ -4,7 +4,6 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from quantbench.errors import QuantbenchError
 from quantbench.inspection.companions import RUN_FILES, companions, in_run
@@ -24,9 +23,11 @@ from quantbench.inspection.profile import Profile, Row, join, profile_of_table, 
 from quantbench.inspection.qdq_onnx import QdqModel, read_qdq_onnx
 from quantbench.inspection.story import tell
 from quantbench.inspection.timing import Statistics, read_timing
+from quantbench.json_types import JsonObject
 from quantbench.layers.layer import Layer
 from quantbench.layers.metadata import read_metadata
 from quantbench.layers.names import nodes_of, strip_profile
+from quantbench.records.run import PtqRun, QatRun, run_of
 
 # Reads an engine file: its layers. Given by the caller, since inspection imports no engine.
 EngineReader = Callable[[Path], Sequence[Layer]]
@@ -50,7 +51,8 @@ class _Group:
     profiles: list[Profile] = field(default_factory=list)
     timing: dict[str, Statistics] = field(default_factory=dict)
     nsys: Trace | None = None
-    metadata: dict[str, dict[str, Any]] = field(default_factory=dict)
+    metadata: dict[str, JsonObject] = field(default_factory=dict)
+    run: PtqRun | QatRun | None = None
     log: BuildLog | None = None
     model: QdqModel | None = None
     notes: list[str] = field(default_factory=list)
@@ -143,8 +145,13 @@ def _read(found: Found, look: EngineReader | None) -> _Group:
     elif kind == "nsys":
         group.nsys = read_nsys(found.path)
         group.notes.extend(copies_notes(group.nsys))
-    elif kind in ("metadata", "run-record"):
+    elif kind == "metadata":
         group.metadata = read_metadata(data)
+    elif kind == "run-record":
+        try:
+            group.run = run_of(data, found.path.name)
+        except QuantbenchError as error:
+            group.notes.append(str(error))
     elif kind == "onnx":
         model = read_qdq_onnx(found.path)
         if model.layers:
@@ -237,6 +244,7 @@ def _merge(home: _Group, read: _Group) -> None:
     for section, values in read.metadata.items():
         home.metadata.setdefault(section, {}).update(values)
     home.nsys = home.nsys or read.nsys
+    home.run = home.run or read.run
     home.log = home.log or read.log
     home.version = home.version or read.version
     home.model = home.model or read.model
@@ -293,6 +301,7 @@ def _finish(group: _Group, number: int | None) -> Inspection:
         unjoined=unjoined,
         timing=group.timing,
         metadata=group.metadata,
+        run=group.run,
         log=log,
         build=chosen,
         story=tell(chosen) if chosen is not None else None,

@@ -4,7 +4,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from quantbench.inspection.fate import Fate
 from quantbench.inspection.flow import Flow
@@ -13,8 +12,10 @@ from quantbench.inspection.profile import Row
 from quantbench.inspection.qdq_onnx import QdqModel
 from quantbench.inspection.story import Story
 from quantbench.inspection.timing import Statistics
+from quantbench.json_types import JsonObject
 from quantbench.layers.categories import precision
 from quantbench.layers.layer import Layer
+from quantbench.records.run import PtqRun, QatRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,8 @@ class Inspection:
     iterations: int = 0
     unjoined: tuple[Row, ...] = ()
     timing: dict[str, Statistics] = field(default_factory=dict)
-    metadata: dict[str, dict[str, Any]] = field(default_factory=dict)
+    metadata: dict[str, JsonObject] = field(default_factory=dict)
+    run: PtqRun | QatRun | None = None
     log: BuildLog | None = None
     build: Build | None = None
     story: Story | None = None

@@ -4,13 +4,13 @@ of layers after each stage."""
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from quantbench.inspection.fate import op_of_name
 from quantbench.inspection.logs.build_log import Build
 from quantbench.inspection.logs.lexer import Event
 from quantbench.inspection.passes.entry import GENERAL, PHASES
 from quantbench.inspection.passes.registry import OF_KIND, PASSES, phase_of, phase_of_heading
+from quantbench.json_types import JsonObject
 
 _TARGETS = {
     "fuse": ("layer", "with"), "quantize-fuse": ("nodes", "layer"), "remove": ("layer",), "swap": ("layer", "with"),
@@ -37,7 +37,7 @@ class Step:
         """Whether the registry has an entry for the pass."""
         return self.name in PASSES
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Plain data for `inspect.json`."""
         return {"line": self.line, "pass": self.name, "kind": self.kind, "targets": list(self.targets),
                 "phase": self.phase}  # fmt: skip
@@ -65,9 +65,9 @@ class Story:
         """Passes that the log names and the registry does not know."""
         return tuple(dict.fromkeys(step.name for step in self.steps if not step.known and step.name))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Plain data for `inspect.json`."""
-        phases = [
+        phases: list[JsonObject] = [
             {"phase": number, "title": PHASES[number][0] if number else "outside the Q/DQ phases",
              "steps": [s.to_json() for s in self.of_phase(number)]}
             for number in (*PHASES, GENERAL)

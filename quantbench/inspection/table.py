@@ -1,7 +1,6 @@
 """The per-layer table: one row a layer, with all that the sources tell of it."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from quantbench.inspection.fate import op_of_name
 from quantbench.inspection.flow import Flow
@@ -9,6 +8,7 @@ from quantbench.inspection.inspection import Inspection
 from quantbench.inspection.logs.tactics import Choice, choices_for
 from quantbench.inspection.profile import shares
 from quantbench.inspection.verdicts.verdict import label
+from quantbench.json_types import JsonObject
 from quantbench.layers.categories import category, is_weighted, output_dtype, weight_dtype
 from quantbench.layers.layer import Layer, LayerTensor
 from quantbench.layers.names import strip_profile
@@ -43,7 +43,7 @@ class LayerRow:
     margin: float | None
     device: str
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Plain data for `inspect.json`: the layer and what was joined to it."""
         data = self.layer.to_json()
         data |= {

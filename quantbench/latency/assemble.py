@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from quantbench.errors import QuantbenchError
+from quantbench.json_types import JsonValue
 from quantbench.latency.device import ASSUMED, Device, Evidence, Offset
 from quantbench.latency.from_engine import EngineLayer, timings_of_engine
 from quantbench.latency.gpus import Specs
@@ -25,7 +26,7 @@ def learn_device(
     *,
     specs: Specs | None = None,
     profiles: bool = True,
-    files: Sequence[Mapping[str, object]] = (),
+    files: Sequence[Mapping[str, JsonValue]] = (),
 ) -> Device:
     """The device that `sources` timed. `specs` where they do not tell the GPU; `prior` of other GPUs; `profiles`: learn
     layers that only a profile has timed, too; `files` what to say of the sources in the evidence.
@@ -120,7 +121,7 @@ def _kernel_times(sources: Sequence[Source], rows: Sequence[Timed], offset: floa
 
 
 def _evidence(
-    device: Device, sources: Sequence[Source], rows: Sequence[Timed], files: Sequence[Mapping[str, object]]
+    device: Device, sources: Sequence[Source], rows: Sequence[Timed], files: Sequence[Mapping[str, JsonValue]]
 ) -> Evidence:
     errors: dict[str, float] = {}
     own = [c for c in device.products if not c.borrowed]

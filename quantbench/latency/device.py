@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from quantbench.json_types import JsonValue
 from quantbench.latency.classes import (
     MovedClass,
     Point,
@@ -62,7 +63,7 @@ class Estimate:
 class Evidence:
     """`files`: what was learnt from, each with rows and licence or source; `rows` timings, `shapes` distinct works."""
 
-    files: tuple[Mapping[str, object], ...] = ()
+    files: tuple[Mapping[str, JsonValue], ...] = ()
     rows: int = 0
     shapes: int = 0
     tensorrt: tuple[str, ...] = ()

@@ -9,6 +9,7 @@ import yaml
 
 from quantbench.atomic import write_text
 from quantbench.errors import QuantbenchError
+from quantbench.json_types import JsonObject
 from quantbench.latency.classes import MovedClass, Point, ProductClass
 from quantbench.latency.device import Device, Evidence, Offset
 from quantbench.latency.gpus import Specs
@@ -85,7 +86,7 @@ def completed(device: Device, prior: Prior) -> Device:
     )
 
 
-def to_plain(device: Device) -> dict[str, Any]:
+def to_plain(device: Device) -> JsonObject:
     """Plain data for YAML."""
     return {
         "format": _FORMAT, "name": device.name, "guess": device.guess,
@@ -119,7 +120,7 @@ def from_plain(data: Mapping[str, Any]) -> Device:
     )  # fmt: skip
 
 
-def _product(chosen: ProductClass) -> dict[str, Any]:
+def _product(chosen: ProductClass) -> JsonObject:
     return {
         "class": [chosen.kind, str(chosen.source), str(chosen.target)],
         "process": [_short(v) for v in (chosen.amplitude, chosen.reach, chosen.spread, chosen.error)],
@@ -137,7 +138,7 @@ def _product_class(data: Mapping[str, Any], specs: Specs) -> ProductClass:
     return ProductClass(kind, *formats, params, specs.sms, points, amplitude, reach, spread, error)
 
 
-def _moved(chosen: MovedClass) -> dict[str, Any]:
+def _moved(chosen: MovedClass) -> JsonObject:
     # Points of a kind in any formats are those of its formats: only its numbers are kept.
     own = chosen.points if chosen.source is not None else ()
     return {

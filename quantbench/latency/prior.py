@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from quantbench.json_types import JsonObject
 from quantbench.latency.classes import distance
 from quantbench.latency.formula import Params, predict_us
 from quantbench.latency.gpus import Specs
@@ -202,7 +203,7 @@ def _far(entry: ProductEntry, source: Format, target: Format) -> float:
     return distance(source, target, entry.source, entry.target)
 
 
-def to_plain(prior: Prior) -> dict[str, Any]:
+def to_plain(prior: Prior) -> JsonObject:
     """Plain data for YAML, one line an entry."""
     return {
         "format": "quantbench-prior/1",

@@ -1,8 +1,8 @@
 """A network's time in words and as plain data."""
 
 from collections.abc import Iterator
-from typing import Any
 
+from quantbench.json_types import JsonObject
 from quantbench.latency.device import Device
 from quantbench.latency.engine_time import EngineTime, Total
 from quantbench.latency.network import Network, NetworkTime
@@ -40,7 +40,7 @@ def lines(device: Device, asked: NetworkTime, judged: Verdict) -> Iterator[str]:
         yield f"Each layer counts {offset.mean:+.1f} ± {offset.spread:.1f} µs in {label}: {_cut(offset.source, 60)}"
 
 
-def to_json(device: Device, asked: NetworkTime, judged: Verdict) -> dict[str, Any]:
+def to_json(device: Device, asked: NetworkTime, judged: Verdict) -> JsonObject:
     """Plain data for `predict --json` and reports."""
     return {
         "device": device.name, "guess": device.guess, "batch": asked.batch,

@@ -160,11 +160,11 @@ def _weighted(layer: Layer, common: Work, inputs: Sequence[LayerTensor], out: La
     cin = inputs[0].dims[1]
     strides = [int(s) for s in _pair(attributes, "Stride", "strides", "ConvStride")]
     strides = strides or [max(1, round(inputs[0].dims[2] / max(out.dims[2], 1)))]
-    groups = int(attributes.get("Groups", attributes.get("group", attributes.get("ConvGroups", 0))) or 0)
+    groups = layer.number("Groups", "group", "ConvGroups")
     if not groups:
         deep = weights.dims[1] if weights is not None and len(weights.dims) > 2 and common.kind == "conv" else cin
         groups = max(1, cin // max(deep, 1))
-    n = int(attributes.get("OutMaps", 0) or attributes.get("ConvOutMaps", 0) or out.dims[1])
+    n = layer.number("OutMaps", "ConvOutMaps") or out.dims[1]
     count = math.prod(weights.dims) if weights is not None else 0
     if not window and weights is not None and len(weights.dims) > 2:
         window = list(weights.dims[2:])

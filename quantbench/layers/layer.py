@@ -1,7 +1,8 @@
 """Layer: one layer of a compiled (or predicted) engine, the same value whatever it was read from."""
 
 from dataclasses import dataclass, field
-from typing import Any
+
+from quantbench.json_types import JsonObject
 
 BYTES_PER_ELEMENT: dict[str, float] = {
     "FP64": 8, "INT64": 8, "FP32": 4, "INT32": 4, "FP16": 2, "BF16": 2, "INT8": 1, "UINT8": 1, "BOOL": 1,
@@ -34,7 +35,7 @@ class LayerTensor:
             count *= d
         return int(count * size)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Plain data for `layers.json` and `inspect.json`."""
         return {"name": self.name, "dtype": self.dtype, "format": self.format, "dims": list(self.dims),
                 "bytes": self.nbytes}  # fmt: skip
@@ -53,16 +54,22 @@ class Layer:
     tactic: str = ""
     time_ms: float | None = None
     origin: str = ""
-    attributes: dict[str, Any] = field(default_factory=dict)
+    attributes: JsonObject = field(default_factory=dict)
+
+    def number(self, *names: str) -> int:
+        """The first of the attributes `names` that is a whole number other than 0; dialects of layer JSON differ in
+        what they call it. 0 where there is none."""
+        found = (self.attributes.get(name) for name in names)
+        return next((int(value) for value in found if isinstance(value, (int, float, str)) and int(value or 0)), 0)
 
     @property
     def traffic_bytes(self) -> int:
         """Bytes of all inputs, outputs and constants; unknown sizes count as 0."""
         return sum(t.nbytes or 0 for t in (*self.inputs, *self.outputs, *self.constants))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Plain data for `layers.json` and `inspect.json`."""
-        data: dict[str, Any] = {
+        data: JsonObject = {
             "name": self.name, "type": self.type, "nodes": list(self.nodes),
             "inputs": [t.to_json() for t in self.inputs], "outputs": [t.to_json() for t in self.outputs],
             "constants": [t.to_json() for t in self.constants], "tactic": self.tactic,

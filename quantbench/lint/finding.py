@@ -1,7 +1,8 @@
 """Finding: one piece of advice."""
 
 from dataclasses import dataclass
-from typing import Any
+
+from quantbench.json_types import JsonObject
 
 _KILO, _MEGA = 10**3, 10**6
 
@@ -33,7 +34,7 @@ class Finding:
         tail = " [--fix]" if self.fixable else ""
         return f"{self.node}: {self.rule}{cost}: {self.message}; {self.mend}{tail}"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Plain data."""
         return {"rule": self.rule, "node": self.node, "cost_bytes": self.cost, "message": self.message,
                 "mend": self.mend, "fixable": self.fixable}  # fmt: skip

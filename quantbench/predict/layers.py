@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from quantbench.graph.ops import AFFINE, AVERAGES, SHUFFLES, SWAPS, WEIGHTED
+from quantbench.json_types import JsonObject
 from quantbench.layers.layer import Layer, LayerTensor
 from quantbench.predict.evidence import GUESS, confidence
 from quantbench.predict.net import Net, Op
@@ -136,8 +137,8 @@ def _type_of(net: Net, op: Op, version: Version) -> str:
     return _TYPES.get(op.kind, "ElementWise" if op.kind in AFFINE else op.kind)
 
 
-def _attributes(op: Op, version: Version) -> dict[str, object]:
-    found: dict[str, object] = {}
+def _attributes(op: Op, version: Version) -> JsonObject:
+    found: JsonObject = {}
     if op.weighted and op.int8_in:
         found["int8"] = True
     if op.residual:
@@ -157,7 +158,7 @@ def _attributes(op: Op, version: Version) -> dict[str, object]:
     return found
 
 
-def _unfolded(net: Net, op: Op, dtypes: Mapping[str, str], attributes: dict[str, object]) -> tuple[Layer, Layer]:
+def _unfolded(net: Net, op: Op, dtypes: Mapping[str, str], attributes: JsonObject) -> tuple[Layer, Layer]:
     """(x - mean) / sqrt(var + eps) is one PWN, the affine part one Scale (trt852 log, layer2.0.downsample.1)."""
     source, result = (_tensor(net, t, dtypes, t) for t in (op.inputs[0], op.out))
     between = _tensor(net, op.out, dtypes, f"{op.out} (normalized)")

@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from quantbench.inspection.fate import Fate
+from quantbench.json_types import JsonObject
 from quantbench.layers.layer import Layer
 from quantbench.predict.net import Step
 
@@ -89,9 +89,9 @@ class Prediction:
     def int8_layers(self) -> int:
         """Weighted layers that compute in INT8, those inside Myelin counted."""
         own = sum(1 for layer in self.layers if layer.attributes.get("int8"))
-        return own + sum(int(layer.attributes.get("int8_inside", 0)) for layer in self.layers)
+        return own + sum(layer.number("int8_inside") for layer in self.layers)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Plain data for `predict --json`."""
         return {
             "for": f"TensorRT {self.version}", "gpu": self.gpu, "fp16": self.fp16, "headline": self.headline,
@@ -107,6 +107,6 @@ class Prediction:
                       for s in self.steps],
         }  # fmt: skip
 
-    def _fate(self, fate: Fate) -> dict[str, Any]:
+    def _fate(self, fate: Fate) -> JsonObject:
         told = {"confidence": self.fate_confidence.get(fate.name, ""), "guess": self.fate_guesses.get(fate.name, "")}
         return fate.to_json() | {key: value for key, value in told.items() if value}

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+
+from pydantic import JsonValue
 
 from quantbench.compilation.request import CompileRequest
+from quantbench.json_types import JsonObject
 from quantbench.predict.versions import PredictedFor
 from quantbench.qdq.options import PlacementOptions
 from quantbench.recipe import Architecture
@@ -25,7 +27,7 @@ class InputChoice:
 
     name: str
     path: Path
-    preprocess: str | dict[str, Any] | None = None
+    preprocess: str | JsonObject | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class DataChoice:
     calib_dir: Path | None = None
     inputs: tuple[InputChoice, ...] = ()
     dataset: str | None = None
-    preprocess: str | dict[str, Any] | None = None
+    preprocess: str | JsonObject | None = None
     max_images: int = 512
     max_bad: int = 0
 
@@ -70,4 +72,4 @@ class PtqRequest:
     latency: bool = True
     threads: int = 0
     out: Path | None = None
-    recipe: dict[str, Any] = field(default_factory=dict)
+    recipe: dict[str, JsonValue] = field(default_factory=dict)

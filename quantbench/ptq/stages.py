@@ -29,7 +29,8 @@ RANGES = "ranges.json"
 EVALUATION = "evaluation.json"
 PICTURES = "pictures.json"
 JUDGED = "judged.json"
-_NUMBERS = ("numpy", "onnx", "onnxruntime", "pillow")
+# What can change the numbers of a run.
+NUMBERS = ("numpy", "onnx", "onnxruntime", "pillow")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ class Quantizing:
 
 def calibrating(inputs: Calibrating) -> Stage[Calibrating]:
     """Images to ranges.json and calibration.cache."""
-    return Stage("calibrate", inputs, chosen_versions(*_NUMBERS), _calibrate)
+    return Stage("calibrate", inputs, chosen_versions(*NUMBERS), _calibrate)
 
 
 def _calibrate(inputs: Calibrating, out: Path) -> None:
@@ -111,7 +112,7 @@ def _calibrate(inputs: Calibrating, out: Path) -> None:
         counting.needed,
         counting.threads,
     )
-    histograms = calibrate(wanted, inputs.state, digest([counting, chosen_versions(*_NUMBERS)]), inputs.progress)
+    histograms = calibrate(wanted, inputs.state, digest([counting, chosen_versions(*NUMBERS)]), inputs.progress)
     if inputs.candidates is None:
         found, algorithm = find_ranges(histograms, choice.method, choice.threshold), choice.algorithm
     else:
@@ -165,7 +166,7 @@ def read_ranges(folder: Path) -> Ranges:
 
 def quantizing(inputs: Quantizing) -> Stage[Quantizing]:
     """Plan and ranges to model.qdq.onnx and model.ort.onnx."""
-    versions = chosen_versions(*_NUMBERS, "onnx-graphsurgeon")
+    versions = chosen_versions(*NUMBERS, "onnx-graphsurgeon")
     return Stage("quantize", inputs, versions, _quantize, after=("calibrate",))
 
 
@@ -179,7 +180,7 @@ def _quantize(inputs: Quantizing, out: Path) -> None:
 
 def evaluating(inputs: Measuring) -> Stage[Measuring]:
     """Both models on the evaluation images to evaluation.json."""
-    return Stage("evaluate", inputs, chosen_versions(*_NUMBERS), _evaluate, after=("quantize",))
+    return Stage("evaluate", inputs, chosen_versions(*NUMBERS), _evaluate, after=("quantize",))
 
 
 def _evaluate(inputs: Measuring, out: Path) -> None:

@@ -46,11 +46,10 @@ def finetune(model: TorchModel, wanted: FineTuning, progress: Progress) -> Train
     teacher, plain = wanted.teacher, wanted.plain
     progress.note(f"Fine-tuning for {options.epochs} epochs on {data}")
     if model.kind == "yolo":
-        reached = finetune_yolo(
+        return finetune_yolo(
             model.module, YoloScenes(data, model.size), wanted.checkpoints, options,
             device=distributed.ultralytics_device(device), teacher=teacher,
         )  # fmt: skip
-        return TrainingFacts.model_validate(reached)
     train, held_out = _class_folders(model, data)
     classes = int(model.module(model.example.to(device)).shape[1])
     batch = min(options.batch, len(train))
@@ -68,7 +67,7 @@ def finetune(model: TorchModel, wanted: FineTuning, progress: Progress) -> Train
     after = top1(model.module, held_out, device)
     named = {"float": before, "calibrated": calibrated, "fine-tuned": after}
     top = {name: share(*value) for name, value in named.items() if value is not None}
-    return TrainingFacts.model_validate({**result, "top1": top})
+    return result.model_copy(update={"top1": top})
 
 
 def training_sha256(model: TorchModel, data: Path) -> str:

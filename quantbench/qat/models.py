@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from quantbench.errors import QuantbenchError
 from quantbench.images.preprocess import Preprocess, preset
+from quantbench.json_types import JsonObject
 from quantbench.load_object import load_object
 from quantbench.qat import yolo
 from quantbench.qat.safe_load import load_checkpoint
@@ -41,7 +42,7 @@ class TorchModel:
 
 def load_model(
     name: str, *, weights: Path | None = None, architecture: Architecture | None = None, size: int | None = None,
-    preprocess: str | dict[str, Any] | None = None, trust: bool = False,
+    preprocess: str | JsonObject | None = None, trust: bool = False,
 ) -> TorchModel:  # fmt: skip
     """The model called `name`: a checkpoint file, or the name of a torchvision classifier with `weights`.
 
@@ -99,7 +100,7 @@ def _classifier(
     return TorchModel(module.eval(), name, "classifier", example, steps, origin, "input", ("logits",))
 
 
-def _preprocess(declared: str | dict[str, Any] | None, default: Preprocess, family: str) -> tuple[Preprocess, str]:
+def _preprocess(declared: str | JsonObject | None, default: Preprocess, family: str) -> tuple[Preprocess, str]:
     if declared is None or declared == family:
         return default, f"default of {family} models"
     if isinstance(declared, str):
@@ -132,7 +133,7 @@ def _torchvision(name: str, weights: Path | None, trust: bool) -> nn.Module:
         raise QuantbenchError(f"no weights for {name}; give --weights FILE.pth")
     state = _state(load_checkpoint(weights, trust=trust), weights)
     head = next((v for k, v in reversed(state.items()) if v.dim() == 2), None)
-    settings: dict[str, Any] = {"num_classes": int(head.shape[0])} if head is not None else {}
+    settings: JsonObject = {"num_classes": int(head.shape[0])} if head is not None else {}
     if name == "mobilenet_v2" and "features.18.0.weight" in state:
         settings["width_mult"] = _width(state)
     module: nn.Module = models.get_model(name, weights=None, **settings)

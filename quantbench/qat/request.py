@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+
+from pydantic import JsonValue
 
 from quantbench.compilation.request import CompileRequest
+from quantbench.json_types import JsonObject
 from quantbench.predict.versions import PredictedFor
 from quantbench.qat.options import TrainOptions
 from quantbench.qat.to_onnx import ExportOptions
@@ -21,7 +23,7 @@ class TorchChoice:
     weights: Path | None = None
     architecture: Architecture | None = None
     size: int | None = None
-    preprocess: str | dict[str, Any] | None = None
+    preprocess: str | JsonObject | None = None
     trust: bool = False
 
     @property
@@ -67,4 +69,4 @@ class QatRequest:
     compile: CompileRequest = field(default_factory=CompileRequest)
     out: Path | None = None
     device: str = ""
-    recipe: dict[str, Any] = field(default_factory=dict)
+    recipe: dict[str, JsonValue] = field(default_factory=dict)

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from quantbench.errors import QuantbenchError
 from quantbench.qat.options import TrainOptions
 from quantbench.qat.quantizer import follow_weights
-from quantbench.qat.training_state import Checkpoints, hold_batch_norms, start_epoch
+from quantbench.qat.training_state import Checkpoints, State, hold_batch_norms, start_epoch
+from quantbench.records.qat import TrainingFacts
 
 _TEMPERATURE = 4.0  # Hinton et al., arXiv:1503.02531
 # Yields (inputs, labels) of this process's share of an epoch.
@@ -40,7 +41,7 @@ def shares(count: int, batch: int, epoch: int, seed: int) -> Iterator[np.ndarray
 def finetune_classifier(
     model: nn.Module, batches: EpochBatches, steps: int, accuracy: Callable[[nn.Module], float],
     checkpoints: Checkpoints, options: TrainOptions, *, teacher: nn.Module | None = None,
-) -> dict[str, Any]:  # fmt: skip
+) -> TrainingFacts:  # fmt: skip
     """Train the calibrated, quantized `model` in place; leaves the EMA weights of the epoch of best `accuracy`.
 
     `steps` is the number of batches an epoch (for the cosine). Returns epochs done, best epoch and accuracy by epoch.
@@ -80,12 +81,9 @@ def finetune_classifier(
     saved = checkpoints.best()
     model.load_state_dict(saved["ema"])
     model.eval()
-    return {
-        "epochs": len(training.history),
-        "best_epoch": int(saved["epoch"]),
-        "started_at": first,
-        "history": training.history,
-    }
+    return TrainingFacts(
+        epochs=len(training.history), best_epoch=int(saved["epoch"]), started_at=first, history=tuple(training.history)
+    )
 
 
 class _Training:
@@ -121,14 +119,14 @@ class _Training:
         self.updates += 1
         _follow(self.ema, self.model, self.options.ema * (1 - math.exp(-self.updates / 100)))
 
-    def state(self, epoch: int) -> dict[str, Any]:
+    def state(self, epoch: int) -> State:
         """All that `restore` needs, after whole epoch `epoch`."""
         return {
             "epoch": epoch, "updates": self.updates, "history": self.history,
             **{name: part.state_dict() for name, part in self._parts()},
         }  # fmt: skip
 
-    def restore(self, state: dict[str, Any] | None) -> int:
+    def restore(self, state: State | None) -> int:
         """Take up `state`, if there is one; returns the epoch to go on with."""
         if state is None:
             return 0

@@ -21,6 +21,7 @@ from quantbench.qat.training_state import Checkpoints, hold_batch_norms, start_e
 from quantbench.qat.vision import import_torchvision
 from quantbench.qat.yolo import head, task
 from quantbench.qat.yolo_data import data_alone, read_data_yaml
+from quantbench.records.qat import TrainingFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class YoloScenes:
 def finetune_yolo(
     model: nn.Module, scenes: YoloScenes, checkpoints: Checkpoints, options: TrainOptions, *, device: str = "",
     teacher: nn.Module | None = None,
-) -> dict[str, Any]:  # fmt: skip
+) -> TrainingFacts:  # fmt: skip
     """Train the calibrated, quantized `model` in place.
 
     Leaves the EMA weights of the best epoch (ultralytics' fitness on the val split) in `model` and returns what it
@@ -60,12 +61,9 @@ def finetune_yolo(
     loose: Any = model  # ultralytics hangs its loss on the model; it is no part of the result
     loose.criterion = None
     last = checkpoints.last() or {"history": hooks.history}
-    return {
-        "epochs": options.epochs,
-        "best_epoch": int(best["epoch"]),
-        "started_at": hooks.started,
-        "history": last["history"],
-    }
+    return TrainingFacts(
+        epochs=options.epochs, best_epoch=int(best["epoch"]), started_at=hooks.started, history=tuple(last["history"])
+    )
 
 
 def check_classes(model: nn.Module, data: Path) -> None:

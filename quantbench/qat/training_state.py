@@ -16,6 +16,8 @@ from quantbench.atomic import atomic_path
 from quantbench.errors import QuantbenchError
 from quantbench.qat.quantizer import SharedRange, follow_weights
 
+# Tensors, numbers and dicts of them, as torch writes and reads them.
+State = dict[str, Any]
 LAST, BEST = "last-state.pt", "best-state.pt"
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
@@ -56,7 +58,7 @@ class Checkpoints:
         """Keep the weights of the best epoch so far."""
         save_tensors(self.folder / BEST, {"epoch": epoch, "ema": dict(weights)})
 
-    def to_resume(self) -> dict[str, Any] | None:
+    def to_resume(self) -> State | None:
         """The state to go on with; None where training begins at the first epoch.
 
         Raises QuantbenchError for a broken file, and for a state of another training.
@@ -71,11 +73,11 @@ class Checkpoints:
             )
         return state
 
-    def last(self) -> dict[str, Any] | None:
+    def last(self) -> State | None:
         """The last whole epoch, whatever it is of."""
         return _load(self.folder / LAST)
 
-    def best(self) -> dict[str, Any]:
+    def best(self) -> State:
         """The best epoch. Raises QuantbenchError where there is none."""
         state = _load(self.folder / BEST)
         if state is None:
@@ -95,7 +97,7 @@ def save_tensors(path: Path, state: Mapping[str, Any]) -> None:
         torch.save(dict(state), stream)
 
 
-def _load(path: Path) -> dict[str, Any] | None:
+def _load(path: Path) -> State | None:
     if not path.is_file():
         return None
     try:

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 from typing_extensions import Self
 
 from quantbench.atomic import write_text
@@ -29,9 +29,15 @@ class Record(BaseModel):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"])
-            raise QuantbenchError(f"{source} cannot be read{f': {key}' if key else ''}: {first['msg']}") from error
+            raise _fault(error, source) from error
+
+    @classmethod
+    def of(cls, data: JsonValue, source: str) -> Self:
+        """The same of JSON that was parsed already."""
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise _fault(error, source) from error
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -41,3 +47,9 @@ class Record(BaseModel):
         except (OSError, UnicodeDecodeError) as error:
             raise QuantbenchError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
         return cls.from_json(text, str(path))
+
+
+def _fault(error: ValidationError, source: str) -> QuantbenchError:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    return QuantbenchError(f"{source} cannot be read{f': {key}' if key else ''}: {first['msg']}")

@@ -85,12 +85,17 @@ def load_run(path: Path) -> PtqRun | QatRun:
         data = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise QuantbenchError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}") from error
+    return run_of(data, str(file))
+
+
+def run_of(data: JsonValue, source: str) -> PtqRun | QatRun:
+    """The record that `data`, parsed from `source`, holds. Raises QuantbenchError as `load_run`."""
     kind = data.get("kind") if isinstance(data, dict) and data.get("format") == FORMAT else None
     if kind == "ptq":
-        return PtqRun.load(file)
+        return PtqRun.of(data, source)
     if kind == "qat-export":
-        return QatRun.load(file)
-    raise QuantbenchError(f"{file} is no record of this version of quantbench ({FORMAT}); run the command again")
+        return QatRun.of(data, source)
+    raise QuantbenchError(f"{source} is no record of this version of quantbench ({FORMAT}); run the command again")
 
 
 def run_schema() -> dict[str, JsonValue]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from quantbench.calibration.ranges import Ranges
+from quantbench.json_types import JsonObject
 from quantbench.records.evaluation import Measured, Outputs
 from quantbench.report.blocks import Block, Section, Table, Text
 from quantbench.report.figures import Run, measured_latencies, outputs_of
@@ -88,8 +89,8 @@ def _recipe(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, str, 
     ]
 
 
-def _flat(tree: Mapping[str, Any], start: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _flat(tree: Mapping[str, Any], start: str = "") -> JsonObject:
+    found: JsonObject = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
             found |= _flat(value, f"{start}{key}.")

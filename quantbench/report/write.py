@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from quantbench.atomic import write_json, write_text
+from quantbench.json_types import JsonObject
 from quantbench.records.evaluation import Measured, OutputError
 from quantbench.records.run import PtqRun
 from quantbench.report import html, markdown
@@ -63,7 +63,7 @@ def write_decision(folder: Path, runs: Sequence[tuple[Path, Run]], decision: Dec
     write_json(folder / "report.json", decision_json(decision))
 
 
-def decision_json(decision: Decision) -> dict[str, Any]:
+def decision_json(decision: Decision) -> JsonObject:
     """Verdict, leads and the page's data as plain data."""
     return {
         "verdict": asdict(decision.verdict),

@@ -11,7 +11,6 @@ from PIL import Image
 
 from quantbench.calibration.ort_outputs import InnerTensors
 from quantbench.decide.goal import Goal, milliseconds
-from quantbench.decide.sensitivity import Sensitivity
 from quantbench.decide.switches import switchable
 from quantbench.demo import resnet18
 from quantbench.errors import QuantbenchError
@@ -20,6 +19,7 @@ from quantbench.ort import create_session
 from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.place import place
 from quantbench.qdq.plan import Plan
+from quantbench.records.search import Sensitivity
 from tests.evaluate.ranges import ranges_of
 
 POISONED = "/layer2/0/conv1/Conv"

@@ -32,10 +32,12 @@ def test_bench_of_an_onnx_file(tmp_path: Path) -> None:
     model = tmp_path / "m.onnx"
     onnx.save(conv_net(batch="n"), str(model))
     summary = bench_model(model, BenchRequest({"x": (4, 3, 16, 16)}, seconds=0, least_calls=25, threads=1))
-    assert summary["calls"] == 25
-    assert summary["shapes"] == {"x": [4, 3, 16, 16]}
-    assert summary["images_per_second"] == pytest.approx(4 * summary["throughput_qps"])
-    assert summary["latency"]["min"] <= summary["latency"]["median"] <= summary["latency"]["p99"]
+    times = summary.timings
+    assert times.calls == 25
+    assert summary.shapes == {"x": (4, 3, 16, 16)}
+    assert times.images_per_second == pytest.approx(4 * times.calls_per_second)
+    latency = times.parts()["latency"]
+    assert latency.min <= latency.median <= latency.p99
     with pytest.raises(QuantbenchError, match="for engines on a GPU"):
         bench_model(model, BenchRequest({}, streams=2))
     with pytest.raises(QuantbenchError, match="names input 'z'"):
@@ -113,7 +115,7 @@ def test_a_model_that_fails_at_run_time_is_one_line(tmp_path: Path) -> None:
     )  # fmt: skip
     path = tmp_path / "m.onnx"
     onnx.save(onnx.helper.make_model(graph, ir_version=8, opset_imports=[onnx.helper.make_opsetid("", 17)]), str(path))
-    assert bench_model(path, BenchRequest({"x": (5,)}, seconds=0, least_calls=1))["calls"] == 1
+    assert bench_model(path, BenchRequest({"x": (5,)}, seconds=0, least_calls=1)).timings.calls == 1
     with pytest.raises(QuantbenchError, match="onnxruntime refuses to run"):
         bench_model(path, BenchRequest({"x": (4,)}, seconds=0))
 

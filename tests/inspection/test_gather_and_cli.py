@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from quantbench.cli.main import app, register_commands
 from quantbench.errors import QuantbenchError
+from quantbench.inspection.circumstances import circumstances
 from quantbench.inspection.export import to_json
 from quantbench.inspection.gather import gather
 from quantbench.inspection.inspection import Inspection
@@ -22,6 +23,7 @@ from quantbench.inspection.logs.lexer import lex
 from quantbench.inspection.page.render import page
 from quantbench.inspection.story import tell
 from quantbench.inspection.verdicts.judge import judge
+from tests.ptq.small_run import run, write_data, write_model
 
 ARTEFACTS = Path(__file__).parents[1] / "data" / "artefacts"
 JSON, LOGS = ARTEFACTS / "json", ARTEFACTS / "logs"
@@ -84,6 +86,26 @@ def test_run_folder_is_read_and_nothing_is_written_but_to_out(cli: CliRunner, tm
     data = json.loads((tmp_path / "out" / "inspect.json").read_text())
     assert [s["kind"] for s in data["sources"]] == ["own-layers", "log"]
     assert data["summary"]["layers"] == 37
+
+
+def test_the_record_of_a_run_is_read_as_what_it_is(cli: CliRunner, tmp_path: Path) -> None:
+    write_model(tmp_path / "m.onnx")
+    write_data(tmp_path / "data")
+    record = run(tmp_path, tmp_path / "run")
+    (found,) = gather([tmp_path / "run"])
+    assert found.run == record
+    told = circumstances(found)["run"]
+    assert told["calibration"] == "minmax, 8 images"
+    assert told["weighted layers with Q/DQ"] == "2 of 3"
+    assert told["SQNR against FP32"].endswith(" dB")
+    printed = json.loads(cli.invoke(app, ["inspect", str(tmp_path / "run"), "--json"]).stdout)
+    assert printed["run"]["model"]["sha256"] == record.model.sha256
+    text = (tmp_path / "run" / "run.json").read_text()
+    for broken in (text.replace("quantbench-run-2", "quantbench-run-1"), text.replace('"sha256"', '"sha257"', 1)):
+        (tmp_path / "run" / "run.json").write_text(broken)
+        (found,) = gather([tmp_path / "run"])
+        assert found.run is None
+        assert any("run.json" in note for note in found.notes)
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def _train(out: Path, epochs: int, resume: bool) -> dict[str, object]:
     options = TrainOptions(epochs=epochs, batch=32, rate=0.01, patience=99)
     result = finetune_classifier(model, batches, 3, accuracy, Checkpoints(out / "training", resume=resume), options)
     checksum = sum(float(p.detach().double().sum()) for p in model.parameters())
-    return {**result, "checksum": checksum}
+    return {**result.model_dump(), "checksum": checksum}
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from quantbench.inspection.logs.prefix import split_prefix
+from quantbench.json_types import JsonObject
 from quantbench.layers.formats import UNKNOWN, normalise_dtype, vector_format
 from quantbench.layers.layer import Layer, LayerTensor
 from quantbench.layers.names import nodes_of
@@ -72,13 +73,13 @@ def parse_layer_line(message: str) -> Layer | None:
     return None
 
 
-def parse_named_line(message: str) -> dict[str, Any] | None:
+def parse_named_line(message: str) -> JsonObject | None:
     """`Name: X, LayerType: T, Inputs: [...], ...` as the record that the JSON form would hold, or None."""
     inputs_at = message.find(", Inputs: [")
     type_at = message.rfind(", LayerType: ", 0, inputs_at)
     if inputs_at < 0 or type_at < 0:
         return None
-    record: dict[str, Any] = {
+    record: JsonObject = {
         "Name": message[len("Name: ") : type_at],
         "LayerType": message[type_at + len(", LayerType: ") : inputs_at],
     }
@@ -97,9 +98,9 @@ def parse_named_line(message: str) -> dict[str, Any] | None:
     return record
 
 
-def _tensor_list(message: str, position: int) -> tuple[list[dict[str, Any]], int]:
+def _tensor_list(message: str, position: int) -> tuple[list[JsonObject], int]:
     """Tensors from just after `[` and the position just after the closing `]` (or past the end when cut off)."""
-    found: list[dict[str, Any]] = []
+    found: list[JsonObject] = []
     while True:
         while position < len(message) and message[position] in " ,":
             position += 1
@@ -108,7 +109,7 @@ def _tensor_list(message: str, position: int) -> tuple[list[dict[str, Any]], int
         matched = _TENSOR.match(message, position)
         if matched is None:
             return found, len(message) + 1
-        record: dict[str, Any] = {
+        record: JsonObject = {
             "Name": matched["name"],
             "Dimensions": [int(d) for d in matched["dims"].split(",") if _INTEGER.fullmatch(d.strip())],
         }
@@ -117,9 +118,9 @@ def _tensor_list(message: str, position: int) -> tuple[list[dict[str, Any]], int
         position = matched.end()
 
 
-def _tail(text: str) -> dict[str, Any]:
+def _tail(text: str) -> JsonObject:
     """`, Key: value` pairs after the tensors; lists, objects and integers are decoded, Metadata takes all the rest."""
-    found: dict[str, Any] = {}
+    found: JsonObject = {}
     cut = text.find(", Metadata:")
     if cut >= 0:
         found["Metadata"] = text[cut + len(", Metadata:") :].strip()

@@ -1,10 +1,10 @@
 """Fill the page's template."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
@@ -16,7 +16,7 @@ from quantbench.inspection.inspection import Inspection
 from quantbench.inspection.logs.build_log import understood_share
 from quantbench.inspection.passes.entry import PHASES
 from quantbench.inspection.passes.registry import PASSES
-from quantbench.inspection.story import stage_changes
+from quantbench.inspection.story import Step, stage_changes
 from quantbench.inspection.table import LayerRow, rows
 from quantbench.inspection.verdicts.judge import judge
 
@@ -93,17 +93,37 @@ def tone(dtype: str) -> str:
     )
 
 
-def _strip(table: Sequence[LayerRow]) -> list[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A layer as a piece of the bar: width in percent, tone of its dtype, what it says, and its row."""
+
+    width: float
+    tone: str
+    title: str
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Phase:
+    """Steps of a phase that are shown, how many more there are, and how often each pass did something."""
+
+    title: str
+    steps: Sequence[Step]
+    more: int
+    counts: Mapping[str, int]
+
+
+def _strip(table: Sequence[LayerRow]) -> list[_Piece]:
     """Layers as pieces of one bar: as wide as their time, or all of one width without a profile."""
     timed = [r for r in table if r.share is not None and r.share > 0]
     chosen = timed or [r for r in table if r.category not in ("constant", "sync", "noop")]
     return [
-        {
-            "width": round(100 * (r.share if timed and r.share is not None else 1 / len(chosen)), 3),
-            "tone": "c" if r.category in ("reformat", "noop") else tone(r.dtype_in),
-            "title": f"{r.layer.name} · {r.dtype_in} → {r.dtype_out}" + (f" · {r.time_ms:.4f} ms" if r.time_ms else ""),
-            "index": r.index,
-        }
+        _Piece(
+            round(100 * (r.share if timed and r.share is not None else 1 / len(chosen)), 3),
+            "c" if r.category in ("reformat", "noop") else tone(r.dtype_in),
+            f"{r.layer.name} · {r.dtype_in} → {r.dtype_out}" + (f" · {r.time_ms:.4f} ms" if r.time_ms else ""),
+            r.index,
+        )
         for r in chosen
     ]
 
@@ -114,10 +134,10 @@ def _fates(fates: Sequence[Fate]) -> list[tuple[str, list[Fate]]]:
     return [(status, found) for status in order if (found := [f for f in fates if f.status == status])]
 
 
-def _phases(inspection: Inspection) -> list[dict[str, Any]]:
+def _phases(inspection: Inspection) -> list[_Phase]:
     if inspection.story is None:
         return []
-    found: list[dict[str, Any]] = []
+    found: list[_Phase] = []
     for number in (*PHASES, 0):
         steps = [s for s in inspection.story.of_phase(number) if s.kind != "pass-run" or _lonely(s.name)]
         if steps:
@@ -126,10 +146,7 @@ def _phases(inspection: Inspection) -> list[dict[str, Any]]:
             for step in steps:
                 if step.kind != "remove":
                     counts[step.name] = counts.get(step.name, 0) + 1
-            found.append(
-                {"title": title, "steps": steps[:_STEPS_SHOWN], "more": max(0, len(steps) - _STEPS_SHOWN),
-                 "counts": counts}
-            )  # fmt: skip
+            found.append(_Phase(title, steps[:_STEPS_SHOWN], max(0, len(steps) - _STEPS_SHOWN), counts))
     return found
 
 

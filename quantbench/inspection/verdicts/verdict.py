@@ -2,8 +2,9 @@
 
 import re
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
+from quantbench.json_types import JsonObject
 from quantbench.layers.layer import Layer
 from quantbench.layers.names import reformat_target
 
@@ -20,7 +21,7 @@ class Item:
     detail: str
     time_ms: float | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Plain data for `inspect.json`."""
         return {"name": self.name, "detail": self.detail, "time_ms": self.time_ms}
 
@@ -42,7 +43,7 @@ class Verdict:
         times = [item.time_ms for item in self.items if item.time_ms is not None]
         return sum(times) if times else None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Plain data for `inspect.json`."""
         return {
             "rule": self.rule, "severity": self.severity, "title": self.title, "why": self.why,

@@ -1,7 +1,8 @@
 """What the page's script gets, as plain values: points, layers, ranges, the network, leads."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+
+from quantbench.json_types import JsonObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,6 @@ class PageData:
     ranges: tuple[RangeRow, ...] = ()
     depth: tuple[Depth, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Plain data."""
         return asdict(self)

@@ -1,11 +1,11 @@
 """What `tune` and `sensitivity` left in a run folder, for the page: trials as points, costs of regions."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from quantbench.errors import QuantbenchError
+from quantbench.records.search import SENSITIVITY, TUNE, RegionCost, Sensitivity, Trial, Trials
 from quantbench.report.figures import Opened
 from quantbench.report.page.data import LayerRow, Milliseconds, Point, Region
 
@@ -21,51 +21,48 @@ def trial_points(one: Opened, device: str) -> list[Point]:
     )
     factor = 100 if one.accuracy.unit == "%" else 1
     points = []
-    for trial in _read(one.folder / "tune.json", "trials"):
-        found = trial["measures"].get(name)
+    for trial in _trials(one.folder):
+        found = trial.measures.get(name)
         if found is None:
             continue
-        ms = trial["ms"]
+        ms = trial.ms
         latency = {device: Milliseconds(ms, ms, ms, "predicted")} if ms is not None and device else {}
-        value, low, high = (factor * found[key] for key in ("value", "low", "high"))
+        value, low, high = factor * found.value, factor * found.low, factor * found.high
         points.append(
-            Point(
-                str(one.folder), f"trial {trial['number']}", value, low, high, latency, trial["command"], trial["why"]
-            )
+            Point(str(one.folder), f"trial {trial.number}", value, low, high, latency, trial.command, trial.why)
         )
     return points
 
 
-def region_costs(folder: Path) -> list[dict[str, Any]]:
+def region_costs(folder: Path) -> tuple[RegionCost, ...]:
     """Regions of sensitivity.json, the costliest first."""
-    return _read(folder / "sensitivity.json", "regions")
+    try:
+        return Sensitivity.load(folder / SENSITIVITY).regions
+    except QuantbenchError:
+        return ()  # nothing searched here, or another version did
 
 
-def region_rows(costs: Sequence[dict[str, Any]]) -> tuple[Region, ...]:
+def region_rows(costs: Sequence[RegionCost]) -> tuple[Region, ...]:
     """Share of all noise that each region brings, against what its INT8 saves."""
-    whole = sum(cost["noise"] for cost in costs) or 1.0
+    whole = sum(cost.noise for cost in costs) or 1.0
     return tuple(
-        Region(
-            cost["name"], 100 * cost["noise"] / whole, {**cost["saved_ms"], MACS: 100 * cost["macs"]}, "% of all noise"
-        )
+        Region(cost.name, 100 * cost.noise / whole, {**cost.saved_ms, MACS: 100 * cost.macs}, "% of all noise")
         for cost in costs
     )
 
 
-def with_costs(rows: tuple[LayerRow, ...], costs: Sequence[dict[str, Any]]) -> tuple[LayerRow, ...]:
+def with_costs(rows: tuple[LayerRow, ...], costs: Sequence[RegionCost]) -> tuple[LayerRow, ...]:
     """Rows with the share of noise of the region that holds their nodes."""
-    whole = sum(cost["noise"] for cost in costs) or 1.0
-    share = {node: 100 * cost["noise"] / whole for cost in costs for node in cost["weighted"]}
+    whole = sum(cost.noise for cost in costs) or 1.0
+    share = {node: 100 * cost.noise / whole for cost in costs for node in cost.weighted}
     return tuple(
         replace(row, cost=next((share[node] for node in row.nodes if node in share), None)) if share else row
         for row in rows
     )
 
 
-def _read(path: Path, key: str) -> list[dict[str, Any]]:
+def _trials(folder: Path) -> tuple[Trial, ...]:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []
-    found = data.get(key, []) if isinstance(data, dict) else []
-    return found if isinstance(found, list) else []
+        return Trials.load(folder / TUNE).trials
+    except QuantbenchError:
+        return ()
