@@ -1,4 +1,5 @@
-"""Compute weights that a file only describes: FP16 behind a Cast, a Transpose, an Identity, a scale multiplied in.
+"""Compute weights that a file only describes: FP16 behind a Cast, a Transpose, an Identity, a scale multiplied in, the
+parts of a packed projection (torch's in_proj_weight, which its dynamo exporter splits in the graph).
 
 A rule finds a weighted layer by its constant weight, so what compilers fold before anything else is folded here too.
 Q and DQ stay: their fate is what placement is about.
@@ -12,10 +13,10 @@ from onnx.reference import ReferenceEvaluator
 
 from quantbench.graph.subgraphs import captures
 
-# Operators that make a weight of a weight and never a larger one.
+# Operators that make a weight of a weight and never more values than they read.
 _FOLDED = frozenset({
     "Cast", "Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Add", "Sub", "Mul", "Div", "Sqrt",
-    "Reciprocal", "Neg",
+    "Reciprocal", "Neg", "Split", "Slice", "Concat",
 })  # fmt: skip
 
 
@@ -29,7 +30,7 @@ def fold_constants(model: onnx.ModelProto) -> onnx.ModelProto:
     folded: list[onnx.NodeProto] = []
     known = set(fixed)
     for node in graph.node:
-        constant = bool(node.input) and all(name in known for name in node.input)
+        constant = bool(node.input) and all(not name or name in known for name in node.input)
         if constant and node.op_type in _FOLDED and node.domain in ("", "ai.onnx") and not outputs & set(node.output):
             folded.append(node)
             known.update(node.output)

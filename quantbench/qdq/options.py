@@ -20,7 +20,7 @@ class PlacementOptions:
     layer of the three (docs/prediction.md), older versions do not.
     `plugin_int8`: patterns of names or operators of plugins whose inputs get Q/DQ; `plugin_tensors`: of those that take
     INT8 tensors, a Q alone.
-    `matmul`: quantize both inputs of a MatMul of two activations (attention).
+    `matmul`: quantize both inputs of a MatMul of two activations, where TensorRT's attention takes INT8.
     """
 
     residual: bool = True

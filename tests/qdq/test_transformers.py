@@ -1,0 +1,81 @@
+"""Transformers of many styles, by both exporters of torch: one Plan (graphs by scripts/transformers.py)."""
+
+import gzip
+from collections import Counter
+from pathlib import Path
+
+import onnx
+import pytest
+
+from quantbench.graph.load import prepared_model
+from quantbench.graph.onnx_view import view_of
+from quantbench.graph.ops import AVERAGES, WEIGHTED
+from quantbench.graph.view import GraphView
+from quantbench.qdq.options import PlacementOptions
+from quantbench.qdq.place import place
+from quantbench.qdq.rules.attention import is_scores, is_weighing
+
+FOLDER = Path(__file__).parents[1] / "data" / "transformers"
+# Network: layers in INT8, tensors with Q/DQ (q, k and v may read one), weighted layers of the head in float, products
+# of attention.
+NETWORKS = {
+    "timm-vit": (9, 9, 1, 4),
+    "timm-vit-fused": (9, 9, 1, 4),
+    "torchvision-vit": (9, 9, 1, 4),
+    "swin": (11, 12, 0, 4),
+    "bert": (12, 8, 1, 4),
+    "whisper-encoder": (13, 9, 1, 4),
+    "llama": (13, 7, 1, 4),
+    "detr": (24, 29, 2, 3),  # its queries' first self-attention computes from constants alone
+}
+
+
+def view(name: str) -> GraphView:
+    model = onnx.ModelProto()
+    model.ParseFromString(gzip.decompress((FOLDER / f"{name}.onnx.gz").read_bytes()))
+    return view_of(prepared_model(model, name))
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def exports(request: pytest.FixtureRequest) -> tuple[str, list[GraphView]]:
+    return request.param, [view(f"{request.param}.{how}") for how in ("legacy", "dynamo")]
+
+
+def test_both_exporters_give_one_plan(exports: tuple[str, list[GraphView]]) -> None:
+    name, views = exports
+    layers, tensors, head, products = NETWORKS[name]
+    for own in views:
+        plan = place(own)
+        reasons = Counter(reason.partition(":")[0] for reason in plan.kept_float.values())
+        assert (len(plan.weights), len(plan.tensors), reasons["head"], reasons["attention"]) == (
+            layers, tensors, head, products,
+        )  # fmt: skip
+        assert set(reasons) <= {"head", "attention", *({"weighted"} if name == "detr" else ())}
+        assert sum("constants alone" in reason for reason in plan.kept_float.values()) == (5 if name == "detr" else 0)
+
+
+def test_norms_softmax_activations_and_streams_compute_in_float(exports: tuple[str, list[GraphView]]) -> None:
+    name, views = exports
+    for own in views:
+        nodes = {node.name: node for node in own.nodes}
+        allowed = WEIGHTED | (AVERAGES if name == "swin" else set())
+        for site in place(own, PlacementOptions(matmul=True)).activations:
+            if site.rule == "residual":  # the convolutional backbone of the detector
+                assert name == "detr"
+            else:
+                assert nodes[site.node].op in allowed
+
+
+def test_attention_is_found_and_takes_int8_inside_what_tensorrt_takes(exports: tuple[str, list[GraphView]]) -> None:
+    name, views = exports
+    for own in views:
+        products = [n for n in own.nodes if place(own).kept_float.get(n.name, "").startswith("attention")]
+        scores = [is_scores(own, n) for n in products]
+        assert sum(scores) == (1 if name == "detr" else len(products) / 2)
+        assert [is_weighing(own, n) for n in products] == [not s for s in scores]
+        asked = place(own, PlacementOptions(matmul=True))
+        inside = {site.node for site in asked.activations if site.rule == "attention"}
+        if name == "detr":  # heads of 8, memories of 4 tokens
+            assert not inside
+        else:  # heads of 16
+            assert inside == {n.name for n in products}
