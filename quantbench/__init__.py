@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from quantbench.api.functions import lint as lint
     from quantbench.api.functions import predict as predict
     from quantbench.api.functions import read_cache as read_cache
+    from quantbench.api.functions import report as report
     from quantbench.api.quantized import Quantized as Quantized
     from quantbench.api.quantized import quantize as quantize
     from quantbench.errors import QuantbenchError as QuantbenchError
@@ -24,9 +25,9 @@ _PUBLIC = {
     "PlacementOptions": "quantbench.qdq.options", "QuantbenchError": "quantbench.errors",
 }  # fmt: skip
 # Packages that are functions too (quantbench.callable_rooms), and qat.
-_ROOMS = ("predict", "lint", "evaluate", "qat")
+_ROOMS = ("predict", "lint", "evaluate", "report", "qat")
 __all__ = ["PlacementOptions", "QuantbenchError", "Quantized", "__version__", "build", "evaluate", "inspect", "lint",
-           "predict", "quantize", "read_cache"]  # fmt: skip
+           "predict", "quantize", "read_cache", "report"]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

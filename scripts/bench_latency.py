@@ -21,12 +21,11 @@ from numpy.typing import NDArray
 
 from quantbench.calibration.collect import collect, maxima_of
 from quantbench.calibration.ranges import Ranges, TensorRange
-from quantbench.core.quantize import for_onnxruntime
+from quantbench.core.quantize import for_onnxruntime, quantize_with
 from quantbench.demo import resnet18
 from quantbench.evaluate.latency import interleaved
 from quantbench.graph.onnx_view import view_of
 from quantbench.ort import create_session
-from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.place import place
 from quantbench.qdq.reencode import to_u8_activations
@@ -47,7 +46,8 @@ def variants(model: onnx.ModelProto, images: NDArray[np.float32]) -> dict[str, o
     ):
         plan = place(view_of(model), options)
         maxima = maxima_of(collect(model, [{resnet18.INPUT: images}], plan.tensors))
-        signed = insert_qdq(model, plan, Ranges({tensor: TensorRange(amax) for tensor, amax in maxima.items()}))
+        ranges = Ranges({tensor: TensorRange(amax) for tensor, amax in maxima.items()})
+        signed = quantize_with(model, ranges, options).model
         found[f"{name}, S8S8 Q/DQ"] = signed
         found[f"{name}, U8S8 Q/DQ"] = to_u8_activations(signed)
         found[f"{name}, U8S8, integer activations"] = for_onnxruntime(signed)

@@ -19,7 +19,7 @@ from quantbench.evaluate.task import find_task
 from quantbench.latency.judge import spearman
 from quantbench.ort import create_session
 from quantbench.ptq.measure import runner
-from quantbench.qdq.insert import insert_qdq
+from quantbench.qdq.carry_out import carry_out
 from quantbench.qdq.plan import Plan
 from quantbench.recipe import load_recipe
 from quantbench.records.evaluation import Measured
@@ -58,7 +58,7 @@ def main() -> None:
         nodes = set(cost.nodes)
         alone = Plan(tuple(s for s in plan.activations if s.node in nodes),
                      tuple(s for s in plan.weights if s.node in nodes))  # fmt: skip
-        run = runner(create_session(insert_qdq(bench.model, alone, ranges)), fixed)
+        run = runner(create_session(carry_out(bench.model, alone, ranges).model), fixed)
         noise = Noise(task, bench.output_names())
         for feed, outputs in zip(feeds, plain, strict=True):
             noise.update(outputs, run(feed), len(next(iter(feed.values()))))

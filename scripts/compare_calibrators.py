@@ -27,8 +27,8 @@ from quantbench.images.preprocess import PRESETS, Preprocess
 from quantbench.images.source import Source
 from quantbench.ort import create_session
 from quantbench.ptq.measure import runner
-from quantbench.qdq.correct_bias import correct_bias
-from quantbench.qdq.insert import insert_qdq
+from quantbench.qdq.carry_out import Correction, carry_out
+from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.place import place
 from quantbench.records.evaluation import Measured
 
@@ -78,7 +78,7 @@ def measure(case: Case) -> Iterator[tuple[str, bool, dict[str, Measured]]]:
     model = load_model(case.path)
     view = view_of(model)
     plan = place(view)
-    name = view.inputs[0]
+    name, guard = view.inputs[0], PlacementOptions().residual_db
 
     def images() -> Iterator[dict[str, NDArray[Any]]]:
         return feeds(case.calibration, name, BATCH)
@@ -87,10 +87,9 @@ def measure(case: Case) -> Iterator[tuple[str, bool, dict[str, Measured]]]:
     reference = runner(create_session(model), 0)
     for method in METHODS:
         ranges = find_ranges(histograms, method, threshold_method(method))
-        plain = insert_qdq(model, plan, ranges)
         for corrected in (False, True):
-            quantized = correct_bias(plain, images) if corrected else plain
-            run = runner(create_session(for_onnxruntime(quantized)), 0)
+            made = carry_out(model, plan, ranges, Correction(images) if corrected else None, residual_db=guard)
+            run = runner(create_session(for_onnxruntime(made.model)), 0)
             found = compare_outputs(reference, run, labelled(case.evaluation, name, BATCH))
             yield method, corrected, measures_of(found)
 

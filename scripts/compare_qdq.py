@@ -26,6 +26,7 @@ from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 from quantbench.calibration.ranges import Ranges, TensorRange
 from quantbench.compilation.engine_layers import real_layers
 from quantbench.compilation.traffic import compile_summary
+from quantbench.core.quantize import quantize_with
 from quantbench.demo import efficientnet_lite0, resnet18
 from quantbench.engines import tensorrt_rtx
 from quantbench.engines.base import BuildOptions
@@ -37,7 +38,6 @@ from quantbench.predict.best import best_placement
 from quantbench.predict.cost import cost_of, moved_bytes
 from quantbench.predict.prediction import Prediction
 from quantbench.predict.simulate import predict_model
-from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.place import place
 from quantbench.qdq.plan import Plan
@@ -174,7 +174,7 @@ def _insert(model: onnx.ModelProto, plan: Plan, target: Path, images: Images) ->
     feed = {model.graph.input[0].name: images[:1]}
     found = dict(zip(names, session.run(names, feed), strict=True)) | feed
     ranges = Ranges({name: TensorRange(max(float(np.abs(v).max()), 1e-6)) for name, v in found.items()})
-    onnx.save(insert_qdq(model, plan, ranges), target)
+    onnx.save(quantize_with(model, ranges).model, target)
 
 
 TOOLS = {"onnxruntime": by_onnxruntime, "ModelOpt": by_modelopt, "quantbench": by_quantbench,

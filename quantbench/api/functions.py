@@ -1,8 +1,9 @@
 """The other public functions, each as thin as its command."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx
 
@@ -17,6 +18,9 @@ from quantbench.graph.surgery import copied
 from quantbench.inspection.inspection import Inspection
 from quantbench.lint.finding import Finding
 from quantbench.predict.prediction import Prediction
+
+if TYPE_CHECKING:
+    from quantbench.api.report import Report
 
 Model = str | Path | onnx.ModelProto
 
@@ -36,6 +40,18 @@ class Predicted(Prediction):
         from quantbench.predict.words import COLUMNS, lines, rows
 
         return shown(f"Predicted engine, TensorRT {self.version}", COLUMNS, rows(self), lines(self))
+
+
+class Evaluated(Evaluation):
+    """An Evaluation with a table for notebooks."""
+
+    def _repr_html_(self) -> str:
+        from quantbench.evaluate.words import difference, figures
+
+        first = [("", "the others are held against it")]
+        rows = [(model.name, *row) for model in self.models for row in figures(model) or first]
+        title = f"{len(self.models)} models on {self.images} images"
+        return shown(title, ("model", "measure", "value"), rows, map(difference, self.pairs))
 
 
 @in_words_of_python
@@ -133,7 +149,19 @@ def evaluate(
         raise QuantbenchError("models: name one ONNX file or more")
     declared = dict(preprocess) if isinstance(preprocess, Mapping) else preprocess
     wanted = DataRequest(str(data), labels, None, declared, max_images=max_images)
-    return eval_models(EvalRequest(tuple(map(Path, models)), wanted, task, "", threads), Progress("none"))
+    found = eval_models(EvalRequest(tuple(map(Path, models)), wanted, task, "", threads), Progress("none"))
+    return Evaluated(**{field.name: getattr(found, field.name) for field in fields(Evaluation)})
+
+
+@in_words_of_python
+def report(run: str | Path) -> "Report":
+    """What the run folder `run` came to: `.verdict`, `.leads`, the record `.run`, and `.page`, its report.html.
+
+    Raises QuantbenchError for a folder that holds no finished run of this version.
+    """
+    from quantbench.api.report import read_report
+
+    return read_report(Path(run))
 
 
 def _loaded(model: Model) -> onnx.ModelProto:

@@ -29,8 +29,7 @@ from quantbench.progress import Progress
 from quantbench.ptq.calibrator_choice import choose
 from quantbench.ptq.measure import runner
 from quantbench.ptq.prepare import Prepared
-from quantbench.qdq.correct_bias import correct_bias
-from quantbench.qdq.insert import insert_qdq
+from quantbench.qdq.carry_out import Correction, carry_out
 from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.place import place
 from quantbench.qdq.plan import Plan
@@ -100,13 +99,15 @@ class Workbench:
         return find_ranges(self._histograms, choice.method, choice.threshold)
 
     def quantized(self, settings: Settings) -> onnx.ModelProto:
-        """The Q/DQ model of a variant."""
-        model = insert_qdq(self.model, self.plan(settings), self.ranges(settings.calibrator))
-        if not settings.bias_correction:
-            return model
-        few = at_most(self.run.calibration.source, BIAS_IMAGES)
-        name, batch = self.run.model.input_name, self.run.batch
-        return correct_bias(model, lambda: feeds(few, name, batch, max_bad=self.max_bad), threads=self.threads)
+        """The Q/DQ model of a variant: that of `quantbench ptq` with its options, to the bit."""
+        correction = None
+        if settings.bias_correction:
+            few = at_most(self.run.calibration.source, BIAS_IMAGES)
+            name, batch = self.run.model.input_name, self.run.batch
+            correction = Correction(lambda: feeds(few, name, batch, max_bad=self.max_bad), len(few), self.threads)
+        ranges = self.ranges(settings.calibrator)
+        made = carry_out(self.model, self.plan(settings), ranges, correction, residual_db=self.options.residual_db)
+        return made.model
 
     def batches(self) -> Iterator[tuple[Feed, Sequence[Label]]]:
         """Images to measure on, with labels; decoded once where they fit."""

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import quantbench
 from quantbench.ort import create_session
+from tests.ptq import small_run
 
 ROOT = Path(__file__).resolve().parents[2]
 RANDOM = np.random.default_rng(5)
@@ -122,6 +123,35 @@ def test_rooms_stay_packages_and_can_be_called(model: onnx.ModelProto) -> None:
         _ = quantbench.nonsense
 
 
+def finished(folder: Path) -> Path:
+    """A run folder of `quantbench ptq`."""
+    small_run.write_model(folder / "m.onnx")
+    small_run.write_data(folder / "data")
+    small_run.run(folder, folder / "run")
+    return folder / "run"
+
+
+def test_an_evaluation_and_a_report_show_themselves(
+    model: onnx.ModelProto, batches: list[np.ndarray], tmp_path: Path
+) -> None:
+    onnx.save(model, tmp_path / "<b>.onnx")
+    np.save(tmp_path / "images.npy", np.concatenate(batches))
+    quantbench.quantize(model, batches).save(tmp_path / "out")
+    pair = (tmp_path / "<b>.onnx", tmp_path / "out" / "model.ort.onnx")
+    evaluation = quantbench.evaluate(*pair, data=tmp_path / "images.npy")
+    page = evaluation._repr_html_()
+    assert "2 models on 12 images" in page
+    assert f"<td>SQNR y</td><td>{evaluation.models[1].sqnr.value:.1f} dB" in page
+    assert "&lt;b&gt;" in page
+    assert "<b>.onnx" not in page
+    report = quantbench.report(finished(tmp_path))
+    assert report.verdict.headline in report._repr_html_()
+    assert "2 of 3 weighted layers quantized (minmax)" in report._repr_html_()
+    assert report.verdict.headline in repr(report)
+    with pytest.raises(quantbench.QuantbenchError, match="cannot read"):
+        quantbench.report(tmp_path)
+
+
 @pytest.fixture
 def place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: onnx.ModelProto, batches: list[np.ndarray]
@@ -131,6 +161,7 @@ def place(
     onnx.save(model, "model.onnx")
     np.save("images.npy", np.concatenate(batches))
     Path("calibration.cache").write_text("TRT-8601-MinMaxCalibration\nx: 3c010a14\ny: 3d010a14\n")
+    finished(Path.cwd())
     module = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 3), torch.nn.ReLU(), torch.nn.Conv2d(16, 16, 3),
                                  torch.nn.ReLU(), torch.nn.Conv2d(16, 16, 3)).eval()  # fmt: skip
     images = torch.from_numpy(np.concatenate(batches))
@@ -140,7 +171,7 @@ def place(
 def test_snippets_of_the_page_run(place: dict[str, object], capsys: pytest.CaptureFixture[str]) -> None:
     page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
     snippets = re.findall(r"```python\n(.*?)```", page, flags=re.S)
-    assert len(snippets) == 6
+    assert len(snippets) == 7
     for snippet in snippets:
         assert len(snippet.splitlines()) == 3
         exec(compile(snippet.replace("*head*", "head*"), "docs/python.md", "exec"), place)
