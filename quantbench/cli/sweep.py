@@ -32,8 +32,9 @@ def sweep(
     Example: quantbench sweep my.yaml --grid calibrator=minmax,mse --grid placement.method=rules,best --jobs 2
     """
     from quantbench.cli.gate import gate
+    from quantbench.cli.sweep_trials import parse_grid, trials_of
     from quantbench.decide.costs import times_of
-    from quantbench.decide.sweep import parse_grid, run_sweep, summary, trials_of
+    from quantbench.decide.sweep import run_sweep, summary
     from quantbench.progress import Progress
     from quantbench.records.run import load_run
     from quantbench.report.decision import decide

@@ -4,8 +4,6 @@ A trial is a recipe and a run folder, and nothing else, so it can run anywhere a
 is done by another, and the same command again does only what is missing.
 """
 
-import itertools
-import json
 import os
 import subprocess
 import sys
@@ -16,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from pydantic import JsonValue
 
 import quantbench
 from quantbench.atomic import write_bytes, write_json, write_text
 from quantbench.errors import QuantbenchError
 from quantbench.progress import Progress
-from quantbench.recipe import Recipe, load_recipe, named_code
+from quantbench.records.run import load_run
 
 SWEEP = "sweep.json"
 # Told by the recipe alone, so that two machines agree on what is done.
@@ -35,18 +34,16 @@ if root not in sys.path:
 from quantbench.__main__ import main
 main()
 """
-# Code is named by the command line: what a grid names, and ptq has a flag for, is named so once more for the trial.
-_CODE = {"calibration.calibrator": "--calibrator", "data.calib_dir": "--calib-dir", "evaluation.dir": "--eval-dir"}
 _ROOT = str(Path(quantbench.__file__).resolve().parent.parent)
 
 
 @dataclass(frozen=True, slots=True)
 class SweepTrial:
-    """One point of the grid: `name` of its folder, the recipe that it is, which values made it, and `arguments` that
-    name its code once more on the trial's own command line."""
+    """One point of the grid: `name` of its folder, the `recipe` that it is (as run.json keeps it, without its folder),
+    which values made it, and `arguments` that name its code once more on the trial's own command line."""
 
     name: str
-    recipe: Recipe
+    recipe: Mapping[str, JsonValue]
     values: Mapping[str, str]
     arguments: tuple[str, ...] = ()
 
@@ -59,55 +56,6 @@ class Outcome:
     fault: str
     seconds: float
     files: Mapping[str, bytes]
-
-
-def trials_of(recipes: Sequence[Path], grid: Mapping[str, Sequence[str]], *, trust: bool = False) -> list[SweepTrial]:
-    """The product of recipes and grid, in order. Raises QuantbenchError for a key or value that no recipe has, and
-    for code that a recipe names (see `load_recipe`)."""
-    found = []
-    for path in recipes:
-        for combination in itertools.product(*grid.values()):
-            values = dict(zip(grid, combination, strict=True))
-            changes = {_key(key): yaml.safe_load(value) for key, value in values.items()}
-            recipe = load_recipe(path, changes, trust=trust)
-            words = [path.stem, *(f"{key.rpartition('.')[2]}-{value}" for key, value in values.items())]
-            name = "".join(c if c.isalnum() or c in "-_." else "-" for c in "_".join(words))
-            found.append(SweepTrial(name, recipe.merged({"out": None}), values, _arguments(recipe, trust)))
-    names = [trial.name for trial in found]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise QuantbenchError(f"two trials of the sweep would both be {twice}; give recipes and values once each")
-    return found
-
-
-def parse_grid(texts: Sequence[str]) -> dict[str, list[str]]:
-    """`key=a,b` texts as a grid. Raises QuantbenchError."""
-    grid: dict[str, list[str]] = {}
-    for text in texts:
-        key, equals, values = text.partition("=")
-        parts = [part.strip() for part in values.split(",") if part.strip()]
-        if not equals or not key.strip() or not parts:
-            raise QuantbenchError(f"--grid {text!r} is not key=value,value (calibrator=minmax,mse)")
-        if key.strip() in grid:
-            raise QuantbenchError(f"--grid names {key.strip()} twice; put all its values into one")
-        grid[key.strip()] = parts
-    return grid
-
-
-def _arguments(recipe: Recipe, trust: bool) -> tuple[str, ...]:
-    code = named_code(recipe)
-    others = [key for key in code if key not in _CODE]
-    if others and not trust:
-        raise QuantbenchError(
-            f"--grid {others[0]} names code to run ({code[others[0]]}); if you trust it, give --trust"
-        )
-    named = [word for key in code if key in _CODE for word in (_CODE[key], code[key])]
-    return (*named, *(["--trust"] if trust else []))
-
-
-def _key(key: str) -> str:
-    """`calibrator` is short for `calibration.calibrator`, as on the command line of ptq."""
-    return {"calibrator": "calibration.calibrator", "method": "placement.method"}.get(key, key)
 
 
 def run_sweep(
@@ -150,13 +98,13 @@ def _write_state(folder: Path, trials: Sequence[SweepTrial], state: Mapping[str,
 
 
 def _done(run: Path, trial: SweepTrial) -> bool:
-    """Whether the folder holds the finished run of this very recipe."""
+    """Whether the folder holds the finished run of this very recipe, made by this version."""
     try:
-        data = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        record = load_run(run)
+    except QuantbenchError:
         return False
-    known = {key: value for key, value in dict(data.get("recipe", {})).items() if key != "out"}
-    return known == {key: value for key, value in trial.recipe.model_dump(mode="json").items() if key != "out"}
+    known = {key: value for key, value in record.recipe.items() if key != "out"}
+    return known == trial.recipe and record.provenance.versions["quantbench"] == quantbench.__version__
 
 
 Runner = Callable[[Sequence[SweepTrial], Path, float], Iterator[Outcome]]
@@ -204,7 +152,7 @@ def _on_ray(address: str) -> Runner:
 
 
 def _text(trial: SweepTrial) -> str:
-    text: str = yaml.safe_dump(trial.recipe.model_dump(mode="json"), sort_keys=False)
+    text: str = yaml.safe_dump(dict(trial.recipe), sort_keys=False)
     return text
 
 

@@ -12,7 +12,8 @@ import onnx
 import pytest
 from PIL import Image
 
-from quantbench.decide.sweep import parse_grid, run_sweep, trials_of
+from quantbench.cli.sweep_trials import parse_grid, trials_of
+from quantbench.decide.sweep import run_sweep
 from quantbench.demo import resnet18
 from quantbench.errors import QuantbenchError
 from quantbench.progress import Progress
@@ -46,7 +47,7 @@ def test_grid(recipe: Path) -> None:
     assert [t.name for t in trials] == [
         f"small_calibrator-{m}_tiny_channels-{n}" for m in ("minmax", "mse") for n in (4, 8)
     ]
-    assert trials[-1].recipe.placement.tiny_channels == 8
+    assert trials[-1].recipe["placement"]["tiny_channels"] == 8
     for text, words in (("calibrator", "is not key=value"), ("a=", "is not key=value")):
         with pytest.raises(QuantbenchError, match=words):
             parse_grid([text])
