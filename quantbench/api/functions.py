@@ -58,12 +58,11 @@ class Evaluated(Evaluation):
 def predict(model: Model, *, tensorrt: str = "10", gpu: str = "", fp16: bool = True) -> Prediction:
     """What TensorRT `tensorrt` is predicted to make of the Q/DQ `model`: its layers, the fate of each Q and DQ, what
     stays float. Raises QuantbenchError for a model without Q/DQ."""
-    from quantbench.lint.run import has_qdq
+    from quantbench.core.quantize import require_qdq
     from quantbench.predict.simulate import predict_model
 
     proto = _loaded(model)
-    if not has_qdq(proto):
-        raise QuantbenchError("model holds no Q/DQ to predict; make a Q/DQ model with quantbench.quantize")
+    require_qdq(proto, "model", "to predict", "quantbench.quantize")
     found = predict_model(proto, version=tensorrt, gpu=gpu, fp16=fp16)
     return Predicted(**{name: getattr(found, name) for name in Prediction.__dataclass_fields__})
 
@@ -71,11 +70,11 @@ def predict(model: Model, *, tensorrt: str = "10", gpu: str = "", fp16: bool = T
 @in_words_of_python
 def lint(model: Model) -> Findings:
     """What will cost time in TensorRT, dearest first: node, rule, message, mend. Raises as `predict`."""
+    from quantbench.core.quantize import require_qdq
     from quantbench.lint import run
 
     proto = _loaded(model)
-    if not run.has_qdq(proto):
-        raise QuantbenchError("model holds no Q/DQ to advise on; make a Q/DQ model with quantbench.quantize")
+    require_qdq(proto, "model", "to advise on", "quantbench.quantize")
     return Findings(run.lint(proto))
 
 

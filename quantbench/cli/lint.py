@@ -1,6 +1,7 @@
 """`quantbench lint`: advice on a Q/DQ model, one line a finding."""
 
 import json
+import shlex
 from pathlib import Path
 
 import typer
@@ -23,22 +24,16 @@ def lint(
     as_json: PlainJson = False,
 ) -> None:
     """Tell what will cost time in TensorRT: node, bytes, mend. Exit code 1 where there are findings left."""
-    from quantbench.core.quantize import refuse_quantized
+    from quantbench.core.quantize import require_qdq
     from quantbench.errors import QuantbenchError
     from quantbench.graph.load import load_model
     from quantbench.graph.save import save_model
     from quantbench.lint import run
-    from quantbench.predict.captures import inner_qdq
 
     if out is not None and not fix:
         raise QuantbenchError("--out says where --fix writes; give --fix too")
     loaded = load_model(model)
-    if not run.has_qdq(loaded):
-        refuse_quantized(loaded, str(model))
-        where = " outside of bodies of If, Loop and Scan" if inner_qdq(loaded) else ""
-        raise QuantbenchError(
-            f"{model} holds no Q/DQ{where} to advise on; make a Q/DQ model with 'quantbench ptq {model} ...'"
-        )
+    require_qdq(loaded, str(model), "to advise on", f"'quantbench ptq {shlex.quote(str(model))} ...'")
     findings = run.lint(loaded, version=for_, gpu=gpu)
     counts: dict[str, int] = {}
     target = out or model.with_suffix(".fixed.onnx")

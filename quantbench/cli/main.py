@@ -64,7 +64,9 @@ def _root(
 
 
 def register_commands() -> None:
-    """Let each module of COMMANDS add its command; the others in `quantbench.cli` are their helpers."""
+    """Let each module of COMMANDS add its command, once; the others in `quantbench.cli` are their helpers."""
+    if app.registered_commands:
+        return
     for name in COMMANDS:
         importlib.import_module(f"quantbench.cli.{name}").register(app)
 

@@ -1,6 +1,7 @@
 """`quantbench predict`: what TensorRT will make of a Q/DQ model, without a GPU."""
 
 import json
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,20 +136,15 @@ def _explain(for_: str, gpu: str) -> None:
 
 def _of_model(path: Path, build: _Build) -> "tuple[onnx.ModelProto, Prediction, tuple[str, ...]]":
     """The model, the prediction, and what to know before believing it."""
-    from quantbench.errors import QuantbenchError
+    from quantbench.core.quantize import require_qdq
     from quantbench.graph.load import load_model
-    from quantbench.lint.run import has_qdq, refused
-    from quantbench.predict.captures import inner_nodes, inner_qdq
+    from quantbench.lint.run import refused
+    from quantbench.predict.captures import inner_nodes
     from quantbench.predict.simulate import predict_model
     from quantbench.predict.words import model_notes
 
     model = load_model(path)
-    inner = inner_qdq(model)
-    if not has_qdq(model):
-        where = " outside of bodies of If, Loop and Scan" if inner else ""
-        raise QuantbenchError(
-            f"{path} holds no Q/DQ{where} to predict; make a Q/DQ model with 'quantbench ptq {path} ...'"
-        )
+    require_qdq(model, str(path), "to predict", f"'quantbench ptq {shlex.quote(str(path))} ...'")
     notes = model_notes([f"{f.node}: {f.message}" for f in refused(model)], inner_nodes(model))
     return model, predict_model(model, version=build.version, gpu=build.gpu, fp16=build.fp16), notes
 

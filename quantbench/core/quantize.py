@@ -1,5 +1,6 @@
 """A float model to a Q/DQ model by a calibrator or by ranges, and its onnxruntime twin."""
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from quantbench.errors import QuantbenchError
 from quantbench.graph.half import detach
 from quantbench.graph.onnx_view import view_of
 from quantbench.graph.save import save_model
+from quantbench.predict.captures import inner_qdq
 from quantbench.qdq.carry_out import Correction, carry_out
 from quantbench.qdq.integer_activation import activations_on_integers
 from quantbench.qdq.options import PlacementOptions
@@ -31,6 +33,17 @@ BIAS_IMAGES = 64
 
 def refuse_quantized(model: onnx.ModelProto, name: str) -> None:
     """Raise QuantbenchError where `model` is quantized already: by Q/DQ, by operators on integers, or at run time."""
+    refuse_integers(model, name)
+    count = sum(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node)
+    if count:
+        raise QuantbenchError(
+            f"{name} already holds {count} Q/DQ nodes; give the float model, or look at this one with "
+            f"'quantbench inspect {shlex.quote(name)}'"
+        )
+
+
+def refuse_integers(model: onnx.ModelProto, name: str) -> None:
+    """Raise QuantbenchError where `model` computes on integers, so that neither calibration nor advice on Q/DQ fits."""
     dynamic = [node.op_type for node in model.graph.node if node.op_type in _DYNAMIC]
     if dynamic:
         raise QuantbenchError(
@@ -43,12 +56,16 @@ def refuse_quantized(model: onnx.ModelProto, name: str) -> None:
             f"{name} is quantized in onnxruntime's QOperator form ({integer[0]} and {len(integer) - 1} more); give the "
             f"float model that it was made from"
         )
-    count = sum(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node)
-    if count:
-        raise QuantbenchError(
-            f"{name} already holds {count} Q/DQ nodes; give the float model, or look at this one with "
-            f"'quantbench inspect {name}'"
-        )
+
+
+def require_qdq(model: onnx.ModelProto, name: str, purpose: str, make: str) -> None:
+    """Raise QuantbenchError where `model` holds no Q/DQ, or computes on integers; `purpose` is what they are wanted for
+    ("to predict"), `make` how a Q/DQ model comes about."""
+    refuse_integers(model, name)
+    if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node):
+        return
+    where = " outside of bodies of If, Loop and Scan" if inner_qdq(model) else ""
+    raise QuantbenchError(f"{name} holds no Q/DQ{where} {purpose}; make a Q/DQ model with {make}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,3 +71,21 @@ def named_commands(text: str) -> Iterator[Named]:
         two = " ".join(words[:2])
         name = two if two in commands() else words[0] if words and words[0] in commands() else ""
         yield Named(name, tuple(words[len(name.split()) :]), match[0])
+
+
+def concrete(named: Named, run_folder: str, images: str) -> list[str] | None:
+    """`named` as it can be run: what stands for "and so on" filled in; None where it names a placeholder of the user's
+    (MODEL, FOLDER …) or another program."""
+    words = [word for word in named.arguments if word not in ("...", "…")]
+    # A command alone, or of a placeholder (MODEL, FLOAT.onnx, FOLDER), is the reader's to fill in.
+    if (
+        not (named.command and words)
+        or any(re.match(r"[A-Z]{3}", word) for word in words)
+        or "--" in named.text.split()
+    ):
+        return None
+    if named.command == "ptq":
+        words += [] if "--calib-dir" in words or "--input" in words else ["--calib-dir", images]
+        words += [] if "--calibrator" in words else ["--calibrator", "minmax"]
+        words += ["--no-compile", "--out", run_folder]
+    return [*named.command.split(), *words]

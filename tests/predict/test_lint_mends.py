@@ -1,5 +1,6 @@
 """What lint finds beyond the plain cases, and which mend it names."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from quantbench.qdq.carry_out import carry_out
 from quantbench.qdq.place import place
 from quantbench.qdq.record import forget
 from tests.predict.lint_models import X, conv, pair, run, small, sqnr
+from tests.predict.misplaced import LAYERS, misplaced
 
 MODELS = Path(__file__).parents[1] / "data" / "models"
 
@@ -246,3 +248,36 @@ def test_a_quantized_residual_stream_of_a_foreign_model_is_told_with_range_and_s
 
 def test_a_sum_that_is_read_in_int8_may_have_a_quantized_skip() -> None:
     assert not [f for f in lint(_residual("Relu")) if f.rule == "quantized-stream"]
+
+
+@pytest.mark.parametrize("behind", [False, True])
+@pytest.mark.parametrize("name", ["animals_resnet18", "convnext-animals", "digit-detector"])
+def test_mends_name_tensors_and_nodes_that_are_there_and_not_quantized_yet(name: str, behind: bool) -> None:
+    """ "quantize T at N": N is a node that reads T, reads values (no Shape), and T does not come out of a DQ."""
+    model = load_model(MODELS / f"{name}.onnx")
+    every = frozenset(node.op_type for node in model.graph.node)
+    checked = 0
+    for seed, ops in ((0, LAYERS), (1, every)):
+        placed = misplaced(model, seed, ops, behind=behind)
+        nodes = {node.name: node for node in placed.graph.node}
+        makers = {out: node for node in placed.graph.node for out in node.output}
+        tensors = {*makers, *(v.name for v in placed.graph.input), *(t.name for t in placed.graph.initializer)}
+        for finding in lint(placed):
+            mend = finding.mend
+            for tensor, node in re.findall(r"quantize (\S+) at (\S+?)(?: with|, or|$)", mend):
+                if (tensor, node) == ("what", node) or "all that it reads" in mend or node == "the":
+                    continue
+                assert tensor in nodes[node].input, finding.line()
+                assert nodes[node].op_type not in ("Shape", "Size")
+                checked += 1
+            for first, second in re.findall(r"^quantize ([^\s,]+)(?: and ([^\s,]+))?$", mend):
+                for tensor in filter(None, (first, second)):
+                    assert tensor in tensors, finding.line()
+                    assert tensor not in makers or makers[tensor].op_type != "DequantizeLinear", finding.line()
+                    checked += 1
+            for node in re.findall(
+                r"(?:give it and|move Q and DQ behind|leave the input of|output of) (\S+?)(?:,| |:|$)", mend
+            ):
+                assert node in nodes or node == "the", finding.line()
+                checked += 1
+    assert checked > 5

@@ -33,6 +33,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def quantized(model: Path, data: Path, out: Path, backend: str = "none", **placement: tuple[str, ...]) -> PtqRun:
     request = PtqRequest(
         ModelChoice(str(model)), DataChoice(data), out=out, latency=False, compile=CompileRequest(backend),
+        calibrator="minmax",
         placement=PlacementOptions(**placement),
     )  # fmt: skip
     return run_ptq(request, Progress("none"))[1]

@@ -10,7 +10,7 @@ from quantbench.lint.finding import Finding
 from quantbench.lint.index import Index
 
 RULE = "not-symmetric-int8"
-_PTQ = "quantize symmetrically to INT8 ('quantbench ptq')"
+_PTQ = "quantize the float model symmetrically to INT8 ('quantbench ptq FLOAT.onnx')"
 
 
 def find(index: Index) -> Iterator[Finding]:
@@ -33,7 +33,10 @@ def _trouble(index: Index, node: NodeProto) -> tuple[str, str] | None:
     if scale is None:
         if index.view.is_constant(node.input[1]):
             return "a scale that the network computes from constants", "fold constants before (onnxsim, polygraphy)"
-        return "a scale that the network computes, which TensorRT refuses", "calibrate ('quantbench ptq')"
+        return (
+            "a scale that the network computes, which TensorRT refuses",
+            "calibrate the float model ('quantbench ptq FLOAT.onnx')",
+        )
     if not np.isfinite(scale).all() or (scale <= 0).any():
         return "a scale that is zero, negative or not finite", "calibrate again"
     if scale.ndim == 1 and scale.size > 1 and not index.is_weight(node.input[0]):
@@ -42,5 +45,5 @@ def _trouble(index: Index, node: NodeProto) -> tuple[str, str] | None:
         what = "which TensorRT refuses" if levels == "UINT8" else "of which neither prediction nor advice speaks"
         return f"{levels} levels, {what}", _PTQ
     if zero is not None and levels == "INT8" and zero.any():
-        return "a zero point that is not zero, which TensorRT refuses", "quantize symmetrically ('quantbench ptq')"
+        return "a zero point that is not zero, which TensorRT refuses", _PTQ
     return None
