@@ -1,7 +1,7 @@
 """GraphView of an ONNX model: shapes from ONNX shape inference, small constants as attributes where rules need them."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import onnx
@@ -9,8 +9,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from quantbench.graph.shape_values import fold_known
 from quantbench.graph.standard import is_plugin, shown_op
-from quantbench.graph.subgraphs import captures
-from quantbench.graph.view import GraphView, NodeView, TensorView
+from quantbench.graph.subgraphs import bodies, captures
+from quantbench.graph.view import GraphView, InnerNode, NodeView, TensorView
 
 # Initializers larger than this take no part in shape inference; leaving their data out keeps it fast.
 _SMALL = 1024
@@ -40,7 +40,30 @@ def view_of(model: onnx.ModelProto) -> GraphView:
                 tensors[out] = TensorView(out, known.shape, known.dtype, constant=True)
     inputs = tuple(i.name for i in model.graph.input if i.name not in {t.name for t in model.graph.initializer})
     plugins = frozenset(node.name for node in model.graph.node if is_plugin(node))
-    return GraphView(tuple(nodes), tensors, inputs, tuple(o.name for o in model.graph.output), plugins)
+    outputs = tuple(o.name for o in model.graph.output)
+    return GraphView(tuple(nodes), tensors, inputs, outputs, plugins, inner=tuple(_inner(model.graph)))
+
+
+def _inner(graph: onnx.GraphProto) -> Iterator[InnerNode]:
+    """Nodes of all bodies, those without a name named as in the main graph (`quantbench.graph.normalise`), and one with
+    the name of another node after its owner too."""
+    taken = {node.name for node in graph.node}
+    for owner in graph.node:
+        for place, node in enumerate(_within(owner)):
+            name = node.name or f"node_of_{node.output[0]}"
+            if name in taken:
+                name = f"{owner.name}/{name}"
+            if name in taken:
+                name = f"{name}_{place}"
+            taken.add(name)
+            yield InnerNode(owner.name, NodeView(name, shown_op(node), tuple(node.input), tuple(node.output)))
+
+
+def _within(owner: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    for body in bodies(owner):
+        for node in body.node:
+            yield node
+            yield from _within(node)
 
 
 def infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:

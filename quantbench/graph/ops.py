@@ -191,6 +191,7 @@ CONVS = frozenset({"Conv", "ConvTranspose"})
 BIASED = CONVS | {"Gemm"}
 WEIGHTED = of_kind(Kind.WEIGHTED)
 MATRIX = WEIGHTED - CONVS
+RECURRENT = of_kind(Kind.RECURRENT)
 # Norms over the channels or positions of one sample: not those that a conv takes in, nor LRN.
 SAMPLE_NORMS = of_kind(Kind.NORM) - {"BatchNormalization", "LRN"}
 AVERAGES = of_kind(Kind.AVERAGE)

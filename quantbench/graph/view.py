@@ -31,12 +31,20 @@ class TensorView:
     constant: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class InnerNode:
+    """A node in a body of the node `owner` of the main graph (If, Loop, Scan), however deep."""
+
+    owner: str
+    node: NodeView
+
+
 @dataclass(frozen=True)
 class GraphView:
     """Nodes in topological order, tensors by name, names of graph inputs and outputs.
 
     `plugins`: names of nodes whose operator the ONNX standard lacks; `opaque`: those of them that nothing here can run,
-    so that no tensor behind them has values.
+    so that no tensor behind them has values. `inner`: nodes in bodies; their names are those of no other node.
     """
 
     nodes: tuple[NodeView, ...]
@@ -45,6 +53,7 @@ class GraphView:
     outputs: tuple[str, ...]
     plugins: frozenset[str] = frozenset()
     opaque: frozenset[str] = frozenset()
+    inner: tuple[InnerNode, ...] = ()
 
     @cached_property
     def producers(self) -> dict[str, NodeView]:

@@ -21,6 +21,7 @@ from quantbench.ptq.request import PtqRequest
 from quantbench.ptq.resolve import display_name
 from quantbench.qdq.facts import placement_facts
 from quantbench.qdq.guard import guarded
+from quantbench.qdq.rules import loops
 from quantbench.qdq.tensors import calibrated_tensors
 from quantbench.records.evaluation import Evaluation
 from quantbench.records.facts import CalibrationFacts
@@ -67,6 +68,10 @@ def _introduce(run: Prepared, progress: Progress) -> None:
     )
     if cut := told(run.model.proto):
         progress.note(cut)
+    inside = [name for name, why in places.kept_float.items() if why.startswith(f"{loops.RULE}: ")]
+    if inside:
+        count = f", and {len(inside) - 1} more" if len(inside) > 1 else ""
+        progress.note(f"{inside[0]}{count} stay float, in loops and branches; quantbench explain-node says why")
     progress.note(f"Preprocessing: {run.preprocess_facts.words} ({run.preprocess_facts.origin})")
     progress.note(f"Calibration: {run.choice.method} on {run.data_facts.images} {samples}, {run.data_facts.what}")
     if run.data_facts.images < _FEW:

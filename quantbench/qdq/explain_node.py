@@ -13,10 +13,11 @@ _NEAR = 5
 
 def find_node(view: GraphView, name: str) -> NodeView:
     """The node called `name`, or the one that writes a tensor of that name. Raises QuantbenchError for neither."""
-    node = next((node for node in view.nodes if node.name == name), None) or view.producers.get(name)
+    inner = [found.node for found in view.inner]
+    node = next((node for node in (*view.nodes, *inner) if node.name == name), None) or view.producers.get(name)
     if node is not None:
         return node
-    near = [node.name for node in view.nodes if name.lower() in node.name.lower()][:_NEAR]
+    near = [node.name for node in (*view.nodes, *inner) if name.lower() in node.name.lower()][:_NEAR]
     hint = f"did you mean {', '.join(near)}?" if near else f"names look like {view.nodes[0].name!r}"
     raise QuantbenchError(f"the model has no node {name!r}; {hint}")
 

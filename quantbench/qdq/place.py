@@ -4,11 +4,23 @@ from quantbench.graph.view import GraphView
 from quantbench.qdq.draft import Draft
 from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.plan import Plan
-from quantbench.qdq.rules import attention, head, keep_named, plugin, pooling, residual, share, squeeze, tiny, weighted
+from quantbench.qdq.rules import (
+    attention,
+    head,
+    keep_named,
+    loops,
+    plugin,
+    pooling,
+    residual,
+    share,
+    squeeze,
+    tiny,
+    weighted,
+)
 
 # What stays float is decided first, then who is quantized, then who shares a scale with whom. Pooling before residual:
 # an Add that a pooling reads looks for its site.
-RULES = (keep_named, plugin, tiny, squeeze, head, attention, weighted, pooling, residual, share)
+RULES = (keep_named, plugin, loops, tiny, squeeze, head, attention, weighted, pooling, residual, share)
 
 
 def place(view: GraphView, options: PlacementOptions | None = None) -> Plan:

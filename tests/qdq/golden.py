@@ -2,6 +2,7 @@
 
     x: 1x16x8x8                      an input and its shape
     a = Conv(x, 16x16x3x3) pads=1,1,1,1     a node, its inputs (a shape is a constant) and attributes
+      then: b = Conv(x, 16x16x1x1)   a body of the node above, of one node (else:, body: alike)
     -> a                             the outputs
     options: keep_float=a            PlacementOptions, where they differ
     opaque: a                        nodes that nothing here can run
@@ -26,6 +27,8 @@ from quantbench.qdq.plan_text import plan_lines
 
 FOLDER = Path(__file__).parent / "golden"
 _NODE = re.compile(r"(?P<outputs>[\w, ]+) = (?P<op>\w+)\((?P<inputs>[^)]*)\)(?P<attributes>.*)")
+_BODY = re.compile(r"(?P<kind>then|else|body): (?P<node>.*)")
+_BODIES = {"then": "then_branch", "else": "else_branch", "body": "body"}
 _PATTERNS = ("keep_float", "plugin_int8", "plugin_tensors")
 _SHAPE = re.compile(r"\d+(x\d+)*$")
 
@@ -55,6 +58,8 @@ def parse(text: str) -> tuple[onnx.ModelProto, PlacementOptions]:
             continue
         if line.startswith("options:"):
             options = _options(line.removeprefix("options:"))
+        elif match := _BODY.match(line):
+            nodes[-1].attribute.append(helper.make_attribute(_BODIES[match["kind"]], _body(match["node"])))
         elif line.startswith("->"):
             outputs += [name.strip() for name in line.removeprefix("->").split(",")]
         elif match := _NODE.match(line):
@@ -79,6 +84,11 @@ def parse(text: str) -> tuple[onnx.ModelProto, PlacementOptions]:
     found = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
     graph = helper.make_graph(nodes, "golden", inputs, found, constants)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]), options
+
+
+def _body(text: str) -> onnx.GraphProto:
+    """The graph of one node, which reads what is around it."""
+    return parse(f"{text}\n-> {text.partition(' = ')[0]}")[0].graph
 
 
 def _words(network: str, key: str) -> list[str]:

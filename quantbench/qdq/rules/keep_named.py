@@ -19,7 +19,8 @@ from quantbench.qdq.options import PlacementOptions
 def apply(view: GraphView, draft: Draft, options: PlacementOptions) -> None:
     """Mark every node whose name matches a pattern. A pattern that matches nothing is a QuantbenchError."""
     for pattern in options.keep_float:
-        matches = [node for node in view.nodes if fnmatchcase(node.name, pattern)]
+        nodes = (*view.nodes, *(inner.node for inner in view.inner))
+        matches = [node for node in nodes if fnmatchcase(node.name, pattern)]
         if not matches:
             example = view.nodes[0].name
             raise QuantbenchError(f"keep_float pattern {pattern!r} matches no node; names look like {example!r}")
