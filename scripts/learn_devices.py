@@ -90,7 +90,7 @@ def learnt_alone(shared: Path) -> tuple[dict[str, tuple[list[Source], Specs]], P
         read[recipe.name] = (sources, specs)
         # Profiles hold more than kernels: only logs speak for other devices, except where there is nothing else.
         alone = learn_device(recipe.name, sources, Prior(), profiles=False)
-        priors.append(prior_of(specs.gpu, specs, alone.products, alone.moved))
+        priors.append(prior_of(specs.gpu, specs, alone.products, alone.moved, alone.floor))
         print(
             f"{recipe.name}: {len(alone.products)} classes of products, {len(alone.moved)} of moved bytes", flush=True
         )

@@ -10,13 +10,18 @@ from quantbench.json_types import JsonValue
 from quantbench.latency.device import ASSUMED, Device, Evidence, Offset
 from quantbench.latency.from_engine import EngineLayer, timings_of_engine
 from quantbench.latency.gpus import Specs
-from quantbench.latency.learn import borrow_moved, borrow_products, learn_moved, learn_products
+from quantbench.latency.learn import borrow_products, learn_products
 from quantbench.latency.log_timings import Timed
+from quantbench.latency.moved import borrow_moved, floor_us, learn_moved
 from quantbench.latency.prior import Prior
 from quantbench.latency.sources import Source
 from quantbench.latency.work import FREE, OPAQUE
 
 _TRUSTED = ("seen", "model")
+# An engine that takes longer than its layers by this much ran at another clock.
+_SLOWER_CLOCK = 1.05
+# A first layer that takes less than this many µs besides takes nothing besides.
+_FIRST_LEAST = 10.0
 
 
 def learn_device(
@@ -64,37 +69,53 @@ def _one_gpu(sources: Sequence[Source]) -> Specs:
 def _device(name: str, specs: Specs, rows: Sequence[Timed], others: Prior) -> Device:
     products = learn_products(rows, specs, others)
     moved = learn_moved(rows, specs, others)
+    floor = floor_us(rows)
     return Device(name, specs, products + borrow_products(products, specs, others),
-                  moved + borrow_moved(moved, specs, others))  # fmt: skip
+                  moved + borrow_moved(moved, specs, others, floor), floor=floor)  # fmt: skip
 
 
 def _offsets(device: Device, sources: Sequence[Source], from_logs: bool) -> tuple[Offset, Offset]:
     """What a profile and the whole engine add to a layer, as far as the sources' profiles tell them."""
-    extras: list[float] = []
-    apart: list[float] = []
-    names: list[str] = []
-    for source in sources:
-        timed = [layer for layer in source.layers if layer.ms and layer.kind not in FREE]
-        if not timed:
-            continue
-        if from_logs:
-            extras.extend(_extras(device, timed))
-        names.append(source.names[0])
-        if source.compute_ms is not None and source.compute_ms < sum(layer.ms or 0.0 for layer in timed):
-            # Else the clock was down: an engine is no slower than its layers one by one.
-            profile_ms = sum(layer.ms or 0.0 for layer in timed)
-            apart.append((profile_ms - source.compute_ms) * 1e3 / len(timed))
-    if not names or (from_logs and not extras):
+    profiled = [s for s in sources if any(layer.ms and layer.kind not in FREE for layer in s.layers)]
+    extras = [extra for source in profiled for extra in _extras(device, source.layers)] if from_logs else []
+    if not profiled or (from_logs and not extras):
         return ASSUMED, ASSUMED
-    said = f"profile of {', '.join(names)}"
+    said = f"profile of {', '.join(source.names[0] for source in profiled)}"
     mean = float(np.median(extras)) if from_logs else 0.0
     spread = float(np.quantile(np.abs(np.array(extras) - mean), 0.5)) if from_logs else 0.5
-    profile = Offset(round(mean, 2), round(max(spread, 0.5), 2), said if from_logs else f"learnt from the {said}")
+    first = _first(device, profiled, mean) if from_logs else 0.0
+    profile = Offset(round(mean, 2), round(max(spread, 0.5), 2), said if from_logs else f"learnt from the {said}",
+                     round(first, 2))  # fmt: skip
+    apart = [a for source in profiled if (a := _apart(source, first)) is not None]
     if not apart:
         return profile, replace(ASSUMED, mean=round(mean - 3.0, 2))
     less = float(np.median(apart))
     wide = max(float(np.ptp(apart)) / 2, 1.0)
     return profile, Offset(round(mean - less, 2), round(wide, 2), f"{said}, GPU compute time")
+
+
+def _first(device: Device, sources: Sequence[Source], mean: float) -> float:
+    """What the first layer of a profile takes besides, in µs; 0 where that is within what the model misses.
+
+    By layers that move bytes: of a network's first convolution the model knows too little.
+    """
+    found: list[float] = []
+    for source in sources:
+        layer = next((x for x in source.layers if x.first), None)
+        if layer is not None and layer.work is not None and not layer.work.weighted and layer.ms:
+            found.append(layer.ms * 1e3 - device.estimate(layer.work).us - mean)
+    extra = float(np.median(found)) if found else 0.0
+    return extra if extra > _FIRST_LEAST else 0.0
+
+
+def _apart(source: Source, first: float) -> float | None:
+    """µs a layer between the profile of `source` and its GPU compute time; None where the one or the other is not
+    told, or the clock was down: an engine is hardly slower than its layers one by one."""
+    timed = [layer.ms for layer in source.layers if layer.ms and layer.kind not in FREE]
+    profile_us = sum(timed) * 1e3
+    if source.compute_ms is None or source.compute_ms * 1e3 > _SLOWER_CLOCK * profile_us:
+        return None
+    return (profile_us - first - source.compute_ms * 1e3) / len(timed)
 
 
 def _extras(device: Device, layers: Sequence[EngineLayer]) -> list[float]:

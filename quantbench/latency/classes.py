@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from quantbench.latency.formula import Params, predict_us
 from quantbench.latency.layout import Format
 from quantbench.latency.residual import Residual, fit_at
+from quantbench.latency.stream import Stream, sizes, stream_us
 from quantbench.latency.work import Work
 
 Array = NDArray[np.float64]
@@ -59,7 +60,7 @@ class ProductClass:
 
 @dataclass(frozen=True)
 class MovedClass:
-    """Layers that move bytes: t = launch + bytes / bandwidth (µs; bytes a µs), and what was timed.
+    """Layers that move bytes, and what was timed. `cache`: bytes of the GPU's L2.
 
     `source` and `target` are None for a kind in any formats; `thin`: of up to four channels. The rest as above.
     """
@@ -68,9 +69,8 @@ class MovedClass:
     source: Format | None
     target: Format | None
     thin: bool
-    launch: float
-    bandwidth: float
-    sms: float
+    stream: Stream
+    cache: float
     points: tuple[Point, ...] = ()
     amplitude: float = 0.3
     reach: float = 0.0
@@ -79,8 +79,8 @@ class MovedClass:
     borrowed: bool = False
 
     def base_us(self, works: Sequence[Work]) -> Array:
-        """By launch and bandwidth alone."""
-        return np.array([self.launch + (w.read + w.written) / self.bandwidth for w in works])
+        """By the formula alone."""
+        return stream_us(self.stream, *sizes(works), self.cache)
 
     @cached_property
     def residual(self) -> Residual:
@@ -127,23 +127,6 @@ def nearest(classes: Iterable[ProductClass], kind: str, source: Format, target: 
             doubt = 0.25 * kinds.index(each.kind) + 1.5 * each.borrowed + 0.1 / (1 + len(each.points))
             scored.append((far + doubt, index, each))
     return [c for _, _, c in sorted(scored, key=lambda s: s[:2])]
-
-
-def siblings(classes: Sequence[ProductClass], chosen: ProductClass) -> list[ProductClass]:
-    """Classes whose kernels may run `chosen`'s layers too: channel-last layouts differ only in how far they pad.
-
-    A build that timed no tensor-core kernel for one of them says nothing against these kernels.
-    """
-    if chosen.source.family != "hwc":
-        return [chosen]
-    same = [
-        c
-        for c in classes
-        if c.kind == chosen.kind
-        and (c.source.dtype, c.source.family, c.target.dtype, c.target.family)
-        == (chosen.source.dtype, chosen.source.family, chosen.target.dtype, chosen.target.family)
-    ]
-    return same if len(same) > 1 and set().union(*(c.params for c in same)) != set(chosen.params) else [chosen]
 
 
 _SWING = 0.7

@@ -1,7 +1,7 @@
 """A device that was learnt: what it is, what its kernels take, how sure that is."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -14,7 +14,6 @@ from quantbench.latency.classes import (
     estimate,
     is_thin,
     nearest,
-    siblings,
 )
 from quantbench.latency.formula import predict_us
 from quantbench.latency.gpus import Specs
@@ -27,16 +26,20 @@ _MATH = {"INT8": "INT8", "FP16": "FP16", "BF16": "FP16", "FP8": "INT8"}
 _SEEN, _ANOTHER, _FEW_SHAPES = 0.05, 0.07, 0.2
 # Share of the memory's bandwidth that depthwise kernels reach (a guess).
 _DEPTHWISE_SHARE = 0.5
+# Deviation of ln t of transposed convolutions in formats that were not timed.
+_TRANSPOSED = 0.3
 _TOLERANCE = 1.645  # half-width of 90 % in standard deviations
 
 
 @dataclass(frozen=True, slots=True)
 class Offset:
-    """What stands beside a layer's kernel time, in µs a layer: `mean` ± `spread` (90 %), and where it comes from."""
+    """What stands beside a layer's kernel time, in µs a layer: `mean` ± `spread` (90 %), and where it comes from.
+    `first`: what a run's first layer takes besides, while the GPU starts and its input is in no cache."""
 
     mean: float
     spread: float
     source: str
+    first: float = 0.0
 
 
 ASSUMED = Offset(3.0, 3.0, "assumed: no profile of this GPU was learnt")
@@ -73,8 +76,9 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Device:
-    """`products` and `moved` are learnt classes, `profile` and `compute` what a profile, and the whole engine, add a
-    layer; `guess` says why the device as a whole is one ("" for devices that were learnt)."""
+    """`products` and `moved` are learnt classes, `floor` the shortest kernel in µs, `profile` and `compute` what a
+    profile, and the whole engine, add a layer; `guess` says why the device as a whole is one ("" for devices that were
+    learnt)."""
 
     name: str
     specs: Specs
@@ -85,6 +89,7 @@ class Device:
     evidence: Evidence = field(default_factory=Evidence)
     guess: str = ""
     common: float = 0.08
+    floor: float = 3.0
 
     @property
     def dtypes(self) -> frozenset[str]:
@@ -103,7 +108,8 @@ class Device:
         return Estimate(found.us, found.us / 1.7, found.us * 1.7, "guess", self.guess)
 
     def _product(self, work: Work) -> Estimate:
-        order = nearest(self.products, work.kind, work.source, work.target)
+        source, target = work.formats
+        order = nearest(self.products, work.kind, source, target)
         if work.kind == "depthwise":
             order = [c for c in order if not c.borrowed and c.source.dtype == work.source.dtype]
             if not order:
@@ -111,14 +117,18 @@ class Device:
         if not order:
             return self._unknown_product(work)
         chosen = order[0]
-        far = distance(work.source, work.target, chosen.source, chosen.target)
+        far = distance(source, target, chosen.source, chosen.target)
         if far >= 100:
             return self._other_arithmetic(work)
-        results = [estimate(each, [work]) for each in siblings(self.products, chosen)]
-        us, spread = min((float(t[0]), float(d[0])) for t, d in results)
+        times, deviations = estimate(chosen, [work])
+        us, spread = float(times[0]), float(deviations[0])
         seen = _seen(chosen.points, work)
         if seen:
             return _interval(seen, _SEEN, "seen")
+        if work.kind == "deconv" and chosen.kind == "conv" and work.stride > 1:
+            longer = self._transposed(work)
+            why = f"no transposed convolution {work.source} was timed: {longer:.2g} x the convolution of its products"
+            return _interval(us * longer, float(np.hypot(spread, _TRANSPOSED)), "borrowed", why)
         if chosen.borrowed:
             why = f"{work.source} to {work.target} was never timed here: from other GPUs by published rates"
             return _interval(us, spread + 0.03 * far, "borrowed", why)
@@ -129,6 +139,20 @@ class Device:
         few = _FEW_SHAPES / max(len({p.work.shape for p in chosen.points}), 1) ** 0.5
         deviation = float(np.hypot(spread, np.hypot(_ANOTHER, 2 * few if outside else few)))
         return _interval(us, deviation, "model", outside)
+
+    def _transposed(self, work: Work) -> float:
+        """How much longer a transposed convolution takes than the convolution of its products: its output is written
+        in strides. By the likest formats of which both are known, 1 where none are."""
+        wanted = _MATH.get(work.source.dtype, "FP32")
+        straight = {(c.source, c.target): c for c in self.products if c.kind == "conv"}
+        known = [c for c in self.products if c.kind == "deconv" and (c.source, c.target) in straight]
+        if not known:
+            return 1.0
+        best = min(known, key=lambda c: (_unlike(c, wanted), c.borrowed, -len(c.points)))
+        there = work.in_formats(best.source, best.target)
+        other = straight[(best.source, best.target)]
+        times = [estimate(c, [w])[0][0] for c, w in ((best, there), (other, replace(there, kind="conv")))]
+        return max(1.0, float(times[0] / times[1]))
 
     def _other_arithmetic(self, work: Work) -> Estimate:
         """A precision that was not timed here, by the ratio of published rates from one that was."""
@@ -147,13 +171,11 @@ class Device:
 
         Other GPUs do not stand in for it: TensorRT's depthwise kernels differ between them more than anything else.
         """
-        launch = min((m.launch for m in self.moved if not m.borrowed), default=3.0)
-        us = launch + work.nbytes / (self.specs.bandwidth_gbs * 1e3 * _DEPTHWISE_SHARE)
+        us = self.floor + work.nbytes / (self.specs.bandwidth_gbs * 1e3 * _DEPTHWISE_SHARE)
         return _interval(us, 0.35, "guess", f"no depthwise {work.source} was timed on this device: by bytes alone")
 
     def _unknown_product(self, work: Work) -> Estimate:
-        launch = min((m.launch for m in self.moved), default=3.0)
-        us = launch + max(work.nbytes / (self.specs.bandwidth_gbs * 600),
+        us = self.floor + max(work.nbytes / (self.specs.bandwidth_gbs * 600),
                           work.flops / 2 / (self.specs.sms * self.specs.rate("FP32") * 0.5))  # fmt: skip
         return _interval(us, 0.4, "guess", f"no {work.kind} was timed on this device")
 
@@ -166,7 +188,7 @@ class Device:
         any_kind = [c for c in self.moved if c.kind == "" and c.source is None]
         order = exact or of_kind or any_kind
         if not order:
-            us = 3.0 + (work.read + work.written) / (self.specs.bandwidth_gbs * 500)
+            us = self.floor + (work.read + work.written) / (self.specs.bandwidth_gbs * 500)
             return _interval(us, 0.5, "guess", "nothing that moves bytes was timed on this device")
         chosen = order[0]
         seen = _seen(chosen.points, work)
@@ -183,8 +205,7 @@ class Device:
         return _interval(us, float(np.hypot(deviation, 0.2)), "borrowed", why)
 
     def _opaque(self, work: Work) -> Estimate:
-        launch = min((m.launch for m in self.moved), default=3.0)
-        us = launch + work.nbytes / (self.specs.bandwidth_gbs * 300)
+        us = self.floor + work.nbytes / (self.specs.bandwidth_gbs * 300)
         return Estimate(us, us / 3, us * 6, "unknown", f"{work.kind}: what runs inside was never timed")
 
 
@@ -209,7 +230,9 @@ def _unlike(chosen: ProductClass, wanted: str) -> int:
 
 
 def _outside(work: Work, chosen: ProductClass) -> str:
-    """Whether a size lies outside of what was learnt by more than a factor of two; "" where none does."""
+    """What of a work was not learnt: its window, or a size by more than a factor of two; "" where all was."""
+    if work.kind == "conv" and chosen.points and all(p.work.window != work.window for p in chosen.points):
+        return f"no window of {work.window} x {work.window} was timed in these formats"
     for name in ("m", "n", "k"):
         values = [getattr(p.work, name) for p in chosen.points]
         size = getattr(work, name)

@@ -14,13 +14,15 @@ from quantbench.latency.classes import MovedClass, Point, ProductClass
 from quantbench.latency.device import Device, Evidence, Offset
 from quantbench.latency.gpus import Specs
 from quantbench.latency.layout import Format
-from quantbench.latency.learn import borrow_moved, borrow_products
+from quantbench.latency.learn import borrow_products
+from quantbench.latency.moved import borrow_moved
 from quantbench.latency.prior import Prior, params_from_plain, params_to_plain, shipped_prior
+from quantbench.latency.stream import Stream
 from quantbench.latency.work import Work
 from quantbench.latency.yaml_file import load
 from quantbench.shipped import shipped_names
 
-_FORMAT = "quantbench-device/1"
+_FORMAT = "quantbench-device/2"
 _PRODUCT = ("m", "n", "k", "groups", "window", "stride", "channels", "residual", "read", "written", "weights",
             "elements")  # fmt: skip
 _MOVED = ("channels", "read", "written", "elements")
@@ -82,7 +84,7 @@ def completed(device: Device, prior: Prior) -> Device:
     return replace(
         device,
         products=device.products + borrow_products(device.products, device.specs, others),
-        moved=device.moved + borrow_moved(device.moved, device.specs, others),
+        moved=device.moved + borrow_moved(device.moved, device.specs, others, device.floor),
     )
 
 
@@ -92,7 +94,7 @@ def to_plain(device: Device) -> JsonObject:
         "format": _FORMAT, "name": device.name, "guess": device.guess,
         "specs": asdict(device.specs),
         "offsets": {"profile": asdict(device.profile), "compute": asdict(device.compute)},
-        "common": device.common,
+        "common": device.common, "floor": _short(device.floor),
         "evidence": {
             "tensorrt": list(device.evidence.tensorrt), "rows": device.evidence.rows,
             "shapes": device.evidence.shapes, "files": [dict(f) for f in device.evidence.files],
@@ -112,7 +114,7 @@ def from_plain(data: Mapping[str, Any]) -> Device:
         products=tuple(_product_class(c, specs) for c in data["products"]),
         moved=tuple(_moved_class(c, specs) for c in data["moved"]),
         profile=Offset(**data["offsets"]["profile"]), compute=Offset(**data["offsets"]["compute"]),
-        common=float(data["common"]),
+        common=float(data["common"]), floor=float(data["floor"]),
         evidence=Evidence(
             tuple(evidence["files"]), int(evidence["rows"]), int(evidence["shapes"]), tuple(evidence["tensorrt"]),
             dict(evidence["error"]), tuple(evidence["notes"]),
@@ -143,7 +145,7 @@ def _moved(chosen: MovedClass) -> JsonObject:
     own = chosen.points if chosen.source is not None else ()
     return {
         "class": [chosen.kind, str(chosen.source or ""), str(chosen.target or ""), int(chosen.thin)],
-        "line": [_short(chosen.launch), _short(chosen.bandwidth)],
+        "stream": [_short(v) for v in (chosen.stream.launch, chosen.stream.bandwidth, chosen.stream.pace)],
         "process": [_short(v) for v in (chosen.amplitude, chosen.reach, chosen.spread, chosen.error)],
         "points": _table(own, _MOVED),
     }
@@ -153,10 +155,10 @@ def _moved_class(data: Mapping[str, Any], specs: Specs) -> MovedClass:
     kind, source, target, thin = data["class"]
     first = Format.parse(source) if source else None
     last = Format.parse(target) if target else None
-    launch, bandwidth = (float(v) for v in data["line"])
+    stream = Stream(*(float(v) for v in data["stream"]))
     amplitude, reach, spread, error = (float(v) for v in data["process"])
     points = _points(data["points"], _MOVED, kind, (first, last)) if first and last else ()
-    return MovedClass(kind, first, last, bool(thin), launch, bandwidth, specs.sms, points, amplitude, reach, spread,
+    return MovedClass(kind, first, last, bool(thin), stream, specs.cache_bytes, points, amplitude, reach, spread,
                       error)  # fmt: skip
 
 

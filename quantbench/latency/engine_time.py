@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from quantbench.latency.device import Device, Estimate
+from quantbench.latency.device import Device, Estimate, Offset
 from quantbench.latency.work import FREE, OPAQUE, Work, kind_of, work_of
 from quantbench.layers.categories import is_leftover_qdq
 from quantbench.layers.layer import Layer
@@ -13,6 +13,7 @@ from quantbench.layers.layer import Layer
 _TOLERANCE = 1.645
 # What layers of a class that other GPUs lent have in common, besides.
 _LENT = 0.2
+_NONE = Offset(0.0, 0.0, "")
 TIMES = ("tactics", "profile", "compute")
 
 
@@ -85,8 +86,10 @@ def engine_time(device: Device, layers: Sequence[Layer]) -> EngineTime:
     return time_of_works(device, works, unsized)
 
 
-def time_of_works(device: Device, works: Sequence[tuple[str, str, Work]], unsized: int = 0) -> EngineTime:
-    """The time of layers given as (name, part, work)."""
+def time_of_works(
+    device: Device, works: Sequence[tuple[str, str, Work]], unsized: int = 0, *, whole: bool = True
+) -> EngineTime:
+    """The time of layers given as (name, part, work). `whole`: the engine's first layer is one of them."""
     known: dict[Work, Estimate] = {}
     for _, _, work in works:
         if work not in known:
@@ -104,10 +107,10 @@ def time_of_works(device: Device, works: Sequence[tuple[str, str, Work]], unsize
     upper = sum(t.estimate.high - t.us for t in opaque)
     guess = 1.7 if device.guess else 1.0
     totals = []
-    for offset, spread in ((0.0, 0.0), (device.profile.mean, device.profile.spread),
-                           (device.compute.mean, device.compute.spread)):  # fmt: skip
-        us = max(total + offset * len(run), 0.3 * total)
-        wide = _TOLERANCE * float(np.sqrt(variance + (spread / _TOLERANCE * len(run)) ** 2))
+    for offset in (_NONE, device.profile, device.compute):
+        first = offset.first if whole and run else 0.0
+        us = max(total + offset.mean * len(run), 0.3 * total) + first
+        wide = _TOLERANCE * float(np.sqrt(variance + (offset.spread / _TOLERANCE * len(run)) ** 2 + first**2 / 4))
         low, high = max(us - wide - lower, 0.2 * us), us + wide + upper
         totals.append(Total(us / 1e3, min(low, us / guess) / 1e3, max(high, us * guess) / 1e3))
     return EngineTime(times, totals[0], totals[1], totals[2], unsized)

@@ -27,7 +27,7 @@ def fit_class(rows: Sequence[Timed], start: Params, widths: Sequence[float], sms
     tiled = _by_tile(rows)
     tiles: tuple[Tile, ...] = start.tiles or COMMON_TILES
     named = len({r.tile for r in tiled}) >= 2
-    chosen = tiled if named else _spread(best, _MOST_ROWS)
+    chosen = tiled if named else thinned(best, _MOST_ROWS)
     sizes = Sizes.of([r.work for r in chosen])
     target = np.log([r.ms * 1e3 for r in chosen])
     pairs = np.array([r.tile or (0, 0) for r in chosen], dtype=np.float64)
@@ -75,7 +75,7 @@ def _by_tile(rows: Sequence[Timed]) -> list[Timed]:
         old = found.get((key, row.tile))
         if old is None or row.ms < old.ms:
             found[(key, row.tile)] = row
-    return _spread([r for r in found.values() if r.ms <= 2.5 * best[r.work.key]], _MOST_ROWS)
+    return thinned([r for r in found.values() if r.ms <= 2.5 * best[r.work.key]], _MOST_ROWS)
 
 
 def _factor(ratios: Array, start: float) -> float:
@@ -103,5 +103,6 @@ def _weights(rows: Sequence[Timed]) -> Array:
     return np.array([min(1.0, (3.0 / counts[r.work.shape]) ** 0.5) for r in rows])
 
 
-def _spread(rows: list[Timed], most: int) -> list[Timed]:
+def thinned(rows: list[Timed], most: int) -> list[Timed]:
+    """At most `most` of `rows`, from all over them."""
     return rows if len(rows) <= most else rows[:: -(-len(rows) // most)]

@@ -17,13 +17,15 @@ from quantbench.layers.names import strip_profile
 
 @dataclass(frozen=True, slots=True)
 class EngineLayer:
-    """A layer of an engine: its work (None where its shapes are unknown) and its mean time in a profile, in ms."""
+    """A layer of an engine: its work (None where its shapes are unknown) and its mean time in a profile, in ms.
+    `first`: no kernel runs before it."""
 
     name: str
     kind: str
     work: Work | None
     ms: float | None
     tactic: str = ""
+    first: bool = False
 
 
 def engine_layers(layers: Sequence[Layer], log: BuildLog | None = None) -> tuple[EngineLayer, ...]:
@@ -35,7 +37,9 @@ def engine_layers(layers: Sequence[Layer], log: BuildLog | None = None) -> tuple
         work = None
         if build is not None and not layer.attributes.get("ParameterType"):
             work = _from_log(layer, build, batch)
-        found.append(EngineLayer(layer.name, kind_of(layer), work or work_of(layer), layer.time_ms, layer.tactic))
+        kind = kind_of(layer)
+        first = bool(layer.time_ms) and kind not in FREE and not any(x.first for x in found)
+        found.append(EngineLayer(layer.name, kind, work or work_of(layer), layer.time_ms, layer.tactic, first))
     return tuple(found)
 
 

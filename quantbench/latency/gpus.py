@@ -25,13 +25,25 @@ _RATES: dict[str, dict[str, float]] = {
 
 @dataclass(frozen=True, slots=True)
 class Specs:
-    """`sms` multiprocessors at `clock_ghz`, memory at `bandwidth_gbs` GB/s, `capability` as "8.0"."""
+    """`sms` multiprocessors at `clock_ghz`, memory at `bandwidth_gbs` GB/s, `capability` as "8.0", an L2 cache of
+    `cache_mb` MB (0: not known, and none is counted)."""
 
     gpu: str
     sms: int
     clock_ghz: float
     bandwidth_gbs: float
     capability: str
+    cache_mb: float = 0.0
+
+    @property
+    def cycles(self) -> float:
+        """Clock cycles of all multiprocessors together a µs."""
+        return self.sms * self.clock_ghz * 1e3
+
+    @property
+    def cache_bytes(self) -> float:
+        """Bytes of the L2 cache."""
+        return self.cache_mb * 1e6
 
     def rate(self, math: str) -> float:
         """Multiply-adds a µs and multiprocessor of an arithmetic; that of FP32 where it has none of its own."""
@@ -45,32 +57,32 @@ class Specs:
 
 
 KNOWN = (
-    Specs("GeForce GTX 1070", 15, 1.683, 256, "6.1"),
-    Specs("Tesla V100", 80, 1.53, 900, "7.0"),
-    Specs("Tesla T4", 40, 1.59, 320, "7.5"),
-    Specs("GeForce RTX 2060", 30, 1.68, 336, "7.5"),
-    Specs("TITAN RTX", 72, 1.77, 672, "7.5"),
-    Specs("A100-PCIE-40GB", 108, 1.41, 1555, "8.0"),
-    Specs("A100 80GB PCIe", 108, 1.41, 1935, "8.0"),
-    Specs("A30", 56, 1.44, 933, "8.0"),
-    Specs("A10", 72, 1.695, 600, "8.6"),
-    Specs("GeForce RTX 3060", 28, 1.777, 360, "8.6"),
-    Specs("GeForce RTX 3080 Ti", 80, 1.665, 912, "8.6"),
-    Specs("GeForce RTX 3090", 82, 1.695, 936, "8.6"),
-    Specs("L4", 58, 2.04, 300, "8.9"),
-    Specs("L40S", 142, 2.52, 864, "8.9"),
-    Specs("GeForce RTX 4070", 46, 2.475, 504, "8.9"),
-    Specs("GeForce RTX 4090", 128, 2.52, 1008, "8.9"),
-    Specs("H100 PCIe", 114, 1.755, 2039, "9.0"),
-    Specs("H100 SXM", 132, 1.98, 3352, "9.0"),
-    Specs("GeForce RTX 5070", 48, 2.512, 672, "12.0"),
-    Specs("Jetson AGX Xavier", 8, 1.377, 137, "7.2"),
-    Specs("Jetson Xavier NX", 6, 1.1, 59.7, "7.2"),
-    Specs("Jetson AGX Orin 64GB", 16, 1.3, 204.8, "8.7"),
-    Specs("Jetson AGX Orin 32GB", 14, 0.93, 204.8, "8.7"),
-    Specs("Jetson Orin NX 16GB", 8, 0.918, 102.4, "8.7"),
-    Specs("Jetson Orin Nano 8GB", 8, 0.625, 68.3, "8.7"),
-    Specs("Jetson Orin Nano 8GB Super", 8, 1.02, 102.4, "8.7"),
+    Specs("GeForce GTX 1070", 15, 1.683, 256, "6.1", 2),
+    Specs("Tesla V100", 80, 1.53, 900, "7.0", 6),
+    Specs("Tesla T4", 40, 1.59, 320, "7.5", 4),
+    Specs("GeForce RTX 2060", 30, 1.68, 336, "7.5", 3),
+    Specs("TITAN RTX", 72, 1.77, 672, "7.5", 6),
+    Specs("A100-PCIE-40GB", 108, 1.41, 1555, "8.0", 40),
+    Specs("A100 80GB PCIe", 108, 1.41, 1935, "8.0", 40),
+    Specs("A30", 56, 1.44, 933, "8.0", 24),
+    Specs("A10", 72, 1.695, 600, "8.6", 6),
+    Specs("GeForce RTX 3060", 28, 1.777, 360, "8.6", 3),
+    Specs("GeForce RTX 3080 Ti", 80, 1.665, 912, "8.6", 6),
+    Specs("GeForce RTX 3090", 82, 1.695, 936, "8.6", 6),
+    Specs("L4", 58, 2.04, 300, "8.9", 48),
+    Specs("L40S", 142, 2.52, 864, "8.9", 48),
+    Specs("GeForce RTX 4070", 46, 2.475, 504, "8.9", 36),
+    Specs("GeForce RTX 4090", 128, 2.52, 1008, "8.9", 72),
+    Specs("H100 PCIe", 114, 1.755, 2039, "9.0", 50),
+    Specs("H100 SXM", 132, 1.98, 3352, "9.0", 50),
+    Specs("GeForce RTX 5070", 48, 2.512, 672, "12.0", 48),
+    Specs("Jetson AGX Xavier", 8, 1.377, 137, "7.2", 0.5),
+    Specs("Jetson Xavier NX", 6, 1.1, 59.7, "7.2", 0.5),
+    Specs("Jetson AGX Orin 64GB", 16, 1.3, 204.8, "8.7", 4),
+    Specs("Jetson AGX Orin 32GB", 14, 0.93, 204.8, "8.7", 4),
+    Specs("Jetson Orin NX 16GB", 8, 0.918, 102.4, "8.7", 2),
+    Specs("Jetson Orin Nano 8GB", 8, 0.625, 68.3, "8.7", 2),
+    Specs("Jetson Orin Nano 8GB Super", 8, 1.02, 102.4, "8.7", 2),
 )
 # What Jetsons call themselves says only the family: its largest module stands for it.
 _ALIASES = {"orin": "jetson agx orin 64gb", "xavier": "jetson agx xavier"}

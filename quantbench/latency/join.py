@@ -108,7 +108,9 @@ def _myelin(layer: Layer) -> list[Work]:
     if not sized:
         return []
     widest = max(sized, key=lambda t: math.prod(t.dims))
-    tokens = max(1, math.prod(widest.dims) // max(widest.dims[-1], 1))
+    # Rows of the products: what is not the innermost size that holds features, as [32, 2048, 1, 1] before a Gemm.
+    features = next((d for d in reversed(widest.dims) if d > 1), 1)
+    tokens = max(1, math.prod(widest.dims) // features)
     products: list[Work] = []
     for weights in layer.constants:
         if len(weights.dims) == 2 and min(weights.dims) > 1:

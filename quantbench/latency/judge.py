@@ -10,6 +10,9 @@ from quantbench.latency.engine_time import Total, time_of_works
 from quantbench.latency.from_engine import EngineLayer
 from quantbench.latency.work import OPAQUE, Work
 
+# Half of what a first layer takes besides is its standard deviation; 1.645 of it cover 90 %.
+_START = 0.82
+
 
 @dataclass(frozen=True, slots=True)
 class Judged:
@@ -80,13 +83,14 @@ def judge(device: Device, layers: Sequence[EngineLayer]) -> Score:
             continue
         true += layer.ms
         works.append((layer.name, layer.kind, layer.work))
-        predicted = max(estimate.us + offset, 0.3 * estimate.us)
-        spread = device.profile.spread
+        start = device.profile.first if layer.first else 0.0
+        predicted = max(estimate.us + offset, 0.3 * estimate.us) + start
+        spread = float(np.hypot(device.profile.spread, start * _START))
         centre = predicted - estimate.us
         low = predicted - np.hypot(estimate.us - estimate.low, spread)
         high = centre + estimate.us + np.hypot(estimate.high - estimate.us, spread)
         found.append(Judged(layer, layer.work, estimate, layer.ms * 1e3, predicted, float(low), float(high)))
-    total = time_of_works(device, works).profile
+    total = time_of_works(device, works, whole=any(layer.first for layer in layers)).profile
     return Score(tuple(found), true, total, opaque)
 
 

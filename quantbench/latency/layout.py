@@ -34,6 +34,11 @@ class Format:
         """linear, hwc (channels innermost, whatever the padding) or the vectorized chwN."""
         return "hwc" if "hwc" in self.layout else self.layout
 
+    @property
+    def pooled(self) -> "Format":
+        """The format that stands for all paddings of channels innermost."""
+        return Format(self.dtype, self.family)
+
     def nbytes(self, dims: tuple[int, ...]) -> float:
         """Bytes of a tensor of NCHW `dims`, channels padded to the vector width."""
         size = BYTES_PER_ELEMENT.get(self.dtype, 4)
@@ -65,9 +70,15 @@ class Strided:
 
 
 def format_of(tensor: LayerTensor) -> Format:
-    """Format of a tensor in a layer dump. Classic dumps say no more than a vector width: 1 then reads as linear."""
+    """Format of a tensor in a layer dump. Classic dumps say no more than a vector width: 1 then reads as linear.
+
+    "Four wide channel vectorized" FP32 is what logs stride as channels innermost, padded to four: engines convert
+    between it and channel-last by no operation at all.
+    """
     dtype = tensor.dtype if tensor.dtype in BYTES_PER_ELEMENT else "FP32"
     name = _SHORT.get(tensor.format, tensor.format.lower().removeprefix("d"))
+    if (dtype, name) == ("FP32", "chw4"):
+        name = "hwc4"
     return Format(dtype, name)
 
 
@@ -99,5 +110,6 @@ def _strided(dtype: str, text: str) -> Strided:
         blocks = strides[-1]
         spatial = [a // max(b, 1) for a, b in zip([strides[0], *strides[2:]], strides[2:], strict=False)]
         return Strided(Format(dtype, layout), (blocks * vector, *spatial))
-    outer = [a // max(b, 1) for a, b in itertools.pairwise(strides)]
+    # A stride of 1 outside of larger ones is of a tensor of one vector of channels.
+    outer = [max(a // max(b, 1), 1) for a, b in itertools.pairwise(strides)]
     return Strided(Format(dtype, layout), (outer[0] * vector, *outer[1:]))

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from quantbench.latency.classes import MovedClass, Point, ProductClass, conformal, distance, is_thin
-from quantbench.latency.fit import best_of, fit_class
+from quantbench.latency.classes import MovedClass, Point, ProductClass, conformal, distance
+from quantbench.latency.fit import best_of, fit_class, thinned
 from quantbench.latency.formula import Params, predict_us
 from quantbench.latency.gpus import Specs
 from quantbench.latency.layout import Format
@@ -18,18 +18,13 @@ from quantbench.latency.residual import fit_residual
 
 Array = NDArray[np.float64]
 _Key = tuple[str, Format, Format]
-_MoveKey = tuple[str, Format | None, Format | None, bool]
-# Fewer shapes than this do not make a class of their own for layers that move bytes.
-_FEW = 2
 _MOST_POINTS = 600
-_MOST_MOVED = 150
 _SLOW_START = 3.0
 # A GPU's smallest kernels take 2 to 5 µs; where a log has none below this, launches are what it timed.
 _SLOW_LAUNCH_MS = 0.006
 _BOUND = 1.15
 # Deviation of ln t of a class borrowed from other GPUs, by leaving devices out (docs/latency.md).
 _BORROWED = 0.15
-_BORROWED_MOVE = 0.3
 
 
 def learn_products(rows: Sequence[Timed], specs: Specs, prior: Prior) -> tuple[ProductClass, ...]:
@@ -37,7 +32,7 @@ def learn_products(rows: Sequence[Timed], specs: Specs, prior: Prior) -> tuple[P
     grouped: dict[_Key, list[Timed]] = defaultdict(list)
     for row in rows:
         if row.work.weighted:
-            grouped[(row.work.kind, row.work.source, row.work.target)].append(row)
+            grouped[(row.work.kind, *row.work.formats)].append(row)
     classes: list[ProductClass] = []
     for (kind, source, target), members in sorted(grouped.items(), key=lambda g: -_shapes(g[1])):
         params: dict[str, Params] = {}
@@ -76,9 +71,6 @@ def _borrowed(key: _Key, name: str, own: Sequence[ProductClass], prior: Prior, s
     """
     kind, source, target = key
     wanted = prior.product(kind, name, source, target, specs)[0]
-    if not any(name in c.params for c in own) and prior.knows(kind, name, specs.capability):
-        # Another GPU of the same architecture timed it: nearer than any ratio of published rates.
-        return wanted
     same = [c for c in own if name in c.params and c.kind in (kind, "conv") and c.kind != "depthwise"]
     if same:
         anchor = min(same, key=lambda c: (distance(source, target, c.source, c.target), -len(c.points)))
@@ -117,7 +109,7 @@ def _by_math(rows: Sequence[Timed], source: Format) -> dict[str, list[Timed]]:
 def _with_residual(
     kind: str, source: Format, target: Format, params: dict[str, Params], rows: Sequence[Timed], sms: float
 ) -> ProductClass:
-    best = _thinned(best_of(rows), _MOST_POINTS)
+    best = thinned(best_of(rows), _MOST_POINTS)
     works = [r.work for r in best]
     base = np.min(np.stack([predict_us(p, works, sms) for p in params.values()]), axis=0)
     errors = np.log([r.ms * 1e3 for r in best]) - np.log(base)
@@ -125,84 +117,6 @@ def _with_residual(
     points = tuple(Point(r.work, r.ms * 1e3) for r in best)
     return ProductClass(kind, source, target, params, sms, points, residual.amplitude, residual.reach,
                         conformal(left, claimed), _median(left))  # fmt: skip
-
-
-def learn_moved(rows: Sequence[Timed], specs: Specs, prior: Prior) -> tuple[MovedClass, ...]:
-    """Classes of layers that move bytes: by kind and formats where these have enough shapes, by kind, and all."""
-    grouped: dict[_MoveKey, list[Timed]] = defaultdict(list)
-    for row in best_of([r for r in rows if not r.work.weighted]):
-        work = row.work
-        thin = is_thin(work)
-        grouped[(work.kind, work.source, work.target, thin)].append(row)
-        grouped[(work.kind, None, None, thin)].append(row)
-        grouped[("", None, None, False)].append(row)
-    classes: list[MovedClass] = []
-    for key, members in grouped.items():
-        if key[1] is None or _shapes(members) >= _FEW:
-            classes.append(_move_class(key, _thinned(members, _MOST_MOVED), specs, prior))
-    return tuple(classes)
-
-
-def borrow_moved(own: Sequence[MovedClass], specs: Specs, prior: Prior) -> tuple[MovedClass, ...]:
-    """What other GPUs tell of layers that move bytes in ways that were not timed on this one."""
-    classes: list[MovedClass] = []
-    known = {(c.kind, c.source, c.target, c.thin) for c in own}
-    faster = _bandwidth_ratio(own, specs, prior)
-    for key in prior.moves():
-        if key not in known:
-            launch, share, _ = prior.move(*key)
-            classes.append(MovedClass(*key, launch, share * faster * specs.bandwidth_gbs * 1e3, specs.sms,
-                                      amplitude=_BORROWED_MOVE, error=_BORROWED_MOVE, borrowed=True))  # fmt: skip
-    return tuple(classes)
-
-
-def _bandwidth_ratio(classes: Sequence[MovedClass], specs: Specs, prior: Prior) -> float:
-    """How much more of its bandwidth this device reaches than others do, over the classes that both have timed."""
-    found = [
-        float(np.log(c.bandwidth / (prior.move(c.kind, c.source, c.target, c.thin)[1] * specs.bandwidth_gbs * 1e3)))
-        for c in classes
-        if c.source is not None
-    ]
-    return float(np.exp(np.clip(sum(found) / (len(found) + 3.0), -0.7, 0.7)))
-
-
-def _move_class(key: _MoveKey, rows: list[Timed], specs: Specs, prior: Prior) -> MovedClass:
-    works = [r.work for r in rows]
-    us = np.array([r.ms * 1e3 for r in rows])
-    launch, share, width = prior.move(*key)
-    launch, rate = _line(np.array([w.read + w.written for w in works]), us, launch,
-                         share * specs.bandwidth_gbs * 1e3, width)  # fmt: skip
-    empty = MovedClass(*key, launch, rate, specs.sms)
-    errors = np.log(us) - np.log(empty.base_us(works))
-    points = tuple(Point(w, float(t)) for w, t in zip(works, us, strict=True))
-    if key[1] is None:
-        # Of several formats: a shape nearby says nothing here, only how widely formats differ.
-        wide = float(np.clip(np.sqrt(np.mean(errors**2)), 0.1, 1.0))
-        left, claimed, reach = errors, np.full(len(errors), wide), 0.0
-    else:
-        residual, left, claimed = fit_residual(works, errors, [w.shape for w in works])
-        wide, reach = residual.amplitude, residual.reach
-    return replace(empty, points=points, amplitude=wide, reach=reach, spread=conformal(left, claimed),
-                   error=_median(left))  # fmt: skip
-
-
-def _line(nbytes: Array, us: Array, launch: float, bandwidth: float, width: float) -> tuple[float, float]:
-    """(launch in µs, bytes a µs), robustly in ln t, from a prior."""
-    from scipy.optimize import least_squares
-
-    # Without a small layer nothing tells the launch, and one that grows only hides slow formats.
-    launch = min(launch, float(us.min()))
-    if us.min() > 4 * launch:
-        width = 0.03
-    start = np.log([launch, bandwidth])
-
-    def errors(p: Array) -> Array:
-        left = (np.log(np.exp(p[0]) + nbytes / np.exp(p[1])) - np.log(us)) / 0.2 / max(1.0, len(us) / 20.0) ** 0.5
-        return np.concatenate([left, (p - start) / np.array([width, 3 * width])])
-
-    found = least_squares(errors, start, loss="soft_l1", max_nfev=40)
-    # Odd formats are slow in ways that others' sizes do not scale to: stay near what GPUs reach in general.
-    return float(np.exp(found.x[0])), float(np.exp(np.clip(found.x[1], start[1] - 0.9, start[1] + 0.9)))
 
 
 def without_slow_start(rows: Sequence[Timed]) -> tuple[list[Timed], int]:
@@ -238,8 +152,11 @@ def without_launch_bound(rows: Sequence[Timed]) -> list[Timed]:
     return [r for r in rows if r.work.key not in bound]
 
 
-def prior_of(device: str, specs: Specs, products: Sequence[ProductClass], moved: Sequence[MovedClass]) -> Prior:
-    """What `device` tells of others: its own classes, not those that it borrowed."""
+def prior_of(
+    device: str, specs: Specs, products: Sequence[ProductClass], moved: Sequence[MovedClass], floor: float
+) -> Prior:
+    """What `device`, whose shortest kernel takes `floor` µs, tells of others: its own classes, not those that it
+    borrowed."""
     return Prior(
         tuple(
             ProductEntry(device, specs.capability, c.kind, name, c.source, c.target, len(c.points),
@@ -249,8 +166,9 @@ def prior_of(device: str, specs: Specs, products: Sequence[ProductClass], moved:
             for name, params in c.params.items()
         ),
         tuple(
-            MovedEntry(device, c.kind, c.source, c.target, c.thin, len(c.points), c.launch,
-                       c.bandwidth / specs.bandwidth_gbs / 1e3)
+            MovedEntry(device, specs.capability, c.kind, c.source, c.target, c.thin, len(c.points),
+                       sum(p.us > 2 * c.stream.launch for p in c.points), c.stream.launch / floor,
+                       c.stream.bandwidth / specs.bandwidth_gbs / 1e3, c.stream.pace / specs.cycles)
             for c in moved
             if not c.borrowed
         ),
@@ -259,10 +177,6 @@ def prior_of(device: str, specs: Specs, products: Sequence[ProductClass], moved:
 
 def _shapes(rows: Sequence[Timed]) -> int:
     return len({r.work.shape for r in rows})
-
-
-def _thinned(rows: list[Timed], most: int) -> list[Timed]:
-    return rows if len(rows) <= most else rows[:: -(-len(rows) // most)]
 
 
 def _median(left: Array) -> float:

@@ -21,6 +21,7 @@ from quantbench.layers.names import split_parts
 
 _RESHAPED = frozenset({"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Resize", "MaxPool", "AveragePool"})
 _FIRST_SIZE = re.compile(r"[=:+]?(\d+)x\d+")
+_CLONE = re.compile(r"_clone_\d+$")
 _EDGE = re.compile(r"^Optimizer Reformat\((?P<source>.*) -> (?P<target>.*)\)$")
 
 
@@ -91,6 +92,9 @@ def work_of_choice(choice: Choice, build: Build, batch: int) -> Work | None:
     if kind in WEIGHTED or (weighted and kind in ("other", "gemm")):
         return product_work(choice.layer, kind, weighted, (sources, targets), batch)
     dims = _filled(_dims_of(choice, build, nodes), batch)
+    if nodes and dims and not any(_holds(dims, side, batch) for side in (sources[0], targets[0])):
+        # A node's first input may be another tensor, as a scale's own constant.
+        dims = ()
     return _moved(kind, sources, targets, dims if dims and min(dims) > 0 else (), batch)
 
 
@@ -104,9 +108,28 @@ def _dims_of(choice: Choice, build: Build, nodes: Sequence[LogNode]) -> tuple[in
         names = [n for n in (edge["source"], edge["target"]) if n not in ("<in>", "<out>")]
     else:
         names = [choice.layer.removesuffix(" copy")]
+        if names[0] != choice.layer:
+            copied = _concat_input(names[0], build)
+            if copied:
+                return copied
         if nodes and nodes[0].inputs and nodes[0].op not in _RESHAPED:
             return nodes[0].inputs[0][1]
     return next((build.tensors[n] for n in names if n in build.tensors), ())
+
+
+def _concat_input(name: str, build: Build) -> tuple[int, ...]:
+    """Sizes of the tensor that is copied into a concat, by the copy's name: node, tensor, which clone."""
+    plain = _CLONE.sub("", name)
+    return next(
+        (
+            dims
+            for node in build.nodes.values()
+            if node.op == "Concat" and plain.startswith(f"{node.name}_")
+            for tensor, dims, _ in node.inputs
+            if tensor == plain[len(node.name) + 1 :]
+        ),
+        (),
+    )
 
 
 def _moved(
@@ -128,6 +151,11 @@ def _moved(
         channels = dims[1] if len(dims) > 1 else (first.sizes[0] if first.sizes else 1)
     return Work(kind, first.format, last.format, read=read, written=written, elements=float(elements),
                 channels=max(channels, 1))  # fmt: skip
+
+
+def _holds(dims: tuple[int, ...], tensor: Strided, batch: int) -> bool:
+    """Whether a tensor of `dims` is at least half as large as the strides of `tensor` say."""
+    return 2 * tensor.format.nbytes(dims) >= _nbytes(tensor, batch)
 
 
 def _nbytes(tensor: Strided, batch: int) -> float:
@@ -169,7 +197,8 @@ def product_work(
         return replace(common, m=m, n=n, k=k, groups=groups, weights=float(math.prod(w)) * size)
     joined = " || " in layer
     window = math.prod(w[2:])
-    stride = max(1, round(x[2] / y[2])) if len(x) > 2 and len(y) > 2 and kind != "deconv" else 1
+    shrunk = x[2] / y[2] if len(x) > 2 and len(y) > 2 else 1.0
+    stride = max(1, round(1 / shrunk if kind == "deconv" else shrunk))
     if kind == "deconv":
         n, groups = w[1], 1
         k = max(1, round(w[0] * window * math.prod(x[2:]) / max(math.prod(y[2:]), 1)))
@@ -178,7 +207,7 @@ def product_work(
         groups = max(1, x[1] // max(w[1], 1))
         k = w[1] * window
     return conv_work(common, m=y[0] * math.prod(y[2:]), n=n, k=k, groups=groups, window=math.isqrt(window),
-                     stride=stride, residual=len(sources) > 1)  # fmt: skip
+                     stride=stride, residual=len(sources) > 1, first=_nbytes(sources[0], x[0]))  # fmt: skip
 
 
 def _filled(dims: tuple[int, ...], batch: int) -> tuple[int, ...]:

@@ -18,6 +18,7 @@ from quantbench.latency.classes import distance
 from quantbench.latency.formula import Params, predict_us
 from quantbench.latency.gpus import Specs
 from quantbench.latency.layout import Format
+from quantbench.latency.stream import Stream
 from quantbench.latency.work import Work
 
 # Where nothing was learnt: the tile term is what a trial on four GPUs gave; the others are orders of magnitude.
@@ -25,6 +26,11 @@ _EXTRA = {"FP16": 75.0, "TF32": 75.0, "INT8": 31.0, "FP32": 20.0, "DP4A": 20.0}
 _WIDTHS = (0.4, 0.5, 0.5, 0.35, 0.4, 0.4)
 MOST_SHARE = 0.9
 _FEW = 4
+# GPUs that share the processor's memory, and how much they and the others count for each other's bandwidth.
+_INTEGRATED = ("7.2", "8.7")
+_OTHER_MEMORY, _LEAST_TOLD = 0.3, 0.1
+# Padded elements a clock cycle and multiprocessor.
+_PACE = 4.0
 _LARGE = ((25088, 128, 1152), (6272, 256, 2304), (32400, 128, 1152), (100352, 128, 576))
 _NARROWEST = (0.25, 0.2, 0.25, 0.2, 0.2, 0.2)
 
@@ -46,16 +52,21 @@ class ProductEntry:
 
 @dataclass(frozen=True, slots=True)
 class MovedEntry:
-    """A class of moved bytes of one device: launch in µs, bandwidth as a share of the published one."""
+    """A class of moved bytes of one device: launch as a multiple of its shortest kernel, bandwidth as a share of the
+    published one, pace in padded elements a clock cycle and multiprocessor. `telling` of its `shapes` take more than
+    twice the launch: the others tell no more than that."""
 
     device: str
+    capability: str
     kind: str
     source: Format | None
     target: Format | None
     thin: bool
     shapes: int
+    telling: int
     launch: float
     bandwidth: float
+    pace: float
 
 
 def shares(params: Params, specs: Specs, math: str) -> Params:
@@ -90,8 +101,8 @@ class Prior:
         if not entries:
             default = Params(3.0, 0.7, 0.8, _EXTRA.get(math, 40.0), 60.0, 5.6)
             return absolute(default, specs, math), _WIDTHS
-        near = min(_far(e, source, target) for e in entries)
-        chosen = [e for e in entries if _far(e, source, target) == near]
+        near = min(_far(e, kind, source, target) for e in entries)
+        chosen = [e for e in entries if _far(e, kind, source, target) == near]
         # GPUs of the same architecture, where there are any, tell more than others.
         chosen = [e for e in chosen if e.capability == specs.capability] or chosen
         logs = np.log([_numbers(e.params) for e in chosen])
@@ -115,18 +126,24 @@ class Prior:
         found = [e.shapes for e in self.products if (e.math, e.capability) == (math, capability) and e.kind == kind]
         return sum(found) >= 2 * _FEW
 
-    def move(self, kind: str, source: Format | None, target: Format | None, thin: bool) -> tuple[float, float, float]:
-        """(launch in µs, share of the bandwidth, width of the logs) for layers that move bytes."""
+    def move(
+        self, kind: str, source: Format | None, target: Format | None, thin: bool, *, specs: Specs, floor: float = 3.0
+    ) -> tuple[Stream, float]:
+        """(numbers for a device of `specs`, whose shortest kernel takes `floor` µs, width of their logs) for layers
+        that move bytes."""
         of_kind = self._any_formats.get(kind, [])
+        integrated = specs.capability in _INTEGRATED
         exact = self._exact.get((kind, source, target, thin), [])
         for chosen in (exact, [e for e in of_kind if e.thin == thin], of_kind, self._any_formats.get("", [])):
             if chosen:
-                weights = np.sqrt([e.shapes for e in chosen])
-                launch = float(np.exp(np.average(np.log([e.launch for e in chosen]), weights=weights)))
                 # More than the memory's own bandwidth is a cache's, which other sizes and GPUs do not share.
-                shares_ = np.log([min(e.bandwidth, MOST_SHARE) for e in chosen])
-                return launch, float(np.exp(np.average(shares_, weights=weights))), 0.15
-        return 3.0, 0.6, 0.3
+                logs = np.log([(e.launch, min(e.bandwidth, MOST_SHARE), e.pace) for e in chosen])
+                alike = [1.0 if (e.capability in _INTEGRATED) == integrated else _OTHER_MEMORY for e in chosen]
+                told = np.sqrt([e.telling + _LEAST_TOLD for e in chosen]) * alike
+                weights = np.stack([np.sqrt([e.shapes for e in chosen]), told, told], axis=1)
+                launch, share, pace = (float(v) for v in np.exp((logs * weights).sum(0) / weights.sum(0)))
+                return Stream(launch * floor, share * specs.bandwidth_gbs * 1e3, pace * specs.cycles), 0.15
+        return Stream(floor, 0.6 * specs.bandwidth_gbs * 1e3, _PACE * specs.cycles), 0.3
 
     @cached_property
     def _exact(self) -> dict[tuple[str, Format | None, Format | None, bool], list[MovedEntry]]:
@@ -146,10 +163,15 @@ class Prior:
     def relative(self, math: str, other: str, specs: Specs) -> float:
         """How much of its published advantage over `other` the arithmetic `math` keeps in kernels, 1 for all of it.
 
-        By GPUs of one capability that have timed both, on products large enough to be bound by arithmetic.
+        By GPUs of one capability that have timed both, on products large enough to be bound by arithmetic; only those
+        of the same published advantage: what a faster arithmetic loses to loads hangs on how much faster it is.
         """
         found: list[float] = []
+        published = specs.rate(math) / specs.rate(other)
         for capability in sorted({e.capability for e in self.products}):
+            theirs = replace(specs, capability=capability)
+            if not 0.7 < theirs.rate(math) / theirs.rate(other) / published < 1.4:
+                continue
             pair = []
             for name in (math, other):
                 own = Prior(tuple(e for e in self.products if e.capability == capability and e.math == name))
@@ -179,8 +201,8 @@ class Prior:
 MAIN: dict[str, tuple[Format, Format]] = {
     "INT8": (Format("INT8", "chw32"), Format("INT8", "chw32")),
     "DP4A": (Format("INT8", "chw4"), Format("INT8", "chw4")),
-    "FP16": (Format("FP16", "hwc8"), Format("FP16", "hwc8")),
-    "TF32": (Format("FP32", "hwc4"), Format("FP32", "hwc4")),
+    "FP16": (Format("FP16", "hwc"), Format("FP16", "hwc")),
+    "TF32": (Format("FP32", "hwc"), Format("FP32", "hwc")),
     "FP32": (Format("FP32", "linear"), Format("FP32", "linear")),
 }
 
@@ -199,21 +221,21 @@ def _utilization(params: Params, specs: Specs, math: str) -> float:
     )
 
 
-def _far(entry: ProductEntry, source: Format, target: Format) -> float:
-    return distance(source, target, entry.source, entry.target)
+def _far(entry: ProductEntry, kind: str, source: Format, target: Format) -> float:
+    return distance(source, target, entry.source, entry.target) + 0.25 * (entry.kind != kind)
 
 
 def to_plain(prior: Prior) -> JsonObject:
     """Plain data for YAML, one line an entry."""
     return {
-        "format": "quantbench-prior/1",
+        "format": "quantbench-prior/2",
         "products": [
             [e.device, e.capability, e.kind, e.math, str(e.source), str(e.target), e.shapes, *params_to_plain(e.params)]
             for e in prior.products
         ],
         "moved": [
-            [e.device, e.kind, str(e.source or ""), str(e.target or ""), int(e.thin), e.shapes, _short(e.launch),
-             _short(e.bandwidth)]
+            [e.device, e.capability, e.kind, str(e.source or ""), str(e.target or ""), int(e.thin), e.shapes, e.telling,
+             _short(e.launch), _short(e.bandwidth), _short(e.pace)]
             for e in prior.moved
         ],
     }  # fmt: skip
@@ -226,7 +248,7 @@ def from_plain(data: dict[str, Any]) -> Prior:
             _product_entry(r)
             for r in data["products"]
         ),
-        tuple(MovedEntry(r[0], r[1], _format(r[2]), _format(r[3]), bool(r[4]), r[5], r[6], r[7])
+        tuple(MovedEntry(r[0], str(r[1]), r[2], _format(r[3]), _format(r[4]), bool(r[5]), *r[6:])
               for r in data["moved"]),
     )  # fmt: skip
 

@@ -10,6 +10,7 @@ from quantbench.latency.classes import MovedClass, ProductClass
 from quantbench.latency.device import Device
 from quantbench.latency.gpus import Specs, published
 from quantbench.latency.prior import absolute, shares
+from quantbench.latency.stream import Stream
 
 
 def target_specs(gpu: str, sms: int = 0, clock_ghz: float = 0.0, bandwidth_gbs: float = 0.0) -> Specs:
@@ -38,7 +39,7 @@ def scaled(device: Device, specs: Specs, name: str) -> Device:
     # What a layer takes besides its kernel is the processor's and the driver's doing as much as the clock's.
     slower = max(old.clock_ghz / specs.clock_ghz, 1.0)
     return replace(
-        device, name=name, specs=specs, guess=why,
+        device, name=name, specs=specs, guess=why, floor=device.floor * slower,
         products=tuple(_product(c, old, specs, slower) for c in device.products),
         moved=tuple(_moved(c, old, specs, slower) for c in device.moved),
         evidence=replace(device.evidence, notes=(*device.evidence.notes, why)),
@@ -54,6 +55,8 @@ def _product(chosen: ProductClass, old: Specs, new: Specs, slower: float) -> Pro
 
 
 def _moved(chosen: MovedClass, old: Specs, new: Specs, slower: float) -> MovedClass:
-    return replace(chosen, bandwidth=chosen.bandwidth * new.bandwidth_gbs / old.bandwidth_gbs,
-                   launch=chosen.launch * slower, sms=new.sms, points=(), reach=0.0,
+    old_stream = chosen.stream
+    stream = Stream(old_stream.launch * slower, old_stream.bandwidth * new.bandwidth_gbs / old.bandwidth_gbs,
+                    old_stream.pace * new.cycles / old.cycles)  # fmt: skip
+    return replace(chosen, stream=stream, cache=new.cache_bytes, points=(), reach=0.0,
                    amplitude=max(chosen.error, 0.2))  # fmt: skip

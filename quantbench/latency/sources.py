@@ -121,7 +121,8 @@ def _specs(name: str, sms: float, clock: float, bandwidth: float, capability: st
     if known is not None and (capability in ("7.2", "8.7") or not bandwidth):
         # The memory clock that a Jetson's log states is not its DRAM's.
         bandwidth = known.bandwidth_gbs
-    return Specs(name, int(sms), clock, round(min(bandwidth, sms * clock * _BYTES_A_CLOCK), 1), capability)
+    cache = known.cache_mb if known is not None else 0.0
+    return Specs(name, int(sms), clock, round(min(bandwidth, sms * clock * _BYTES_A_CLOCK), 1), capability, cache)
 
 
 def _capability(name: str) -> str:
@@ -156,11 +157,12 @@ def rows_of_table(rows: Iterable[Mapping[str, str]]) -> Iterable[Timed]:
         deep = row.get("kind") == "depthwise"
         out = (batch, cout, -(-h // stride), -(-w // stride))
         added = row.get("elementwise_add") == "1"
-        read = form.nbytes((batch, cin, h, w)) + (form.nbytes(out) if added else 0.0)
+        first = form.nbytes((batch, cin, h, w))
+        read = first + (form.nbytes(out) if added else 0.0)
         common = Work("conv", form, form, channels=cin, read=read, written=form.nbytes(out),
                       elements=float(max(batch * cin * h * w, out[0] * out[1] * out[2] * out[3])))  # fmt: skip
         yield Timed(
             conv_work(common, m=out[0] * out[2] * out[3], n=cout, k=(1 if deep else cin) * k * k,
-                      groups=cin if deep else 1, window=k, stride=stride, residual=added),
+                      groups=cin if deep else 1, window=k, stride=stride, residual=added, first=first),
             float(row["ms"]),
         )  # fmt: skip

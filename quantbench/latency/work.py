@@ -18,6 +18,8 @@ WEIGHTED = frozenset({"conv", "depthwise", "deconv", "gemm"})
 FREE = frozenset({"noop", "constant", "sync", "host"})
 # Kinds whose inner work no log tells.
 OPAQUE = frozenset({"myelin", "plugin", "nms", "recurrent", "other"})
+# Bytes that memory is read in at least.
+_SECTOR = 64
 # Channels a step of a kernel's main loop.
 _STEPS = {"INT8": 32, "FP16": 32, "FP32": 16}
 _KINDS = {"pooling": "pool", "convolution": "conv"}
@@ -98,7 +100,15 @@ class Work:
     @property
     def key(self) -> tuple[object, ...]:
         """`shape` with formats: layers of one key take one time."""
-        return (*self.shape, self.source, self.target)
+        return (*self.shape, *self.formats)
+
+    @property
+    def formats(self) -> tuple[Format, Format]:
+        """Formats that tell kernels apart. Those with channels innermost run the same ones, however far they are
+        padded, but for a network's input, which padding makes larger."""
+        if not self.weighted:
+            return self.source, self.target
+        return self.source if self.stem else self.source.pooled, self.target.pooled
 
     def in_formats(self, source: Format, target: Format) -> "Work":
         """The same work with other formats at its edges; bytes follow the data types, padding is kept as it was."""
@@ -179,17 +189,44 @@ def _weighted(layer: Layer, common: Work, inputs: Sequence[LayerTensor], out: La
     if common.kind == "deconv":
         k = max(1, round(deep * area / math.prod(strides * (1 if len(strides) > 1 else 2))))
     return conv_work(common, m=m, n=n, k=max(k, 1), groups=groups, window=math.isqrt(area), stride=strides[0],
-                     residual=len(inputs) > 1)  # fmt: skip
+                     residual=len(inputs) > 1, first=common.source.nbytes(inputs[0].dims))  # fmt: skip
 
 
-def conv_work(common: Work, *, m: int, n: int, k: int, groups: int, window: int, stride: int, residual: bool) -> Work:
-    """`common` with the sizes of a convolution of `n` output channels in all groups together."""
+def conv_work(
+    common: Work,
+    *,
+    m: int,
+    n: int,
+    k: int,
+    groups: int,
+    window: int,
+    stride: int,
+    residual: bool,
+    first: float = 0.0,
+) -> Work:
+    """`common` with the sizes of a convolution of `n` output channels in all groups together.
+
+    `first`: bytes of its first input, of which a stride larger than the window leaves a part unread.
+    """
     kind = common.kind
+    if kind == "conv" and stride > window:
+        common = replace(common, read=common.read - first * (1 - _touched(common, window / stride)))
     if kind == "conv" and groups > 1 and k // max(window * window, 1) <= 1:
         kind = "depthwise"
     size = BYTES_PER_ELEMENT.get(common.source.dtype, 4)
     return replace(common, kind=kind, m=m, n=max(1, n // groups), k=k, groups=groups, window=window, stride=stride,
                    weights=float(n * k) * size, residual=residual)  # fmt: skip
+
+
+def _touched(work: Work, share: float) -> float:
+    """Share of its input that a convolution reads whose window takes `share` of its stride.
+
+    Rows are skipped in every layout, pixels only where one of them fills a sector of memory.
+    """
+    source = work.source
+    together = work.channels if source.family == "hwc" else source.vector
+    pixel = together * BYTES_PER_ELEMENT.get(source.dtype, 4)
+    return share * share if pixel >= _SECTOR else share
 
 
 def _gemm(common: Work, inputs: Sequence[LayerTensor], out: LayerTensor, weights: LayerTensor | None) -> Work | None:

@@ -13,6 +13,7 @@ from quantbench.latency.sources import Source, read_sources
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared"
+NO_LICENCE = SHARED / "logs-nolicence"
 DATA = ROOT / "tests" / "data" / "latency"
 JSON = ROOT / "tests" / "data" / "artefacts" / "json"
 A100_ENGINES = {
@@ -35,15 +36,26 @@ def a100_log() -> Source:
 
 
 @pytest.fixture(scope="session")
-def a100_engines() -> dict[str, tuple[EngineLayer, ...]]:
-    return {name: read_sources([path])[0].layers for name, path in A100_ENGINES.items()}
+def a100_sources() -> dict[str, Source]:
+    return {name: read_sources([path])[0] for name, path in A100_ENGINES.items()}
 
 
 @pytest.fixture(scope="session")
-def a100(a100_log: Source, prior: Prior) -> Device:
+def a100_engines(a100_sources: dict[str, Source]) -> dict[str, tuple[EngineLayer, ...]]:
+    return {name: source.layers for name, source in a100_sources.items()}
+
+
+@pytest.fixture(scope="session")
+def orin_log() -> Source:
+    """Kernels and profile of a YOLO on an Orin of four multiprocessors."""
+    return read_sources([ROOT / "tests" / "data" / "artefacts" / "logs" / "trt852_qdq_yolo_verbose.log"])[0]
+
+
+@pytest.fixture(scope="session")
+def a100(a100_log: Source, a100_sources: dict[str, Source], prior: Prior) -> Device:
     """The A100 as its log alone and one profile (FP16, for the offset) tell it."""
-    profile = read_sources([A100_ENGINES["fp16"]])[0]
-    return learned("a100", [Source(a100_log.names, a100_log.rows, specs=a100_log.specs), profile], prior)
+    kernels = Source(a100_log.names, a100_log.rows, specs=a100_log.specs)
+    return learned("a100", [kernels, a100_sources["fp16"]], prior)
 
 
 def learned(name: str, sources: Sequence[Source], prior: Prior) -> Device:

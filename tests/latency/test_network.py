@@ -9,6 +9,7 @@ import pytest
 from quantbench.latency.device import Device
 from quantbench.latency.device_file import find_device
 from quantbench.latency.facts import device_cost, latency_facts
+from quantbench.latency.join import works_of_prediction
 from quantbench.latency.network import Network
 from quantbench.latency.scale import scaled, target_specs
 from quantbench.latency.verdict import verdict
@@ -70,8 +71,8 @@ def test_ratios_measured_on_an_orin_nano(nano: Device, name: str, batch: int, fp
     for precision, ms in (("INT8", int8), ("FP16", fp16)):
         print(f"  {precision} {time.times[precision].compute}, measured {ms} ms")
     assert gain > 1
-    # At batch 1 within a fifth; at 8 the clock that this device ran at is not known well enough.
-    assert gain == pytest.approx(measured, rel=0.2 if batch == 1 else 0.3)
+    # MobileNetV2 at batch 1 is launches: 58 layers of 12 µs, whose time by precision no log of this GPU tells.
+    assert gain == pytest.approx(measured, rel=0.25 if (name, batch) == ("mobilenet_v2", 1) else 0.2)
 
 
 def test_formats_predicted_give_the_totals_of_the_a100_engines(a100: Device) -> None:
@@ -82,23 +83,37 @@ def test_formats_predicted_give_the_totals_of_the_a100_engines(a100: Device) -> 
     true = [0.731, 1.096, 1.017, 2.124]
     said = [f"{p:.3f} against {t} ({p / t - 1:+.0%})" for p, t in zip(totals, true, strict=True)]
     print("\nA100, formats predicted, profile in ms (INT8 with residual, INT8, FP16, FP32):", "; ".join(said))
-    assert all(p == pytest.approx(t, rel=0.25) for p, t in zip(totals, true, strict=True))
+    assert all(p == pytest.approx(t, rel=0.1) for p, t in zip(totals, true, strict=True))
     assert sorted(range(4), key=totals.__getitem__) == sorted(range(4), key=true.__getitem__)
 
 
-def test_verdict_names_what_to_mend_and_speaks_of_guesses(nano: Device) -> None:
+def test_verdict_names_the_batch_and_what_to_mend() -> None:
+    device = find_device("orin")
     network = _network(*resnet18(False))
-    asked = network.on(nano, 1)
-    judged = verdict(network, nano, asked)
-    assert judged.kind in ("batch", "mend", "stay")
-    assert any("guess" in c for c in judged.caveats)
-    said = "\n".join(lines(nano, asked, judged))
+    asked = network.on(device, 1)
+    judged = verdict(network, device, asked)
+    assert judged.kind == "batch"
+    assert judged.batch > 1
+    assert network.on(device, judged.batch, ("INT8", "FP16")).gain() >= 1.05
+    said = "\n".join(lines(device, asked, judged))
     assert judged.sentence in said
     assert "sum of kernels alone" in said
     assert any("left-over" in m.what for m in judged.mends)
 
 
-def test_int8_pays_only_at_a_larger_batch_or_not_at_all_is_said(nano: Device) -> None:
+def test_verdict_on_a_scaled_device_is_called_a_guess(nano: Device) -> None:
+    network = _network(*resnet18(False))
+    assert any("guess" in c for c in verdict(network, nano, network.on(nano, 1)).caveats)
+
+
+def test_rows_of_a_gemm_after_a_flatten_are_the_batch() -> None:
+    view, scales = resnet18(True)
+    works, _ = works_of_prediction(_network(view, scales).plain, find_device("orin").specs, fp16=True, batch=8)
+    (gemm,) = [w for _, part, w in works if part == "Myelin" and w.kind == "gemm"]
+    assert (gemm.m, {gemm.n, gemm.k}) == (8, {512, 1000})
+
+
+def test_int8_with_quantized_residuals_pays(nano: Device) -> None:
     network = _network(*resnet18(True))
     judged = verdict(network, nano, network.on(nano, 8))
     assert judged.kind == "pays"

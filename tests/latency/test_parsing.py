@@ -1,17 +1,17 @@
 """Timings out of logs: formats by strides, kernels by names, works by the parser's lines."""
 
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
 from quantbench.latency.kernel import kernel_of
-from quantbench.latency.layout import Format, parse_strided
+from quantbench.latency.layout import Format, format_of, parse_strided
 from quantbench.latency.learn import without_launch_bound, without_slow_start
 from quantbench.latency.log_timings import Timed
 from quantbench.latency.sources import Source, read_sources
-from quantbench.latency.work import Work, work_of
+from quantbench.latency.work import Work, conv_work, work_of
 from quantbench.layers.layer import Layer, LayerTensor
+from tests.latency.conftest import NO_LICENCE
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,7 @@ from quantbench.layers.layer import Layer, LayerTensor
         ("Int8(8549376,534336:4,968,1)", "INT8:chw4", (64, 552, 968)),
         ("Int8(1068672,534336:32,968,1)", "INT8:chw32", (64, 552, 968)),
         ("Half(128,1,1,1)", "FP16:linear", (128, 1, 1)),
+        ("Float(1:4,8349,121,1)", "FP32:chw4", (4, 69, 121)),
     ],
 )
 def test_strides_tell_layout_and_sizes(text: str, form: str, sizes: tuple[int, ...]) -> None:
@@ -75,12 +76,11 @@ def test_every_timing_of_the_a100_log_is_read(a100_log: Source) -> None:
     assert (a100_log.specs.sms, a100_log.specs.capability, round(a100_log.specs.bandwidth_gbs)) == (108, "8.0", 1555)
 
 
-def test_orin_int8_timings_are_read(artefacts: Path) -> None:
-    (source,) = read_sources([artefacts / "logs" / "trt852_qdq_yolo_verbose.log"])
-    pairs = Counter((str(r.work.source), str(r.work.target)) for r in source.rows if r.work.kind == "conv")
+def test_orin_int8_timings_are_read(orin_log: Source) -> None:
+    pairs = Counter((str(r.work.source), str(r.work.target)) for r in orin_log.rows if r.work.kind == "conv")
     assert pairs[("INT8:chw32", "INT8:chw32")] > 700
     assert all(source == "INT8:chw4" or source == "INT8:chw32" for source, _ in pairs)
-    first = next(r.work for r in source.rows if r.work.kind == "conv")
+    first = next(r.work for r in orin_log.rows if r.work.kind == "conv")
     assert (first.m, first.n, first.k, first.window, first.stride) == (1104 * 1936, 64, 147, 7, 2)
 
 
@@ -88,6 +88,51 @@ def test_reformats_into_a_concat_count_what_they_move(a100_log: Source) -> None:
     # Strides are those of the concat's 512 channels; the tensor has 256.
     sizes = {r.work.elements for r in a100_log.rows if r.work.kind == "reformat" and r.work.channels == 256}
     assert 256 * 180 * 180 in sizes
+
+
+def test_four_wide_fp32_of_an_engine_is_channels_innermost() -> None:
+    # Engines of TensorRT 8 convert between it and channel-last by a NoOp; logs stride it as `1:4`.
+    assert format_of(LayerTensor("x", "FP32", "CHW4", (1, 64, 56, 56), 4)) == Format("FP32", "hwc4")
+    assert format_of(LayerTensor("x", "INT8", "CHW4", (1, 64, 56, 56), 4)) == Format("INT8", "chw4")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "layout", "share"), [("FP16", "hwc8", 0.25), ("FP32", "linear", 0.5), ("INT8", "chw32", 0.5)]
+)
+def test_stride_beyond_the_window_leaves_rows_unread_and_pixels_that_fill_a_sector(
+    dtype: str, layout: str, share: float
+) -> None:
+    form = Format(dtype, layout)
+    first, residual = form.nbytes((1, 64, 56, 56)), 1000.0
+    common = Work("conv", form, form, channels=64, read=first + residual, written=1.0, elements=1.0)
+    work = conv_work(common, m=784, n=64, k=64, groups=1, window=1, stride=2, residual=True, first=first)
+    assert work.read == pytest.approx(first * share + residual)
+
+
+def test_channels_last_convolutions_are_one_class_however_far_they_are_padded() -> None:
+    works = [
+        Work("conv", Format("FP16", f"hwc{n}"), Format("FP16", "hwc8"), m=784, n=64, k=576, channels=64)
+        for n in (8, 16)
+    ]
+    assert works[0].key == works[1].key
+    stem = Work("conv", Format("FP16", "hwc4"), Format("FP16", "hwc8"), m=784, n=64, k=147, window=7, channels=3)
+    assert stem.formats == (Format("FP16", "hwc4"), Format("FP16", "hwc"))
+
+
+def test_scales_take_their_size_from_strides_not_from_their_own_constant(orin_log: Source) -> None:
+    # `backbone.layer2.0.downsample.1.weight + … (Scale)`: its first ONNX input has 128 elements, the tensor 17 million.
+    assert all(r.work.elements > 1e6 for r in orin_log.rows if r.work.kind == "pointwise" and r.work.channels == 128)
+
+
+@pytest.mark.skipif(not NO_LICENCE.is_dir(), reason="needs ../shared, which is not part of the repository")
+def test_copies_into_a_concat_have_the_batch_of_the_tensor_they_copy() -> None:
+    log = "bevfusion_camera.backbone_RTX3080Ti_trt8.6.0_int8fp16_build.log.xz"
+    (source,) = read_sources([NO_LICENCE / log])
+    form = Format("INT8", "chw32")
+    copies = {r.work.channels: r.work.read for r in source.rows
+              if r.work.kind == "reformat" and (r.work.source, r.work.target) == (form, form)}  # fmt: skip
+    # Concat_712 of [4, 2048, 16, 44] and others: strides do not tell that there are four cameras.
+    assert copies[2048] == 4 * 2048 * 16 * 44
 
 
 def _timed(ms: float, line: int, n: int = 64) -> Timed:
