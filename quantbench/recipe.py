@@ -153,11 +153,11 @@ class Training(_Section):
 
 
 class Export(_Section):
-    """ONNX export of `quantbench qat-export`. `size`: side of the square input."""
+    """ONNX export of `quantbench qat-export`. `size`: side of the square input, or [height, width]."""
 
     exporter: Literal["dynamo", "legacy"] = "dynamo"
     opset: int | None = None
-    size: int | None = None
+    size: int | tuple[int, int] | None = None
     dynamic_batch: bool = False
     int8_weights: bool = False
 

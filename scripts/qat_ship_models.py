@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--weights", type=Path, required=True)
     given = parser.parse_args()
-    classifier = load_model("mobilenet_v2", weights=given.weights / "mobilenetv2-digits.pth", size=64)
+    classifier = load_model("mobilenet_v2", weights=given.weights / "mobilenetv2-digits.pth", size=(64, 64))
     onnx.save(float_onnx(classifier), given.out / "mobilenetv2-digits.onnx")
     print("mobilenetv2-digits.onnx", (given.out / "mobilenetv2-digits.onnx").stat().st_size)
 

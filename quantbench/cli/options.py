@@ -14,7 +14,13 @@ import typer
 from quantbench import limits
 
 Recipe = Annotated[str | None, typer.Option(help="Recipe: a name (see 'quantbench recipes') or a YAML file.")]
-Preprocess = Annotated[str | None, typer.Option(help="Preset: imagenet, efficientnet-lite, yolo.")]
+Preprocess = Annotated[
+    str | None,
+    typer.Option(
+        help="Preset: imagenet, efficientnet-lite, yolo; a recipe's data.preprocess declares it key by key: shortest, "
+        "exact, letterbox, pad, crop, filter, scale, mean, std, channels, layout, dtype (docs/data.md)."
+    ),
+]
 Classes = Annotated[
     Path | None,
     typer.Option(help="Class names, one a line, or the training folder. (default: the model's metadata)"),

@@ -44,7 +44,9 @@ def qat_export(
     distill: float = typer.Option(None, help="Weight of the loss against the float model."),
     learned_scales: bool = typer.Option(None, "--learned-scales", help="Train activation scales too (LSQ)."),
     resume: bool = typer.Option(False, "--resume", help="Go on after the last whole epoch in the run folder."),
-    size: int = typer.Option(None, help="Side of the square input. (default: 640 for YOLO, 224 for classifiers)"),
+    size: str = typer.Option(
+        None, metavar="H,W", help="Height and width of the input, or one side. (default: 640 for YOLO, else 224)"
+    ),
     exporter: str = typer.Option(None, help="torch's exporter: dynamo or legacy."),
     opset: int = typer.Option(None, help="ONNX opset, 17 or newer."),
     dynamic: bool = typer.Option(None, "--dynamic", help="Leave the batch size open."),
@@ -60,7 +62,7 @@ def qat_export(
     build: EngineOptions,
 ) -> None:
     """Insert Q/DQ into a torch model, calibrate, fine-tune, export, compile and report."""
-    from quantbench.cli.requests import unused
+    from quantbench.cli.requests import image_size, unused
     from quantbench.errors import QuantbenchError
     from quantbench.progress import Progress
     from quantbench.recipe import Recipe, load_recipe
@@ -89,7 +91,7 @@ def qat_export(
         "training.rate": rate,
         "training.distill": distill,
         "training.learned_scales": learned_scales,
-        "export.size": size,
+        "export.size": image_size(size) if size else None,
         "export.exporter": exporter,
         "export.opset": opset,
         "export.dynamic_batch": dynamic,

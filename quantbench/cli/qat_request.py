@@ -20,7 +20,7 @@ def qat_request(recipe: Recipe, *, device: str, trust: bool, resume: bool) -> Qa
     data, export, calibration = recipe.data, recipe.export, recipe.calibration
     return QatRequest(
         model=TorchChoice(
-            recipe.model or "", recipe.weights, recipe.architecture, export.size, data.preprocess, trust
+            recipe.model or "", recipe.weights, recipe.architecture, _size(export.size), data.preprocess, trust
         ),
         calibration=CalibrationChoice(
             data.calib_dir, data.dataset, data.max_images, data.max_bad, calibration.batch_size,
@@ -36,6 +36,10 @@ def qat_request(recipe: Recipe, *, device: str, trust: bool, resume: bool) -> Qa
         device=device,
         recipe=recordable(recipe),
     )  # fmt: skip
+
+
+def _size(given: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    return (given, given) if isinstance(given, int) else given
 
 
 def _training(recipe: Recipe, resume: bool) -> TrainingChoice | None:

@@ -162,6 +162,15 @@ def build_options(section: Compile) -> BuildOptions:
     )
 
 
+def image_size(text: str) -> int | tuple[int, int]:
+    """`"640"`, `"384,640"` or `"384x640"` (height, width). Raises QuantbenchError for text of another form."""
+    sides = text.lower().replace("x", ",").split(",")
+    if len(sides) > 2 or not all(side.strip().isdigit() and int(side) for side in sides):
+        raise QuantbenchError(f"--size {text!r} is neither a side (640) nor HEIGHT,WIDTH (384,640)")
+    numbers = [int(side) for side in sides]
+    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
+
+
 def plugin_switches(given: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """`["nms=int8"]` as the switches of the rule for plugins. Raises QuantbenchError for text of another form."""
     found: dict[str, list[str]] = {"int8": [], "int8-tensor": [], "float": []}

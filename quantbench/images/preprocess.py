@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Size = tuple[int, int]  # height, width, as arrays have it (not PIL's width, height)
 
-_CHOICES: dict[str, tuple[str, ...]] = {
+CHOICES: dict[str, tuple[str, ...]] = {
     "filter": ("nearest", "bilinear", "bicubic", "lanczos", "box"),
     "channels": ("RGB", "BGR", "GRAY"),
     "layout": ("NCHW", "NHWC"),
@@ -50,7 +50,7 @@ class Preprocess:
     def __post_init__(self) -> None:
         if sum(value is not None for value in (self.shortest, self.exact, self.letterbox)) > 1:
             raise QuantbenchError("preprocess: give only one of shortest, exact and letterbox")
-        for name, allowed in _CHOICES.items():
+        for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise QuantbenchError(f"preprocess: {name} is {getattr(self, name)!r}; it can be {', '.join(allowed)}")
         for size in (self.exact, self.letterbox, self.crop, (self.shortest or 1,)):

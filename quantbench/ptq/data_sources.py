@@ -13,6 +13,7 @@ from quantbench.data.spooled import Spooled
 from quantbench.data.tensor_inputs import TensorInput, refuse_unfit, tensor_inputs
 from quantbench.errors import QuantbenchError
 from quantbench.images.arrays import ArrayFiles
+from quantbench.images.depth import depth_note
 from quantbench.images.preprocess import Preprocess
 from quantbench.images.source import Source
 from quantbench.load_object import load_object, names_code
@@ -56,6 +57,7 @@ def calibration_data(model: onnx.ModelProto, name: str, data: DataChoice) -> Ope
     facts = PreprocessFacts(settings=preprocess.to_json(), words=preprocess.describe(), origin=origin)
     if data.calib_dir is not None:
         images = folder_source(data.calib_dir, preprocess)
+        facts = _with_depth(facts, images)
         return Opened(at_most(images, data.max_images), str(data.calib_dir), preprocess, facts)
     assert data.dataset is not None
     source = dataset_source(data.dataset, preprocess)
@@ -92,6 +94,11 @@ def _named(model: onnx.ModelProto, wanted: EvaluationChoice, calibration: Opened
     return folder_source(wanted.dir, calibration.preprocess, wanted.labels, classes)
 
 
+def _with_depth(facts: PreprocessFacts, images: Source) -> PreprocessFacts:
+    note = depth_note(images)
+    return facts.model_copy(update={"words": f"{facts.words}; {note}"}) if note else facts
+
+
 def _joined(inputs: tuple[TensorInput, ...], data: DataChoice) -> Opened:
     if data.calib_dir is not None or data.dataset is not None:
         raise QuantbenchError("--input and --calib-data contradict each other; give one")
@@ -112,7 +119,8 @@ def _joined(inputs: tuple[TensorInput, ...], data: DataChoice) -> Opened:
         preprocess, origin = fitting_preprocess(declared, image)
         sources[entry.name] = folder_source(choice.path, preprocess)
         settings[entry.name] = preprocess.to_json()
-        words.append(f"{entry.name}: {preprocess.describe()} ({origin})")
+        note = depth_note(sources[entry.name])
+        words.append(f"{entry.name}: {preprocess.describe()}{'; ' if note else ''}{note} ({origin})")
     pairs = joined(inputs, sources)
     facts = PreprocessFacts(settings=settings, words="; ".join(words), origin="an input each") if words else _AS_GIVEN
     what = ", ".join(f"{choice.name} {choice.path}" for choice in data.inputs)

@@ -47,7 +47,7 @@ def finetune(model: TorchModel, wanted: FineTuning, progress: Progress) -> Train
     progress.note(f"Fine-tuning for {options.epochs} epochs on {data}")
     if model.kind == "yolo":
         return finetune_yolo(
-            model.module, YoloScenes(data, model.size), wanted.checkpoints, options,
+            model.module, YoloScenes(data, max(model.size)), wanted.checkpoints, options,
             device=distributed.ultralytics_device(device), teacher=teacher,
         )  # fmt: skip
     train, held_out = _class_folders(model, data)

@@ -16,8 +16,9 @@ from quantbench.qat.safe_load import load_checkpoint
 from quantbench.qat.vision import import_torchvision
 from quantbench.recipe import Architecture
 
-_YOLO_SIZE = 640
-_CLASSIFIER_SIZE = 224
+# (height, width)
+_YOLO_SIZE = (640, 640)
+_CLASSIFIER_SIZE = (224, 224)
 
 
 @dataclass(frozen=True)
@@ -35,16 +36,17 @@ class TorchModel:
     float_modules: tuple[str, ...] = ()
 
     @property
-    def size(self) -> int:
-        """Side of the square input."""
-        return int(self.example.shape[-1])
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the input."""
+        return int(self.example.shape[-2]), int(self.example.shape[-1])
 
 
 def load_model(
-    name: str, *, weights: Path | None = None, architecture: Architecture | None = None, size: int | None = None,
-    preprocess: str | JsonObject | None = None, trust: bool = False,
+    name: str, *, weights: Path | None = None, architecture: Architecture | None = None,
+    size: tuple[int, int] | None = None, preprocess: str | JsonObject | None = None, trust: bool = False,
 ) -> TorchModel:  # fmt: skip
-    """The model called `name`: a checkpoint file, or the name of a torchvision classifier with `weights`.
+    """The model called `name`: a checkpoint file, or the name of a torchvision classifier with `weights`. `size`:
+    (height, width) of the input.
 
     Raises QuantbenchError where there is no such file or name, where the checkpoint is refused (see safe_load), or
     where weights and architecture do not fit.
@@ -56,7 +58,7 @@ def load_model(
         shape = architecture.input_shape
         if len(shape) != 3:
             raise QuantbenchError(f"architecture: input_shape is {list(shape)}; it takes [channels, height, width]")
-        return _classifier(module, Path(name).stem, (int(shape[1]), int(shape[2])), preprocess, int(shape[0]))
+        return _classifier(module, Path(name).stem, size or (shape[1], shape[2]), preprocess, shape[0])
     if path.suffix in (".pt", ".pth") or path.exists():
         loaded = load_checkpoint(path, trust=trust)
         if yolo.is_yolo(loaded):
@@ -71,21 +73,19 @@ def load_model(
     return _classifier(module, name, size or _CLASSIFIER_SIZE, preprocess)
 
 
-def _yolo(module: nn.Module, name: str, size: int | None, preprocess: Any) -> TorchModel:
+def _yolo(module: nn.Module, name: str, size: tuple[int, int] | None, preprocess: Any) -> TorchModel:
     classify = yolo.task(module) == "classify"
-    side = size or (_CLASSIFIER_SIZE if classify else _YOLO_SIZE)
-    declared = Preprocess(shortest=side, crop=(side, side), scale=1 / 255) if classify else None
-    steps, origin = _preprocess(preprocess, declared or preset("yolo", letterbox=(side, side)), "yolo")
+    size = size or (_CLASSIFIER_SIZE if classify else _YOLO_SIZE)
+    declared = Preprocess(shortest=max(size), crop=size, scale=1 / 255) if classify else None
+    steps, origin = _preprocess(preprocess, declared or preset("yolo", letterbox=size), "yolo")
     return TorchModel(
-        module, name, "yolo", yolo.example_input(module, side), steps, origin, "images",
+        module, name, "yolo", yolo.example_input(module, size), steps, origin, "images",
         yolo.output_names(module), yolo.float_modules(module),
     )  # fmt: skip
 
 
-def _classifier(
-    module: nn.Module, name: str, size: int | tuple[int, int], preprocess: Any, channels: int = 3
-) -> TorchModel:
-    height, width = (size, size) if isinstance(size, int) else size
+def _classifier(module: nn.Module, name: str, size: tuple[int, int], preprocess: Any, channels: int = 3) -> TorchModel:
+    height, width = size
     long = max(height, width)
     default = preset("imagenet", shortest=max(long * 256 // 224, long), crop=(height, width))
     if channels == 1:

@@ -16,13 +16,13 @@ from quantbench.recipe import Architecture
 
 @dataclass(frozen=True, slots=True)
 class TorchChoice:
-    """A checkpoint, or a torchvision classifier with its `weights`; `size` of the square input; `trust`: unpickle in
-    full."""
+    """A checkpoint, or a torchvision classifier with its `weights`; `size`: (height, width) of the input; `trust`:
+    unpickle in full."""
 
     name: str
     weights: Path | None = None
     architecture: Architecture | None = None
-    size: int | None = None
+    size: tuple[int, int] | None = None
     preprocess: str | JsonObject | None = None
     trust: bool = False
 

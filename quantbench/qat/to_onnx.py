@@ -5,6 +5,7 @@ import copy
 import functools
 import io
 import logging
+import re
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -62,7 +63,7 @@ def export_onnx(
         except (RuntimeError, TypeError, ValueError, AssertionError, torch.onnx.OnnxExporterError) as error:
             raise QuantbenchError(
                 f"the {options.exporter} exporter of torch {torch.__version__} cannot export the model: "
-                f"{_first_line(error)}; try --exporter {'legacy' if dynamo else 'dynamo'}"
+                f"{_reason(error)}; try --exporter {'legacy' if dynamo else 'dynamo'}"
             ) from error
     if options.dynamic_batch and not exported.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
         raise QuantbenchError(
@@ -106,6 +107,7 @@ def _register_shapes() -> None:
 
 
 _LIBRARIES: list[Any] = []
+_ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def _same_shape(x: Tensor, *arguments: object) -> tuple[Tensor, Tensor]:
@@ -114,10 +116,11 @@ def _same_shape(x: Tensor, *arguments: object) -> tuple[Tensor, Tensor]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporters' progress and deprecation notes off the terminal."""
+    """Keep the exporters' progress, deprecation notes and dumps of graphs off the terminal."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export")]
     levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+    aside = io.StringIO()
+    with warnings.catch_warnings(), contextlib.redirect_stdout(aside), contextlib.redirect_stderr(aside):
         warnings.simplefilter("ignore")
         for logger in loggers:
             logger.setLevel(logging.ERROR)
@@ -128,5 +131,12 @@ def _quiet() -> Iterator[None]:
                 logger.setLevel(level)
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+def _reason(error: BaseException) -> str:
+    """Why the export failed, on one line: what torch.export says of the model, not the exporter's own help text."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    said = _ESCAPES.sub("", str(error)).strip() or type(error).__name__
+    first = said.splitlines()[0][:200]
+    if "data-dependent" not in said:
+        return first
+    return f"its forward asks for the value of a tensor, as an `if` on one does ({first}); write it with torch.where"

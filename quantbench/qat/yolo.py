@@ -111,9 +111,9 @@ class exporting:
                 self.head.__dict__[name] = value
 
 
-def example_input(model: nn.Module, size: int) -> Tensor:
-    """A seeded batch of one image, float32 [1, 3, size, size] in 0..1. Raises QuantbenchError for an odd size."""
-    if size % STRIDE and task(model) != "classify":
-        raise QuantbenchError(f"image size {size} is no multiple of {STRIDE}, the stride of YOLO")
+def example_input(model: nn.Module, size: tuple[int, int]) -> Tensor:
+    """A seeded batch of one image, float32 [1, 3, height, width] in 0..1. Raises QuantbenchError for an odd size."""
+    if any(side % STRIDE for side in size) and task(model) != "classify":
+        raise QuantbenchError(f"image size {size[0]},{size[1]} is no multiple of {STRIDE}, the stride of YOLO")
     channels = int(getattr(model, "yaml", {}).get("channels", 3) or 3)
-    return torch.rand(1, channels, size, size, generator=torch.Generator().manual_seed(0))
+    return torch.rand(1, channels, *size, generator=torch.Generator().manual_seed(0))

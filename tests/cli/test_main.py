@@ -3,7 +3,11 @@
 import subprocess
 import sys
 
+import pytest
+
 import quantbench
+from quantbench.cli.requests import image_size
+from quantbench.errors import QuantbenchError
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -30,3 +34,11 @@ def test_a_wrong_command_exits_with_2_and_no_traceback(cli) -> None:
 def test_version(cli) -> None:
     code, out, _ = cli("--version")
     assert (code, out.strip()) == (0, f"quantbench {quantbench.__version__}")
+
+
+@pytest.mark.parametrize(("text", "size"), [("640", 640), ("384,640", (384, 640)), ("384x640", (384, 640))])
+def test_sizes_of_images(text: str, size: object) -> None:
+    assert image_size(text) == size
+    for wrong in ("", "0", "1,2,3", "a", "64,"):
+        with pytest.raises(QuantbenchError, match="HEIGHT,WIDTH"):
+            image_size(wrong)

@@ -1,6 +1,9 @@
 """Preprocessing does what its declaration says, pixel by pixel, and refuses declarations that contradict themselves."""
 
 import json
+import re
+from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,8 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from quantbench.data.sources import folder_source
 from quantbench.errors import QuantbenchError
+from quantbench.images.depth import depth_note
 from quantbench.images.preprocess import PRESETS, Preprocess, preset
+from quantbench.images.preprocess_table import BEGIN, END, preprocess_table
 
 
 def picture(height: int, width: int) -> Image.Image:
@@ -162,3 +168,23 @@ def test_shortest_side_is_the_declared_one(height: int, width: int, length: int)
     shape = Preprocess(shortest=length)(Image.new("RGB", (width, height))).shape
     assert min(shape[1:]) == length
     assert (shape[1] >= shape[2]) == (height >= width) or shape[1] == shape[2]
+
+
+def test_the_page_and_the_help_name_every_key(cli) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    assert page.partition(f"{BEGIN}\n")[2].partition(f"\n{END}")[0] == preprocess_table()
+    names = [field.name for field in fields(Preprocess)]
+    assert set(re.findall(r"^\| `(\w+)` \|", preprocess_table(), re.MULTILINE)) == set(names)
+    shown = " ".join(cli("ptq", "--help")[1].replace("│", " ").split())
+    assert not [name for name in names if not re.search(rf"\b{name}\b", shown)]
+
+
+@pytest.mark.parametrize(("largest", "words"), [(4095, "reach 4095, 12 bits: a declared scale 16 times larger"),
+                                                (65535, "keeps all its levels"), (None, "")])  # fmt: skip
+def test_the_depth_of_pictures_is_told(tmp_path: Path, largest: int | None, words: str) -> None:
+    values = np.linspace(0, largest or 255, 64).reshape(8, 8)
+    Image.fromarray(values.astype(np.uint8 if largest is None else np.uint16)).save(tmp_path / "a.png")
+    note = depth_note(folder_source(tmp_path, Preprocess(channels="GRAY")))
+    assert words in note
+    assert bool(note) is bool(words)
+    assert ("declared scale" in note) is (largest == 4095)

@@ -101,3 +101,26 @@ def test_conv_transpose_and_matmul_are_quantized_through_the_router() -> None:
         exported = export_onnx(model, x, traced.folds, ExportOptions(exporter))
         facts = compare(run_torch(model, x), run_onnx(exported, x.numpy()))
         assert facts.sqnr_db.value > 25, exporter
+
+
+class Branches(nn.Module):
+    """An `if` on the values of a tensor, which a graph does not have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.conv(x)
+        return y * 2 if y.mean() > 0 else y
+
+
+def test_an_if_on_values_is_one_line_without_escapes_or_dumps(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(QuantbenchError) as caught:
+        export_onnx(Branches().eval(), torch.zeros(1, 3, 8, 8), {}, ExportOptions("dynamo"))
+    message = str(caught.value)
+    assert "as an `if` on one does (Could not guard on data-dependent expression" in message
+    assert message.endswith("try --exporter legacy")
+    assert "\n" not in message
+    assert "\x1b" not in message
+    assert capfd.readouterr() == ("", "")

@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+from quantbench.errors import QuantbenchError
 from quantbench.qat import yolo
 from quantbench.qat.checks import run_onnx, run_torch
 from quantbench.qat.insert import insert, plan_for
+from quantbench.qat.models import load_model
 from quantbench.qat.quantizer import activation_quantizers, weight_quantizers
 from quantbench.qat.safe_load import load_checkpoint
 from quantbench.qat.to_onnx import ExportOptions, export_onnx
@@ -59,7 +61,7 @@ def test_every_way_to_save(form: str, tmp_path: Path) -> None:
 ])  # fmt: skip
 def test_sizes_and_heads_export_with_their_outputs(config: str, shapes: list[tuple[int, ...]], tmp_path: Path) -> None:
     model = _loaded({"model": _model(config)}, tmp_path / "m.pt")
-    x = yolo.example_input(model, 64)
+    x = yolo.example_input(model, (64, 64))
     with yolo.exporting(model):
         traced = trace(model, x)
         insert(model, traced, plan_for(traced, PlacementOptions(), yolo.float_modules(model)))
@@ -69,3 +71,14 @@ def test_sizes_and_heads_export_with_their_outputs(config: str, shapes: list[tup
     assert [i.name for i in exported.graph.input] == ["images"]
     assert [o.name for o in exported.graph.output] == list(names)
     assert [o.shape for o in run_onnx(exported, x.numpy())] == shapes
+
+
+def test_height_and_width_of_a_yolo_are_two_numbers(tmp_path: Path) -> None:
+    torch.save({"model": _model("yolov8n.yaml")}, tmp_path / "m.pt")
+    model = load_model(str(tmp_path / "m.pt"), size=(64, 96), trust=True)
+    assert (model.size, model.preprocess.letterbox) == ((64, 96), (64, 96))
+    with yolo.exporting(model.module):
+        exported = export_onnx(model.module, model.example, {}, ExportOptions(input_name="images", output_names=("y",)))
+        assert run_onnx(exported, model.example.numpy())[0].shape == (1, 84, 8 * 12 + 4 * 6 + 2 * 3)
+    with pytest.raises(QuantbenchError, match="image size 64,90 is no multiple of 32"):
+        load_model(str(tmp_path / "m.pt"), size=(64, 90), trust=True)
