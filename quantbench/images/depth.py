@@ -2,6 +2,8 @@
 
 from itertools import islice
 
+import numpy as np
+
 from quantbench.errors import QuantbenchError
 from quantbench.images.source import Prepared, Source, Subset
 
@@ -23,7 +25,7 @@ def depth_note(source: Source) -> str:
         except QuantbenchError:
             continue  # told where it is read for the run
         if picture.mode == "F":
-            largest = max(largest, float(picture.getextrema()[1]))
+            largest = max(largest, float(np.asarray(picture).max()))
     if largest < 0:
         return ""
     reached = round(largest * _LARGEST / 255)
