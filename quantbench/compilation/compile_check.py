@@ -83,7 +83,7 @@ def compile_check(
         target=",".join(built.targets),
         precision="+".join(sorted(halves)) or "fp32",
         quantization="explicit" if int8_options.ranges is None else "implicit",
-        shape=tuple(batch if d == -1 else d for d in subject.inputs[0][1]),
+        shape=_opt_shape(given, *subject.inputs[0], batch),
         seconds=round(built.seconds, 1),
         notes=(*note, *built.notes),
         int8=_summary(layers, built, subject.quantized_nodes, subject.weighted_nodes),
@@ -151,6 +151,12 @@ def _profiles(given: BuildOptions, chosen: Chosen, subject: Subject, batch: int)
         return given.profiles
     shapes = {name: tuple(batch if d == -1 else d for d in shape) for name, shape in subject.inputs}
     return (Profile({name: (shape, shape, shape) for name, shape in shapes.items()}),)
+
+
+def _opt_shape(given: BuildOptions, name: str, shape: Sequence[int], batch: int) -> tuple[int, ...]:
+    """What the engine is optimized for: as the first profile has it, else `shape` at `batch`."""
+    triple = given.profiles[0].shapes.get(name) if given.profiles else None
+    return tuple(batch if d == -1 else d for d in (triple[1] if triple else shape))
 
 
 def _opt_batch(given: BuildOptions, names: Sequence[str]) -> int:

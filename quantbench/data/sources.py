@@ -21,7 +21,8 @@ from quantbench.images.open import open_dataset, open_folder
 from quantbench.images.other_labels import from_coco, from_csv, from_masks
 from quantbench.images.preprocess import Preprocess
 from quantbench.images.remember import is_known, remember
-from quantbench.images.source import Source, Subset
+from quantbench.images.sizes import OfSizes
+from quantbench.images.source import Pictures, Prepared, Source, Subset
 from quantbench.images.stream import batches
 from quantbench.images.truth import Label
 from quantbench.images.yolo_labels import from_yolo
@@ -135,6 +136,12 @@ def at_most(source: AnySource, count: int) -> AnySource:
     return some(source, tuple(int(i) for i in np.linspace(0, len(source) - 1, count)))
 
 
+def few_pictures(source: Prepared, count: int) -> Pictures:
+    """The pictures of `source` before preprocessing, `count` of them at most, spread evenly."""
+    few = at_most(source, count)
+    return Subset(source.pictures, few.indices) if isinstance(few, Subset) else source.pictures
+
+
 def some(source: AnySource, indices: tuple[int, ...]) -> AnySource:
     """The samples at `indices`, in this order."""
     return SomeCalls(source, indices) if is_calls(source) else Subset(source, indices)
@@ -146,10 +153,15 @@ def is_calls(source: AnySource) -> TypeIs[Calls]:
 
 
 def sample_shapes(source: AnySource, input_name: str) -> dict[str, tuple[int, ...]]:
-    """Shape of each input as the first sample that can be read has it, -1 for the axis of the batch.
+    """Shape of each input as the first sample that can be read has it, -1 for the axis of the batch, and for those that
+    differ where images are prepared in several sizes.
 
     Raises QuantbenchError where none can be read.
     """
+    sized = None if is_calls(source) else _of_sizes(source)
+    if sized is not None:
+        shapes = [array.shape for array in sized.of_each_size()]
+        return {input_name: (-1, *(d[0] if len(set(d)) == 1 else -1 for d in zip(*shapes, strict=True)))}
     if not is_calls(source):
         return {input_name: (-1, *_first(source, source.load).shape)}
     first = _first(source, source.call)
@@ -198,7 +210,7 @@ def feeds(
     if is_calls(source):
         yield from (feed for feed, _ in call_batches(source, batch_size, max_bad=max_bad))
         return
-    for batch in batches(source, batch_size, max_bad=max_bad):
+    for batch in batches(source, batch_size, max_bad=max_bad, several_sizes=_of_sizes(source) is not None):
         yield {input_name: batch.data}
 
 
@@ -207,5 +219,12 @@ def labelled(source: AnySource, input_name: str, batch_size: int, *, max_bad: in
     if is_calls(source):
         yield from call_batches(source, batch_size, max_bad=max_bad)
         return
-    for batch in batches(source, batch_size, max_bad=max_bad):
+    for batch in batches(source, batch_size, max_bad=max_bad, several_sizes=_of_sizes(source) is not None):
         yield {input_name: batch.data}, batch.labels
+
+
+def _of_sizes(source: Source) -> OfSizes | None:
+    """What prepares the samples of `source` in several sizes, None where all have one."""
+    while isinstance(source, Subset):
+        source = source.whole
+    return source if isinstance(source, OfSizes) else None

@@ -29,6 +29,8 @@ def times_of(device: str, batch: int = 1) -> Times:
         layers: dict[str, list[float]] = {}
         for one in devices:
             found = network.on(one, batch).times
+            if any(time.compute.ms <= 0 for time in found.values()):  # no size is known of what the layers read
+                continue
             latencies += [
                 Latency(_label(one), precision, time.compute.ms, time.compute.low, time.compute.high, "predicted")
                 for precision, time in found.items()

@@ -9,7 +9,7 @@ Shape = tuple[int, ...]
 # What a network says of an input: -1 for a dimension known only at run time.
 InputShapes = Mapping[str, Shape]
 
-_FORM = "NAME=MIN:OPT:MAX with each like 1x3x224x224 (or NAME=SHAPE for one fixed shape)"
+_FORM = "NAME=MIN:OPT:MAX with each like 1x3x224x224 (or MIN:MAX, whose opt is MAX, or one fixed SHAPE)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,8 @@ class Profile:
 
 
 def parse_profile(text: str) -> Profile:
-    """Read `x=1x3x224x224:8x3x224x224:32x3x224x224,mask=1x4`: one profile, inputs apart by commas.
+    """Read `x=1x3x224x224:8x3x224x224:32x3x224x224,mask=1x4`: one profile, inputs apart by commas. Of two shapes,
+    `x=1x3x480x640:8x3x720x1280`, the larger is the one to optimize for, too.
 
     Names may hold colons: each part is split at its last `=`. Raises QuantbenchError on any other text.
     """
@@ -28,9 +29,9 @@ def parse_profile(text: str) -> Profile:
     for part in filter(None, (piece.strip() for piece in text.split(","))):
         name, sign, value = part.rpartition("=")
         triple = [_parse_shape(item, text) for item in value.split(":")]
-        if not sign or not name or len(triple) not in (1, 3):
+        if not sign or not name or len(triple) > 3:
             raise QuantbenchError(f"--shapes {text!r}: {part!r} is not {_FORM}")
-        low, best, high = triple * 3 if len(triple) == 1 else triple
+        low, best, high = triple[0], triple[min(1, len(triple) - 1)], triple[-1]
         if not (len(low) == len(best) == len(high)):
             raise QuantbenchError(f"--shapes {text!r}: min, opt and max of {name} differ in rank")
         if any(not a <= b <= c for a, b, c in zip(low, best, high, strict=True)):
@@ -39,6 +40,15 @@ def parse_profile(text: str) -> Profile:
     if not shapes:
         raise QuantbenchError(f"--shapes {text!r} is not {_FORM}")
     return Profile(shapes)
+
+
+def shapes_by_input(profiles: Sequence[Profile]) -> dict[str, tuple[Shape, ...]]:
+    """Every min, opt and max that `profiles` name, by input, each once."""
+    found: dict[str, dict[Shape, None]] = {}
+    for profile in profiles:
+        for name, triple in profile.shapes.items():
+            found.setdefault(name, {}).update(dict.fromkeys(triple))
+    return {name: tuple(shapes) for name, shapes in found.items()}
 
 
 def complete_profiles(

@@ -40,13 +40,15 @@ def batches(
     workers: int | None = None,
     max_bad: int = 0,
     on_bad: Callable[[BadImageError], None] | None = None,
+    several_sizes: bool = False,
 ) -> Iterator[Batch]:
     """Batches of `source` in order; while the consumer works on one, `workers` threads decode the next (None: those of
     `quantbench.cores.decoders`).
 
     At most two batches (and one image a worker) are in memory besides the one handed out. Images that cannot be used
     are told to `on_bad` (default: a log line with the name) and left out. Raises QuantbenchError when there are more
-    than `max_bad` of them, when none is left, or when shapes within a batch differ.
+    than `max_bad` of them, when none is left, or when shapes within a batch differ: with `several_sizes` another shape
+    begins another batch instead.
     """
     workers = decoders() if workers is None else workers
     if batch_size < 1 or workers < 1:
@@ -61,6 +63,10 @@ def batches(
                 raise QuantbenchError(_too_many(bad, max_bad))
             (on_bad or _log_bad)(loaded)
             continue
+        if several_sizes and ready and ready[0][1].shape != loaded.shape:
+            done += len(ready)
+            yield _batch(source, ready)
+            ready = []
         ready.append((index, loaded))
         if len(ready) == batch_size:
             done += len(ready)

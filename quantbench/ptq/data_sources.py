@@ -1,21 +1,32 @@
 """What a run is calibrated and evaluated on, opened for the inputs that the model has."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import onnx
 from pydantic import JsonValue
 
 from quantbench.data.array_calls import ArrayCalls, holds_arrays
 from quantbench.data.calls import joined
-from quantbench.data.model_input import fitting_preprocess, image_input, image_of
-from quantbench.data.sources import AnySource, Classes, at_most, check_labels, dataset_source, folder_source
+from quantbench.data.model_input import ImageInput, fitting_preprocess, image_input, image_of
+from quantbench.data.sources import (
+    AnySource,
+    Classes,
+    at_most,
+    check_labels,
+    dataset_source,
+    few_pictures,
+    folder_source,
+)
 from quantbench.data.spooled import Spooled
 from quantbench.data.tensor_inputs import TensorInput, refuse_unfit, tensor_inputs
+from quantbench.engines.shapes import Shape
 from quantbench.errors import QuantbenchError
 from quantbench.images.arrays import ArrayFiles
 from quantbench.images.depth import depth_note
 from quantbench.images.preprocess import Preprocess
-from quantbench.images.source import Source
+from quantbench.images.sizes import OfSizes
+from quantbench.images.source import Prepared, Source
 from quantbench.load_object import load_object, names_code
 from quantbench.ptq.request import DataChoice, EvaluationChoice
 from quantbench.records.facts import PreprocessFacts
@@ -33,8 +44,11 @@ class Opened:
     facts: PreprocessFacts
 
 
-def calibration_data(model: onnx.ModelProto, name: str, data: DataChoice) -> Opened:
-    """Open what `data` names for the inputs of `model` (called `name` in messages).
+def calibration_data(
+    model: onnx.ModelProto, name: str, data: DataChoice, shapes: Mapping[str, Sequence[Shape]] | None = None
+) -> Opened:
+    """Open what `data` names for the inputs of `model` (called `name` in messages). `shapes`: those that the engine
+    will see, by input: images of a size that the model leaves open are prepared in the size of each of them.
 
     Raises QuantbenchError, before anything runs, for data that do not fit: input, what it takes, what is given.
     """
@@ -53,8 +67,18 @@ def calibration_data(model: onnx.ModelProto, name: str, data: DataChoice) -> Ope
             "file.py:name, --input NAME=PATH for each input, or data.dataset in a recipe"
         )
     image = image_input(model, name)
-    preprocess, origin = fitting_preprocess(data.preprocess, image)
+    # A full declaration says its size itself.
+    sizes = [image] if isinstance(data.preprocess, dict) else sizes_of(image, (shapes or {}).get(image.name, ()))
+    each = [fitting_preprocess(data.preprocess, sized) for sized in sizes]
+    preprocess, origin = each[len(each) // 2]
+    chosen = tuple(dict.fromkeys(one for one, _ in each))
     facts = PreprocessFacts(settings=preprocess.to_json(), words=preprocess.describe(), origin=origin)
+    if len(chosen) > 1 and data.calib_dir is not None:
+        facts = facts.model_copy(update={"words": "; ".join(one.describe() for one in chosen)})
+        source = folder_source(data.calib_dir, preprocess)
+        if isinstance(source, Prepared):
+            several = OfSizes(few_pictures(source, data.max_images), chosen)
+            return Opened(several, f"{data.calib_dir}, in {len(chosen)} sizes", preprocess, facts)
     if data.calib_dir is not None:
         images = folder_source(data.calib_dir, preprocess)
         facts = _with_depth(facts, images)
@@ -62,6 +86,15 @@ def calibration_data(model: onnx.ModelProto, name: str, data: DataChoice) -> Ope
     assert data.dataset is not None
     source = dataset_source(data.dataset, preprocess)
     return Opened(at_most(source, data.max_images), f"data set {data.dataset}", preprocess, facts)
+
+
+def sizes_of(image: ImageInput, shapes: Sequence[Shape]) -> list[ImageInput]:
+    """`image` with the height and width of each of `shapes`, the smallest first; itself where none says any."""
+    axes = (2, 3) if image.layout == "NCHW" else (1, 2)
+    found = sorted({(shape[axes[0]], shape[axes[1]]) for shape in shapes if len(shape) == 4})
+    if image.height is not None and image.width is not None:
+        return [image]
+    return [replace(image, height=image.height or h, width=image.width or w) for h, w in found] or [image]
 
 
 def evaluation_data(

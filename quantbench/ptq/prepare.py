@@ -1,6 +1,6 @@
 """Everything of a PTQ run that is known before the first image runs; nothing here touches the run folder."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from quantbench.data.class_list import read_classes
 from quantbench.data.sources import Classes, Images, is_calls, labels_of, sample_shapes
 from quantbench.data.tensor_inputs import TensorInput, tensor_inputs
 from quantbench.engines.build import Chosen
+from quantbench.engines.shapes import Shape, shapes_by_input
 from quantbench.evaluate.task import answers, facts_of
 from quantbench.graph.load import load_model, model_sha256
 from quantbench.graph.view import GraphView
@@ -80,14 +81,18 @@ def prepare(request: PtqRequest) -> Prepared:
     path = model_path(request.model)
     proto = load_model(path)
     refuse_quantized(proto, str(path))
-    opened = calibration_data(proto, str(path), request.data)
+    wanted_shapes = shapes_by_input(request.compile.options.profiles)
+    opened = calibration_data(proto, str(path), request.data, wanted_shapes)
     calibration = opened.source
     evaluation, what = evaluation_data(
         proto, request.evaluation, opened, model_classes(proto, request.evaluation.classes)
     )
     labels = labels_of(evaluation)
     inputs = tensor_inputs(proto)
-    shapes = sample_shapes(calibration, inputs[0].name)
+    shapes = {
+        name: _over_range(name, shape, wanted_shapes.get(name, ()), inputs)
+        for name, shape in sample_shapes(calibration, inputs[0].name).items()
+    }
     fixed = static_batch(proto)
     check_shapes(request.compile, {n: tuple(fixed or -1 if d == -1 else d for d in s) for n, s in shapes.items()})
     if request.evaluation.labels == "yolo" and request.evaluation.dir is not None and not is_calls(evaluation):
@@ -115,6 +120,16 @@ def prepare(request: PtqRequest) -> Prepared:
         ),
         placement_facts(view, plan),
     )  # fmt: skip
+
+
+def _over_range(name: str, shape: Shape, wanted: Sequence[Shape], inputs: Sequence[TensorInput]) -> Shape:
+    """`shape` of a sample with -1 on the axes that the model leaves open and of which `wanted` names several sizes."""
+    free = next((entry.shape for entry in inputs if entry.name == name), None) or ()
+    if any(len(one) != len(shape) for one in (*wanted, free)):
+        return shape
+    return tuple(
+        -1 if free[axis] is None and len({one[axis] for one in wanted}) > 1 else size for axis, size in enumerate(shape)
+    )
 
 
 def model_classes(model: onnx.ModelProto, given: Path | None) -> Classes:
