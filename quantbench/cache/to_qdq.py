@@ -15,7 +15,7 @@ from quantbench.calibration.ranges import Ranges
 from quantbench.errors import QuantbenchError
 from quantbench.graph.onnx_view import view_of
 from quantbench.graph.view import GraphView
-from quantbench.qdq.carry_out import carry_out
+from quantbench.qdq.carry_out import Correction, carry_out
 from quantbench.qdq.insert import activation_scales
 from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.place import place
@@ -37,8 +37,10 @@ def to_qdq(
     options: PlacementOptions | None = None,
     *,
     int8_weights: bool = False,
+    correction: Correction | None = None,
 ) -> ToQdq:
-    """Place Q/DQ in `model` (a copy) by the rules of quantbench.qdq with the ranges of `cache`.
+    """Place Q/DQ in `model` (a copy) by the rules of quantbench.qdq with the ranges of `cache`; with `correction`
+    biases are corrected on its data, which no cache carries.
 
     A layer whose input has no range, neither its own nor one that follows (see `implicit`), stays float. Raises
     QuantbenchError for a model that is quantized already and for a cache that fits no layer of it.
@@ -53,7 +55,7 @@ def to_qdq(
             f"no range of the cache reaches a layer: {len(result.matching.matches)} of {len(cache.by_name)} entries "
             f"match a tensor of the model; is it the model that the cache was made for? (`quantbench cache check`)"
         )
-    quantized = carry_out(model, plan, result.meaning.ranges, int8_weights=int8_weights).model
+    quantized = carry_out(model, plan, result.meaning.ranges, correction, int8_weights=int8_weights).model
     attach(quantized, _carried(cache, result, plan))
     return ToQdq(quantized, plan, result)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import typer
 
 from quantbench.cli.build_options import EngineOptions
-from quantbench.cli.options import grouped
+from quantbench.cli.options import CalibData, InputData, grouped
 from quantbench.terminal import echo
 
 # Opt and max of a dynamic batch that nothing names.
@@ -27,9 +27,10 @@ def build(
     calibrator: str = typer.Option(
         "entropy2", help="Calibrator: a name, or file.py:Class, which may bring its own data."
     ),
-    calib_dir: Path = typer.Option(None, help="Calibration images or .npy/.npz, for INT8 of a model without Q/DQ."),
+    calib_dir: CalibData = None,
+    inputs: InputData = None,
     calib_batch: int = typer.Option(8, help="Images a calibration batch."),
-    preprocess: str = typer.Option(None, help="Preset for --calib-dir: imagenet, efficientnet-lite, yolo."),
+    preprocess: str = typer.Option(None, help="Preset for images: imagenet, efficientnet-lite, yolo."),
     recipe: str = typer.Option(None, help="Take the `compile` section of this recipe: a name or a YAML file."),
     trust: bool = typer.Option(False, "--trust", help="Load plugins that the recipe names."),
     from_trtexec: str = typer.Option(None, metavar="LINE", help="Build what this trtexec command line builds."),
@@ -40,16 +41,17 @@ def build(
     *,
     build: EngineOptions,
 ) -> None:
-    """Build an engine. INT8 comes from Q/DQ in the model, from --ranges, or from calibration on --calib-dir."""
+    """Build an engine. INT8 comes from Q/DQ in the model, from --ranges, or from calibration on --calib-data."""
     import json
     from dataclasses import replace
 
     from quantbench.atomic import write_bytes
-    from quantbench.cli.requests import build_options
+    from quantbench.cli.requests import build_options, data_choice
     from quantbench.engines.build import build_engine
-    from quantbench.engines.build_arguments import calibrator_for, engine_path, read_ranges
+    from quantbench.engines.build_arguments import engine_path, read_ranges
     from quantbench.engines.write_layers import write_layers
     from quantbench.errors import QuantbenchError
+    from quantbench.ptq.given_calibrator import given_calibrator
     from quantbench.recipe import Recipe, load_recipe
     from quantbench.recipe_files import recipe_path
 
@@ -78,13 +80,14 @@ def build(
         file = engine_path(model, out, backend)
         line, missing = written(model, build_options(wanted), file, ranges, as_trtexec)
         echo(line)
-        for said in (*missing, *(("--calib-dir: trtexec runs no calibrator; give its cache",) if calib_dir else ())):
+        data = calib_dir or inputs
+        for said in (*missing, *(("--calib-data: trtexec runs no calibrator; give its cache",) if data else ())):
             echo(f"lost: {said}", err=True)
         return
     options = replace(
         build_options(wanted),
         ranges=read_ranges(ranges) if ranges else None,
-        calibrator=calibrator_for(model, calibrator, calib_dir, calib_batch, preprocess),
+        calibrator=given_calibrator(model, calibrator, data_choice(calib_dir, inputs, preprocess), calib_batch),
         log_file=wanted.log or engine_path(model, out, backend).with_suffix(".build.log"),
     )
     result = build_engine(model, options, backend)

@@ -25,6 +25,20 @@ Classes = Annotated[
     Path | None,
     typer.Option(help="Class names, one a line, or the training folder. (default: the model's metadata)"),
 ]
+CalibData = Annotated[
+    Path | None,
+    typer.Option(
+        "--calib-data",
+        "--calib-dir",
+        help="Folder of images, .npy/.npz files or a folder of them, or file.py:NAME.",
+    ),
+]
+InputData = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input", metavar="NAME=PATH", help="Images or arrays of one input; for models of several, repeated."
+    ),
+]
 MaxImages = Annotated[int | None, typer.Option(help="Most calibration images.")]
 KeepFloat = Annotated[
     list[str] | None, typer.Option(metavar="PATTERN", help="Node name pattern to keep in float; may be repeated.")

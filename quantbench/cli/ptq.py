@@ -6,7 +6,9 @@ import typer
 
 from quantbench.cli.build_options import EngineOptions
 from quantbench.cli.options import (
+    CalibData,
     Classes,
+    InputData,
     KeepFloat,
     MaxBad,
     MaxDrop,
@@ -34,15 +36,8 @@ def register(app: typer.Typer) -> None:
 @grouped
 def ptq(
     model: str = typer.Argument(None, help="ONNX file, or a torch checkpoint whose architecture the recipe names."),
-    calib_dir: Path = typer.Option(
-        None,
-        "--calib-data",
-        "--calib-dir",
-        help="Folder of images, .npy/.npz files or a folder of them, or file.py:NAME.",
-    ),
-    inputs: list[str] = typer.Option(
-        None, "--input", metavar="NAME=PATH", help="Images or arrays of one input; for models of several, repeated."
-    ),
+    calib_dir: CalibData = None,
+    inputs: InputData = None,
     recipe: Recipe = None,
     out: Path = typer.Option(None, help="Run folder. (default: runs/MODEL-CALIBRATOR)"),
     calibrator: str = typer.Option(

@@ -182,6 +182,15 @@ def plugin_switches(given: Sequence[str]) -> dict[str, tuple[str, ...]]:
     return {"plugin_int8": tuple(found["int8"]), "plugin_tensors": tuple(found["int8-tensor"])}
 
 
+def data_choice(calib_dir: Path | None, inputs: Sequence[str] | None, preprocess: str | None) -> DataChoice:
+    """What `--calib-data`, `--input` and `--preprocess` of commands without a recipe for data come to.
+
+    Raises QuantbenchError as `input_paths`.
+    """
+    named = input_paths(inputs or ())
+    return DataChoice(calib_dir, tuple(InputChoice(n, at["path"]) for n, at in named.items()), None, preprocess)
+
+
 def input_paths(given: Sequence[str]) -> dict[str, dict[str, Path]]:
     """`["left=DIR"]` as the `inputs` of a recipe; the name ends at the first `=`.
 

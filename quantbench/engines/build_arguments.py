@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from quantbench.calibration.ranges import Ranges
-from quantbench.calibrator import Calibrator, load_calibrator
 from quantbench.engines.base import PRECISIONS
 from quantbench.engines.discover import gpu_present, tensorrt_version
 from quantbench.engines.network_function import is_network_function, plain_path
@@ -83,34 +82,6 @@ def read_ranges(path: Path) -> Ranges:
         if isinstance(data, dict) and data.get("format") == "quantbench-ranges-1":
             return Ranges.from_json(data)
     return read_cache(path).ranges
-
-
-def calibrator_for(
-    model: Path, spec: str, folder: Path | None, batch: int, preprocess: str | None
-) -> Calibrator | None:
-    """The calibrator `spec` on the images of `folder`, preprocessed for the model's input.
-
-    Without a folder: the class on its own data where it overrides `get_batch`, else None. Raises QuantbenchError
-    where the folder has no images or the model takes no image.
-    """
-    found = load_calibrator(spec)
-    if folder is None:
-        return found() if found.get_batch is not Calibrator.get_batch else None
-    if is_network_function(model):
-        raise QuantbenchError(
-            f"--calib-dir wants an ONNX file; for {model} give a class with its own data, --calibrator file.py:Class, "
-            f"or --ranges"
-        )
-    from quantbench.data.model_input import fitting_preprocess, image_input
-    from quantbench.data.sources import feeds, folder_source
-    from quantbench.graph.load import read_model
-
-    # As it stands: TensorRT 10 calibrates models with plugins as well, which quantbench itself cannot run.
-    loaded = read_model(model)
-    image = image_input(loaded, str(model))
-    chosen, _ = fitting_preprocess(preprocess, image)
-    source = folder_source(folder, chosen)
-    return found(lambda: feeds(source, image.name, batch), batch)
 
 
 def default_timing_cache(backend: str, target: str = "") -> Path | None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 import onnx
 from pydantic import JsonValue
 
+from quantbench.calibration.ort_outputs import static_batch
+from quantbench.core.quantize import BIAS_IMAGES
 from quantbench.data.array_calls import ArrayCalls, holds_arrays
 from quantbench.data.calls import joined
 from quantbench.data.model_input import ImageInput, fitting_preprocess, image_input, image_of
@@ -15,6 +17,7 @@ from quantbench.data.sources import (
     at_most,
     check_labels,
     dataset_source,
+    feeds,
     few_pictures,
     folder_source,
 )
@@ -29,8 +32,10 @@ from quantbench.images.sizes import OfSizes
 from quantbench.images.source import Prepared, Source
 from quantbench.load_object import load_object, names_code
 from quantbench.ptq.request import DataChoice, EvaluationChoice
+from quantbench.qdq.carry_out import Correction
 from quantbench.records.facts import PreprocessFacts
 
+_BATCH = 8
 _AS_GIVEN = PreprocessFacts(settings={}, words="none", origin="arrays are taken as they are stored")
 
 
@@ -86,6 +91,15 @@ def calibration_data(
     assert data.dataset is not None
     source = dataset_source(data.dataset, preprocess)
     return Opened(at_most(source, data.max_images), f"data set {data.dataset}", preprocess, facts)
+
+
+def correction_on(model: onnx.ModelProto, name: str, data: DataChoice) -> Correction | None:
+    """What corrects biases on `data`, None where it names none. Raises QuantbenchError as `calibration_data`."""
+    if data.calib_dir is None and not data.inputs:
+        return None
+    few = at_most(calibration_data(model, name, data).source, BIAS_IMAGES)
+    first = tensor_inputs(model)[0].name
+    return Correction(lambda: feeds(few, first, static_batch(model) or _BATCH), len(few))
 
 
 def sizes_of(image: ImageInput, shapes: Sequence[Shape]) -> list[ImageInput]:

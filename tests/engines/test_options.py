@@ -15,13 +15,15 @@ from PIL import Image
 from quantbench.calibration.ranges import Ranges, TensorRange
 from quantbench.calibrator import load_calibrator
 from quantbench.engines.base import PRECISIONS, BuildOptions
-from quantbench.engines.build_arguments import calibrator_for, layer_precisions, pools, precisions, read_ranges
+from quantbench.engines.build_arguments import layer_precisions, pools, precisions, read_ranges
 from quantbench.engines.facts import FACTS, LACKS, TENSORRT10, TENSORRT11, TENSORRT_RTX
 from quantbench.engines.prepare import edit, has_qdq, with_own_thresholds
 from quantbench.engines.refuse import asked, refuse_lacking
 from quantbench.engines.shapes import Profile, complete_profiles, parse_profile
 from quantbench.errors import QuantbenchError
 from quantbench.graph.onnx_view import view_of
+from quantbench.ptq.given_calibrator import given_calibrator
+from quantbench.ptq.request import DataChoice
 from quantbench.qdq.place import place
 from tests.engines.models import conv_net
 
@@ -44,7 +46,7 @@ def test_profile_with_names_that_hold_colons() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "is not NAME="), ("1x3", "is not NAME="), ("x=1:2", "is not NAME="), ("x=1xa", "is no shape"),
+        ("", "is not NAME="), ("1x3", "is not NAME="), ("x=1:2:3:4", "is not NAME="), ("x=1xa", "is no shape"),
         ("x=1x2:1:1", "differ in rank"), ("x=4:2:8", "min <= opt <= max"), ("x=-1", "negative"), ("=1", "is not NAME"),
     ],
 )  # fmt: skip
@@ -201,12 +203,12 @@ def test_a_calibrator_may_bring_its_own_data(tmp_path: Path) -> None:
         "        self.left -= 1\n"
         "        return [np.ones((2, 3, 16, 16), np.float32)] if self.left >= 0 else None\n"
     )
-    own = calibrator_for(tmp_path / "m.onnx", f"{file}:Mine", None, 8, None)
+    own = given_calibrator(tmp_path / "m.onnx", f"{file}:Mine", DataChoice(), 8)
     assert own is not None
     changed, notes = edit(conv_net(), BuildOptions(precisions=frozenset({"int8"}), calibrator=own), "m")
     assert has_qdq(changed)
     assert notes[0].startswith("INT8: quantbench placed Q/DQ on")
-    assert calibrator_for(tmp_path / "m.onnx", "entropy2", None, 8, None) is None
+    assert given_calibrator(tmp_path / "m.onnx", "entropy2", DataChoice(), 8) is None
 
 
 def test_a_model_with_a_plugin_keeps_its_calibrator_for_tensorrt(tmp_path: Path) -> None:
@@ -217,7 +219,7 @@ def test_a_model_with_a_plugin_keeps_its_calibrator_for_tensorrt(tmp_path: Path)
     images = tmp_path / "images"
     images.mkdir()
     Image.new("RGB", (16, 16)).save(images / "a.png")
-    calibrator = calibrator_for(tmp_path / "m.onnx", "entropy2", images, 1, None)
+    calibrator = given_calibrator(tmp_path / "m.onnx", "entropy2", DataChoice(images), 1)
     assert calibrator is not None
     options = BuildOptions(precisions=frozenset({"int8"}), calibrator=calibrator)
     assert with_own_thresholds(tmp_path / "m.onnx", options) is options
