@@ -9,13 +9,12 @@ import argparse
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import yaml
-
 from quantbench.latency.assemble import learn_device
 from quantbench.latency.device_file import write_device
 from quantbench.latency.gpus import Specs, published
 from quantbench.latency.learn import prior_of
-from quantbench.latency.prior import Prior, merged, to_plain
+from quantbench.latency.prior import Prior, merged
+from quantbench.latency.prior_file import write_prior
 from quantbench.latency.sources import Source, read_sources
 
 _TREX = "NVIDIA/TensorRT tools/experimental/trt-engine-explorer"
@@ -105,8 +104,7 @@ def main() -> None:
     arguments = parser.parse_args()
     read, prior = learnt_alone(arguments.shared)
     arguments.out.mkdir(exist_ok=True)
-    text = yaml.safe_dump(to_plain(prior), width=200, sort_keys=False, default_flow_style=None)
-    (arguments.out / "_prior.yaml").write_text(text, encoding="utf-8")
+    write_prior(prior, arguments.out / "_prior.yaml")
     for recipe in RECIPES:
         sources, specs = read[recipe.name]
         files = [

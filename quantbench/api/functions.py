@@ -58,7 +58,7 @@ class Evaluated(Evaluation):
 def predict(model: Model, *, tensorrt: str = "10", gpu: str = "", fp16: bool = True) -> Prediction:
     """What TensorRT `tensorrt` is predicted to make of the Q/DQ `model`: its layers, the fate of each Q and DQ, what
     stays float. Raises QuantbenchError for a model without Q/DQ."""
-    from quantbench.core.quantize import require_qdq
+    from quantbench.core.qdq_or_not import require_qdq
     from quantbench.predict.simulate import predict_model
 
     proto = _loaded(model)
@@ -70,7 +70,7 @@ def predict(model: Model, *, tensorrt: str = "10", gpu: str = "", fp16: bool = T
 @in_words_of_python
 def lint(model: Model) -> Findings:
     """What will cost time in TensorRT, dearest first: node, rule, message, mend. Raises as `predict`."""
-    from quantbench.core.quantize import require_qdq
+    from quantbench.core.qdq_or_not import require_qdq
     from quantbench.lint import run
 
     proto = _loaded(model)

@@ -16,7 +16,8 @@ from quantbench.calibration.find_ranges import find_ranges
 from quantbench.calibration.ort_outputs import Feed
 from quantbench.calibration.ranges import Ranges
 from quantbench.core.auto import JUDGED, Judging, best_by_outputs
-from quantbench.core.quantize import BIAS_IMAGES, ORT_MODEL, QDQ_MODEL, for_onnxruntime, refuse_quantized
+from quantbench.core.qdq_or_not import refuse_quantized
+from quantbench.core.quantize import BIAS_IMAGES, ORT_MODEL, QDQ_MODEL, for_onnxruntime
 from quantbench.errors import QuantbenchError
 from quantbench.graph.load import load_model, prepared_model
 from quantbench.graph.save import save_model

@@ -35,7 +35,7 @@ def learn(
     from quantbench.latency.assemble import learn_device
     from quantbench.latency.device_file import write_device
     from quantbench.latency.gpus import published
-    from quantbench.latency.prior import shipped_prior
+    from quantbench.latency.prior_file import shipped_prior
     from quantbench.latency.sources import read_sources
 
     if out.suffix not in (".yaml", ".yml"):

@@ -24,7 +24,7 @@ def lint(
     as_json: PlainJson = False,
 ) -> None:
     """Tell what will cost time in TensorRT: node, bytes, mend. Exit code 1 where there are findings left."""
-    from quantbench.core.quantize import require_qdq
+    from quantbench.core.qdq_or_not import require_qdq
     from quantbench.errors import QuantbenchError
     from quantbench.graph.load import load_model
     from quantbench.graph.save import save_model

@@ -136,7 +136,7 @@ def _explain(for_: str, gpu: str) -> None:
 
 def _of_model(path: Path, build: _Build) -> "tuple[onnx.ModelProto, Prediction, tuple[str, ...]]":
     """The model, the prediction, and what to know before believing it."""
-    from quantbench.core.quantize import require_qdq
+    from quantbench.core.qdq_or_not import require_qdq
     from quantbench.graph.load import load_model
     from quantbench.lint.run import refused
     from quantbench.predict.captures import inner_nodes

@@ -1,6 +1,5 @@
 """A float model to a Q/DQ model by a calibrator or by ranges, and its onnxruntime twin."""
 
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,9 @@ from quantbench.calibration.ort_outputs import Feed
 from quantbench.calibration.ranges import Ranges
 from quantbench.calibrator import Calibrator, feeds
 from quantbench.core.drive import calibrate_with
-from quantbench.errors import QuantbenchError
 from quantbench.graph.half import detach
 from quantbench.graph.onnx_view import view_of
 from quantbench.graph.save import save_model
-from quantbench.predict.captures import inner_qdq
 from quantbench.qdq.carry_out import Correction, carry_out
 from quantbench.qdq.integer_activation import activations_on_integers
 from quantbench.qdq.options import PlacementOptions
@@ -26,46 +23,8 @@ from quantbench.runnable import runnable_part, view_to_quantize
 
 QDQ_MODEL = "model.qdq.onnx"
 ORT_MODEL = "model.ort.onnx"
-_DYNAMIC = ("DynamicQuantizeLinear", "ConvInteger", "MatMulInteger", "DynamicQuantizeMatMul", "MatMulIntegerToFloat")
 # Mean errors settle after few images; more only cost time (measured on EfficientNet-Lite0: 32 and 256 agree to 0.1 dB).
 BIAS_IMAGES = 64
-
-
-def refuse_quantized(model: onnx.ModelProto, name: str) -> None:
-    """Raise QuantbenchError where `model` is quantized already: by Q/DQ, by operators on integers, or at run time."""
-    refuse_integers(model, name)
-    count = sum(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node)
-    if count:
-        raise QuantbenchError(
-            f"{name} already holds {count} Q/DQ nodes; give the float model, or look at this one with "
-            f"'quantbench inspect {shlex.quote(name)}'"
-        )
-
-
-def refuse_integers(model: onnx.ModelProto, name: str) -> None:
-    """Raise QuantbenchError where `model` computes on integers, so that neither calibration nor advice on Q/DQ fits."""
-    dynamic = [node.op_type for node in model.graph.node if node.op_type in _DYNAMIC]
-    if dynamic:
-        raise QuantbenchError(
-            f"{name} is dynamically quantized ({', '.join(sorted(set(dynamic)))}): its weights are integers already, "
-            f"and no calibration applies; give the float model that it was made from"
-        )
-    integer = [node.op_type for node in model.graph.node if node.op_type.startswith(("QLinear", "QGemm"))]
-    if integer:
-        raise QuantbenchError(
-            f"{name} is quantized in onnxruntime's QOperator form ({integer[0]} and {len(integer) - 1} more); give the "
-            f"float model that it was made from"
-        )
-
-
-def require_qdq(model: onnx.ModelProto, name: str, purpose: str, make: str) -> None:
-    """Raise QuantbenchError where `model` holds no Q/DQ, or computes on integers; `purpose` is what they are wanted for
-    ("to predict"), `make` how a Q/DQ model comes about."""
-    refuse_integers(model, name)
-    if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node):
-        return
-    where = " outside of bodies of If, Loop and Scan" if inner_qdq(model) else ""
-    raise QuantbenchError(f"{name} holds no Q/DQ{where} {purpose}; make a Q/DQ model with {make}")
 
 
 @dataclass(frozen=True, slots=True)

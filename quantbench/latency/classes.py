@@ -47,6 +47,11 @@ class ProductClass:
     error: float = 0.0
     borrowed: bool = False
 
+    @cached_property
+    def seen(self) -> dict[tuple[object, ...], float]:
+        """Times in µs of works that were timed themselves, by their keys."""
+        return seen_of(self.points)
+
     def base_us(self, works: Sequence[Work]) -> Array:
         """By the formula alone."""
         grid = np.stack([predict_us(p, works, self.sms) for p in self.params.values()])
@@ -78,6 +83,11 @@ class MovedClass:
     error: float = 0.0
     borrowed: bool = False
 
+    @cached_property
+    def seen(self) -> dict[tuple[object, ...], float]:
+        """Times in µs of works that were timed themselves, by their keys."""
+        return seen_of(self.points)
+
     def base_us(self, works: Sequence[Work]) -> Array:
         """By the formula alone."""
         return stream_us(self.stream, *sizes(works), self.cache)
@@ -86,6 +96,11 @@ class MovedClass:
     def residual(self) -> Residual:
         """What neighbours tell besides."""
         return _residual(self)
+
+
+def seen_of(points: Sequence[Point]) -> dict[tuple[object, ...], float]:
+    """Times in µs by the keys of works, the first of several."""
+    return {p.work.key: p.us for p in reversed(points)}
 
 
 def _residual(chosen: "ProductClass | MovedClass") -> Residual:

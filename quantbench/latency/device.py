@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
 from quantbench.json_types import JsonValue
 from quantbench.latency.classes import (
     MovedClass,
-    Point,
     ProductClass,
     distance,
     estimate,
@@ -107,9 +107,27 @@ class Device:
             return found
         return Estimate(found.us, found.us / 1.7, found.us * 1.7, "guess", self.guess)
 
+    def _nearest(self, kind: str, source: Format, target: Format) -> list[ProductClass]:
+        """`nearest` of the device's classes: the layers of a network ask for few formats, many times."""
+        key = (kind, source, target)
+        if key not in self._orders:
+            self._orders[key] = nearest(self.products, kind, source, target)
+        return self._orders[key]
+
+    @cached_property
+    def _orders(self) -> dict[tuple[str, Format, Format], list[ProductClass]]:
+        return {}
+
+    @cached_property
+    def _movers(self) -> dict[tuple[str, Format | None, Format | None], list[MovedClass]]:
+        found: dict[tuple[str, Format | None, Format | None], list[MovedClass]] = {}
+        for each in self.moved:
+            found.setdefault((each.kind, each.source, each.target), []).append(each)
+        return found
+
     def _product(self, work: Work) -> Estimate:
         source, target = work.formats
-        order = nearest(self.products, work.kind, source, target)
+        order = self._nearest(work.kind, source, target)
         if work.kind == "depthwise":
             order = [c for c in order if not c.borrowed and c.source.dtype == work.source.dtype]
             if not order:
@@ -122,7 +140,7 @@ class Device:
             return self._other_arithmetic(work)
         times, deviations = estimate(chosen, [work])
         us, spread = float(times[0]), float(deviations[0])
-        seen = _seen(chosen.points, work)
+        seen = chosen.seen.get(work.key, 0.0)
         if seen:
             return _interval(seen, _SEEN, "seen")
         if work.kind == "deconv" and chosen.kind == "conv" and work.stride > 1:
@@ -157,7 +175,7 @@ class Device:
     def _other_arithmetic(self, work: Work) -> Estimate:
         """A precision that was not timed here, by the ratio of published rates from one that was."""
         wanted = _MATH.get(work.source.dtype, "FP32")
-        order = nearest(self.products, work.kind, work.source, work.target)
+        order = self._nearest(work.kind, *work.formats)
         best = min(order, key=lambda c: (_unlike(c, wanted), -len(c.points)))
         math = max(best.params, key=self.specs.rate)
         ratio = self.specs.rate(wanted) / self.specs.rate(math)
@@ -181,17 +199,15 @@ class Device:
 
     def _moved(self, work: Work) -> Estimate:
         thin = is_thin(work)
-        exact = [c for c in self.moved if c.kind == work.kind and c.thin == thin and c.source == work.source
-                 and c.target == work.target]  # fmt: skip
-        of_kind = [c for c in self.moved if c.kind == work.kind and c.source is None]
-        of_kind.sort(key=lambda c: c.thin != thin)
-        any_kind = [c for c in self.moved if c.kind == "" and c.source is None]
+        exact = [c for c in self._movers.get((work.kind, work.source, work.target), []) if c.thin == thin]
+        of_kind = sorted(self._movers.get((work.kind, None, None), []), key=lambda c: c.thin != thin)
+        any_kind = self._movers.get(("", None, None), [])
         order = exact or of_kind or any_kind
         if not order:
             us = self.floor + (work.read + work.written) / (self.specs.bandwidth_gbs * 500)
             return _interval(us, 0.5, "guess", "nothing that moves bytes was timed on this device")
         chosen = order[0]
-        seen = _seen(chosen.points, work)
+        seen = chosen.seen.get(work.key, 0.0)
         if seen:
             return _interval(seen, _SEEN, "seen")
         times, deviations = estimate(chosen, [work])
@@ -207,12 +223,6 @@ class Device:
     def _opaque(self, work: Work) -> Estimate:
         us = self.floor + work.nbytes / (self.specs.bandwidth_gbs * 300)
         return Estimate(us, us / 3, us * 6, "unknown", f"{work.kind}: what runs inside was never timed")
-
-
-def _seen(points: Sequence[Point], work: Work) -> float:
-    """The time in µs of a work that was timed itself, 0 where it was not."""
-    key = work.key
-    return next((p.us for p in points if p.work.key == key), 0.0)
 
 
 def _interval(us: float, deviation: float, sure: str, why: str = "") -> Estimate:

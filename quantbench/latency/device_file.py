@@ -16,27 +16,17 @@ from quantbench.latency.gpus import Specs
 from quantbench.latency.layout import Format
 from quantbench.latency.learn import borrow_products
 from quantbench.latency.moved import borrow_moved
-from quantbench.latency.prior import Prior, params_from_plain, params_to_plain, shipped_prior
+from quantbench.latency.prior import Prior
+from quantbench.latency.prior_file import params_from_plain, params_to_plain, shipped_prior, short
 from quantbench.latency.stream import Stream
 from quantbench.latency.work import Work
-from quantbench.latency.yaml_file import load
+from quantbench.latency.yaml_file import Block, BlockDumper, load
 from quantbench.shipped import shipped_names
 
 _FORMAT = "quantbench-device/2"
 _PRODUCT = ("m", "n", "k", "groups", "window", "stride", "channels", "residual", "read", "written", "weights",
             "elements")  # fmt: skip
 _MOVED = ("channels", "read", "written", "elements")
-
-
-class _Block(str):
-    """Text that YAML writes as a block."""
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes tables as blocks and short lists on one line."""
-
-
-_Dumper.add_representer(_Block, lambda d, text: d.represent_scalar("tag:yaml.org,2002:str", str(text), style="|"))
 
 
 def device_names() -> dict[str, Path]:
@@ -60,7 +50,7 @@ def find_device(name: str) -> Device:
 
 def write_device(device: Device, path: Path) -> None:
     """Write `device` without what it borrowed."""
-    write_text(path, yaml.dump(to_plain(device), Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True,
+    write_text(path, yaml.dump(to_plain(device), Dumper=BlockDumper, sort_keys=False, width=120, allow_unicode=True,
                                default_flow_style=None))  # fmt: skip
 
 
@@ -94,7 +84,7 @@ def to_plain(device: Device) -> JsonObject:
         "format": _FORMAT, "name": device.name, "guess": device.guess,
         "specs": asdict(device.specs),
         "offsets": {"profile": asdict(device.profile), "compute": asdict(device.compute)},
-        "common": device.common, "floor": _short(device.floor),
+        "common": device.common, "floor": short(device.floor),
         "evidence": {
             "tensorrt": list(device.evidence.tensorrt), "rows": device.evidence.rows,
             "shapes": device.evidence.shapes, "files": [dict(f) for f in device.evidence.files],
@@ -125,7 +115,7 @@ def from_plain(data: Mapping[str, Any]) -> Device:
 def _product(chosen: ProductClass) -> JsonObject:
     return {
         "class": [chosen.kind, str(chosen.source), str(chosen.target)],
-        "process": [_short(v) for v in (chosen.amplitude, chosen.reach, chosen.spread, chosen.error)],
+        "process": [short(v) for v in (chosen.amplitude, chosen.reach, chosen.spread, chosen.error)],
         "params": {name: params_to_plain(p) for name, p in chosen.params.items()},
         "points": _table(chosen.points, _PRODUCT),
     }
@@ -145,8 +135,8 @@ def _moved(chosen: MovedClass) -> JsonObject:
     own = chosen.points if chosen.source is not None else ()
     return {
         "class": [chosen.kind, str(chosen.source or ""), str(chosen.target or ""), int(chosen.thin)],
-        "stream": [_short(v) for v in (chosen.stream.launch, chosen.stream.bandwidth, chosen.stream.pace)],
-        "process": [_short(v) for v in (chosen.amplitude, chosen.reach, chosen.spread, chosen.error)],
+        "stream": [short(v) for v in (chosen.stream.launch, chosen.stream.bandwidth, chosen.stream.pace)],
+        "process": [short(v) for v in (chosen.amplitude, chosen.reach, chosen.spread, chosen.error)],
         "points": _table(own, _MOVED),
     }
 
@@ -166,7 +156,7 @@ def _table(points: Sequence[Point], columns: Sequence[str]) -> str:
     lines = [
         " ".join([*(f"{float(getattr(p.work, c)):.10g}" for c in columns), f"{p.us:.5g}"]) for p in points
     ]  # fmt: skip
-    return _Block("\n".join(lines))
+    return Block("\n".join(lines))
 
 
 def _points(text: str, columns: Sequence[str], kind: str, formats: tuple[Format, Format]) -> tuple[Point, ...]:
@@ -181,7 +171,3 @@ def _points(text: str, columns: Sequence[str], kind: str, formats: tuple[Format,
             fields["residual"] = bool(fields["residual"])
         found.append(Point(Work(kind, *formats, **fields), values[len(columns)]))
     return tuple(found)
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.4g}")

@@ -8,6 +8,7 @@ import itertools
 import math
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from quantbench.layers.formats import normalise_dtype
 from quantbench.layers.layer import BYTES_PER_ELEMENT, LayerTensor
@@ -26,8 +27,7 @@ class Format:
     @property
     def vector(self) -> int:
         """Channels that lie together and are padded to."""
-        digits = re.search(r"\d+$", self.layout)
-        return int(digits.group()) if digits else 1
+        return _vector(self.layout)
 
     @property
     def family(self) -> str:
@@ -56,6 +56,12 @@ class Format:
         """The inverse of `str`."""
         dtype, _, layout = text.partition(":")
         return cls(dtype, layout or "linear")
+
+
+@lru_cache(maxsize=256)
+def _vector(layout: str) -> int:
+    digits = re.search(r"\d+$", layout)
+    return int(digits.group()) if digits else 1
 
 
 @dataclass(frozen=True, slots=True)

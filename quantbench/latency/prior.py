@@ -5,15 +5,12 @@ of its peak that a kernel of that class reaches, and how much devices differ in 
 a device and class, so that a device can be judged by the others alone (`without`).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from quantbench.json_types import JsonObject
 from quantbench.latency.classes import distance
 from quantbench.latency.formula import Params, predict_us
 from quantbench.latency.gpus import Specs
@@ -161,6 +158,17 @@ class Prior:
         return found
 
     def relative(self, math: str, other: str, specs: Specs) -> float:
+        """`_relative`, which is asked for again and again with the same few, remembered."""
+        key = (math, other, specs)
+        if key not in self._known_relative:
+            self._known_relative[key] = self._relative(math, other, specs)
+        return self._known_relative[key]
+
+    @cached_property
+    def _known_relative(self) -> dict[tuple[str, str, Specs], float]:
+        return {}
+
+    def _relative(self, math: str, other: str, specs: Specs) -> float:
         """How much of its published advantage over `other` the arithmetic `math` keeps in kernels, 1 for all of it.
 
         By GPUs of one capability that have timed both, on products large enough to be bound by arithmetic; only those
@@ -225,86 +233,7 @@ def _far(entry: ProductEntry, kind: str, source: Format, target: Format) -> floa
     return distance(source, target, entry.source, entry.target) + 0.25 * (entry.kind != kind)
 
 
-def to_plain(prior: Prior) -> JsonObject:
-    """Plain data for YAML, one line an entry."""
-    return {
-        "format": "quantbench-prior/2",
-        "products": [
-            [e.device, e.capability, e.kind, e.math, str(e.source), str(e.target), e.shapes, *params_to_plain(e.params)]
-            for e in prior.products
-        ],
-        "moved": [
-            [e.device, e.capability, e.kind, str(e.source or ""), str(e.target or ""), int(e.thin), e.shapes, e.telling,
-             _short(e.launch), _short(e.bandwidth), _short(e.pace)]
-            for e in prior.moved
-        ],
-    }  # fmt: skip
-
-
-def from_plain(data: dict[str, Any]) -> Prior:
-    """The inverse of `to_plain`."""
-    return Prior(
-        tuple(
-            _product_entry(r)
-            for r in data["products"]
-        ),
-        tuple(MovedEntry(r[0], str(r[1]), r[2], _format(r[3]), _format(r[4]), bool(r[5]), *r[6:])
-              for r in data["moved"]),
-    )  # fmt: skip
-
-
-def params_to_plain(params: Params) -> list[Any]:
-    """[launch, rate, bandwidth, extra, depth, step, factor, small, stem, "64x64x1.02 128x64x0.97 …"]."""
-    values = (
-        params.launch,
-        params.rate,
-        params.bandwidth,
-        params.extra,
-        params.depth,
-        params.step,
-        params.factor,
-        params.small,
-        params.stem,
-    )
-    return [*(_short(v) for v in values), " ".join(f"{m}x{n}x{f:.3g}" for m, n, f in params.tiles)]
-
-
-def params_from_plain(row: Sequence[Any]) -> Params:
-    """The inverse of `params_to_plain`."""
-    tiles = tuple((int(m), int(n), float(f)) for m, n, f in (t.split("x") for t in str(row[9]).split()))
-    launch, rate, bandwidth, extra, depth, step, factor, small, stem = (float(v) for v in row[:9])
-    return Params(launch, rate, bandwidth, extra, depth, step, factor, small, stem, tiles)
-
-
-def read_prior(path: Path) -> Prior:
-    """The prior at `path`; an empty one where there is no such file."""
-    from quantbench.latency.yaml_file import load
-
-    return from_plain(load(path)) if path.is_file() else Prior()
-
-
-def shipped_prior() -> Prior:
-    """The prior that ships with quantbench."""
-    from quantbench.shipped import shipped_folder
-
-    return read_prior(shipped_folder("devices") / "_prior.yaml")
-
-
 def merged(priors: Iterable[Prior]) -> Prior:
     """All entries of several priors."""
     found = list(priors)
     return Prior(tuple(e for p in found for e in p.products), tuple(e for p in found for e in p.moved))
-
-
-def _product_entry(row: Sequence[Any]) -> ProductEntry:
-    device, capability, kind, math, source, target, shapes = row[:7]
-    return ProductEntry(device, str(capability), kind, math, Format.parse(source), Format.parse(target), shapes,
-                        params_from_plain(row[7:]))  # fmt: skip
-
-
-def _format(text: str) -> Format | None:
-    return Format.parse(text) if text else None
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.4g}")

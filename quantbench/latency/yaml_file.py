@@ -10,6 +10,17 @@ from quantbench.errors import QuantbenchError
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
+class Block(str):
+    """Text that YAML writes as a block."""
+
+
+class BlockDumper(yaml.SafeDumper):
+    """Writes `Block`s as blocks."""
+
+
+BlockDumper.add_representer(Block, lambda d, text: d.represent_scalar("tag:yaml.org,2002:str", str(text), style="|"))
+
+
 def load(path: Path) -> dict[str, Any]:
     """The mapping in `path`. Raises QuantbenchError where it cannot be read or holds none."""
     try:

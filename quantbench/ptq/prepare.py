@@ -8,7 +8,7 @@ import onnx
 
 from quantbench.calibration.ort_outputs import static_batch
 from quantbench.compilation.request import check_request, check_shapes
-from quantbench.core.quantize import refuse_quantized
+from quantbench.core.qdq_or_not import refuse_quantized
 from quantbench.data.box_labels import check_box_labels
 from quantbench.data.class_list import read_classes
 from quantbench.data.sources import Classes, Images, is_calls, labels_of, sample_shapes

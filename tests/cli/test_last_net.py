@@ -16,7 +16,7 @@ from quantbench.terminal import console, one_line, printable
 def test_an_unexpected_error_is_one_line_with_the_command_and_its_details(cli, monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    monkeypatch.setattr("quantbench.core.quantize.require_qdq", _broken, raising=True)
+    monkeypatch.setattr("quantbench.core.qdq_or_not.require_qdq", _broken, raising=True)
     model = tmp_path / "model.onnx"
     model.write_bytes(_tiny_model())
     code, _, error = cli("lint", model)

@@ -8,7 +8,8 @@ import pytest
 from quantbench.latency.assemble import learn_device
 from quantbench.latency.device import Device
 from quantbench.latency.from_engine import EngineLayer
-from quantbench.latency.prior import Prior, shipped_prior
+from quantbench.latency.prior import Prior
+from quantbench.latency.prior_file import shipped_prior
 from quantbench.latency.sources import Source, read_sources
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ from onnx import helper
 from quantbench.calibration.find_ranges import find_ranges
 from quantbench.calibration.sweep import histogram_of
 from quantbench.calibration.thresholds import threshold_method
-from quantbench.core.quantize import refuse_quantized
+from quantbench.core.qdq_or_not import refuse_quantized
 from quantbench.data.model_input import fitting_preprocess, image_input
 from quantbench.errors import QuantbenchError
 from quantbench.ptq.calibrator_choice import choose
