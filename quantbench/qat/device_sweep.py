@@ -20,7 +20,8 @@ _SLOTS = 243  # exponents from MIN_EXPONENT to that of the largest float32
 # Measured on an H200 (docs/performance.md).
 _THREADS, _VECTORS, _VECTOR_BYTES = 1024, 2, 16
 _BLOCKS_PER_PROCESSOR = 1
-_COPIES = (4, 2)  # the most whose table fits in the shared memory of the card
+_COPIES = (16, 8, 4)  # the most whose table fits in the shared memory of the card
+_COPY_BYTES = 2 * BINS
 # A launch counts in 32 bits.
 _MOST = 1 << 31
 
@@ -103,7 +104,7 @@ def _compiled(capability: tuple[int, int], device: int) -> _Kernels | None:
     optin = driver.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
     status, handle = driver.cuDeviceGet(device)
     status, most = driver.cuDeviceGetAttribute(optin, handle)
-    copies = next((n for n in _COPIES if int(status) == 0 and n * BINS * 4 + 1024 <= most), _COPIES[-1])
+    copies = next((n for n in _COPIES if int(status) == 0 and n * _COPY_BYTES + 1024 <= most), _COPIES[-1])
     status, program = nvrtc.nvrtcCreateProgram(_SOURCE.read_bytes(), b"sweep.cu", 0, [], [])
     if int(status) != 0:
         return None
@@ -119,7 +120,7 @@ def _compiled(capability: tuple[int, int], device: int) -> _Kernels | None:
     status, module = driver.cuModuleLoadData(image)
     if int(status) != 0:
         return None
-    shared_bytes = copies * BINS * 4
+    shared_bytes = max(copies * _COPY_BYTES, 8 * BINS)
     dynamic = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
     functions = {}
     for dtype, name in _KERNELS.items():

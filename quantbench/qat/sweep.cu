@@ -1,11 +1,12 @@
 /* The sweep of quantbench/calibration/sweep.c on an NVIDIA GPU: |x|, its maximum, NaN and infinity, and the histogram
  * on the nested grid, in one reading of the tensor. Compiled by NVRTC (quantbench/qat/device_sweep.py).
  *
- * Each block keeps a private histogram in shared memory, several copies of it for different lanes. It holds a tile in
- * registers, looks whether a value lies past the grid (one barrier with a vote), folds its histogram if so, and counts
- * the tile. At the end it adds what it has to the tensor's row, or, where its grid grew, to `scratch`, a histogram for
- * each possible exponent; then the last block of the launch folds all of them into the row. So nothing waits for the
- * host, and the result is that of any other order.
+ * Each block keeps a private histogram in shared memory, several copies of it for different lanes, two bins of 16 bits
+ * in a word: with 16 copies no more than two lanes of a warp ever meet in a bank. Before a counter can overflow the
+ * copies are added up into registers. The block holds a tile in registers, looks whether a value lies past the grid (one
+ * barrier with a vote), gives away what it has if so, and counts the tile. At the end it adds what it has to the tensor's
+ * row, or, where its grid grew, to `scratch`, a histogram for each possible exponent; then the last block of the launch
+ * folds all of them into the row. So nothing waits for the host, and the result is that of any other order.
  */
 typedef unsigned int u32;
 typedef unsigned short u16;
@@ -17,15 +18,17 @@ typedef unsigned long long u64;
 #define SLOTS 243
 #define INFINITE 0x7f800000u
 #ifndef THREADS
-#define THREADS 512
+#define THREADS 1024
 #endif
 #ifndef VECTORS
-#define VECTORS 4
+#define VECTORS 2
 #endif
-/* Copies lie beside each other, bin by bin, so that lanes of different copies never meet in a bank. */
 #ifndef COPIES
-#define COPIES 2
+#define COPIES 16
 #endif
+/* Word w of a copy holds the counts of bins w and w + WORDS; the copies of a word lie beside each other. */
+#define WORDS (BINS / 2)
+#define OWNED (WORDS / THREADS)
 
 enum { FLOAT32 = 0, FLOAT16 = 1, BFLOAT16 = 2 };
 
@@ -52,8 +55,19 @@ template <int KIND> __device__ __forceinline__ u32 magnitude(u32 word, int half)
     return __float_as_uint(wide);
 }
 
+/* The largest |x| of a vector, as bits of a float32. For halves too the order of the bits is that of the values. */
 template <int KIND> __device__ __forceinline__ u32 largest(const uint4 &v) {
     u32 words[4] = {v.x, v.y, v.z, v.w}, found = 0;
+#if __CUDA_ARCH__ >= 900
+    if (KIND != FLOAT32) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            u32 word = words[i] & 0x7fff7fffu;
+            asm("max.u16x2 %0, %0, %1;" : "+r"(found) : "r"(word));
+        }
+        return magnitude<KIND>(max(found & 0xffffu, found >> 16), 0);
+    }
+#endif
 #pragma unroll
     for (int i = 0; i < 4; i++)
 #pragma unroll
@@ -70,9 +84,11 @@ __device__ __forceinline__ void load(uint4 *tile, const uint4 *source, long long
 }
 
 __device__ __forceinline__ void count_one(u32 bits, float scale, u32 *mine, u32 &zeros) {
-    int bin = min(__float2int_rz(__uint_as_float(bits) * scale), BINS - 1); /* NaN gives 0 */
-    if (bin > 0)
-        atomicAdd(mine + bin * COPIES, 1u);
+    /* Scaling by a power of two is exact, so this is floor(|x| * scale) + 2^23, and the bin its last 12 bits. What is
+     * infinite or NaN lands anywhere: its row is told to be broken. */
+    u32 bin = __float_as_uint(__fmaf_rz(__uint_as_float(bits), scale, 8388608.0f));
+    if (bin & (BINS - 1))
+        atomicAdd(mine + (bin & (WORDS - 1)) * COPIES, bin & WORDS ? 1u << 16 : 1u);
     else
         zeros++;
 }
@@ -86,46 +102,67 @@ template <int KIND> __device__ __forceinline__ void count(const uint4 &v, float 
             count_one(magnitude<KIND>(words[i], half), scale, mine, zeros);
 }
 
-__device__ __forceinline__ u32 all_copies(const u32 *table, int bin) {
-    u32 sum = 0;
+/* Move what the copies hold into `kept`: the counts of bins w and w + WORDS of each word that the thread owns. */
+__device__ __forceinline__ void collect(u32 *table, u32 kept[OWNED][2]) {
+    __syncthreads();
 #pragma unroll
-    for (int copy = 0; copy < COPIES; copy++) sum += table[bin * COPIES + copy];
-    return sum;
+    for (int k = 0; k < OWNED; k++) {
+        uint4 *copies = (uint4 *)(table + (threadIdx.x + k * THREADS) * COPIES);
+#pragma unroll
+        for (int i = 0; i < COPIES / 4; i++) {
+            int at = (i + threadIdx.x) % (COPIES / 4); /* neighbours look into different banks */
+            uint4 v = copies[at];
+            copies[at] = make_uint4(0, 0, 0, 0);
+            kept[k][0] += (v.x & 0xffffu) + (v.y & 0xffffu) + (v.z & 0xffffu) + (v.w & 0xffffu);
+            kept[k][1] += (v.x >> 16) + (v.y >> 16) + (v.z >> 16) + (v.w >> 16);
+        }
+    }
+    __syncthreads();
 }
 
-/* The histogram onto a grid whose bins are 2^steps as wide. All threads call it, between barriers. */
-__device__ void fold_shared(u32 *table, int steps) {
-    u32 kept[BINS / THREADS];
-    for (int k = 0; k < BINS / THREADS; k++) kept[k] = all_copies(table, threadIdx.x + k * THREADS);
-    __syncthreads();
-    for (int i = threadIdx.x; i < COPIES * BINS; i += THREADS) table[i] = 0;
-    __syncthreads();
-    for (int k = 0; k < BINS / THREADS; k++)
-        if (kept[k]) atomicAdd(table + (threadIdx.x + k * THREADS >> min(steps, BITS)) * COPIES, kept[k]);
-    __syncthreads();
+/* Add `kept` to the row where the grid is still the row's, else to the scratch of that grid; nothing is kept then. */
+__device__ void give(u32 kept[OWNED][2], int exponent, int started, u64 *counts, const State &state) {
+    const int slot = exponent - MIN_EXPONENT;
+#pragma unroll
+    for (int half = 0; half < 2; half++)
+#pragma unroll
+        for (int k = 0; k < OWNED; k++) {
+            int bin = threadIdx.x + k * THREADS + half * WORDS;
+            if (!kept[k][half]) continue;
+            if (exponent > started) {
+                atomicAdd(state.scratch + slot * BINS + bin, kept[k][half]);
+                atomicOr(state.used + slot / 32, 1u << slot % 32);
+            } else {
+                atomicAdd(counts + bin, (u64)kept[k][half]);
+            }
+            kept[k][half] = 0;
+        }
 }
 
 template <int KIND> __device__ void sweep(const void *data, long long size, int row, State state) {
     extern __shared__ u64 total[]; /* [BINS], at the end; until then the table in the same memory */
-    u32 *table = (u32 *)total;     /* [BINS, COPIES] */
-    __shared__ u32 block_maximum;
+    u32 *table = (u32 *)total;     /* [WORDS, COPIES] */
+    __shared__ u32 block_maximum, all_zeros;
     __shared__ int started, last;
     const int each = KIND == FLOAT32 ? 4 : 8;
+    /* Tiles after which a 16-bit counter could be full, one more for the tail. */
+    const int most = 65535 / (THREADS / COPIES * VECTORS * each) - 1;
     const long long vectors = size / each;
     const uint4 *source = (const uint4 *)data;
-    for (int i = threadIdx.x; i < COPIES * BINS; i += THREADS) table[i] = 0;
+    for (int i = threadIdx.x; i < COPIES * WORDS / 4; i += THREADS) ((uint4 *)table)[i] = make_uint4(0, 0, 0, 0);
     if (threadIdx.x == 0) {
         started = *(volatile int *)(state.exponents + row);
-        block_maximum = 0;
+        block_maximum = all_zeros = 0;
     }
-    __syncthreads();
-    int exponent = started;
-    u32 *mine = table + threadIdx.x % COPIES;
-    u32 zeros = 0, maximum = 0;
     const long long step = (long long)gridDim.x * THREADS * VECTORS;
     long long start = (long long)blockIdx.x * THREADS * VECTORS;
     uint4 tile[VECTORS], next[VECTORS];
     load(next, source, start, vectors);
+    __syncthreads();
+    int exponent = started, pending = 0;
+    u32 *mine = table + threadIdx.x % COPIES;
+    u64 *counts = state.counts + (long long)row * BINS;
+    u32 zeros = 0, maximum = 0, kept[OWNED][2] = {};
     for (; start <= vectors; start += step) {
         u32 found = 0, tail = 0;
 #pragma unroll
@@ -147,11 +184,15 @@ template <int KIND> __device__ void sweep(const void *data, long long size, int 
         u32 limit = (u32)(exponent + BITS + 127) << 23;
         if (__syncthreads_or(found >= limit && exponent < exponent_for(found))) {
             atomicMax(&block_maximum, found);
-            __syncthreads();
-            int grown = max(exponent, exponent_for(block_maximum));
-            fold_shared(table, grown - exponent);
-            exponent = grown;
+            collect(table, kept); /* holds the barriers that the maximum needs */
+            give(kept, exponent, started, counts, state);
+            exponent = max(exponent, exponent_for(block_maximum));
+            pending = 0;
+        } else if (pending == most) {
+            collect(table, kept);
+            pending = 0;
         }
+        pending++;
         float scale = __uint_as_float((u32)(127 - exponent) << 23);
 #pragma unroll
         for (int v = 0; v < VECTORS; v++)
@@ -163,23 +204,12 @@ template <int KIND> __device__ void sweep(const void *data, long long size, int 
         maximum = max(maximum, __shfl_xor_sync(~0u, maximum, offset));
     }
     if (threadIdx.x % 32 == 0) {
-        if (zeros) atomicAdd(table, zeros);
+        if (zeros) atomicAdd(&all_zeros, zeros);
         atomicMax(state.maxima + row, maximum);
     }
-    __syncthreads();
-    /* On the grid that the row has: straight into it. On a wider one: into scratch, for the last block to fold. */
-    const bool grew = exponent > started;
-    const int slot = exponent - MIN_EXPONENT;
-    u64 *counts = state.counts + (long long)row * BINS;
-    for (int bin = threadIdx.x; bin < BINS; bin += THREADS) {
-        u32 sum = all_copies(table, bin);
-        if (!sum) continue;
-        if (grew)
-            atomicAdd(state.scratch + slot * BINS + bin, sum);
-        else
-            atomicAdd(counts + bin, (u64)sum);
-    }
-    if (grew && threadIdx.x == 0) atomicOr(state.used + slot / 32, 1u << slot % 32);
+    collect(table, kept);
+    if (threadIdx.x == 0) kept[0][0] += all_zeros; /* zero lies in bin 0 of every grid */
+    give(kept, exponent, started, counts, state);
     __threadfence();
     __syncthreads();
     if (threadIdx.x == 0) last = atomicAdd(state.finished, 1u) == gridDim.x - 1;
