@@ -109,6 +109,10 @@ def insert(model: nn.Module, traced: Trace, plan: Plan, *, learned: bool = False
             value = parameters[parameter] if rows is None else parameters[parameter][slice(*rows)]
             path = parameter.removeprefix(within)
             _attach(modules, slot, WeightQuantizer(weight.tensor, value, axis, path, rows))
+    # In training an in-place SiLU copies its input first: it costs more than it saves.
+    for module in modules.values():
+        if isinstance(module, nn.SiLU):
+            module.inplace = False
 
 
 def _slot(traced: Trace, node: str, index: int) -> Slot:

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from quantbench.qat import fused
+
 INT8_MAX = 127
 INT8_MIN = -128
 # A channel or tensor of zeros needs some positive scale (the ONNX side uses the same).
@@ -121,8 +123,11 @@ class TensorQuantizer(nn.Module):
         return result
 
     def _quantize(self, x: Tensor) -> Tensor:
+        fast = self.training and fused.usable(x)
         if self.range.learned and self.training and torch.is_grad_enabled():
-            return lsq(x, self.range.scale)
+            return fused.learned_quantize(x, self.range.scale) if fast else lsq(x, self.range.scale)
+        if fast:
+            return fused.fake_quantize(x, self.range.number)
         return torch.fake_quantize_per_tensor_affine(x, self.range.number, 0, INT8_MIN, INT8_MAX)
 
     def forget(self) -> None:
