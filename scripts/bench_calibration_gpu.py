@@ -1,6 +1,6 @@
 """Calibration on an NVIDIA GPU against the forward pass, copy bandwidth and ModelOpt; and the sweep on CPU cores.
 
-    python scripts/bench_calibration_gpu.py OUT [--parts equal bandwidth models cores] [--images 1024] [--batch 64]
+    python scripts/bench_calibration_gpu.py OUT [--parts equal bandwidth fused models cores] [--images 1024] [--batch 64]
 
 Needs torch with CUDA and torchvision; YOLOv8m needs ultralytics, ModelOpt nvidia-modelopt (what is missing is named in
 the JSON). Batches lie on the card beforehand, so decoding is in no figure. Writes OUT/calibration-gpu.json.
@@ -27,9 +27,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from quantbench.calibration.native import load
 from quantbench.calibration.sweep import Counter, histogram_of
 from quantbench.cores import usable_cores
+from quantbench.qat import fused
 from quantbench.qat.counter import TensorCounter
 from quantbench.qat.insert import insert, plan_for
 from quantbench.qat.observe import collect, ranges_of
+from quantbench.qat.quantizer import lsq
 from quantbench.qat.trace import trace
 from quantbench.qat.yolo import exporting, float_modules
 from quantbench.qdq.options import PlacementOptions
@@ -39,19 +41,32 @@ _EVENT: Any = torch.cuda.Event
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
-def milliseconds(work: Callable[[], Any], repeats: int = 20) -> float:
-    """Median time of `work` on the card, by CUDA events, after warming up."""
-    for _ in range(3):
+# More than the card's cache holds.
+_ROTATED_MB = 160
+
+
+def milliseconds(works: list[Callable[[], Any]], repeats: int = 12) -> float:
+    """Median time of one of `works` on the card. They are captured as a CUDA graph, several rounds of all of them, so
+    that no launch from Python is in the figure; each should have memory of its own, or the cache is measured.
+    """
+    for work in works:
         work()
+    torch.cuda.synchronize()
+    rounds = max(1, 16 // len(works))
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(rounds):
+            for work in works:
+                work()
     times = []
     for _ in range(repeats):
         start, end = (_EVENT(enable_timing=True) for _ in range(2))
         start.record()
-        work()
+        graph.replay()
         end.record()
         end.synchronize()
-        times.append(start.elapsed_time(end))
-    return float(np.median(times))
+        times.append(start.elapsed_time(end) / rounds / len(works))
+    return float(np.median(times[2:]))
 
 
 def equal() -> dict[str, Any]:
@@ -88,14 +103,16 @@ def bandwidth() -> list[dict[str, Any]]:
     for dtype in DTYPES:
         for size in (1, 4, 16, 64, 205, 512):
             count = size * 1_000_000 // torch.tensor([], dtype=dtype).element_size()
+            sets = max(2, -(-_ROTATED_MB // size))
             for name, x in (
                 ("relu", torch.relu(torch.randn(count, device=GPU)).to(dtype)),
                 ("normal", torch.randn(count, device=GPU).to(dtype)),
             ):
-                other, counter = torch.empty_like(x), TensorCounter(1, GPU)
-                copied = milliseconds(partial(other.copy_, x))
-                counted = milliseconds(partial(counter.add, 0, x))
-                reduced = milliseconds(partial(_largest, x))
+                counter, xs = TensorCounter(1, GPU), [x.clone() for _ in range(sets)]
+                others = [torch.empty_like(x) for _ in range(sets)]
+                copied = milliseconds([partial(other.copy_, each) for other, each in zip(others, xs, strict=True)])
+                counted = milliseconds([partial(counter.add, 0, each) for each in xs])
+                reduced = milliseconds([partial(_largest, each) for each in xs])
                 rows.append(
                     {"dtype": str(dtype).removeprefix("torch."), "values": name, "MB": size, "copy_ms": copied,
                      "sweep_ms": counted, "abs_amax_ms": reduced, "copy_GBps": 2 * size / copied,
@@ -247,6 +264,46 @@ def cores() -> dict[str, Any]:
     return found
 
 
+def fused_quantization() -> list[dict[str, Any]]:
+    """Fake quantization forward and backward: the kernels against torch's operators, values, gradients and time."""
+    found = []
+    for dtype in DTYPES:
+        for before in ("plain", "silu"):
+            for learned in (False, True):
+                found.append(one_fused(dtype, before, learned))
+    return found
+
+
+def one_fused(dtype: torch.dtype, before: str, learned: bool) -> dict[str, Any]:
+    """Largest difference to torch's operators, the share of gradients that differ, and milliseconds of both."""
+    generator = torch.Generator().manual_seed(0)
+    values = (3 * torch.randn(64, 64, 80, 80, generator=generator)).to(GPU, dtype)
+    values = values.contiguous(memory_format=torch.channels_last)
+    grad = torch.randn(values.shape, generator=generator).to(GPU, dtype).contiguous(memory_format=torch.channels_last)
+
+    def work(quick: bool) -> list[Tensor]:
+        x = values.detach().requires_grad_()
+        scale = torch.tensor(0.0173, device=GPU, requires_grad=learned)
+        z = nn.functional.silu(x) if before == "silu" else x
+        if learned:
+            y = fused.learned_quantize(z, scale) if quick else lsq(z, scale)
+        else:
+            y = fused.fake_quantize(z, 0.0173) if quick else torch.fake_quantize_per_tensor_affine(
+                z, 0.0173, 0, -128, 127
+            )  # fmt: skip
+        torch.autograd.backward(y, grad)
+        assert x.grad is not None
+        return [y.detach(), x.grad] + ([scale.grad] if scale.grad is not None else [])
+
+    plain, quick = work(False), work(True)
+    times = interleaved({"torch": partial(work, False), "fused": partial(work, True)})
+    report: dict[str, Any] = {"dtype": str(dtype).removeprefix("torch."), "before": before, "learned": learned}
+    for name, a, b in zip(("y", "gradient", "scale_gradient"), plain, quick, strict=False):
+        report[f"{name}_difference"] = float((a.float() - b.float()).abs().max())
+        report[f"{name}_share_unequal"] = float((a != b).float().mean())
+    return {**report, **{f"{name}_ms": 1e3 * value for name, value in times.items()}}
+
+
 def attempt(work: Callable[[], Any]) -> Any:
     """Its result, or in words why there is none: one missing part must not cost the others."""
     try:
@@ -260,7 +317,7 @@ def main() -> None:
     """Command line: see the module's first lines."""
     parser = argparse.ArgumentParser()
     parser.add_argument("out", type=Path)
-    parser.add_argument("--parts", nargs="+", default=["equal", "bandwidth", "models", "cores"])
+    parser.add_argument("--parts", nargs="+", default=["equal", "bandwidth", "fused", "models", "cores"])
     parser.add_argument("--images", type=int, default=1024)
     parser.add_argument("--batch", type=int, default=64)
     given = parser.parse_args()
@@ -280,6 +337,7 @@ def main() -> None:
             build.__name__: attempt(partial(calibration, build, given.images, given.batch))
             for build in (resnet50, yolov8m)
         },
+        "fused": fused_quantization,
         "cores": cores,
     }
     for name in given.parts:

@@ -138,6 +138,12 @@ def main() -> None:
     data = targets(given.batch, given.size, device)
     models: dict[str, tuple[nn.Module, bool]] = {"float, norms train": (copy.deepcopy(base), False)}
     models["float, norms frozen"] = (copy.deepcopy(base), True)
+    # What quantbench does besides: an in-place SiLU copies its input in training.
+    apart = copy.deepcopy(base)
+    for module in apart.modules():
+        if isinstance(module, nn.SiLU):
+            module.inplace = False
+    models["float, norms train, SiLU not in place"] = (apart, False)
     quantized = ours(copy.deepcopy(base), given.size, False)
     models["quantbench, norms train"] = (copy.deepcopy(quantized), False)
     models["quantbench, norms frozen"] = (quantized, True)

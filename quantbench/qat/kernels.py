@@ -44,8 +44,8 @@ def _backward(
     x_ptr: Any, g_ptr: Any, out_ptr: Any, sums_ptr: Any, scale_ptr: Any, scale: Any, inverse: Any, size: Any,
     SILU: Any, LEARNED: Any, BLOCK: Any,
 ) -> None:  # fmt: skip
-    """Gradient of the input of fake quantization, or with SILU of the SiLU before it; with LEARNED the scale lies on the
-    card, and each program leaves its part of the scale's gradient in `sums`."""
+    """Gradient of the input of fake quantization, or with SILU of the SiLU before it; with LEARNED the scale lies on
+    the card, and each program leaves its part of the scale's gradient in `sums`."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     given = tl.load(x_ptr + at, mask=at < size, other=0.0)
     g = tl.load(g_ptr + at, mask=at < size, other=0.0).to(tl.float32)

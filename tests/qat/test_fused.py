@@ -1,4 +1,4 @@
-"""Fused fake quantization: the numbers of torch's operators, forward and backward, with and without a SiLU before it."""
+"""Fused fake quantization: the numbers of torch's operators, forward and backward, with a SiLU before it or without."""
 
 import pytest
 import torch
@@ -38,7 +38,7 @@ def test_it_is_torchs_fake_quantization(before, dtype: torch.dtype) -> None:
     plain = results(lambda x: torch.fake_quantize_per_tensor_affine(before(x), SCALE, 0, -128, 127), dtype)
     found = results(lambda x: fused.fake_quantize(before(x), SCALE), dtype)
     assert torch.equal(plain[0], found[0])
-    torch.testing.assert_close(plain[1], found[1], rtol=1e-6 if dtype == torch.float32 else 0, atol=0)
+    torch.testing.assert_close(plain[1], found[1], rtol=1e-5 if dtype == torch.float32 else 0, atol=1e-7)
     assert 0 < (found[1] == 0).float().mean() < 0.9
 
 
