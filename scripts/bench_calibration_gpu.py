@@ -1,6 +1,6 @@
 """Calibration on an NVIDIA GPU against the forward pass, copy bandwidth and ModelOpt; and the sweep on CPU cores.
 
-    python scripts/bench_calibration_gpu.py OUT [--parts equal bandwidth fused models cores] [--images 1024] [--batch 64]
+    python scripts/bench_calibration_gpu.py OUT [--parts equal bandwidth fused …] [--images 1024] [--batch 64]
 
 Needs torch with CUDA and torchvision; YOLOv8m needs ultralytics, ModelOpt nvidia-modelopt (what is missing is named in
 the JSON). Batches lie on the card beforehand, so decoding is in no figure. Writes OUT/calibration-gpu.json.

@@ -1,10 +1,9 @@
 """Triton kernels of fake quantization; imported only where there are Triton and a CUDA device (`fused.py`).
 
 Each reads what it needs once. x / s is computed as torch does it, x times the float32 reciprocal of s; adding and
-subtracting 1.5 * 2^23 rounds to the nearest integer, ties to even.
+subtracting 1.5 * 2^23 rounds to the nearest integer, ties to even. The kernels themselves bear no hints: Triton reads
+annotations as its own.
 """
-
-from typing import Any
 
 import torch
 import triton
@@ -14,36 +13,8 @@ from torch import Tensor
 _BLOCK = 2048
 
 
-def _quantize(
-    x_ptr: Any, y_ptr: Any, mask_ptr: Any, scale: Any, inverse: Any, size: Any, MASK: Any, BLOCK: Any
-) -> None:
-    """y = fake-quantized x; with MASK a bit for each element, set where x was in range."""
-    start = tl.program_id(0).to(tl.int64) * BLOCK
-    at = start + tl.arange(0, BLOCK)
-    x = tl.load(x_ptr + at, mask=at < size, other=0.0).to(tl.float32)
-    level = tl.minimum(tl.maximum(x * inverse, -200.0), 200.0)
-    level = (level + 12582912.0) - 12582912.0
-    y = tl.minimum(tl.maximum(level, -128.0), 127.0) * scale
-    tl.store(y_ptr + at, y.to(y_ptr.dtype.element_ty), mask=at < size)
-    if MASK:
-        inside = ((level >= -128.0) & (level <= 127.0)).to(tl.int32)
-        bits = tl.sum(tl.reshape(inside, (BLOCK // 8, 8)) << tl.arange(0, 8)[None, :], axis=1)
-        byte = start // 8 + tl.arange(0, BLOCK // 8)
-        tl.store(mask_ptr + byte, bits.to(tl.uint8), mask=byte < (size + 7) // 8)
-
-
-def _pass_masked(g_ptr: Any, mask_ptr: Any, out_ptr: Any, size: Any, BLOCK: Any) -> None:
-    """out = g where the bit is set, else 0."""
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    g = tl.load(g_ptr + at, mask=at < size, other=0.0)
-    inside = (tl.load(mask_ptr + at // 8, mask=at < size, other=0).to(tl.int32) >> (at % 8).to(tl.int32)) & 1
-    tl.store(out_ptr + at, tl.where(inside == 1, g, 0.0), mask=at < size)
-
-
-def _backward(
-    x_ptr: Any, g_ptr: Any, out_ptr: Any, sums_ptr: Any, scale_ptr: Any, scale: Any, inverse: Any, size: Any,
-    SILU: Any, LEARNED: Any, BLOCK: Any,
-) -> None:  # fmt: skip
+@triton.jit
+def _quantize(x_ptr, y_ptr, mask_ptr, scale, inverse, size, MASK: tl.constexpr, BLOCK: tl.constexpr):
     """Gradient of the input of fake quantization, or with SILU of the SiLU before it; with LEARNED the scale lies on
     the card, and each program leaves its part of the scale's gradient in `sums`."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
@@ -72,7 +43,8 @@ def _backward(
         tl.store(sums_ptr + tl.program_id(0), part)
 
 
-def _learned(x_ptr: Any, y_ptr: Any, scale_ptr: Any, size: Any, BLOCK: Any) -> None:
+@triton.jit
+def _learned(x_ptr, y_ptr, scale_ptr, size, BLOCK: tl.constexpr):
     """y = x quantized by a scale that lies on the card."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     x = tl.load(x_ptr + at, mask=at < size, other=0.0).to(tl.float32)
@@ -80,18 +52,6 @@ def _learned(x_ptr: Any, y_ptr: Any, scale_ptr: Any, size: Any, BLOCK: Any) -> N
     level = tl.minimum(tl.maximum(x / scale, -128.0), 127.0)
     y = ((level + 12582912.0) - 12582912.0) * scale
     tl.store(y_ptr + at, y.to(y_ptr.dtype.element_ty), mask=at < size)
-
-
-def _jit(function: Any) -> Any:
-    # Triton reads which arguments are constants of the compilation from their annotations.
-    for name in ("MASK", "SILU", "LEARNED", "BLOCK"):
-        if name in function.__annotations__:
-            function.__annotations__[name] = tl.constexpr
-    return triton.jit(function)
-
-
-_quantize_kernel, _pass_kernel = _jit(_quantize), _jit(_pass_masked)
-_backward_kernel, _learned_kernel = _jit(_backward), _jit(_learned)
 
 
 def _grid(x: Tensor) -> tuple[int]:
@@ -103,7 +63,7 @@ def quantize(x: Tensor, scale: float, inverse: float, *, masked: bool) -> tuple[
     y = torch.empty_like(x)
     mask = torch.empty((x.numel() + 7) // 8 if masked else 0, dtype=torch.uint8, device=x.device)
     with torch.cuda.device(x.device):
-        _quantize_kernel[_grid(x)](x, y, mask, scale, inverse, x.numel(), MASK=masked, BLOCK=_BLOCK)
+        _quantize[_grid(x)](x, y, mask, scale, inverse, x.numel(), MASK=masked, BLOCK=_BLOCK)
     return y, mask
 
 
@@ -111,7 +71,7 @@ def pass_masked(g: Tensor, mask: Tensor) -> Tensor:
     """`g` where the bit of `mask` is set, else 0."""
     out = torch.empty_like(g)
     with torch.cuda.device(g.device):
-        _pass_kernel[_grid(g)](g, mask, out, g.numel(), BLOCK=_BLOCK)
+        _pass_masked[_grid(g)](g, mask, out, g.numel(), BLOCK=_BLOCK)
     return out
 
 
@@ -119,7 +79,7 @@ def silu_backward(a: Tensor, g: Tensor, scale: float, inverse: float) -> Tensor:
     """Gradient of `a`, of which silu(a) was fake-quantized."""
     out = torch.empty_like(a)
     with torch.cuda.device(a.device):
-        _backward_kernel[_grid(a)](
+        _backward[_grid(a)](
             a, g, out, a, a, scale, inverse, a.numel(), SILU=True, LEARNED=False, BLOCK=_BLOCK
         )  # fmt: skip
     return out
@@ -129,7 +89,7 @@ def learned(x: Tensor, scale: Tensor) -> Tensor:
     """`x` quantized by `scale` (float32 [], on the card)."""
     y = torch.empty_like(x)
     with torch.cuda.device(x.device):
-        _learned_kernel[_grid(x)](x, y, scale, x.numel(), BLOCK=_BLOCK)
+        _learned[_grid(x)](x, y, scale, x.numel(), BLOCK=_BLOCK)
     return y
 
 
@@ -137,7 +97,7 @@ def learned_backward(x: Tensor, g: Tensor, scale: Tensor, *, silu: bool) -> tupl
     """Gradients of `x` (or, with `silu`, of the tensor whose SiLU was quantized) and, undamped, of `scale`."""
     out, sums = torch.empty_like(x), torch.empty(_grid(x)[0], device=x.device)
     with torch.cuda.device(x.device):
-        _backward_kernel[_grid(x)](
+        _backward[_grid(x)](
             x, g, out, sums, scale, 1.0, 1.0, x.numel(), SILU=silu, LEARNED=True, BLOCK=_BLOCK
         )  # fmt: skip
     return out, sums.sum()
