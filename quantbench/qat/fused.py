@@ -117,7 +117,7 @@ class _OfSilu(torch.autograd.Function):
         if ctx.found is None:
             x = torch.nn.functional.silu(a)
             return torch.ops.aten.silu_backward(g * in_range(x, ctx.scale), a), None, None
-        return ctx.found.silu_backward(a, g, ctx.scale, _reciprocal(ctx.scale)), None, None
+        return ctx.found.silu_backward(a, g, _reciprocal(ctx.scale)), None, None
 
 
 class _Learned(torch.autograd.Function):
