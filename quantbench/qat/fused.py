@@ -9,6 +9,7 @@ import functools
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -74,7 +75,7 @@ def _as_lies(g: Tensor, x: Tensor) -> Tensor:
 
 def _reciprocal(scale: float) -> float:
     """1 / scale as torch's kernels have it, in float32."""
-    return float(torch.tensor(1.0) / torch.tensor(scale, dtype=torch.float32))
+    return float(np.float32(1.0) / np.float32(scale))
 
 
 class _FakeQuantized(torch.autograd.Function):

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -86,12 +87,13 @@ def insert(model: nn.Module, traced: Trace, plan: Plan, *, learned: bool = False
             _merge(tensor_of, tensor_of[site.tensor], first)
             _merge(group_of, group_of[site.tensor], group_of[first])
     readers = Counter(tensor_of[tensor] for tensor in by_slot.values())
+    device = next(iter(parameters.values())).device if parameters else torch.device("cpu")
     ranges: dict[str, SharedRange] = {}
     quantizers: dict[str, TensorQuantizer] = {}
     for slot, tensor in by_slot.items():
         tensor = tensor_of[tensor]
         if tensor not in quantizers:
-            shared = ranges.setdefault(group_of[tensor], SharedRange(learned))
+            shared = ranges.setdefault(group_of[tensor], SharedRange(learned).to(device))
             quantizers[tensor] = TensorQuantizer(tensor, shared, readers[tensor])
         _attach(modules, slot, quantizers[tensor])
     for weight in plan.weights:

@@ -123,7 +123,7 @@ class TensorQuantizer(nn.Module):
         return result
 
     def _quantize(self, x: Tensor) -> Tensor:
-        fast = self.training and fused.usable(x)
+        fast = self.training and fused.usable(x) and self.range.scale.device == x.device
         if self.range.learned and self.training and torch.is_grad_enabled():
             return fused.learned_quantize(x, self.range.scale) if fast else lsq(x, self.range.scale)
         if fast:

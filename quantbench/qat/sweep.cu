@@ -83,27 +83,28 @@ __device__ __forceinline__ void load(uint4 *tile, const uint4 *source, long long
     }
 }
 
-__device__ __forceinline__ void count_one(u32 bits, float scale, u32 *mine, u32 &zeros) {
+/* Bin 0 is not counted here: it is what all elements and all other bins differ by. */
+__device__ __forceinline__ void count_one(u32 bits, float scale, u32 mine) {
     /* Scaling by a power of two is exact, so this is floor(|x| * scale) + 2^23, and the bin its last 12 bits. What is
-     * infinite or NaN lands anywhere: its row is told to be broken. */
+     * infinite or NaN lands anywhere: its row is told to be broken. A predicate and not a branch, which lanes would take
+     * in turns. */
     u32 bin = __float_as_uint(__fmaf_rz(__uint_as_float(bits), scale, 8388608.0f));
-    if (bin & (BINS - 1))
-        atomicAdd(mine + (bin & (WORDS - 1)) * COPIES, bin & WORDS ? 1u << 16 : 1u);
-    else
-        zeros++;
+    u32 one = bin & WORDS ? 1u << 16 : 1u;
+    asm volatile("{ .reg .pred some; .reg .u32 low; and.b32 low, %2, %3; setp.ne.u32 some, low, 0;\n"
+                 "@some red.shared.add.u32 [%0], %1; }"
+                 :: "r"(mine + (bin & (WORDS - 1)) * COPIES * 4), "r"(one), "r"(bin), "n"(BINS - 1) : "memory");
 }
 
-template <int KIND> __device__ __forceinline__ void count(const uint4 &v, float scale, u32 *mine, u32 &zeros) {
+template <int KIND> __device__ __forceinline__ void count(const uint4 &v, float scale, u32 mine) {
     u32 words[4] = {v.x, v.y, v.z, v.w};
 #pragma unroll
     for (int i = 0; i < 4; i++)
 #pragma unroll
-        for (int half = 0; half < (KIND == FLOAT32 ? 1 : 2); half++)
-            count_one(magnitude<KIND>(words[i], half), scale, mine, zeros);
+        for (int half = 0; half < (KIND == FLOAT32 ? 1 : 2); half++) count_one(magnitude<KIND>(words[i], half), scale, mine);
 }
 
 /* Move what the copies hold into `kept`: the counts of bins w and w + WORDS of each word that the thread owns. */
-__device__ __forceinline__ void collect(u32 *table, u32 kept[OWNED][2]) {
+__device__ __forceinline__ void collect(u32 *table, u32 kept[OWNED][2], u32 &zeros) {
     __syncthreads();
 #pragma unroll
     for (int k = 0; k < OWNED; k++) {
@@ -113,8 +114,11 @@ __device__ __forceinline__ void collect(u32 *table, u32 kept[OWNED][2]) {
             int at = (i + threadIdx.x) % (COPIES / 4); /* neighbours look into different banks */
             uint4 v = copies[at];
             copies[at] = make_uint4(0, 0, 0, 0);
-            kept[k][0] += (v.x & 0xffffu) + (v.y & 0xffffu) + (v.z & 0xffffu) + (v.w & 0xffffu);
-            kept[k][1] += (v.x >> 16) + (v.y >> 16) + (v.z >> 16) + (v.w >> 16);
+            u32 low = (v.x & 0xffffu) + (v.y & 0xffffu) + (v.z & 0xffffu) + (v.w & 0xffffu);
+            u32 high = (v.x >> 16) + (v.y >> 16) + (v.z >> 16) + (v.w >> 16);
+            kept[k][0] += low;
+            kept[k][1] += high;
+            zeros -= low + high;
         }
     }
     __syncthreads();
@@ -160,7 +164,7 @@ template <int KIND> __device__ void sweep(const void *data, long long size, int 
     load(next, source, start, vectors);
     __syncthreads();
     int exponent = started, pending = 0;
-    u32 *mine = table + threadIdx.x % COPIES;
+    u32 mine = (u32)__cvta_generic_to_shared(table + threadIdx.x % COPIES);
     u64 *counts = state.counts + (long long)row * BINS;
     u32 zeros = 0, maximum = 0, kept[OWNED][2] = {};
     for (; start <= vectors; start += step) {
@@ -184,30 +188,38 @@ template <int KIND> __device__ void sweep(const void *data, long long size, int 
         u32 limit = (u32)(exponent + BITS + 127) << 23;
         if (__syncthreads_or(found >= limit && exponent < exponent_for(found))) {
             atomicMax(&block_maximum, found);
-            collect(table, kept); /* holds the barriers that the maximum needs */
+            collect(table, kept, zeros); /* holds the barriers that the maximum needs */
             give(kept, exponent, started, counts, state);
             exponent = max(exponent, exponent_for(block_maximum));
             pending = 0;
         } else if (pending == most) {
-            collect(table, kept);
+            collect(table, kept, zeros);
             pending = 0;
         }
         pending++;
         float scale = __uint_as_float((u32)(127 - exponent) << 23);
 #pragma unroll
         for (int v = 0; v < VECTORS; v++)
-            if (start + v * THREADS + threadIdx.x < vectors) count<KIND>(tile[v], scale, mine, zeros);
-        if (has_tail) count_one(tail, scale, mine, zeros);
+            if (start + v * THREADS + threadIdx.x < vectors) {
+                count<KIND>(tile[v], scale, mine);
+                zeros += each;
+            }
+        if (has_tail) {
+            count_one(tail, scale, mine);
+            zeros++;
+        }
     }
+    collect(table, kept, zeros);
+    /* Of a thread `zeros` is what it read less what it collected, modulo 2^32; of all threads the elements in bin 0. */
     for (int offset = 16; offset; offset >>= 1) {
         zeros += __shfl_xor_sync(~0u, zeros, offset);
         maximum = max(maximum, __shfl_xor_sync(~0u, maximum, offset));
     }
     if (threadIdx.x % 32 == 0) {
-        if (zeros) atomicAdd(&all_zeros, zeros);
+        atomicAdd(&all_zeros, zeros);
         atomicMax(state.maxima + row, maximum);
     }
-    collect(table, kept);
+    __syncthreads();
     if (threadIdx.x == 0) kept[0][0] += all_zeros; /* zero lies in bin 0 of every grid */
     give(kept, exponent, started, counts, state);
     __threadfence();
