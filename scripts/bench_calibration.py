@@ -1,6 +1,6 @@
 """What calibration costs on this CPU, against the forward pass it needs and against the peers, in one run.
 
-    python scripts/bench_calibration.py OUT [--models resnet18 lite0 yolov8n] [--who plain floor …] [--images 128]
+    python scripts/bench_calibration.py OUT [--models resnet18 …] [--who plain floor …] [--images 64 512] [--threads 1 2]
 
 Each figure is a process of its own, rounds interleaved, batches made beforehand (decoding is in no figure). Wall time
 says what a user waits, CPU time holds on a machine that others use too. `floor` is one pass with the needed tensors as
@@ -9,6 +9,7 @@ outputs, which no calibration can undercut. Peers that are not installed are nam
 
 import argparse
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
@@ -27,7 +28,13 @@ import onnx
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-WHO = ("plain", "floor", "quantbench", "quantbench-numpy", "ort-minmax", "ort-entropy", "modelopt-max")
+WHO = (
+    "plain", "floor", "quantbench", "quantbench-overlap", "quantbench-numpy", "ort-minmax", "ort-entropy",
+    "modelopt-max", "modelopt-entropy",
+)  # fmt: skip
+MODELS = ("resnet18", "mobilenetv2", "lite0", "yolov8n")
+# Batches that differ; more images repeat them, so that decoded images do not fill the memory that is measured.
+DISTINCT = 8
 BATCH = 8
 Feeds = list[dict[str, Any]]
 
@@ -45,6 +52,14 @@ def build(name: str, folder: Path) -> Path:
         from quantbench.demo import efficientnet_lite0
 
         onnx.save(onnx.load(efficientnet_lite0.onnx_path()), path)
+    elif name == "mobilenetv2":
+        import torch
+        from torchvision.models import mobilenet_v2
+
+        torch.onnx.export(
+            mobilenet_v2(weights=None).eval(), (torch.zeros(1, 3, 224, 224),), str(path), dynamo=False,
+            opset_version=17, input_names=["image"], dynamic_axes={"image": {0: "batch"}},
+        )  # fmt: skip
     elif name == "yolov8n":
         import torch
         from ultralytics.nn.tasks import DetectionModel
@@ -67,12 +82,12 @@ def feeds_of(model: onnx.ModelProto, images: int) -> Feeds:
     shape = [d.dim_value or 224 for d in value.type.tensor_type.shape.dim[1:]]
     rng = np.random.default_rng(0)
     found = []
-    for start in range(0, images, BATCH):
+    for start in range(0, min(images, BATCH * DISTINCT), BATCH):
         count = min(BATCH, images - start)
         smooth = rng.normal(size=(count, shape[0], -(-shape[1] // 16), -(-shape[2] // 16))).repeat(16, 2).repeat(16, 3)
         noisy = smooth[:, :, : shape[1], : shape[2]] + rng.normal(scale=0.2, size=(count, *shape))
         found.append({value.name: noisy.astype(np.float32)})
-    return found
+    return [found[number % len(found)] for number in range(-(-images // BATCH))]
 
 
 def tensors_of(model: onnx.ModelProto) -> list[str]:
@@ -98,7 +113,7 @@ def forward(path: Path, feeds: Feeds, threads: int, *, outputs: bool) -> Callabl
     return lambda: [sum(1 for _ in runner.run(feed)) for feed in feeds]
 
 
-def quantbench(path: Path, feeds: Feeds, threads: int) -> Callable[[], Any]:
+def quantbench(path: Path, feeds: Feeds, threads: int, *, overlap: bool) -> Callable[[], Any]:
     """The one pass and the entropy search of every tensor."""
     from quantbench.calibration.collect import collect
     from quantbench.calibration.find_ranges import find_ranges
@@ -107,7 +122,7 @@ def quantbench(path: Path, feeds: Feeds, threads: int) -> Callable[[], Any]:
     model = onnx.load(path)
     tensors = tensors_of(model)
     entropy = threshold_method("entropy")
-    return lambda: find_ranges(collect(model, feeds, tensors, threads=threads), "entropy", entropy)
+    return lambda: find_ranges(collect(model, feeds, tensors, threads=threads, overlap=overlap), "entropy", entropy)
 
 
 class Reader:
@@ -136,8 +151,8 @@ def onnxruntime(path: Path, feeds: Feeds, method: str) -> Callable[[], Any]:
     return work
 
 
-def modelopt(path: Path, feeds: Feeds) -> Callable[[], Any]:
-    """ModelOpt's ONNX quantization with its maximum calibrator; it places and writes Q/DQ besides."""
+def modelopt(path: Path, feeds: Feeds, method: str) -> Callable[[], Any]:
+    """ModelOpt's ONNX quantization with its max or entropy calibrator; it places and writes Q/DQ besides."""
     from modelopt.onnx.quantization import quantize
 
     name = next(iter(feeds[0]))
@@ -146,7 +161,7 @@ def modelopt(path: Path, feeds: Feeds) -> Callable[[], Any]:
     def work() -> None:
         with tempfile.TemporaryDirectory() as folder:
             quantize(
-                str(path), calibration_data=data, calibration_method="max", calibration_eps=["cpu"],
+                str(path), calibration_data=data, calibration_method=method, calibration_eps=["cpu"],
                 output_path=str(Path(folder) / "q.onnx"), high_precision_dtype="fp32",
             )  # fmt: skip
 
@@ -160,11 +175,11 @@ def one(who: str, path: Path, images: int, threads: int) -> dict[str, float]:
         work = forward(path, feeds, threads, outputs=who == "floor")
         work()
     elif who.startswith("quantbench"):
-        work = quantbench(path, feeds, threads)
+        work = quantbench(path, feeds, threads, overlap=who.endswith("overlap"))
     elif who.startswith("ort-"):
         work = onnxruntime(path, feeds, who.removeprefix("ort-"))
     else:
-        work = modelopt(path, feeds)
+        work = modelopt(path, feeds, who.removeprefix("modelopt-"))
     before, cpu = time.perf_counter(), time.process_time()
     work()
     return {
@@ -174,10 +189,10 @@ def one(who: str, path: Path, images: int, threads: int) -> dict[str, float]:
     }
 
 
-def child(who: str, path: Path, given: argparse.Namespace) -> dict[str, float] | str:
+def child(who: str, path: Path, images: int, threads: int, given: argparse.Namespace) -> dict[str, float] | str:
     """The same in a fresh process; the last line of its error where it fails."""
     command = [sys.executable, __file__, str(given.out), "--one", who, "--path", str(path),
-               "--images", str(given.images), "--threads", str(given.threads)]  # fmt: skip
+               "--images", str(images), "--threads", str(threads)]  # fmt: skip
     environment = {**os.environ, "QUANTBENCH_NATIVE": "0" if who == "quantbench-numpy" else "1"}
     try:
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=given.timeout)
@@ -216,17 +231,18 @@ def main() -> None:
     """Command line: see the module's first lines."""
     parser = argparse.ArgumentParser()
     parser.add_argument("out", type=Path)
-    parser.add_argument("--models", nargs="+", default=["resnet18", "lite0", "yolov8n"])
+    parser.add_argument("--models", nargs="+", default=list(MODELS))
     parser.add_argument("--who", nargs="+", choices=WHO, default=list(WHO))
-    parser.add_argument("--images", type=int, default=128)
-    parser.add_argument("--threads", type=int, default=0, help="0: as many as there are cores")
+    parser.add_argument("--images", nargs="+", type=int, default=[64, 512])
+    parser.add_argument("--threads", nargs="+", type=int, default=[0], help="0: as many as there are cores")
+    parser.add_argument("--folder", type=Path, help="where models are made and kept")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--timeout", type=int, default=600, help="seconds for one figure")
     parser.add_argument("--one", choices=WHO, help=argparse.SUPPRESS)
     parser.add_argument("--path", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
-        print(json.dumps(one(given.one, given.path, given.images, given.threads)))
+        print(json.dumps(one(given.one, given.path, given.images[0], given.threads[0])))
         return
     given.out.mkdir(parents=True, exist_ok=True)
     info = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
@@ -235,23 +251,31 @@ def main() -> None:
         "command": " ".join(["python", *sys.argv]), "date": time.strftime("%Y-%m-%d"), "versions": versions(),
         "cpu": next((line.split(":")[1].strip() for line in info.splitlines() if "model name" in line), ""),
         "cpu_flags": sorted(f for f in flags if f.startswith(("avx", "f16c", "amx"))), "cores": os.cpu_count(),
-        "load_before": os.getloadavg(), "images": given.images, "batch": BATCH, "models": {},
+        "load_before": os.getloadavg(), "batch": BATCH, "models": {},
     }  # fmt: skip
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = given.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
         for name in given.models:
-            path = build(name, Path(folder))
-            rounds: dict[str, list[dict[str, float] | str]] = {who: [] for who in given.who}
-            for number in range(given.rounds):
-                for who in given.who:
-                    # Peers are an order of magnitude slower: once is enough to see it.
-                    if number == 0 or not who.startswith(("ort", "modelopt")):
-                        rounds[who].append(child(who, path, given))
-            floor = summary(rounds.get("floor", ["not measured"]), None)
-            known = floor if isinstance(floor, dict) else None
-            report["models"][name] = {who: summary(found, known) for who, found in rounds.items()}
-            report["load_after"] = os.getloadavg()
-            (given.out / "calibration-cpu.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
-            print(name, json.dumps(report["models"][name], indent=1), flush=True)
+            path, found = build(name, folder), report["models"].setdefault(Path(name).stem, {})
+            for images, threads in itertools.product(given.images, given.threads):
+                found[f"{images} images, {threads} threads"] = table(path, images, threads, given)
+                report["load_after"] = os.getloadavg()
+                (given.out / "calibration-cpu.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+            print(name, json.dumps(found, indent=1), flush=True)
+
+
+def table(path: Path, images: int, threads: int, given: argparse.Namespace) -> dict[str, Any]:
+    """Everyone's medians on one model, rounds interleaved."""
+    rounds: dict[str, list[dict[str, float] | str]] = {who: [] for who in given.who}
+    for number in range(given.rounds):
+        for who in given.who:
+            # Peers are an order of magnitude slower: once is enough to see it.
+            if number == 0 or not who.startswith(("ort", "modelopt")):
+                rounds[who].append(child(who, path, images, threads, given))
+    floor = summary(rounds.get("floor", ["not measured"]), None)
+    known = floor if isinstance(floor, dict) else None
+    return {who: summary(results, known) for who, results in rounds.items()}
 
 
 if __name__ == "__main__":

@@ -5,11 +5,13 @@ on the order of the images nor on how they are split among processes; histograms
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 
 import onnx
 
 from quantbench.calibration.histogram import Histogram, merge, require_finite
-from quantbench.calibration.ort_outputs import Feed, InnerTensors
+from quantbench.calibration.ort_outputs import Bound, Feed, InnerTensors, static_batch
 from quantbench.calibration.same_values import representatives
 from quantbench.calibration.sweep import Counter
 from quantbench.errors import QuantbenchError
@@ -21,24 +23,61 @@ OnBatch = Callable[[int], None]
 class Collector:
     """A network and the histograms of its `tensors`; feed it batches, read `histograms` at any time."""
 
-    def __init__(self, model: onnx.ModelProto, tensors: Sequence[str], *, threads: int = 0) -> None:
-        """`threads` for the network and for counting each; 0: as many as there are cores."""
+    def __init__(
+        self, model: onnx.ModelProto, tensors: Sequence[str], *, threads: int = 0, overlap: bool = False
+    ) -> None:
+        """`threads` for the network and for counting each; 0: as many as there are cores. With `overlap` a half of a
+        batch is counted beside the inference of the next half: no more memory, where the batch is dynamic.
+        """
         self._counted_as = representatives(model, tensors)
         counted = tuple(dict.fromkeys(self._counted_as.values()))
         self._rows = {name: row for row, name in enumerate(counted)}
         self._runner = InnerTensors(model, counted, threads=threads)
         self._counter = Counter(len(counted), threads=threads)
+        self._beside = ThreadPoolExecutor(1, "quantbench-count") if overlap and not static_batch(model) else None
+        self._open: tuple[Future[None], ExitStack] | None = None
 
     def add(self, feed: Feed) -> int:
         """Run one batch and count it; returns its images. Only this batch's activations are alive meanwhile."""
-        with self._runner.bound(feed) as blocks:
-            self._counter.add([block.at(self._rows[name]) for name, block, _ in blocks])
-        return int(next(iter(feed.values())).shape[0])
+        count = int(next(iter(feed.values())).shape[0])
+        if self._beside is None:
+            with self._runner.bound(feed) as blocks:
+                self._count(blocks)
+            return count
+        for part in _halves(feed, count):
+            with ExitStack() as stack:
+                blocks = stack.enter_context(self._runner.bound(part))
+                self._settle()
+                self._open = self._beside.submit(self._count, blocks), stack.pop_all()
+        return count
+
+    def _count(self, blocks: Sequence[Bound]) -> None:
+        self._counter.add([block.at(self._rows[name]) for name, block, _ in blocks])
+
+    def _settle(self) -> None:
+        """Wait for what is being counted, and let go of its memory."""
+        if self._open is not None:
+            future, stack = self._open
+            self._open = None
+            with stack:
+                future.result()
 
     def histograms(self) -> dict[str, Histogram]:
         """What was counted so far, in the order of the tensors."""
+        self._settle()
         counted = {name: self._counter.histogram(row) for name, row in self._rows.items()}
         return {name: counted[source] for name, source in self._counted_as.items()}
+
+
+def _halves(feed: Feed, count: int) -> list[Feed]:
+    """`feed` in two where it has two images or more; what does not grow with the batch goes with both."""
+    if count < 2:
+        return [feed]
+    cut = (count + 1) // 2
+    return [
+        {name: array[part] if array.shape[:1] == (count,) else array for name, array in feed.items()}
+        for part in (slice(None, cut), slice(cut, None))
+    ]
 
 
 def collect(
@@ -47,6 +86,7 @@ def collect(
     tensors: Sequence[str],
     *,
     threads: int = 0,
+    overlap: bool = False,
     on_batch: OnBatch | None = None,
 ) -> dict[str, Histogram]:
     """Histogram of |x| of each of `tensors` over all `feeds`.
@@ -54,7 +94,7 @@ def collect(
     A tensor that reached infinity or NaN has a broken histogram (`usable` decides what becomes of it). Raises
     QuantbenchError where there is no batch at all.
     """
-    collector = Collector(model, tensors, threads=threads)
+    collector = Collector(model, tensors, threads=threads, overlap=overlap)
     seen = 0
     for feed in feeds:
         count = collector.add(feed)
