@@ -1,6 +1,6 @@
 """What calibration costs on this CPU, against the forward pass it needs and against the peers, in one run.
 
-    python scripts/bench_calibration.py OUT [--models resnet18 …] [--who plain floor …] [--images 64 512] [--threads 1 2]
+    python scripts/bench_calibration.py OUT [--models resnet18 …] [--who floor …] [--images 64 512] [--threads 1 2]
 
 Each figure is a process of its own, rounds interleaved, batches made beforehand (decoding is in no figure). Wall time
 says what a user waits, CPU time holds on a machine that others use too. `floor` is one pass with the needed tensors as

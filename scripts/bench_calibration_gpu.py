@@ -308,7 +308,7 @@ def attempt(work: Callable[[], Any]) -> Any:
     """Its result, or in words why there is none: one missing part must not cost the others."""
     try:
         return work()
-    except Exception as error:  # noqa: BLE001 - whatever a peer or a compiler raises
+    except Exception as error:  # whatever a peer or a compiler raises
         traceback.print_exc()
         return f"{type(error).__name__}: {error}"
 
