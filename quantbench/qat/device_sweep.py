@@ -1,7 +1,7 @@
 """The CUDA sweep (`sweep.cu`), compiled for the card at hand by NVRTC and launched on torch's current stream.
 
 CUDA C rather than Triton: Triton has no atomics on shared memory, and a private histogram there is what makes one
-reading of the tensor enough. NVRTC and its bindings come with torch's CUDA wheels (cuda-bindings, of cuda-python).
+reading of the tensor enough.
 """
 
 import ctypes
@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from quantbench.calibration.histogram import BINS, MIN_EXPONENT
+from quantbench.qat.nvrtc import compiled
 
 _SOURCE = Path(__file__).with_name("sweep.cu")
-_KERNELS = {torch.float32: "sweep_float32", torch.float16: "sweep_float16", torch.bfloat16: "sweep_bfloat16"}
+_COUNTED = (torch.float32, torch.float16, torch.bfloat16)
 _SLOTS = 243  # exponents from MIN_EXPONENT to that of the largest float32
 # Measured on an H200 (docs/performance.md).
 _THREADS, _VECTORS, _VECTOR_BYTES = 1024, 2, 16
@@ -78,13 +79,13 @@ class DeviceSweep:
 
 def device_sweep(counts: Tensor, exponents: Tensor, maxima: Tensor) -> DeviceSweep | None:
     """A sweep into these rows, or None where NVRTC or its bindings are missing (torch's operators then do the same)."""
-    kernels = _compiled(torch.cuda.get_device_capability(counts.device), counts.device.index or 0)
+    kernels = _compiled(counts.device.index or 0)
     return None if kernels is None else DeviceSweep(counts, exponents, maxima, kernels)
 
 
 def supported(x: Tensor) -> bool:
     """Whether `x` can be counted as it lies in memory."""
-    return x.dtype in _KERNELS and x.data_ptr() % _VECTOR_BYTES == 0
+    return x.dtype in _COUNTED and x.data_ptr() % _VECTOR_BYTES == 0
 
 
 def dense(x: Tensor) -> Tensor:
@@ -95,39 +96,24 @@ def dense(x: Tensor) -> Tensor:
 
 
 @functools.cache
-def _compiled(capability: tuple[int, int], device: int) -> _Kernels | None:
+def _compiled(device: int) -> _Kernels | None:
     try:
-        from cuda.bindings import driver, nvrtc
+        from cuda.bindings import driver
     except ImportError:
         return None
-    torch.zeros(1, device=f"cuda:{device}")  # makes torch's context current, which the module is loaded into
+    torch.zeros(1, device=f"cuda:{device}")
     optin = driver.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
     status, handle = driver.cuDeviceGet(device)
     status, most = driver.cuDeviceGetAttribute(optin, handle)
     copies = next((n for n in _COPIES if int(status) == 0 and n * _COPY_BYTES + 1024 <= most), _COPIES[-1])
-    status, program = nvrtc.nvrtcCreateProgram(_SOURCE.read_bytes(), b"sweep.cu", 0, [], [])
-    if int(status) != 0:
-        return None
-    defines = {"THREADS": _THREADS, "VECTORS": _VECTORS, "COPIES": copies}
-    options = [f"--gpu-architecture=sm_{capability[0]}{capability[1]}", "--std=c++17"]
-    options += [f"-D{name}={value}" for name, value in defines.items()]
-    (status,) = nvrtc.nvrtcCompileProgram(program, len(options), [option.encode() for option in options])
-    if int(status) != 0:
-        return None
-    _, size = nvrtc.nvrtcGetCUBINSize(program)
-    image = b" " * size
-    nvrtc.nvrtcGetCUBIN(program, image)
-    status, module = driver.cuModuleLoadData(image)
-    if int(status) != 0:
+    found = compiled(_SOURCE, ("sweep",), device, {"THREADS": _THREADS, "VECTORS": _VECTORS, "COPIES": copies})
+    if found is None:
         return None
     shared_bytes = max(copies * _COPY_BYTES, 8 * BINS)
     dynamic = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-    functions = {}
-    for dtype, name in _KERNELS.items():
-        status, functions[dtype] = driver.cuModuleGetFunction(module, name.encode())
-        if int(status) != 0:
-            return None
-        (status,) = driver.cuFuncSetAttribute(functions[dtype], dynamic, shared_bytes)
+    functions = {dtype: function for (_, dtype), function in found.items()}
+    for function in functions.values():
+        (status,) = driver.cuFuncSetAttribute(function, dynamic, shared_bytes)
         if int(status) != 0:
             return None
     return _Kernels(functions, shared_bytes)

@@ -2,36 +2,31 @@
 
 A bit an element says what was in range, instead of torch's byte. Where the tensor is the SiLU of another one, the
 gradient goes to that one directly: SiLU's own backward pass reads it anyway, so nothing is kept and nothing more is
-read. On a CUDA device Triton kernels do it (`kernels.py`); elsewhere torch's operators, with the same numbers.
+read. On a CUDA device kernels of our own do it (`kernels.py`); elsewhere torch's operators, with the same numbers.
 """
 
-import functools
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from quantbench.qat.kernels import ALIGNED, Kernels, kernels
+
 QMIN, QMAX = -128, 127
-
-
-@functools.cache
-def kernels() -> ModuleType | None:
-    """The Triton kernels, or None where Triton is missing."""
-    try:
-        from quantbench.qat import kernels as found
-    except ImportError:
-        return None
-    return found
 
 
 def usable(x: Tensor) -> bool:
     """Whether the kernels can take `x`, of whose quantization a gradient will be wanted."""
     return (
         x.is_cuda and x.requires_grad and torch.is_grad_enabled() and not torch.jit.is_tracing()
-        and x.dtype in (torch.float32, torch.float16, torch.bfloat16) and _dense(x) and kernels() is not None
+        and x.dtype in (torch.float32, torch.float16, torch.bfloat16) and x.data_ptr() % ALIGNED == 0
+        and _dense(x) and kernels(x.device) is not None
     )  # fmt: skip
+
+
+def _kernels(x: Tensor) -> Kernels | None:
+    return kernels(x.device) if x.is_cuda else None
 
 
 def fake_quantize(x: Tensor, scale: float) -> Tensor:
@@ -58,7 +53,7 @@ def silu_input(x: Tensor) -> Tensor | None:
         a: Tensor = node._saved_self
     except RuntimeError:  # changed in place since, or packed away
         return None
-    alike = a.shape == x.shape and a.dtype == x.dtype and a.stride() == x.stride()
+    alike = a.shape == x.shape and a.dtype == x.dtype and a.stride() == x.stride() and a.data_ptr() % ALIGNED == 0
     return a if alike and a.requires_grad else None
 
 
@@ -68,7 +63,7 @@ def _dense(x: Tensor) -> bool:
 
 def _as_lies(g: Tensor, x: Tensor) -> Tensor:
     """`g` in the memory order and dtype of `x`."""
-    if g.stride() == x.stride() and g.dtype == x.dtype:
+    if g.stride() == x.stride() and g.dtype == x.dtype and g.data_ptr() % ALIGNED == 0:
         return g
     return torch.empty_like(x).copy_(g)
 
@@ -81,7 +76,7 @@ def _reciprocal(scale: float) -> float:
 class _FakeQuantized(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: float) -> Tensor:
-        found = kernels() if x.is_cuda else None
+        found = _kernels(x)
         ctx.found, ctx.like = found, x.stride()
         if found is None:
             ctx.save_for_backward(in_range(x, scale))
@@ -96,7 +91,7 @@ class _FakeQuantized(torch.autograd.Function):
         (mask,), g = ctx.saved_tensors, grads[0]
         if ctx.found is None:
             return g * mask, None
-        if g.stride() != ctx.like:
+        if g.stride() != ctx.like or g.data_ptr() % ALIGNED:
             g = torch.empty_strided(g.shape, ctx.like, dtype=g.dtype, device=g.device).copy_(g)
         return ctx.found.pass_masked(g, mask), None
 
@@ -104,7 +99,7 @@ class _FakeQuantized(torch.autograd.Function):
 class _OfSilu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, x: Tensor, scale: float) -> Tensor:
-        ctx.found, ctx.scale = (kernels() if x.is_cuda else None), scale
+        ctx.found, ctx.scale = _kernels(x), scale
         ctx.save_for_backward(a)
         if ctx.found is None:
             return torch.fake_quantize_per_tensor_affine(x, scale, 0, QMIN, QMAX)
@@ -126,7 +121,7 @@ class _Learned(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, given: Tensor, scale: Tensor, x: Tensor | None) -> Tensor:
-        ctx.found, ctx.silu = (kernels() if given.is_cuda else None), x is not None
+        ctx.found, ctx.silu = _kernels(given), x is not None
         ctx.save_for_backward(given, scale)
         values = given if x is None else x
         if ctx.found is not None:

@@ -1,5 +1,5 @@
 /* The sweep of quantbench/calibration/sweep.c on an NVIDIA GPU: |x|, its maximum, NaN and infinity, and the histogram
- * on the nested grid, in one reading of the tensor. Compiled by NVRTC (quantbench/qat/device_sweep.py).
+ * on the nested grid, in one reading of the tensor. Compiled by NVRTC (quantbench/qat/nvrtc.py).
  *
  * Each block keeps a private histogram in shared memory, several copies of it for different lanes, two bins of 16 bits
  * in a word: with 16 copies no more than two lanes of a warp ever meet in a bank. Before a counter can overflow the
