@@ -19,7 +19,7 @@ QMIN, QMAX = -128, 127
 def usable(x: Tensor) -> bool:
     """Whether the kernels can take `x`, of whose quantization a gradient will be wanted."""
     return (
-        x.is_cuda and x.requires_grad and torch.is_grad_enabled() and not torch.jit.is_tracing()
+        x.is_cuda and x.requires_grad and torch.is_grad_enabled() and not torch._C._get_tracing_state()
         and x.dtype in (torch.float32, torch.float16, torch.bfloat16) and x.data_ptr() % ALIGNED == 0
         and _dense(x) and kernels(x.device) is not None
     )  # fmt: skip
@@ -33,14 +33,19 @@ def fake_quantize(x: Tensor, scale: float) -> Tensor:
     """`x` on the grid of `scale`, clipped to INT8, as `torch.fake_quantize_per_tensor_affine` has it; gradients pass
     where `x` was in range."""
     a = silu_input(x)
-    result: Tensor = _FakeQuantized.apply(x, scale) if a is None else _OfSilu.apply(a, x.detach(), scale)
+    result: Tensor = _apply(_FakeQuantized, x, scale) if a is None else _apply(_OfSilu, a, x.detach(), scale)
     return result
 
 
 def learned_quantize(x: Tensor, scale: Tensor) -> Tensor:
     """`quantbench.qat.quantizer.lsq`: gradients to `x` and to `scale` (float32 [])."""
     a = silu_input(x)
-    result: Tensor = _Learned.apply(x, scale, None) if a is None else _Learned.apply(a, scale, x.detach())
+    result: Tensor = _apply(_Learned, x, scale, None) if a is None else _apply(_Learned, a, scale, x.detach())
+    return result
+
+
+def _apply(function: Any, *given: Any) -> Tensor:
+    result: Tensor = function.apply(*given)  # torch leaves it untyped
     return result
 
 

@@ -28,7 +28,7 @@ class Kernels:
         self._functions, self._device, self._launch = functions, device, driver.cuLaunchKernel
 
     def quantize(self, x: Tensor, scale: float, inverse: float, *, masked: bool) -> tuple[Tensor, Tensor | None]:
-        """Fake-quantized dense `x` and, if `masked`, a bit an element: whether it was in range (uint8 [ceil(n / 8)])."""
+        """Fake-quantized dense `x` and, if `masked`, a bit an element: whether it was in range (uint8, 8 a byte)."""
         y = torch.empty_like(x)
         mask = torch.empty((x.numel() + 7) // 8, dtype=torch.uint8, device=x.device) if masked else None
         self._run("quantize", x, x, y, mask, ctypes.c_float(scale), ctypes.c_float(inverse))
@@ -60,7 +60,7 @@ class Kernels:
 
     def _run(self, name: str, x: Tensor, *given: Any) -> None:
         """Launch over the elements of `x`: pointers of tensors (None: null), numbers as they are, the size last."""
-        values = [
+        values: list[Any] = [
             v if isinstance(v, ctypes.c_float) else ctypes.c_void_p(None if v is None else v.data_ptr()) for v in given
         ]
         values.append(ctypes.c_longlong(x.numel()))

@@ -1,5 +1,5 @@
-"""CUDA C compiled for the card at hand by NVRTC. NVRTC and its bindings (cuda-bindings, of cuda-python) come with torch's
-CUDA wheels; nothing else needs to be installed.
+"""CUDA C compiled for the card at hand by NVRTC. It comes with torch's CUDA wheels, as do its bindings (cuda-bindings,
+of cuda-python); nothing else needs to be installed.
 """
 
 from collections.abc import Mapping, Sequence
