@@ -1,6 +1,7 @@
 """onnxruntime sessions, and its errors as ours."""
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import onnx
 from quantbench.errors import QuantbenchError
 from quantbench.graph.own_zero_points import own_zero_points
 from quantbench.graph.save import saved_briefly
-from quantbench.graph.surgery import ONE_MESSAGE, bytes_of
+from quantbench.graph.surgery import ONE_MESSAGE, bytes_of, copied, set_outputs
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -18,10 +19,11 @@ _SHARED_ZERO_POINT = "Attempt to replace the existing tensor"
 
 
 def create_session(
-    model: onnx.ModelProto | Path, *, threads: int = 0, optimize: bool = True, fuse_qdq: bool = True
-) -> "onnxruntime.InferenceSession":
+    model: onnx.ModelProto | Path, *, threads: int = 0, optimize: bool = True, fuse_qdq: bool = True,
+    outputs: Sequence[str] = (),
+) -> "onnxruntime.InferenceSession":  # fmt: skip
     """CPU session of `model`; `threads` 0 lets onnxruntime choose. Without `fuse_qdq` Q and DQ are computed as they
-    stand, between float kernels.
+    stand, between float kernels. `outputs`: tensors that it returns, in place of the model's own outputs.
 
     Raises QuantbenchError, in one line, where onnxruntime is absent or refuses the model.
     """
@@ -37,25 +39,33 @@ def create_session(
     if not optimize:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        return _session(model, options)
+        return _session(model, options, outputs)
     except refusals() as error:
         if _SHARED_ZERO_POINT not in str(error):
             raise QuantbenchError(f"onnxruntime refuses the model: {str(error).splitlines()[0][:300]}") from error
     # A fault of onnxruntime's own, so mended here and not in the models.
     whole = onnx.load(str(model)) if isinstance(model, Path) else model
     try:
-        return _session(own_zero_points(whole), options)
+        return _session(own_zero_points(whole), options, outputs)
     except refusals() as error:
         raise QuantbenchError(f"onnxruntime refuses the model: {str(error).splitlines()[0][:300]}") from error
 
 
-def _session(model: onnx.ModelProto | Path, options: "onnxruntime.SessionOptions") -> "onnxruntime.InferenceSession":
+def _session(
+    model: onnx.ModelProto | Path, options: "onnxruntime.SessionOptions", outputs: Sequence[str]
+) -> "onnxruntime.InferenceSession":
     import onnxruntime as ort
 
-    if not isinstance(model, Path) and bytes_of(model) > ONE_MESSAGE:
+    if isinstance(model, Path) and outputs:
+        model = onnx.load(str(model))
+    if isinstance(model, onnx.ModelProto) and bytes_of(model) > ONE_MESSAGE:
         with tempfile.TemporaryDirectory(prefix="quantbench-") as folder:
-            return _session(saved_briefly(model, Path(folder)), options)
+            return _session(saved_briefly(model, Path(folder), outputs), options, ())
+    if isinstance(model, onnx.ModelProto) and outputs:
+        model = copied(model)
+        set_outputs(model, outputs)
     source = str(model) if isinstance(model, Path) else model.SerializeToString()
+    del model  # a copy with other outputs has served its turn
     return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 

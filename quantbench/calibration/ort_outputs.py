@@ -7,11 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper
 
 from quantbench.calibration.sweep import FLOAT16, FLOAT32, Block, block_of
 from quantbench.errors import QuantbenchError
-from quantbench.graph.surgery import copied
 from quantbench.ort import create_session, run_bound
 from quantbench.runnable import runnable_part
 
@@ -41,8 +39,7 @@ class InnerTensors:
         self._inputs = {value.name for value in model.graph.input}
         self._given = [name for name in self.tensors if name in self._inputs]
         self._inner = [name for name in self.tensors if name not in self._inputs]
-        shown = with_outputs(runnable_part(model), self._inner)
-        self._session = create_session(shown, threads=threads, fuse_qdq=fuse_qdq)
+        self._session = create_session(runnable_part(model), threads=threads, fuse_qdq=fuse_qdq, outputs=self._inner)
 
     def run(self, feed: Feed) -> Iterator[tuple[str, NDArray[np.float32]]]:
         """Yield (tensor, array) for one batch."""
@@ -122,15 +119,6 @@ def static_batch(model: onnx.ModelProto) -> int:
         if value.name not in stored and value.type.tensor_type.shape.dim:
             return int(value.type.tensor_type.shape.dim[0].dim_value)
     return 0
-
-
-def with_outputs(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
-    """Copy of `model` whose outputs are `tensors`; its own where there are none."""
-    copy = copied(model)
-    if tensors:
-        del copy.graph.output[:]
-        copy.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in tensors)
-    return copy
 
 
 def _unpadded_shape(shape: Sequence[int], batch: int, count: int) -> list[int]:

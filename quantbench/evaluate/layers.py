@@ -44,6 +44,7 @@ def layer_errors(
     totals = np.zeros((len(tensors), 4))
     floats = InnerTensors(model, tensors, threads=threads)
     integers = InnerTensors(simulated(quantized), tensors, threads=threads, fuse_qdq=False)
+    del quantized  # of a large model this is the larger part of what is held
     for feed in feeds:
         with floats.bound(feed) as one, integers.bound(feed) as other, Sums(threads) as sums:
             twins = {bound.name: bound.block for bound in other}

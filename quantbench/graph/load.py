@@ -17,7 +17,7 @@ from quantbench.graph.normalise import normalise
 from quantbench.graph.order import drop_dead, sort_nodes
 from quantbench.graph.standard import DOMAINS, known
 from quantbench.graph.subgraphs import tensors_of
-from quantbench.graph.surgery import at_opset, default_opset, keep_notes
+from quantbench.graph.surgery import at_opset, bits_of, default_opset, keep_notes
 
 OLDEST_OPSET = 13  # the first whose QuantizeLinear has an axis
 
@@ -96,19 +96,12 @@ def load_external_data(model: onnx.ModelProto, path: Path) -> None:
             raise QuantbenchError(f"model {path}: external data of {tensor.name}: {_first(error)}") from error
         tensor.data_location = TensorProto.DEFAULT
         del tensor.external_data[:]
-        wanted = math.prod(tensor.dims) * _bits(tensor.data_type) // 8
-        if len(tensor.raw_data) != wanted:
+        wanted, length = math.prod(tensor.dims) * bits_of(tensor.data_type) // 8, len(tensor.raw_data)
+        if length != wanted:
             raise QuantbenchError(
-                f"model {path}: external data of {tensor.name} has {len(tensor.raw_data)} bytes in place of {wanted}; "
+                f"model {path}: external data of {tensor.name} has {length} bytes in place of {wanted}; "
                 f"the file beside the model is of another model, or was copied in part"
             )
-
-
-def _bits(data_type: int) -> int:
-    """Bits of one element."""
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(data_type)
-    small = {"int4": 4, "uint4": 4, "float4_e2m1fn": 4, "int2": 2, "uint2": 2}
-    return small.get(str(dtype), dtype.itemsize * 8)
 
 
 def model_sha256(path: Path) -> str:
@@ -156,8 +149,10 @@ def check_weights(model: onnx.ModelProto, name: str) -> None:
     for tensor in model.graph.initializer:
         if tensor.data_type not in _FLOAT_TYPES or tensor.name in bounds:
             continue
-        values = numpy_helper.to_array(tensor).astype(np.float32)
-        if values.size > 1 and not np.isfinite(values).all():
+        values = numpy_helper.to_array(tensor)
+        # Of half precisions that are no numpy types, both ends want to be floats; NaN is both ends of what holds it.
+        if values.size > 1 and not np.isfinite([float(values.min()), float(values.max())]).all():
+            values = values.astype(np.float32)
             count = int(values.size - np.isfinite(values).sum())
             raise QuantbenchError(
                 f"{name}: weight {tensor.name} holds {count} NaN or infinite values; the training diverged or the "

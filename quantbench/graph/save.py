@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
@@ -9,7 +10,7 @@ from onnx import TensorProto
 
 from quantbench.atomic import atomic_path
 from quantbench.errors import QuantbenchError
-from quantbench.graph.surgery import ONE_MESSAGE, bytes_of, without_weights
+from quantbench.graph.surgery import ONE_MESSAGE, bytes_of, set_outputs, without_weights
 from quantbench.graph.to_fp16 import as_it_came
 
 # External data begins at multiples of this, so that it can be mapped into memory (onnx, external_data_helper).
@@ -33,13 +34,15 @@ def save_model(model: onnx.ModelProto, path: Path) -> None:
         temporary.write_bytes(_with_external_weights(model, weights, data.name).SerializeToString())
 
 
-def saved_briefly(model: onnx.ModelProto, folder: Path) -> Path:
-    """Write `model` into a temporary `folder` as it is, whatever its size; returns the file."""
+def saved_briefly(model: onnx.ModelProto, folder: Path, outputs: Sequence[str] = ()) -> Path:
+    """Write `model` into a temporary `folder`, whatever its size, as it is or with other `outputs`; its path."""
     handle, name = tempfile.mkstemp(suffix=".onnx", dir=folder)
     os.close(handle)
     path = Path(name)
     data = path.with_suffix(".data")
-    path.write_bytes(_with_external_weights(model, data, data.name).SerializeToString())
+    light = _with_external_weights(model, data, data.name)
+    set_outputs(light, outputs)
+    path.write_bytes(light.SerializeToString())
     return path
 
 
@@ -49,16 +52,16 @@ def _with_external_weights(model: onnx.ModelProto, file: Path, location: str) ->
     try:
         with file.open("wb") as stream:
             for tensor in model.graph.initializer:
-                if len(tensor.raw_data) < _KEPT:
+                raw = tensor.raw_data
+                if len(raw) < _KEPT:
                     light.graph.initializer.append(tensor)
                     continue
                 stream.write(b"\0" * (-stream.tell() % _ALIGNED))
                 stored = light.graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
                 stored.data_location = TensorProto.EXTERNAL
-                length = len(tensor.raw_data)
-                for key, value in (("location", location), ("offset", stream.tell()), ("length", length)):
+                for key, value in (("location", location), ("offset", stream.tell()), ("length", len(raw))):
                     stored.external_data.add(key=key, value=str(value))
-                stream.write(tensor.raw_data)
+                stream.write(raw)
     except OSError as error:
         raise QuantbenchError(f"cannot write {file}: {error.strerror or error}") from error
     return light

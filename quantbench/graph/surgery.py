@@ -7,7 +7,7 @@ one protobuf message holds, pass through: each weight alone is small.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,13 @@ def keep_notes(result: onnx.ModelProto, source: onnx.ModelProto) -> None:
 def copied(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of `model`, whatever its size."""
     return _copied_but(model, ())
+
+
+def set_outputs(model: onnx.ModelProto, names: Sequence[str]) -> None:
+    """Let `model` return the tensors `names`, in place; its own outputs where there are none."""
+    if names:
+        del model.graph.output[:]
+        model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
 
 
 def default_opset(model: onnx.ModelProto) -> int:
@@ -168,9 +175,19 @@ def _key(node: onnx.NodeProto) -> str:
     return str(node.name or next(iter(node.output), ""))
 
 
+def bits_of(data_type: int) -> int:
+    """Bits of one element of an ONNX type."""
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(data_type)
+    small = {"int4": 4, "uint4": 4, "float4_e2m1fn": 4, "int2": 2, "uint2": 2}
+    return small.get(str(dtype), dtype.itemsize * 8)
+
+
 def _size(tensor: TensorProto) -> int:
-    """Bytes of the values of `tensor`, wherever they stand."""
-    return int(len(tensor.raw_data) or 8 * math.prod(tensor.dims))
+    """Bytes of the values of `tensor`, wherever they stand; `raw_data` is not asked, for each look at it is a copy."""
+    count = math.prod(tensor.dims)
+    if not tensor.HasField("raw_data"):
+        return 8 * count
+    return -(-count * bits_of(tensor.data_type) // 8)
 
 
 def _stub(tensor: TensorProto) -> TensorProto:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from quantbench.latency.device import Device, Estimate
 from quantbench.latency.layout import Format
-from quantbench.latency.work import Work, conv_work
+from quantbench.latency.work import Conv, Work, conv_work
 
 # (name, batch, channels, pixels a side of the output, output channels, window): ResNet-50's kinds of layers.
 _LAYERS = (
@@ -45,5 +45,4 @@ def _conv(form: Format, batch: int, cin: int, side: int, cout: int, window: int)
     dims, out = (batch, cin, side, side), (batch, cout, side, side)
     common = Work("conv", form, form, channels=cin, read=form.nbytes(dims), written=form.nbytes(out),
                   elements=float(batch * max(cin, cout) * side * side))  # fmt: skip
-    return conv_work(common, m=batch * side * side, n=cout, k=cin * window * window, groups=1, window=window, stride=1,
-                     residual=False)  # fmt: skip
+    return conv_work(common, Conv(m=batch * side * side, n=cout, k=cin * window * window, window=window))

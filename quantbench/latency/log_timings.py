@@ -15,7 +15,7 @@ from quantbench.inspection.logs.build_log import Build, BuildLog, LogNode
 from quantbench.inspection.logs.tactics import Choice
 from quantbench.latency.kernel import kernel_of
 from quantbench.latency.layout import Strided, parse_strided
-from quantbench.latency.work import FREE, OPAQUE, WEIGHTED, Work, conv_work, kind_of
+from quantbench.latency.work import FREE, OPAQUE, WEIGHTED, Conv, Work, conv_work, kind_of
 from quantbench.layers.layer import BYTES_PER_ELEMENT, Layer
 from quantbench.layers.names import split_parts
 
@@ -206,8 +206,8 @@ def product_work(
         n = sum(other.inputs[1][1][0] for other in nodes) if joined else w[0]
         groups = max(1, x[1] // max(w[1], 1))
         k = w[1] * window
-    return conv_work(common, m=y[0] * math.prod(y[2:]), n=n, k=k, groups=groups, window=math.isqrt(window),
-                     stride=stride, residual=len(sources) > 1, first=_nbytes(sources[0], x[0]))  # fmt: skip
+    return conv_work(common, Conv(m=y[0] * math.prod(y[2:]), n=n, k=k, groups=groups, window=math.isqrt(window),
+                     stride=stride, residual=len(sources) > 1, first=_nbytes(sources[0], x[0])))  # fmt: skip
 
 
 def _filled(dims: tuple[int, ...], batch: int) -> tuple[int, ...]:

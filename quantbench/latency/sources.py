@@ -17,7 +17,7 @@ from quantbench.latency.gpus import Specs, published
 from quantbench.latency.layout import Format
 from quantbench.latency.learn import without_launch_bound, without_slow_start
 from quantbench.latency.log_timings import Timed, timings_of_log
-from quantbench.latency.work import Work, conv_work
+from quantbench.latency.work import Conv, Work, conv_work
 
 _COLUMNS = ("precision", "batch", "cin", "h", "w", "cout", "k", "stride", "ms")
 _SIZES = ("batch", "cin", "h", "w", "cout", "k", "stride")
@@ -162,7 +162,7 @@ def rows_of_table(rows: Iterable[Mapping[str, str]]) -> Iterable[Timed]:
         common = Work("conv", form, form, channels=cin, read=read, written=form.nbytes(out),
                       elements=float(max(batch * cin * h * w, out[0] * out[1] * out[2] * out[3])))  # fmt: skip
         yield Timed(
-            conv_work(common, m=out[0] * out[2] * out[3], n=cout, k=(1 if deep else cin) * k * k,
-                      groups=cin if deep else 1, window=k, stride=stride, residual=added, first=first),
+            conv_work(common, Conv(m=out[0] * out[2] * out[3], n=cout, k=(1 if deep else cin) * k * k,
+                      groups=cin if deep else 1, window=k, stride=stride, residual=added, first=first)),
             float(row["ms"]),
         )  # fmt: skip

@@ -188,34 +188,35 @@ def _weighted(layer: Layer, common: Work, inputs: Sequence[LayerTensor], out: La
     m = out.dims[0] * pixels
     if common.kind == "deconv":
         k = max(1, round(deep * area / math.prod(strides * (1 if len(strides) > 1 else 2))))
-    return conv_work(common, m=m, n=n, k=max(k, 1), groups=groups, window=math.isqrt(area), stride=strides[0],
-                     residual=len(inputs) > 1, first=common.source.nbytes(inputs[0].dims))  # fmt: skip
+    return conv_work(common, Conv(m=m, n=n, k=max(k, 1), groups=groups, window=math.isqrt(area), stride=strides[0],
+                     residual=len(inputs) > 1, first=common.source.nbytes(inputs[0].dims)))  # fmt: skip
 
 
-def conv_work(
-    common: Work,
-    *,
-    m: int,
-    n: int,
-    k: int,
-    groups: int,
-    window: int,
-    stride: int,
-    residual: bool,
-    first: float = 0.0,
-) -> Work:
-    """`common` with the sizes of a convolution of `n` output channels in all groups together.
+@dataclass(frozen=True, slots=True)
+class Conv:
+    """Sizes of a convolution as a product [m, k] x [k, n]: `n` output channels in all groups together, a square window
+    and stride. `first`: bytes of its first input, of which a stride larger than the window leaves a part unread."""
 
-    `first`: bytes of its first input, of which a stride larger than the window leaves a part unread.
-    """
-    kind = common.kind
+    m: int
+    n: int
+    k: int
+    groups: int = 1
+    window: int = 1
+    stride: int = 1
+    residual: bool = False
+    first: float = 0.0
+
+
+def conv_work(common: Work, conv: Conv) -> Work:
+    """`common` with the sizes of `conv`."""
+    kind, window, stride, groups = common.kind, conv.window, conv.stride, conv.groups
     if kind == "conv" and stride > window:
-        common = replace(common, read=common.read - first * (1 - _touched(common, window / stride)))
-    if kind == "conv" and groups > 1 and k // max(window * window, 1) <= 1:
+        common = replace(common, read=common.read - conv.first * (1 - _touched(common, window / stride)))
+    if kind == "conv" and groups > 1 and conv.k // max(window * window, 1) <= 1:
         kind = "depthwise"
     size = BYTES_PER_ELEMENT.get(common.source.dtype, 4)
-    return replace(common, kind=kind, m=m, n=max(1, n // groups), k=k, groups=groups, window=window, stride=stride,
-                   weights=float(n * k) * size, residual=residual)  # fmt: skip
+    return replace(common, kind=kind, m=conv.m, n=max(1, conv.n // groups), k=conv.k, groups=groups, window=window,
+                   stride=stride, weights=float(conv.n * conv.k) * size, residual=conv.residual)  # fmt: skip
 
 
 def _touched(work: Work, share: float) -> float:

@@ -8,7 +8,7 @@ import pytest
 from quantbench.latency.device import Estimate
 from quantbench.latency.device_file import device_names, find_device
 from quantbench.latency.layout import Format
-from quantbench.latency.work import Work, conv_work
+from quantbench.latency.work import Conv, Work, conv_work
 from tests.latency.conftest import DATA
 
 
@@ -28,7 +28,7 @@ def test_devices_that_ship_say_what_they_rest_on(cli) -> None:
 def _conv(dtype: str, layout: str) -> Work:
     form = Format(dtype, layout)
     common = Work("conv", form, form, channels=128, read=1e6, written=1e6, elements=1e6)
-    return conv_work(common, m=25088, n=128, k=1152, groups=1, window=3, stride=1, residual=False)
+    return conv_work(common, Conv(m=25088, n=128, k=1152, groups=1, window=3, stride=1, residual=False))
 
 
 def test_learnt_device_reads_back_as_it_was(cli, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from quantbench.latency.layout import Format, format_of, parse_strided
 from quantbench.latency.learn import without_launch_bound, without_slow_start
 from quantbench.latency.log_timings import Timed
 from quantbench.latency.sources import Source, read_sources
-from quantbench.latency.work import Work, conv_work, work_of
+from quantbench.latency.work import Conv, Work, conv_work, work_of
 from quantbench.layers.layer import Layer, LayerTensor
 from tests.latency.conftest import NO_LICENCE
 
@@ -105,7 +105,7 @@ def test_stride_beyond_the_window_leaves_rows_unread_and_pixels_that_fill_a_sect
     form = Format(dtype, layout)
     first, residual = form.nbytes((1, 64, 56, 56)), 1000.0
     common = Work("conv", form, form, channels=64, read=first + residual, written=1.0, elements=1.0)
-    work = conv_work(common, m=784, n=64, k=64, groups=1, window=1, stride=2, residual=True, first=first)
+    work = conv_work(common, Conv(m=784, n=64, k=64, groups=1, window=1, stride=2, residual=True, first=first))
     assert work.read == pytest.approx(first * share + residual)
 
 
