@@ -76,16 +76,14 @@ class Noise:
                 found.append(OutputError(*key, sqnr_db(energies[0], energies[1])))
         return tuple(sorted(found, key=lambda error: self._outputs.index(error.output)))
 
-    def lowest_of_norms(self) -> float | None:
-        """Lowest over outputs and parts of 20 log10 (sum |x| / sum |x - y|), Euclidean norms of each sample, in dB:
-        unlike `result` not ruled by the few samples with the most noise. None where nothing can be compared, or all is
-        equal."""
-        found = []
-        for key, batches in self._energies.items():
-            signal, noise = np.sqrt(np.concatenate(batches, axis=1)).sum(axis=1)
-            if key not in self._reasons and signal > 0 and noise > 0:
-                found.append(20.0 * float(np.log10(signal / noise)))
-        return min(found, default=None)
+    def norms(self) -> dict[str, NDArray[np.float64]]:
+        """Euclidean norms [2, samples] of the reference and of what differs from it, by the name of each output and
+        part that can be compared."""
+        return {
+            f"{output} {part}": np.sqrt(np.concatenate(batches, axis=1))
+            for (output, part), batches in self._energies.items()
+            if (output, part) not in self._reasons
+        }
 
 
 def worst(errors: Sequence[OutputError]) -> Measured | NotMeasurable:

@@ -3,13 +3,21 @@
 from quantbench.records.record import Record
 
 
+class JudgedDb(Record):
+    """The worst output in dB: `norms`, 20 log10 (sum |x| / sum |x - x_int8|) over the Euclidean norms of the samples,
+    and `sqnr`, the ratio of energies."""
+
+    norms: float
+    sqnr: float
+
+
 class Candidate(Record):
-    """A threshold method, with dB of the worst output. `first_db`: in the first round, biases as they are; `judged_db`:
-    of the finished model (None: it did not get there). Both None: no output could be compared."""
+    """A threshold method: in the `first` round, biases as they are, and `finished`, as the result would be (None: it
+    did not get there). Both None: no output could be compared."""
 
     method: str
-    first_db: float | None = None
-    judged_db: float | None = None
+    first: JudgedDb | None = None
+    finished: JudgedDb | None = None
 
 
 class Judged(Record):
@@ -24,7 +32,7 @@ class Judged(Record):
 
     def in_words(self) -> str:
         """One line: `mse, 21.8 dB on 32 samples (minmax 21.2)`."""
-        found = {each.method: each.judged_db for each in self.candidates if each.judged_db is not None}
+        found = {each.method: each.finished.norms for each in self.candidates if each.finished is not None}
         if self.taken not in found:
             return f"{self.taken}, for no output could be compared"
         others = ", ".join(f"{name} {value:.1f}" for name, value in found.items() if name != self.taken)

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 
 import quantbench
 from quantbench.calibration.collect import collect
-from quantbench.core.auto import CANDIDATES, SAFE, Judging, best_by_outputs, judged_samples
+from quantbench.core.auto import CANDIDATES, SAFE, Judging, _Figures, _is_better, _lead, best_by_outputs, judged_samples
 from quantbench.core.quantize import BIAS_IMAGES, for_onnxruntime
 from quantbench.data.sources import at_most, dataset_source, feeds, labelled
 from quantbench.errors import QuantbenchError
@@ -26,6 +26,7 @@ from quantbench.qdq.carry_out import Correction
 from quantbench.qdq.place import place
 from quantbench.qdq.plan import Plan
 from quantbench.recipe import Recipe
+from quantbench.records.judged import JudgedDb
 from quantbench.records.run import load_run
 from quantbench.report.blocks import Table
 from quantbench.report.sections import thresholds
@@ -67,18 +68,19 @@ def test_what_is_taken_is_no_worse_than_minmax_on_the_judged_samples(tmp_path: P
     model, batches = spiky(tmp_path, level)
     plan = place(view_of(model))
     taken = best_by_outputs(collect(model, batches, plan.tensors, threads=1), judging(model, plan, batches))
-    found = {each.method: each.judged_db for each in taken.judged.candidates}
+    found = {each.method: each.finished for each in taken.judged.candidates}
     assert list(found) == list(CANDIDATES)
     assert sum(value is not None for value in found.values()) == 2
-    assert found[taken.judged.taken] >= found[SAFE]
-    assert all(each.first_db is not None for each in taken.judged.candidates)
+    assert found[taken.judged.taken].norms >= found[SAFE].norms
+    assert found[taken.judged.taken].sqnr >= found[SAFE].sqnr - 0.1
+    assert all(each.first is not None for each in taken.judged.candidates)
     # The model that comes with it is the one that was judged.
     sessions = [create_session(m, threads=1) for m in (model, for_onnxruntime(taken.made.model))]
     norms = np.zeros(2)
     for feed in batches:
         a, b = (session.run(None, feed)[0] for session in sessions)
         norms += np.linalg.norm(a, axis=1).sum(), np.linalg.norm(a - b, axis=1).sum()
-    assert found[taken.judged.taken] == pytest.approx(20 * np.log10(norms[0] / norms[1]), abs=1e-3)
+    assert found[taken.judged.taken].norms == pytest.approx(20 * np.log10(norms[0] / norms[1]), abs=1e-3)
 
 
 def test_a_model_of_integer_outputs_gets_minmax(tmp_path: Path) -> None:
@@ -135,3 +137,18 @@ def test_auto_is_the_default_and_no_threshold_of_one_tensor() -> None:
     assert PtqRequest(ModelChoice("m.onnx")).calibrator == Recipe().calibration.calibrator == "auto"
     with pytest.raises(QuantbenchError, match="here name one of minmax"):
         choose("auto").threshold(None)
+
+
+def figures(noise: list[float], sqnr: float) -> _Figures:
+    norms = np.stack([np.full(len(noise), 100.0), np.asarray(noise)])
+    return _Figures({"y": norms}, JudgedDb(norms=float(20 * np.log10(100.0 * len(noise) / sum(noise))), sqnr=sqnr))
+
+
+def test_what_leads_by_one_figure_alone_or_by_chance_is_not_taken() -> None:
+    safe = figures([1.0, 1.1, 0.9, 1.0], 40.0)
+    assert _is_better(figures([0.9, 1.0, 0.8, 0.9], 39.95), safe)
+    assert not _is_better(figures([0.5, 0.5, 0.5, 0.5], 39.8), safe)  # less by norms, more by energies
+    assert not _is_better(figures([1.1, 1.2, 1.0, 1.1], 50.0), safe)
+    assert not _is_better(figures([0.2, 1.3, 1.1, 1.2], 41.0), safe)  # one sample makes the lead
+    assert not _is_better(None, safe)
+    assert _lead(figures([0.5, 0.5, 0.5, 0.5], 39.8), safe) == pytest.approx(-0.2)

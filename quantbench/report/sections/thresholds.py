@@ -1,5 +1,6 @@
 """What calibrator `auto` chose among."""
 
+from quantbench.records.judged import JudgedDb
 from quantbench.records.run import PtqRun
 from quantbench.report.blocks import Section, Table, Text
 
@@ -12,8 +13,8 @@ def sections(run: PtqRun) -> tuple[Section, ...]:
     rows = tuple(
         (
             f"{candidate.method} (taken)" if candidate.method == judged.taken else candidate.method,
-            _decibel(candidate.first_db),
-            _decibel(candidate.judged_db),
+            *_decibels(candidate.first),
+            *_decibels(candidate.finished),
         )
         for candidate in judged.candidates
     )
@@ -21,12 +22,13 @@ def sections(run: PtqRun) -> tuple[Section, ...]:
     if judged.corrected and not judged.apart:
         biases = ", which biases were corrected on too: give 80 or more for a judgement apart"
     text = (
-        f"dB of the worst output by its mean norms, on {judged.samples} of the calibration samples{biases}. All have "
-        f"their ranges from the same histograms; minmax and the best other were finished and judged again."
+        f"The worst output on {judged.samples} of the calibration samples{biases}: dB by the norms of the samples, and "
+        f"SQNR. All have their ranges from the same histograms; minmax and the best other were finished, biases and "
+        f"all, and judged again: the other is taken where it leads by norms and is not behind by SQNR."
     )
-    head = ("Method", "First round, biases as they are", "Finished")
+    head = ("Method", "First round, norms", "First round, SQNR", "Finished, norms", "Finished, SQNR")
     return (Section("Thresholds, chosen by auto", (Text(text), Table(head, rows))),)
 
 
-def _decibel(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f} dB"
+def _decibels(found: JudgedDb | None) -> tuple[str, str]:
+    return ("-", "-") if found is None else (f"{found.norms:.2f} dB", f"{found.sqnr:.2f} dB")
