@@ -1,0 +1,228 @@
+"""What one would ship: trained networks in FP32, FP16 and INT8 by four ways, each with its accuracy and its cost.
+
+Run: python scripts/compare_decisions.py OUT [--only NAME …] [--images 32] [--assets DIR] [--rtx], then with --table for
+the Markdown of docs/decisions-compared.md. OUT gets one JSON a network, written after each variant: what is there is
+not done again. Networks, data and peers are those of scripts/compare_models.py.
+
+`tuned` is `quantbench tune --effort full` with the goal of beating the better peer by half a decibel on the calibration
+images, which the accuracy columns do not see: they are of held-out data. Predicted times are of the engine (GPU
+compute, batch 1); onnxruntime's are medians of interleaved calls, one thread; RTX traffic is what TensorRT-RTX's
+engine for sm86 moves, with float parts in FP16.
+"""
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from quantbench.atomic import write_json
+from quantbench.engines.bench_many import ManyRequest, bench_many
+from quantbench.graph.load import load_model
+from quantbench.graph.to_fp16 import to_fp16
+from quantbench.latency.device_file import find_device
+from quantbench.latency.network import network_of
+from quantbench.predict.simulate import predict_model
+from scripts.compare_models import by_modelopt, by_onnxruntime, by_quantbench, int8_layers, measured
+from scripts.compared_networks import Case, cases
+
+DEVICES = ("a100", "orin")
+VARIANTS = ("FP32", "FP16", "onnxruntime", "ModelOpt", "quantbench", "tuned")
+_TASK = ("agreement", "boxes_kept", "top1_change", "map_change")
+# How far `tuned` has to be ahead of the better peer, in dB.
+_AHEAD = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A variant: `runs` is what onnxruntime runs, `built` what an engine is built of; `plain`: no Q/DQ in it."""
+
+    runs: Path
+    built: Path
+    plain: bool = False
+
+
+def make(variant: str, case: Case, folder: Path, peers: Mapping[str, float]) -> Made:
+    """Quantize `case` in one way. Raises RuntimeError with the tool's last words."""
+    target = folder / f"{variant}.onnx"
+    if variant == "FP32":
+        return Made(case.path, case.path, plain=True)
+    if variant == "FP16":
+        onnx.save(to_fp16(load_model(case.path)), target)
+        return Made(target, case.path, plain=True)
+    if variant == "onnxruntime":
+        by_onnxruntime(_plain(case, folder), case.calibration, target)
+    elif variant == "ModelOpt":
+        by_modelopt(_plain(case, folder), case.calibration, "max", target)
+    elif variant == "quantbench":
+        by_quantbench(case, target, method="auto")
+    else:
+        return _tuned(case, folder, max(peers.values(), default=20.0) + _AHEAD)
+    return Made(target, target)
+
+
+def _plain(case: Case, folder: Path) -> Path:
+    """The float model with its weights in FP32 and constants folded, which the peers need to find them."""
+    path = folder / "float.onnx"
+    onnx.save(load_model(case.path), path)
+    return path
+
+
+def _tuned(case: Case, folder: Path, goal: float) -> Made:
+    data, out = folder / "calibration.npy", folder / "tuned"
+    np.save(data, case.calibration)
+    command = [sys.executable, "-m", "quantbench", "tune", str(case.path), "--data", str(data), "--min-sqnr",
+               f"{goal:.2f}", "--effort", "full", "--threads", "1", "--out", str(out)]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False)
+    if done.returncode not in (0, 3):  # 3: nothing meets the goal; the best found is there
+        raise RuntimeError((done.stderr.strip().splitlines() or ["no output"])[-1][:200])
+    return Made(out / "model.qdq.onnx", out / "model.qdq.onnx")
+
+
+def accuracy(case: Case, made: Made) -> dict[str, Any]:
+    """SQNR of the worst output in dB and the task's measures, with intervals, on held-out data."""
+    return measured(case, made.runs)
+
+
+def predicted(made: Made, precision: str) -> dict[str, float]:
+    """Milliseconds on each device as the latency model has them."""
+    model = load_model(made.built)
+    network = network_of(model, predict_model(model, fp16=True))
+    times = {name: network.on(find_device(name), 1, (precision,)).times[precision] for name in DEVICES}
+    return {name: round(time.compute.ms, 4) for name, time in times.items()}
+
+
+def traffic(made: Made, variant: str, folder: Path) -> float:
+    """Megabytes that TensorRT-RTX's engine for sm86 moves. Raises QuantbenchError where it refuses the model."""
+    from quantbench.compilation.engine_layers import real_layers
+    from quantbench.engines import tensorrt_rtx
+    from quantbench.engines.base import BuildOptions
+
+    model = load_model(made.built)
+    path = folder / "rtx.onnx"
+    onnx.save(model if variant == "FP32" else to_fp16(model), path)
+    layers = real_layers(tensorrt_rtx.build(path, BuildOptions(targets=("sm86",))))
+    return round(sum(layer.traffic_bytes for layer in layers) / 1e6, 2)
+
+
+def figures(
+    variant: str, case: Case, folder: Path, peers: Mapping[str, float], *, rtx: bool
+) -> tuple[dict[str, Any], Path]:
+    """Everything that is known of a variant but onnxruntime's time, and the file to take that of."""
+    start = time.monotonic()
+    made = make(variant, case, folder, peers)
+    seconds = time.monotonic() - start
+    precision = variant if made.plain else "INT8"
+    row: dict[str, Any] = {"seconds": round(seconds, 1), "ms": predicted(made, precision)}
+    if variant != "FP32":
+        row |= accuracy(case, made)
+    if not made.plain:
+        row["int8"], row["weighted"] = int8_layers(made.built)
+    if rtx:
+        try:
+            row["traffic_mb"] = traffic(made, variant, folder)
+        except Exception as error:  # a model that the compiler refuses is a result
+            row["traffic_failed"] = " ".join(str(error).split())[:160]
+    return row, made.runs
+
+
+def timed(files: Mapping[str, Path]) -> dict[str, float]:
+    """Median milliseconds of a call in onnxruntime, batch 1, one thread, the models taking turns."""
+    request = ManyRequest(batches=(1,), seconds=4.0, least_rounds=15, threads=1)
+    return {c.model: round(c.median, 3) for c in bench_many(list(files.values()), list(files), request).contestants}
+
+
+def compare(name: str, maker: Callable[[], Case], file: Path, *, rtx: bool) -> None:
+    """Fill the JSON of one network with what it lacks."""
+    found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"variants": {}}
+    rows = found["variants"]
+    if set(VARIANTS) <= set(rows) and "ort_ms" in found:
+        return
+    case = maker()
+    found |= {"calibrated_on": len(case.calibration), "held_out": len(case.held_out), "machine": platform.processor(),
+              "date": time.strftime("%Y-%m-%d")}  # fmt: skip
+    files: dict[str, Path] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        for variant in VARIANTS:
+            peers = {
+                p: rows[p]["sqnr_db"]["value"] for p in ("onnxruntime", "ModelOpt") if "sqnr_db" in rows.get(p, {})
+            }
+            try:
+                rows[variant], files[variant] = figures(variant, case, Path(temporary), peers, rtx=rtx)
+            except Exception as error:  # a tool that fails on a network is a result
+                rows[variant] = {"failed": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"}
+            write_json(file, found)
+            print(f"{name} {variant}: {_cell(rows[variant], None)}", flush=True)
+        found["ort_ms"] = timed(files)
+    write_json(file, found)
+
+
+def table(out: Path) -> Iterator[str]:
+    """Markdown: one network a row, one variant a column."""
+    yield "| network | " + " | ".join(VARIANTS) + " |"
+    yield "|---" * (len(VARIANTS) + 1) + "|"
+    for file in sorted(out.glob("*.json")):
+        found = json.loads(file.read_text(encoding="utf-8"))
+        cells = [
+            _cell(found["variants"].get(v, {"failed": "not run"}), found.get("ort_ms", {}).get(v)) for v in VARIANTS
+        ]
+        yield f"| {file.stem} ({found['held_out']}) | " + " | ".join(cells) + " |"
+
+
+def _cell(row: Mapping[str, Any], ort_ms: float | None) -> str:
+    if "failed" in row:
+        return f"fails: {row['failed'][:60]}"
+    lines = []
+    if "sqnr_db" in row:
+        lines.append(f"**{row['sqnr_db']['value']:.1f} dB**")
+    for key in _TASK:
+        if key in row:
+            measure = row[key]
+            low, high = (100 * measure.get(k, measure["value"]) for k in ("low", "high"))
+            unit = "%" if "change" not in key else "pt"
+            lines.append(f"{100 * measure['value']:.1f} ({low:.1f} to {high:.1f}) {unit}")
+    lines.append(" / ".join(f"{row['ms'][d]:.3g}" for d in DEVICES) + " ms")
+    if ort_ms is not None:
+        lines.append(f"{ort_ms:.1f} ms on the CPU")
+    if "traffic_mb" in row:
+        lines.append(f"{row['traffic_mb']:.0f} MB")
+    if "int8" in row:
+        lines.append(f"{row['int8']} of {row['weighted']} INT8")
+    lines.append(f"{row['seconds'] / 60:.1f} min")
+    return "<br>".join(lines)
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--images", type=int, default=32)
+    parser.add_argument("--assets", type=Path, default=Path("assets"))
+    parser.add_argument("--rtx", action="store_true", help="build with TensorRT-RTX for the traffic")
+    parser.add_argument("--table", action="store_true")
+    given = parser.parse_args()
+    if given.table:
+        print("\n".join(table(given.out)))
+        return
+    given.out.mkdir(parents=True, exist_ok=True)
+    for name, maker in cases(given.assets, given.images):
+        if given.only and name not in given.only:
+            continue
+        try:
+            compare(name, maker, given.out / f"{name}.json", rtx=given.rtx)
+        except FileNotFoundError as error:
+            print(f"{name}: left out, {error}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
