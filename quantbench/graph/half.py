@@ -24,11 +24,13 @@ _TYPE_ATTRIBUTES = ("to", "dtype", "output_dtype")
 
 @dataclass(frozen=True, slots=True)
 class Half:
-    """`elem`: FLOAT16 or BFLOAT16. `ends`: inputs and outputs of that type. `floats`: nodes that compute in float32."""
+    """`elem`: FLOAT16 or BFLOAT16. `ends`: inputs and outputs of that type. `floats`: nodes that compute in float32.
+    `stored`: nothing computes in half, weights are only kept in it."""
 
     elem: int
     ends: frozenset[str] = frozenset()
     floats: frozenset[str] = frozenset()
+    stored: bool = False
 
 
 def as_float(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -45,10 +47,11 @@ def as_float(model: onnx.ModelProto) -> onnx.ModelProto:
     types |= {tensor.name: tensor.data_type for tensor in model.graph.initializer}
     ends = sorted(v.name for v in (*model.graph.input, *model.graph.output) if types.get(v.name) == elem)
     floats = sorted(node.name for node in model.graph.node if _in_float(node, types))
+    stored = not any(_in_half(node, types) for node in model.graph.node)
     _convert(model.graph)
     _drop_casts(model.graph)
     detach(model)
-    data = {"type": _HALVES[elem], "ends": ends, "floats": floats}
+    data = {"type": _HALVES[elem], "ends": ends, "floats": floats, "stored": stored}
     model.metadata_props.add(key=PROPERTY, value=json.dumps(data, separators=(",", ":")))
     return model
 
@@ -60,7 +63,7 @@ def half_of(model: onnx.ModelProto) -> Half | None:
         return None
     data = json.loads(text)
     elem = next(kind for kind, name in _HALVES.items() if name == data["type"])
-    return Half(elem, frozenset(data["ends"]), frozenset(data["floats"]))
+    return Half(elem, frozenset(data["ends"]), frozenset(data["floats"]), bool(data.get("stored")))
 
 
 def detach(model: onnx.ModelProto) -> None:
@@ -85,9 +88,19 @@ def _types(graph: onnx.GraphProto) -> Counter[int]:
     return found
 
 
+_CONVERT = ("Cast", "QuantizeLinear", "DynamicQuantizeLinear", "DequantizeLinear")
+
+
+def _in_half(node: onnx.NodeProto, types: dict[str, int]) -> bool:
+    """Whether `node` computes in half precision; what has bodies may."""
+    if any(True for _ in bodies(node)):
+        return True
+    return node.op_type not in _CONVERT and any(types.get(name) in _HALVES for name in node.output if name)
+
+
 def _in_float(node: onnx.NodeProto, types: dict[str, int]) -> bool:
     """Whether `node` computes in float32: it writes it, or reads it as what it computes on (not as Resize's scales)."""
-    if node.op_type == "Cast" or node.op_type.endswith("QuantizeLinear") or node.op_type == "DequantizeLinear":
+    if node.op_type in _CONVERT:
         return False
     written = {types.get(name) for name in node.output if name}
     if written & _HALVES.keys():

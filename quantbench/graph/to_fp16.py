@@ -5,6 +5,8 @@ NonMaxSuppression …), where it would break the numbers (shape arithmetic: FP16
 scales too small for FP16) and inside If, Loop and Scan. Casts stand at those edges and at the graph's own.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -15,7 +17,7 @@ from quantbench.errors import QuantbenchError
 from quantbench.graph.half import Half, detach, half_of
 from quantbench.graph.normalise import normalise
 from quantbench.graph.onnx_view import infer_shapes
-from quantbench.graph.ops import MATRIX
+from quantbench.graph.ops import MATRIX, WEIGHTED
 from quantbench.graph.standard import is_plugin
 from quantbench.graph.subgraphs import bodies
 from quantbench.graph.surgery import at_opset, check, copied, default_opset
@@ -37,35 +39,36 @@ _DTYPE_ATTRIBUTES = {"Cast": "to", "EyeLike": "dtype", "RandomNormal": "dtype", 
 def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a copy of `model` with float32 tensors as float16; inputs and outputs of the graph stay float32.
 
-    Weights beyond 65504 saturate. A model with Q/DQ is raised to opset 19 where it is older. Names of nodes and of
-    tensors stay, so that plans and reports still fit. Meant for TensorRT: onnxruntime 1.31 on the CPU quantizes
-    biases at the product of two FP16 scales, which underflows where weights are small (EfficientNet-Lite0: -8 dB SQNR
-    instead of 27), unless the session has `disabled_optimizers=["WeightBiasQuantization"]`.
+    What computed in float32 on purpose in a model that came in half stays so; where weights were only stored in half,
+    everything is cast. Weights beyond 65504 saturate. A model with Q/DQ is raised to opset 19 where it is older. Names
+    of nodes and of tensors stay, so that plans and reports still fit. Meant for TensorRT: onnxruntime 1.31 on the CPU
+    quantizes biases at the product of two FP16 scales, which underflows where weights are small (EfficientNet-Lite0:
+    -8 dB SQNR instead of 27), unless the session has `disabled_optimizers=["WeightBiasQuantization"]`.
 
     Raises QuantbenchError where the opset cannot be raised.
     """
-    return _cast_model(model, TensorProto.FLOAT16)
+    return _cast_model(model, TensorProto.FLOAT16, half_of(model))
 
 
 def to_bf16(model: onnx.ModelProto) -> onnx.ModelProto:
     """As `to_fp16`, with bfloat16; a model older than opset 22 is raised to it."""
-    return _cast_model(model, TensorProto.BFLOAT16)
+    return _cast_model(model, TensorProto.BFLOAT16, half_of(model))
 
 
 def as_it_came(model: onnx.ModelProto) -> onnx.ModelProto:
     """`model` in the half precision that it had in its file (`graph.half`); itself where it had none."""
     half = half_of(model)
-    return model if half is None else _cast_model(model, half.elem)
+    return model if half is None else _cast_model(model, half.elem, replace(half, stored=False))
 
 
-def _cast_model(model: onnx.ModelProto, half: int) -> onnx.ModelProto:
+def _cast_model(model: onnx.ModelProto, half: int, came: Half | None) -> onnx.ModelProto:
     copy = copied(model)
-    came = half_of(copy)
     detach(copy)
     if copy.functions:
         copy = inline_local_functions(copy)
     copy = normalise(_raise_opset(copy, half))
-    same = came is not None and came.elem == half
+    # Where weights were only stored in half, nobody chose float32 for what computes with them.
+    same = came is not None and came.elem == half and not came.stored
     _Caster(copy, came if came is not None and same else Half(half), came=same).run()
     check(copy)
     return copy
@@ -105,6 +108,7 @@ class _Caster:
         self.shape_like = _shape_arithmetic(self.graph)
         self.weight_scales = _weight_scales(self.graph)
         self.float_matmuls = self._matmuls_of_small_scales()
+        self.float_pairs = _pairs_of_floats(self.graph, half.floats)
         self.nodes: list[onnx.NodeProto] = []
         self.at_hand: dict[tuple[str, int], str] = {
             (value.name, self.half if value.name in self.ends else TensorProto.FLOAT): value.name
@@ -168,7 +172,7 @@ class _Caster:
             return True
         if node.op_type in _QDQ and self._scale_underflows(node.input[1]):
             return True
-        if node.name in self.float_matmuls or node.name in self.given_floats:
+        if node.name in self.float_matmuls or node.name in self.given_floats or node.name in self.float_pairs:
             return True
         return any(name in self.shape_like for name in node.output)
 
@@ -273,6 +277,28 @@ def _shape_arithmetic(graph: onnx.GraphProto) -> set[str]:
         if node.op_type in ("Shape", "Size") or (inputs and all(name in found for name in inputs)):
             found.update(node.output)
     return found
+
+
+def _pairs_of_floats(graph: onnx.GraphProto, floats: frozenset[str]) -> set[str]:
+    """Names of Q and DQ whose values a node of `floats` computes with, and nobody else or as its operand.
+
+    A Cast between DQ and convolution or matrix product would keep TensorRT from computing it in INT8.
+    """
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    found: set[str] = set()
+    written: set[str] = set()
+    for node in graph.node:
+        if node.op_type != "DequantizeLinear":
+            continue
+        taking = readers.get(node.output[0], [])
+        alone = bool(taking) and all(reader.name in floats for reader in taking)
+        if alone or any(reader.op_type in WEIGHTED and reader.name in floats for reader in taking):
+            found.add(node.name)
+            written.add(node.input[0])
+    return found | {n.name for n in graph.node if n.op_type == "QuantizeLinear" and n.output[0] in written}
 
 
 def _cast(source: str, target: str, elem: int) -> onnx.NodeProto:

@@ -124,3 +124,16 @@ HALF: dict[str, Callable[[], Model]] = {
     "half_inside": half_inside, "half_with_float_part": half_with_float_part, "half_constants": half_constants,
     "half_resized": half_resized, "half_shapes": half_shapes,
 }  # fmt: skip
+
+
+def stored_in_half(elem: int) -> Model:
+    """FP32 throughout, weights kept in half behind Casts: halves the file."""
+    dtype = np.dtype(helper.tensor_dtype_to_np_dtype(elem)).type
+    nodes = chain()
+    casts = []
+    for node in nodes:
+        if node.op_type == "Conv":
+            casts.append(helper.make_node("Cast", [node.input[1]], [f"{node.input[1]}.float"], to=TensorProto.FLOAT))
+            node.input[1] = f"{node.input[1]}.float"
+    values = weights()
+    return model_of([*casts, *nodes], values | {n: w.astype(dtype) for n, w in values.items() if n.endswith(".w")})

@@ -13,6 +13,7 @@ from quantbench.core.quantize import for_onnxruntime
 from quantbench.graph.load import load_model
 from quantbench.graph.onnx_view import view_of
 from quantbench.graph.save import save_model
+from quantbench.graph.to_fp16 import to_fp16
 from quantbench.ort import create_session
 from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.place import place
@@ -69,3 +70,32 @@ def test_a_float_model_is_left_alone() -> None:
     model = networks.plain()
     assert as_float(model) is model
     assert half_of(model) is None
+
+
+@pytest.mark.parametrize("elem", [TensorProto.FLOAT16, TensorProto.BFLOAT16])
+def test_weights_only_stored_in_half_leave_no_cast_beside_qdq(elem: int, tmp_path: Path) -> None:
+    """Q and DQ were half here, with a Cast between DQ and Conv that keeps a compiler from computing in INT8."""
+    onnx.save(networks.stored_in_half(elem), str(tmp_path / "m.onnx"))
+    model = load_model(tmp_path / "m.onnx")
+    view = view_of(model)
+    plan = place(view)
+    maxima = maxima_of(collect(model, [{"x": IMAGES}], calibrated_tensors(view, plan)))
+    quantized = insert_qdq(model, plan, Ranges({tensor: TensorRange(amax) for tensor, amax in maxima.items()}))
+    save_model(quantized, tmp_path / "q.onnx")
+    written = onnx.load(str(tmp_path / "q.onnx")).graph
+    makers = {out: node.op_type for node in written.node for out in node.output}
+    convs = [node for node in written.node if node.name in ("a", "b")]
+    fed = [makers.get(name) for node in convs for name in node.input[:2]]
+    assert fed == ["DequantizeLinear"] * 4
+    scales = {node.input[1] for node in written.node if node.op_type == "DequantizeLinear"}
+    assert {t.data_type for t in written.initializer if t.name in scales} == {TensorProto.FLOAT}
+
+
+def test_weights_only_stored_in_half_are_no_wish_for_float(tmp_path: Path) -> None:
+    onnx.save(networks.stored_in_half(TensorProto.FLOAT16), str(tmp_path / "m.onnx"))
+    half = to_fp16(load_model(tmp_path / "m.onnx"))
+    assert {t.data_type for t in half.graph.initializer if t.name.endswith(".w")} == {TensorProto.FLOAT16}
+    makers = {out: node.op_type for node in half.graph.node for out in node.output}
+    assert "Cast" not in {
+        makers.get(name) for node in half.graph.node if node.op_type == "Conv" for name in node.input[1:]
+    }
