@@ -1,5 +1,6 @@
 """What makes a run this run and no other: its folder, the content of its calibrator, the images that it uses."""
 
+import json
 import os
 from pathlib import Path
 
@@ -28,6 +29,24 @@ def test_a_calibrator_in_a_package_has_its_content_in_the_key(home: Path, monkey
         found.append(pipeline.prepare(request(home, "mine.calibrators:Own")).choice)
     assert found[0].key() != found[1].key()
     assert found[0].feeder != found[1].feeder
+
+
+def test_a_shipped_calibrator_has_its_content_in_the_key(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shipped = home / "shipped.py"
+    monkeypatch.setattr("quantbench.load_object.shipped_names", lambda kind, suffix: {"mine": shipped})
+    monkeypatch.setattr("quantbench.ptq.calibrator_choice.shipped_names", lambda kind, suffix: {"mine": shipped})
+    found = []
+    for value in (1000.0, 500.0):
+        shipped.write_text(OWN.format(value=value) + "\n\nCALIBRATOR = Own\n")
+        found.append(pipeline.prepare(request(home, "mine")).choice)
+    assert found[0].method == found[1].method == "mine"
+    assert found[0].key() != found[1].key()
+    # Through a whole run: what the edited file feeds is what counts.
+    for value, choice in ((1000.0, found[0]), (500.0, found[1])):
+        shipped.write_text(OWN.format(value=value) + "\n\nCALIBRATOR = Own\n")
+        run(home, home / "shipped", calibrator="mine")
+        ranges = json.loads((home / "shipped" / "ranges.json").read_text())["tensors"]
+        assert ranges["x"]["amax"] == value, choice
 
 
 def request(home: Path, calibrator: str) -> PtqRequest:

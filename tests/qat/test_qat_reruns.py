@@ -9,7 +9,11 @@ from typing import Any
 import pytest
 
 from quantbench import provenance
+from quantbench.cli.qat_request import qat_request
 from quantbench.errors import QuantbenchError
+from quantbench.predict.versions import PredictedFor
+from quantbench.qat import pipeline
+from quantbench.recipe import Recipe
 from quantbench.records.run import QatRun
 from scripts.chaos_steps import Call, Server
 from tests.qat.small_run import NETWORK, holds, run, write_home
@@ -78,7 +82,7 @@ def test_scales_that_were_trained_are_the_ranges_that_the_folder_tells(home: Pat
 def test_edited_files_redo_what_reads_them(home: Path) -> None:
     out = home / "run"
     before = holds(out)
-    shutil.copy(home / "data" / "val" / "0" / "0.png", home / "data" / "val" / "1" / "0.png")
+    shutil.copy(home / "data" / "train" / "0" / "0.png", home / "data" / "train" / "1" / "0.png")
     after = run(home, out)
     assert redone(before, after) == {"train", "export"}
     (home / "net.py").write_text(NETWORK.replace("nn.ReLU(), nn.Dropout", "nn.ReLU6(), nn.Dropout"))
@@ -167,3 +171,22 @@ def test_a_kill_at_any_file_operation_costs_one_epoch_and_no_bit(
         assert resumed.code == 0, resumed.output
         holds(out)
         assert made(out) == expected, killed.last
+
+
+# Fault 12, the other half: what a recipe says of placement reaches torch's side too.
+
+
+def test_best_placement_of_a_recipe_is_searched_for_and_told(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    real = pipeline.plan_for
+
+    def plan_for(*arguments: Any, **more: Any) -> Any:
+        asked.append(more["best"])
+        return real(*arguments, **more)
+
+    monkeypatch.setattr(pipeline, "plan_for", plan_for)
+    recipe = Recipe().merged({"model": str(home / "net.pth"), "placement.method": "best", "placement.tensorrt": "8.6"})
+    assert qat_request(recipe, device="cpu", trust=False, resume=False).best_placement
+    run(home, home / "run", best_placement=True)
+    run(home, home / "run")
+    assert asked == [PredictedFor(), None]
