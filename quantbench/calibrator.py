@@ -100,9 +100,16 @@ def feeds(calibrator: Calibrator, names: Sequence[str]) -> Iterator[Batch]:
     """
     import numpy as np
 
-    calibrator.restart()
+    from quantbench.load_object import user_code
+
     kind = type(calibrator).__name__
-    while batch := calibrator.get_batch(names):
+    with user_code(kind):
+        calibrator.restart()
+    while True:
+        with user_code(kind):
+            batch = calibrator.get_batch(names)
+        if not batch:
+            return
         if len(batch) != len(names) or not all(isinstance(array, np.ndarray) for array in batch):
             raise QuantbenchError(
                 f"{kind}.get_batch returned {len(batch)} × {type(batch[0]).__name__}, not one numpy array for each of "

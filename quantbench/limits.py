@@ -11,6 +11,12 @@ from quantbench.errors import QuantbenchError
 MIB = 1 << 20
 RECIPE_BYTES = MIB
 CACHE_BYTES = 256 * MIB
+TEXT_BYTES = 1024 * MIB
+ENGINE_BYTES = 64 * 1024 * MIB
+# For files that are mapped, not read.
+ANY_BYTES = 1 << 60
+INPUT_BYTES = 16 * 1024 * MIB
+DEVICE_BYTES = 64 * MIB
 IMAGE_BYTES = 512 * MIB
 # Elements of one range in a checkpoint: the widest real one has a number a channel.
 RANGE_ELEMENTS = 1 << 22
@@ -44,3 +50,26 @@ def regular_file(path: Path, most: int) -> None:
     if path.exists() and not path.is_file():
         raise QuantbenchError(f"{path} is no regular file; copy its content into one")
     check(str(path), path.stat().st_size, most)
+
+
+# Deeper than anyone writes by hand.
+_MOST_DEPTH = 64
+_ENDLESS = 1 << 40
+
+
+def values_of(data: object) -> int:
+    """How many values plain `data` holds when every alias of YAML is written out; counts each shared part once and
+    multiplies. More than any bound for data that hold themselves or nest too deep."""
+    return _values(data, {}, 0)
+
+
+def _values(data: object, known: dict[int, int], depth: int) -> int:
+    if not isinstance(data, dict | list | tuple | set):
+        return 1
+    if depth > _MOST_DEPTH or known.get(id(data)) == -1:
+        return _ENDLESS
+    if id(data) not in known:
+        known[id(data)] = -1
+        parts = [*data.keys(), *data.values()] if isinstance(data, dict) else list(data)
+        known[id(data)] = 1 + sum(_values(part, known, depth + 1) for part in parts)
+    return known[id(data)]

@@ -1,10 +1,13 @@
 """A callable or class by `name:attribute`, `package.module:attribute` or `path/to/file.py:attribute`."""
 
+import contextlib
 import hashlib
 import importlib
 import importlib.util
 import inspect
 import sys
+import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,6 +28,24 @@ def load_object(spec: str, *, kind: str = "") -> Any:
     if not hasattr(module, attribute):
         raise QuantbenchError(f"{source} has no {attribute!r}")
     return getattr(module, attribute)
+
+
+@contextlib.contextmanager
+def user_code(named: str) -> Iterator[None]:
+    """Around code of the user's: whatever it raises is a QuantbenchError that tells `named` (a file, file.py:name, a
+    module) and the line; it is no fault of quantbench's. `--debug` prints the traceback."""
+    try:
+        yield
+    except QuantbenchError:
+        raise
+    except (Exception, SystemExit) as error:
+        file = Path(named if named.endswith(".py") else named.rpartition(":")[0]).resolve()
+        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).resolve() == file]
+        if isinstance(error, SyntaxError) and error.filename is not None and Path(error.filename).resolve() == file:
+            lines.append(error.lineno)
+        where = f" in line {lines[-1]}" if lines else ""
+        words = " ".join(str(error).split())[:200]
+        raise QuantbenchError(f"{named} fails{where}: {type(error).__name__}{': ' if words else ''}{words}") from error
 
 
 def names_code(text: str) -> bool:
@@ -53,10 +74,8 @@ def _module(source: str, kind: str) -> ModuleType:
         raise QuantbenchError(
             f"no {kind.removesuffix('s')} {source!r}; there are {', '.join(shipped)}, or file.py:Name"
         )
-    try:
+    with user_code(source):
         return importlib.import_module(source)
-    except ImportError as error:
-        raise QuantbenchError(f"cannot import {source}: {error}") from error
 
 
 def load_file(path: Path) -> ModuleType:
@@ -70,8 +89,6 @@ def load_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     # Dataclasses of the file look their module up here.
     sys.modules[name] = module
-    try:
+    with user_code(str(path)):
         spec.loader.exec_module(module)
-    except (SyntaxError, ImportError, NameError) as error:
-        raise QuantbenchError(f"{path} cannot be loaded: {error}") from error
     return module

@@ -1,7 +1,7 @@
 """onnxruntime sessions, and its errors as ours."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,13 +42,13 @@ def create_session(
         return _session(model, options, outputs)
     except refusals() as error:
         if _SHARED_ZERO_POINT not in str(error):
-            raise QuantbenchError(f"onnxruntime refuses the model: {str(error).splitlines()[0][:300]}") from error
+            raise QuantbenchError(f"onnxruntime refuses the model: {_line(error)}") from error
     # A fault of onnxruntime's own, so mended here and not in the models.
     whole = onnx.load(str(model)) if isinstance(model, Path) else model
     try:
         return _session(own_zero_points(whole), options, outputs)
     except refusals() as error:
-        raise QuantbenchError(f"onnxruntime refuses the model: {str(error).splitlines()[0][:300]}") from error
+        raise QuantbenchError(f"onnxruntime refuses the model: {_line(error)}") from error
 
 
 def _session(
@@ -84,12 +84,26 @@ def session_options() -> "onnxruntime.SessionOptions":
     return options
 
 
+def run(session: "onnxruntime.InferenceSession", names: Sequence[str] | None, feed: Mapping[str, Any]) -> list[Any]:
+    """Outputs `names` (None: all) of `session` on `feed`. Raises QuantbenchError, in one line, where onnxruntime
+    refuses the feed or fails."""
+    try:
+        found: list[Any] = session.run(names, dict(feed))
+    except refusals() as error:
+        raise QuantbenchError(f"onnxruntime fails on a batch: {_line(error)}") from error
+    return found
+
+
 def run_bound(session: "onnxruntime.InferenceSession", binding: Any) -> None:
     """Run `session` on what `binding` binds. Raises QuantbenchError, in one line, where onnxruntime fails."""
     try:
         session.run_with_iobinding(binding)
     except refusals() as error:
-        raise QuantbenchError(f"onnxruntime fails on a batch: {str(error).splitlines()[0][:300]}") from error
+        raise QuantbenchError(f"onnxruntime fails on a batch: {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
 def refusals() -> tuple[type[Exception], ...]:
@@ -98,5 +112,6 @@ def refusals() -> tuple[type[Exception], ...]:
 
     return (
         state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf, state.NoSuchFile,
-        state.NotImplemented, state.RuntimeException,
+        state.NotImplemented, state.RuntimeException, state.EPFail, state.NoModel, state.ModelLoaded,
+        state.InvalidProtobuf, RuntimeError, ValueError,
     )  # fmt: skip

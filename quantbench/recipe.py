@@ -182,7 +182,9 @@ class Recipe(_Section):
     out: Path | None = None
 
     def merged(self, changes: Mapping[str, Any]) -> "Recipe":
-        """This recipe with `changes`, a mapping of dotted keys (`data.calib_dir`) to values; None changes nothing."""
+        """This recipe with `changes`, a mapping of dotted keys (`data.calib_dir`) to values; None changes nothing.
+
+        Raises QuantbenchError for a key or value that no recipe has."""
         data = self.model_dump()
         for key, value in changes.items():
             if value is None:
@@ -190,6 +192,8 @@ class Recipe(_Section):
             *sections, last = key.split(".")
             place = data
             for section in sections:
+                if not isinstance(place.get(section), dict):
+                    raise QuantbenchError(f"command line: key {key!r}: a recipe has no {section!r} to change it in")
                 place = place[section]
             place[last] = value
         return validated(data, "command line")

@@ -6,7 +6,6 @@ the first is; who takes the folder after a kill finishes the moves. So a stage i
 
 import contextlib
 import hashlib
-import json
 import os
 import platform
 import shutil
@@ -24,6 +23,7 @@ from quantbench.provenance import command_line, provenance, utc
 from quantbench.records.facts import FileName, Output, StageRecord
 from quantbench.records.record import Record
 from quantbench.stage import Inputs, Stage
+from quantbench.text_file import read_object
 
 STATE = ".quantbench"
 # Put together from the records of all stages, so that none of it may outlive one.
@@ -79,6 +79,7 @@ class RunFolder:
         """
         self._refuse(identity, overwrite)
         self._made = not self.path.exists()
+        above = [folder for folder in self.path.parents if not folder.exists()]
         with self._locked():
             self._refuse(identity, overwrite)
             self._take(identity, overwrite)
@@ -87,6 +88,9 @@ class RunFolder:
             except (QuantbenchError, OSError):
                 if self._made and self._bare():
                     shutil.rmtree(self.path, ignore_errors=True)
+                    with contextlib.suppress(OSError):
+                        for folder in above:
+                            folder.rmdir()
                 raise
 
     def _take(self, identity: Identity, overwrite: bool) -> None:
@@ -226,9 +230,8 @@ class RunFolder:
 
     def _known_identity(self) -> Identity | None:
         try:
-            data = json.loads((self.state / _IDENTITY).read_text(encoding="utf-8"))
-            return Identity(**data)
-        except (OSError, ValueError, TypeError):
+            return Identity(**read_object(self.state / _IDENTITY))
+        except (QuantbenchError, TypeError):
             return None
 
     @contextlib.contextmanager

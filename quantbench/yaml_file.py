@@ -10,7 +10,6 @@ from quantbench.errors import QuantbenchError
 
 # Values that a recipe or a data.yaml may hold once its aliases are written out: each is checked and copied.
 _MOST_VALUES = 100_000
-_MOST_DEPTH = 64
 
 
 def read_yaml(path: Path, what: str) -> Any:
@@ -32,18 +31,5 @@ def read_yaml(path: Path, what: str) -> Any:
         raise QuantbenchError(f"{what} {path} is not valid YAML{line}: {getattr(error, 'problem', error)}") from error
     except (ValueError, RecursionError) as error:  # a date that is none, brackets ten thousand deep
         raise QuantbenchError(f"{what} {path} is not valid YAML: {str(error)[:120]}") from error
-    limits.check(f"{what} {path}, its aliases written out,", _values(data, {}, 0), _MOST_VALUES, "values")
+    limits.check(f"{what} {path}, its aliases written out,", limits.values_of(data), _MOST_VALUES, "values")
     return data
-
-
-def _values(data: Any, known: dict[int, int], depth: int) -> int:
-    """How many values `data` holds when every alias is written out; counts each shared part once and multiplies."""
-    if not isinstance(data, dict | list | tuple | set):
-        return 1
-    if depth > _MOST_DEPTH or known.get(id(data)) == -1:
-        return 2 * _MOST_VALUES  # it holds itself, or goes deeper than anyone writes
-    if id(data) not in known:
-        known[id(data)] = -1
-        parts = [*data.keys(), *data.values()] if isinstance(data, dict) else list(data)
-        known[id(data)] = 1 + sum(_values(part, known, depth + 1) for part in parts)
-    return known[id(data)]

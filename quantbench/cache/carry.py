@@ -12,6 +12,7 @@ import onnx
 
 from quantbench.cache.float32 import from_hex, to_hex
 from quantbench.errors import QuantbenchError
+from quantbench.text_file import parse_json
 
 PROPERTY = "quantbench.cache"
 
@@ -51,14 +52,14 @@ def detach(model: onnx.ModelProto) -> Carried | None:
     else:
         return None
     try:
-        data = json.loads(text)
+        data = parse_json(text, PROPERTY)
         return Carried(
             str(data["version"]),
             str(data["algorithm"]),
             {str(name): from_hex(digits) for name, digits in data["scales"]},
             {str(name): from_hex(digits) for name, digits in data["applied"].items()},
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (QuantbenchError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise QuantbenchError(
             f"metadata property {PROPERTY} of the model is broken; remove it from the model"
         ) from error

@@ -1,12 +1,12 @@
 """The ranges of a quantbench run."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 from quantbench.cache import quantbench_json, tensorrt
 from quantbench.cache.model import CalibrationCache
 from quantbench.errors import QuantbenchError
+from quantbench.text_file import read_object
 
 RANGES = "ranges.json"
 # What TensorRT calls the method of a run in a cache's header; the others are nearest to entropy in what they do.
@@ -21,11 +21,8 @@ def from_run(folder: Path) -> CalibrationCache:
     path = folder / RANGES
     if not path.is_file():
         raise QuantbenchError(f"{folder} holds no {RANGES}; give the output folder of `quantbench ptq`")
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise QuantbenchError(f"cannot read {path}: {error}") from error
-    if not isinstance(data, dict) or not quantbench_json.matches(data):
+    data = read_object(path)
+    if not quantbench_json.matches(data):
         raise QuantbenchError(f"{path} is no ranges.json of quantbench")
     cache = quantbench_json.parse(data)
     return dataclasses.replace(cache, algorithm=_ALGORITHMS.get(cache.algorithm, tensorrt.DEFAULT_ALGORITHM))

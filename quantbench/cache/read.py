@@ -1,8 +1,6 @@
 """Read a calibration file of any dialect: look at the bytes, name the dialect, parse."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 from quantbench import limits
 from quantbench.cache import (
@@ -22,6 +20,7 @@ from quantbench.cache import (
 from quantbench.cache.model import CalibrationCache
 from quantbench.errors import QuantbenchError
 from quantbench.quoted import unquoted
+from quantbench.text_file import parse_json
 
 DIALECTS = (
     tensorrt.DIALECT,
@@ -103,10 +102,7 @@ def _parse_text(text: str, values: str | None) -> CalibrationCache:
 
 
 def _parse_json(text: str) -> CalibrationCache:
-    try:
-        data: Any = json.loads(text)
-    except ValueError as error:
-        raise QuantbenchError(f"broken JSON: {error}") from error
+    data = parse_json(text, "the file")
     if isinstance(data, dict):
         if quantbench_json.matches(data):
             return quantbench_json.parse(data)

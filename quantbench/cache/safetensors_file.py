@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quantbench.errors import QuantbenchError
+from quantbench.text_file import parse_json
 
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 _MAX_HEADER = 100_000_000
@@ -22,7 +23,7 @@ def read(data: bytes, suffix: str) -> dict[str, npt.NDArray[np.float64]]:
     """Float tensors whose names end in `suffix`, as float64. Raises QuantbenchError for a broken file."""
     try:
         (length,) = struct.unpack_from("<Q", data)
-        header = json.loads(data[8 : 8 + length])
+        header = parse_json(data[8 : 8 + length], "the header of this safetensors file")
         found = {}
         for name, info in header.items():
             if name == "__metadata__" or not name.endswith(suffix) or info["dtype"] not in _DTYPES:
@@ -33,7 +34,7 @@ def read(data: bytes, suffix: str) -> dict[str, npt.NDArray[np.float64]]:
                 flat = (flat.astype(np.uint32) << 16).view(np.float32)
             found[name] = flat.astype(np.float64).reshape(info["shape"])
         return found
-    except (ValueError, KeyError, TypeError, struct.error) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, struct.error) as error:
         raise QuantbenchError(f"this safetensors file is broken: {error}") from error
 
 

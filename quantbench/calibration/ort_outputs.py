@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from quantbench.calibration.sweep import FLOAT16, FLOAT32, Block, block_of
 from quantbench.errors import QuantbenchError
 from quantbench.ort import create_session, run_bound
+from quantbench.ort import run as ort_run
 from quantbench.runnable import runnable_part
 
 Feed = Mapping[str, NDArray[np.generic]]
@@ -48,7 +49,7 @@ class InnerTensors:
         if not self._inner:
             return
         count = next(iter(feed.values())).shape[0]
-        outputs = self._session.run(self._inner, padded(feed, self._batch))
+        outputs = ort_run(self._session, self._inner, padded(feed, self._batch))
         outputs.reverse()
         for name in self._inner:
             array = outputs.pop()  # the list lets go of each array, so memory falls while the caller works

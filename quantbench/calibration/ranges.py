@@ -1,9 +1,11 @@
 """Ranges: tensor name to amax and how it was found; what calibration yields and caches carry."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from quantbench.errors import QuantbenchError
 from quantbench.json_types import JsonObject
 
 INT8_MAX = 127
@@ -56,10 +58,15 @@ class Ranges:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> "Ranges":
-        """Inverse of `to_json`. Raises KeyError or TypeError on other JSON."""
-        return Ranges(
-            {
-                name: TensorRange(float(r["amax"]), r.get("method", ""), r.get("histogram", {}))
+        """Inverse of `to_json`. Raises QuantbenchError on other JSON, and for an amax that is none."""
+        try:
+            found = {
+                str(name): TensorRange(float(r["amax"]), str(r.get("method", "")), dict(r.get("histogram", {})))
                 for name, r in data["tensors"].items()
             }
-        )
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise QuantbenchError(f"these ranges lack or garble a field: {error!r}") from error
+        for name, entry in found.items():
+            if not (math.isfinite(entry.amax) and entry.amax >= 0):
+                raise QuantbenchError(f"the range of {name!r} is {entry.amax}; it must be a number from 0 on")
+        return Ranges(found)

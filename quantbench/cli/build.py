@@ -29,7 +29,7 @@ def build(
     ),
     calib_dir: CalibData = None,
     inputs: InputData = None,
-    calib_batch: int = typer.Option(8, help="Images a calibration batch."),
+    calib_batch: int = typer.Option(8, min=1, help="Images a calibration batch."),
     preprocess: str = typer.Option(None, help="Preset for images: imagenet, efficientnet-lite, yolo."),
     recipe: str = typer.Option(None, help="Take the `compile` section of this recipe: a name or a YAML file."),
     trust: bool = typer.Option(False, "--trust", help="Load plugins that the recipe names."),

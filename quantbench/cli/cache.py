@@ -35,7 +35,18 @@ _Out = Annotated[Path, typer.Option("--out", "-o", help="File to write.")]
 _Values = Annotated[Values | None, typer.Option(help="What decimals mean: amax, scale (amax/127), inverse (127/amax).")]
 _Limit = Annotated[int, typer.Option(min=0, help="Rows to print; 0 for all.")]
 _Version = Annotated[str, typer.Option("--trt-version", help="Version in the header, as 8601 or 100300.")]
-_Algorithm = Annotated[str, typer.Option(help="Algorithm in the header.")]
+
+
+def _known_algorithm(name: str) -> str:
+    from quantbench.cache.tensorrt import ALGORITHMS
+    from quantbench.errors import QuantbenchError
+
+    if name and name not in ALGORITHMS:
+        raise QuantbenchError(f"--algorithm {name} is none of {', '.join(ALGORITHMS)}, which TensorRT knows")
+    return name
+
+
+_Algorithm = Annotated[str, typer.Option(help="Algorithm in the header.", callback=_known_algorithm)]
 
 
 def register(root: typer.Typer) -> None:

@@ -3,13 +3,16 @@
 Each `cli/<command>.py` imports at its top nothing heavier than typer, so that `--help` stays fast.
 """
 
+import functools
 import importlib
 import os
 import shlex
 import sys
 import tempfile
 import traceback
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import typer
 
@@ -40,6 +43,8 @@ app = typer.Typer(
 
 
 _DEBUG = "QUANTBENCH_DEBUG"
+# The CLI library's own: typer brings its click along from 0.26 on and uses the installed one before.
+_USAGE_ERROR = cast("type[Exception]", typer.BadParameter.__mro__[1])
 
 
 def _version(value: bool) -> None:
@@ -63,12 +68,18 @@ def _root(
         limits.lift()
 
 
+@functools.cache
 def register_commands() -> None:
     """Let each module of COMMANDS add its command, once; the others in `quantbench.cli` are their helpers."""
-    if app.registered_commands:
-        return
     for name in COMMANDS:
         importlib.import_module(f"quantbench.cli.{name}").register(app)
+
+
+@functools.cache
+def _commands() -> Callable[..., Any]:
+    # Building it takes as long as many a command: tests and notebooks call `main` hundreds of times.
+    register_commands()
+    return typer.main.get_command(app)
 
 
 def main() -> None:
@@ -78,8 +89,7 @@ def main() -> None:
     ours: 70, with the details in a file.
     """
     try:
-        register_commands()
-        app()
+        _run()
     except QuantbenchError as error:
         _debug()
         echo(f"quantbench: error: {one_line(str(error))}", err=True)
@@ -109,11 +119,30 @@ def _debug() -> None:
         traceback.print_exc()
 
 
+def _run() -> None:
+    """Run the command. What is wrong with the command line itself is one line, too; a bare group shows its help."""
+    try:
+        code = _commands()(prog_name="quantbench", standalone_mode=False)
+    except _USAGE_ERROR as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            echo(str(error))
+            sys.exit(EXIT_USER_ERROR)
+        explained = getattr(error, "format_message", None)
+        message = " ".join((explained() if explained else str(error)).split()).rstrip(".")
+        asked = getattr(getattr(error, "ctx", None), "command_path", "quantbench")
+        raise QuantbenchError(f"{message}; see '{asked} --help'") from error
+    except typer.Abort as error:
+        # The library's word for an end of file or Ctrl-C inside a command.
+        raise error.__cause__ or error from None
+    if isinstance(code, int) and code:
+        sys.exit(code)
+
+
 def _unexpected(error: Exception) -> str:
     """What the last net says: the error, the command, and where its details were written."""
-    command = shlex.join(["quantbench", *sys.argv[1:]])
+    line = shlex.join(["quantbench", *sys.argv[1:]])
     first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-    details = f"{command}\nquantbench {quantbench.__version__}, Python {sys.version}\n\n{traceback.format_exc()}"
+    details = f"{line}\nquantbench {quantbench.__version__}, Python {sys.version}\n\n{traceback.format_exc()}"
     try:
         handle, name = tempfile.mkstemp(prefix="quantbench-error-", suffix=".txt")
         with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
@@ -121,7 +150,7 @@ def _unexpected(error: Exception) -> str:
         where = f"details in {Path(name)}"
     except OSError:
         where = "details with --debug"
-    return f"{type(error).__name__}: {first}; a fault of quantbench's in '{command[:300]}'; {where}"
+    return f"{type(error).__name__}: {first}; a fault of quantbench's in '{line[:300]}'; {where}"
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
+from pydantic import JsonValue
 
 from quantbench.decide.sweep import SweepTrial
 from quantbench.errors import QuantbenchError
@@ -21,7 +22,7 @@ def trials_of(recipes: Sequence[Path], grid: Mapping[str, Sequence[str]], *, tru
     for path in recipes:
         for combination in itertools.product(*grid.values()):
             values = dict(zip(grid, combination, strict=True))
-            changes = {_key(key): yaml.safe_load(value) for key, value in values.items()}
+            changes = {_key(key): _value(key, value) for key, value in values.items()}
             recipe = load_recipe(path, changes, trust=trust)
             words = [path.stem, *(f"{key.rpartition('.')[2]}-{value}" for key, value in values.items())]
             name = "".join(c if c.isalnum() or c in "-_." else "-" for c in "_".join(words))
@@ -57,6 +58,14 @@ def _arguments(recipe: Recipe, trust: bool) -> tuple[str, ...]:
         )
     named = [word for key in code if key in _CODE for word in (_CODE[key], code[key])]
     return (*named, *(["--trust"] if trust else []))
+
+
+def _value(key: str, text: str) -> JsonValue:
+    try:
+        found: JsonValue = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise QuantbenchError(f"--grid {key}={text[:60]} is no YAML value; put a text in quotes") from error
+    return found
 
 
 def _key(key: str) -> str:

@@ -26,6 +26,7 @@ from quantbench.layers.layer import Layer
 from quantbench.progress import Progress
 from quantbench.records.compiled import BareEngine, Compiled, Engine, EngineLatencies, EngineLatency
 from quantbench.statistics import summarize
+from quantbench.text_file import read_object
 
 LAYERS = "layers.json"
 LOG = "build.log"
@@ -100,10 +101,7 @@ def compile_check(
 def read_compiled(folder: Path) -> Compiled:
     """What `compile_check` left in `folder`. Raises QuantbenchError where its layers.json cannot be read."""
     path = folder / LAYERS
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise QuantbenchError(f"cannot read {path}: {error}") from error
+    data = read_object(path)
     data.pop("layers", None)
     return Compiled.from_json(json.dumps(data), str(path))
 

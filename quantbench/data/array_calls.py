@@ -1,7 +1,6 @@
 """Arrays on disk as calls: `.npz` files with one array an input, or one `.npy` file an input in a folder."""
 
 import zipfile
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quantbench import limits
 from quantbench.data.tensor_inputs import Call, TensorInput, fitted, refuse_unfit
 from quantbench.errors import QuantbenchError
+from quantbench.images.arrays import DAMAGE
 from quantbench.images.remember import remembered_sha256
 from quantbench.images.source import combined_sha256, text_sha256
 from quantbench.images.truth import Label
 from quantbench.images.unchanged import Unchanged
 
 LABELS = "labels"
-_DAMAGE = (OSError, ValueError, EOFError, KeyError, SyntaxError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +154,7 @@ class ArrayCalls:
         found: dict[str, NDArray[Any]] = {}
         for key, file in part.files:
             try:
+                limits.regular_file(file, limits.ANY_BYTES)
                 if file.suffix.lower() == ".npy":
                     found[key] = np.load(file, mmap_mode="r", allow_pickle=False)
                 else:
@@ -163,7 +164,7 @@ class ArrayCalls:
                         for name in stored.files:
                             own = self.inputs[0].name if lone and name != LABELS else name
                             found[own] = stored[name]
-            except _DAMAGE as error:
+            except DAMAGE as error:
                 reason = " ".join(str(error).split())
                 raise QuantbenchError(
                     f"{file} cannot be read as an array without pickled objects ({reason})"

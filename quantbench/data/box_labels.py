@@ -15,6 +15,7 @@ from quantbench.images.source import Source
 from quantbench.images.truth import Label, Truth
 from quantbench.images.yolo_labels import label_file
 from quantbench.ort import create_session
+from quantbench.ort import run as ort_run
 from quantbench.runnable import runnable_part
 
 
@@ -27,7 +28,7 @@ def check_box_labels(
     """
     feed = padded({input_name: first_image(source)[None]}, static_batch(model))
     outputs: list[Any] = [
-        np.asarray(array) for array in create_session(runnable_part(model), threads=threads).run(None, feed)
+        np.asarray(array) for array in ort_run(create_session(runnable_part(model), threads=threads), None, feed)
     ]
     found = find_task(outputs, facts_of(model))
     if found.kind != "boxes":

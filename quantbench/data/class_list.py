@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from quantbench.errors import QuantbenchError
+from quantbench.text_file import read_text
 
 
 def read_classes(path: Path) -> tuple[str, ...]:
@@ -12,10 +13,7 @@ def read_classes(path: Path) -> tuple[str, ...]:
     if path.is_dir():
         names = tuple(sorted(entry.name for entry in path.iterdir() if entry.is_dir() and entry.name[0] != "."))
     else:
-        try:
-            text = path.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise QuantbenchError(f"cannot read classes {path}: {getattr(error, 'strerror', None) or error}") from error
+        text = read_text(path, "classes", encoding="utf-8-sig")
         names = tuple(line.strip() for line in text.splitlines() if line.strip())
     if not names:
         raise QuantbenchError(f"{path} names no class; it must hold one name a line, or be the training folder")
@@ -25,7 +23,9 @@ def read_classes(path: Path) -> tuple[str, ...]:
     return names
 
 
-def folder_classes(folders: Sequence[str], known: Sequence[str], count: int | None) -> tuple[str, ...]:
+def folder_classes(
+    folders: Sequence[str], known: Sequence[str], count: int | None, origin: str = "the list"
+) -> tuple[str, ...]:
     """The list that gives folders their numbers: `known` (given, or from the model), else the folders themselves where
     they are numbers or as many as the model has answers (`count`).
 
@@ -36,7 +36,9 @@ def folder_classes(folders: Sequence[str], known: Sequence[str], count: int | No
     if known:
         missing = [name for name in folders if name not in known]
         if missing:
-            raise QuantbenchError(f"--labels folder: folder {missing[0]!r} is none of the {len(known)} classes")
+            raise QuantbenchError(
+                f"--labels folder: folder {missing[0]!r} is none of the {len(known)} classes of {origin}"
+            )
         return tuple(known)
     if all(name.isdecimal() for name in folders):
         return tuple(map(str, range(max(map(int, folders)) + 1)))

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from quantbench.data.array_calls import save_call
 from quantbench.errors import QuantbenchError
+from quantbench.load_object import user_code
 
 
 @dataclass
@@ -51,14 +52,14 @@ def record(program: Path, arguments: Sequence[str], out: Path, *, most: int = 51
     """Run the Python `program` with `arguments` as `python program …` would, and record its sessions under `out`.
 
     One folder a model file, named after it. Raises QuantbenchError where `out` holds anything, there is no program, or
-    it fed no session; what the program itself raises comes through after what it fed was kept.
+    it fed no session, or fails itself; what it fed until then is kept.
     """
     if not program.is_file():
         raise QuantbenchError(f"program {program} does not exist")
     if out.exists() and any(out.iterdir()):
         raise QuantbenchError(f"{out} is not empty; choose another --out")
     found: dict[str, Recorded] = {}
-    with _watched(found, out, most, seed), _as_main(program, arguments):
+    with _watched(found, out, most, seed), _as_main(program, arguments), user_code(str(program)):
         try:
             runpy.run_path(str(program), run_name="__main__")
         except SystemExit as stop:

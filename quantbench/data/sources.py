@@ -69,10 +69,12 @@ LABELS = ("none", "folder", "file-name", "yolo", "masks", "csv", "coco")
 
 @dataclass(frozen=True, slots=True)
 class Classes:
-    """The model's classes: `names` in the order of their numbers, where they are known, and how many answers it has."""
+    """The model's classes: `names` in the order of their numbers, where they are known, and how many answers it has;
+    `origin` of the names, for messages."""
 
     names: tuple[str, ...] = ()
     count: int | None = None
+    origin: str = "the model's metadata"
 
 
 def folder_source(path: Path, preprocess: Preprocess, labels: str = "none", classes: Classes | None = None) -> Source:
@@ -87,6 +89,10 @@ def folder_source(path: Path, preprocess: Preprocess, labels: str = "none", clas
     if kind == "none":
         return open_folder(path, preprocess)
     source = open_folder(path, preprocess, label_of=_label_of(path, kind, file, classes or Classes()))
+    if isinstance(source, Prepared) and isinstance(source.pictures, ImageFolder) and kind in ("csv", "coco"):
+        pictures = source.pictures
+        if not any(pictures.label(index) is not None for index in range(len(pictures))):
+            raise QuantbenchError(f"--labels {labels} names none of the {len(pictures)} images in {path}")
     if isinstance(source, ArrayFiles):
         raise QuantbenchError(f"--labels {kind} goes with image files; {path} holds arrays (.npy, .npz)")
     return source
@@ -112,7 +118,8 @@ def _label_of(path: Path, kind: str, file: str, classes: Classes) -> LabelOf:
         return from_csv(Path(file) if file else path / "labels.csv", classes.names)
     if kind == "coco":
         return from_coco(Path(file), path, classes.names)
-    return from_folder(folder_classes(class_folders(ImageFolder(path).names), classes.names, classes.count))
+    found = class_folders(ImageFolder(path).names)
+    return from_folder(folder_classes(found, classes.names, classes.count, classes.origin))
 
 
 def dataset_source(spec: str, preprocess: Preprocess) -> Source:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from quantbench.data.array_calls import LABELS, ArrayCalls, save_call
 from quantbench.data.tensor_inputs import Call, TensorInput, fitted, refuse_unfit
 from quantbench.errors import QuantbenchError
+from quantbench.load_object import user_code
 
 
 class Spooled(ArrayCalls):
@@ -33,7 +34,12 @@ class Spooled(ArrayCalls):
         folder = Path(tempfile.mkdtemp(prefix="quantbench-data-"))
         self._tidy = weakref.finalize(self, rmtree, folder, ignore_errors=True)
         seen = 0
-        for number, item in enumerate(_items(items, where)):
+        given = _items(items, where)
+        for number in itertools.count():
+            with user_code(where):
+                item = next(given, _END)
+            if item is _END:
+                break
             call, label = _call(inputs, item, f"{where}: item {number}")
             rows = max((len(array) for array in call.values() if array.ndim), default=1)
             extra = {} if label is None else {LABELS: label}
@@ -46,12 +52,16 @@ class Spooled(ArrayCalls):
         super().__init__(inputs, folder)
 
 
+_END = object()
+
+
 def _items(items: Any, where: str) -> Iterator[Any]:
-    made = (
-        items() if callable(items) and not hasattr(items, "__iter__") and not hasattr(items, "__getitem__") else items
-    )
+    with user_code(where):
+        call = callable(items) and not hasattr(items, "__iter__") and not hasattr(items, "__getitem__")
+        made = items() if call else items
     if hasattr(made, "__iter__"):
-        return iter(made)
+        with user_code(where):
+            return iter(made)
     if hasattr(made, "__getitem__") and hasattr(made, "__len__"):
         return (made[index] for index in range(len(made)))
     raise QuantbenchError(

@@ -11,6 +11,7 @@ from onnx import helper
 
 from quantbench.errors import QuantbenchError
 
+_DTYPES = frozenset(helper.get_all_tensor_dtypes()) - {onnx.TensorProto.UNDEFINED}
 Call = dict[str, NDArray[Any]]
 
 
@@ -37,9 +38,15 @@ class TensorInput:
 
 
 def tensor_inputs(model: onnx.ModelProto) -> tuple[TensorInput, ...]:
-    """The inputs of `model` that a caller gives, in order (initializers left out)."""
+    """The inputs of `model` that a caller gives, in order (initializers left out).
+
+    Raises QuantbenchError where there is none, and for one that is no tensor of numbers.
+    """
     stored = {tensor.name for tensor in model.graph.initializer}
-    return tuple(_input(value) for value in model.graph.input if value.name not in stored)
+    found = tuple(_input(value) for value in model.graph.input if value.name not in stored)
+    if not found:
+        raise QuantbenchError("the model takes no input: there is nothing to feed it with")
+    return found
 
 
 def fitted(want: TensorInput, array: NDArray[Any], where: str, *, batch: bool = True) -> NDArray[Any]:
@@ -78,6 +85,8 @@ def refuse_unfit(inputs: tuple[TensorInput, ...], given: Mapping[str, object], w
 
 def _input(value: onnx.ValueInfoProto) -> TensorInput:
     tensor = value.type.tensor_type
+    if value.type.WhichOneof("value") != "tensor_type" or tensor.elem_type not in _DTYPES:
+        raise QuantbenchError(f"input {value.name!r} is declared as no tensor of numbers; declare its dtype and shape")
     dtype = str(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
     if not tensor.HasField("shape"):
         return TensorInput(value.name, dtype, None)

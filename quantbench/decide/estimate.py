@@ -8,6 +8,7 @@ from quantbench.decide.sensitivity import IMAGES
 from quantbench.decide.tune import METHODS, Effort, most_trials
 from quantbench.decide.workbench import Workbench
 from quantbench.ort import create_session
+from quantbench.ort import run as ort_run
 
 # A counted image costs a forward pass and the sweep over its tensors; bias correction runs both models, twice.
 _CALIBRATION, _BIAS = 2.0, 4.0
@@ -18,9 +19,9 @@ def estimate(bench: Workbench, effort: Effort) -> list[str]:
     session = create_session(bench.runnable, threads=bench.threads)
     feed, labels = next(iter(bench.batches()))
     whole = padded(feed, static_batch(bench.model))
-    session.run(None, whole)
+    ort_run(session, None, whole)
     begin = time.perf_counter()
-    session.run(None, whole)
+    ort_run(session, None, whole)
     image = (time.perf_counter() - begin) / len(labels)
     regions = len(bench.run.placement_facts.quantized)
     trials = most_trials(regions, effort)

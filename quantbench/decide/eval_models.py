@@ -6,19 +6,21 @@ from pathlib import Path
 import onnx
 
 from quantbench.calibration.ort_outputs import static_batch
-from quantbench.data.class_list import read_classes
 from quantbench.data.model_input import fitting_preprocess, image_input
-from quantbench.data.sources import Classes, at_most, dataset_source, folder_source, labelled
+from quantbench.data.sources import at_most, dataset_source, first_image, folder_source, labelled
+from quantbench.data.tensor_inputs import fitted, tensor_inputs
 from quantbench.errors import QuantbenchError
 from quantbench.evaluate.evaluator import Evaluation, Subject, Wanted, evaluate
-from quantbench.evaluate.task import answers, facts_of
+from quantbench.evaluate.task import facts_of
 from quantbench.graph.load import load_model
+from quantbench.images.arrays import ArrayFiles
 from quantbench.images.source import Source
 from quantbench.json_types import JsonObject
 from quantbench.load_object import load_object
 from quantbench.ort import create_session
 from quantbench.progress import Progress
 from quantbench.ptq.measure import runner
+from quantbench.ptq.prepare import model_classes
 from quantbench.runnable import runnable_part, told
 
 
@@ -81,8 +83,11 @@ def open_data(model: onnx.ModelProto, name: str, data: DataRequest) -> tuple[Sou
     preprocess, _ = fitting_preprocess(data.preprocess, image)
     if not Path(data.path).exists():
         return at_most(dataset_source(data.path, preprocess), data.max_images), image.name
-    names = read_classes(data.classes) if data.classes is not None else facts_of(model).names
-    source = folder_source(Path(data.path), preprocess, data.labels, Classes(names, answers(model)))
+    source = folder_source(Path(data.path), preprocess, data.labels, model_classes(model, data.classes))
+    if isinstance(source, ArrayFiles):
+        # Arrays are fed as they are: what does not fit is told before the first batch.
+        (entry,) = (entry for entry in tensor_inputs(model) if entry.name == image.name)
+        fitted(entry, first_image(source)[None], data.path)
     return at_most(source, data.max_images), image.name
 
 

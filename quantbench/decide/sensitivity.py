@@ -16,6 +16,7 @@ from quantbench.evaluate.pairs import Answers, Noise, worst
 from quantbench.evaluate.task import find_task
 from quantbench.graph.ops import CONVS
 from quantbench.ort import create_session
+from quantbench.ort import run as ort_run
 from quantbench.qdq.ops import weight_index
 from quantbench.records.evaluation import Measured
 from quantbench.records.search import RegionCost, Sensitivity, Settings
@@ -82,7 +83,7 @@ def _noises(
     def run(feed: dict[str, NDArray[Any]], pattern: NDArray[np.bool_]) -> list[NDArray[Any]]:
         count = len(next(iter(feed.values())))
         flags = {name: np.array(bool(value)) for name, value in zip(built.switches, pattern, strict=True)}
-        return [unpadded(np.asarray(a), fixed, count) for a in session.run(None, {**padded(feed, fixed), **flags})]
+        return [unpadded(np.asarray(a), fixed, count) for a in ort_run(session, None, {**padded(feed, fixed), **flags})]
 
     noises: list[Noise] = []
     answers: list[Answers] = []

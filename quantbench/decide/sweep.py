@@ -32,6 +32,7 @@ sys.path, root = [part for part in sys.path if part], sys.argv.pop(1)
 if root not in sys.path:
     sys.path.insert(0, root)
 from quantbench.__main__ import main
+from quantbench.text_file import read_object
 main()
 """
 _ROOT = str(Path(quantbench.__file__).resolve().parent.parent)

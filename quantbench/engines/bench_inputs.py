@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quantbench import limits
 from quantbench.engines.shapes import Shape, spelled
 from quantbench.errors import QuantbenchError
+from quantbench.images.arrays import DAMAGE
 
 # As quantbench.images.decode has them; not imported, for Pillow is.
 _PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -18,6 +20,7 @@ _ARRAYS = (".npy", ".npz")
 
 def noise(shape: Shape, dtype: np.dtype[Any], seed: int = 0) -> NDArray[Any]:
     """Seeded inputs: normal for floats, 0 to 99 for integers, both truths for booleans."""
+    limits.check("an input of this benchmark", math.prod(shape) * max(dtype.itemsize, 8), limits.INPUT_BYTES)
     random = np.random.default_rng(seed)
     if dtype.kind == "f":
         return random.standard_normal(shape).astype(dtype)
@@ -68,13 +71,14 @@ def read_input(name: str, file: Path, shape: Shape, dtype: np.dtype[Any], prepro
 
 def _array(file: Path) -> NDArray[Any]:
     try:
+        limits.regular_file(file, limits.ANY_BYTES)
         found = np.load(file, allow_pickle=False)
         if isinstance(found, Mapping):
             names = list(found)
             if len(names) != 1:
                 raise QuantbenchError(f"{file} holds {len(names)} arrays ({', '.join(names)}); give a file with one")
             found = found[names[0]]
-    except (OSError, ValueError) as error:
+    except DAMAGE as error:
         raise QuantbenchError(f"cannot read {file}: {error}") from error
     array: NDArray[Any] = found
     return array

@@ -1,6 +1,5 @@
 """What a user gives as text, on the command line or under `compile:` of a recipe, as values."""
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from quantbench.engines.base import PRECISIONS
 from quantbench.engines.discover import gpu_present, tensorrt_version
 from quantbench.engines.network_function import is_network_function, plain_path
 from quantbench.errors import QuantbenchError
+from quantbench.text_file import read_json
 
 _UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
@@ -75,10 +75,7 @@ def read_ranges(path: Path) -> Ranges:
     if path.is_dir():
         path = path / "ranges.json"
     if path.suffix == ".json":
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise QuantbenchError(f"cannot read ranges from {path}: {error}") from error
+        data = read_json(path, "ranges")
         if isinstance(data, dict) and data.get("format") == "quantbench-ranges-1":
             return Ranges.from_json(data)
     return read_cache(path).ranges

@@ -46,9 +46,12 @@ class BuildLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close a file (a failed build keeps its log: it is what the user needs then)."""
-        if not isinstance(self._stream, io.StringIO):
-            self._stream.close()
+        """Close a file. A failed build keeps its log, which the user needs then; another fault leaves none."""
+        if isinstance(self._stream, io.StringIO):
+            return
+        self._stream.close()
+        if self.path is not None and isinstance(error, QuantbenchError) and not self.errors:
+            self.path.unlink(missing_ok=True)
 
 
 def _open(path: Path) -> TextIO:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from quantbench.engines.bench_inputs import noise
 from quantbench.engines.tensorrt_session import LoadedEngine
 from quantbench.errors import QuantbenchError
+from quantbench.ort import run as ort_run
 
 
 def outputs_against_model(loaded: LoadedEngine, model: Path, seed: int = 0) -> Mapping[str, float]:
@@ -21,7 +22,7 @@ def outputs_against_model(loaded: LoadedEngine, model: Path, seed: int = 0) -> M
 
     feed = {name: noise(loaded.opt_shape(name), loaded.dtype(name), seed) for name in loaded.inputs}
     session = create_session(model)
-    expected = dict(zip((o.name for o in session.get_outputs()), session.run(None, feed), strict=True))
+    expected = dict(zip((o.name for o in session.get_outputs()), ort_run(session, None, feed), strict=True))
     got = loaded.context().run(feed)
     common = [name for name in loaded.outputs if name in expected]
     if not common:

@@ -1,12 +1,13 @@
 """Load an engine file with the runtime that made it, on the GPU of this machine."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from quantbench import limits
 from quantbench.engines.discover import gpu_present
 from quantbench.errors import QuantbenchError
+from quantbench.text_file import parse_json
 
 if TYPE_CHECKING:
     from quantbench.engines.tensorrt_session import LoadedEngine
@@ -26,6 +27,7 @@ def load_engine(
     version or GPU.
     """
     try:
+        limits.regular_file(path, limits.ENGINE_BYTES)
         data = plan_of(path.read_bytes())
     except OSError as error:
         raise QuantbenchError(f"cannot read engine {path}: {error.strerror or error}") from error
@@ -52,7 +54,7 @@ def plan_of(data: bytes) -> bytes:
     if not header.startswith(b"{") or len(header) != length:
         return data
     try:
-        json.loads(header)
-    except ValueError:
+        parse_json(header, "header")
+    except QuantbenchError:
         return data
     return data[4 + length :]

@@ -1,14 +1,13 @@
 """A network written with TensorRT's own API as a model: `file.py:function` fills an INetworkDefinition."""
 
 import inspect
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from quantbench.engines.base import BuildOptions
 from quantbench.errors import QuantbenchError
-from quantbench.load_object import load_object, names_code
+from quantbench.load_object import load_object, names_code, user_code
 
 _EDITS = frozenset({"fp16", "bf16", "int8", "best"})
 
@@ -48,15 +47,8 @@ def filled(trt: Any, network: Any, model: Path) -> object:
     if not callable(function):
         raise QuantbenchError(f"{model} is no function")
     wanted = len(inspect.signature(function).parameters)
-    try:
+    with user_code(str(model)):
         kept = function(network, trt) if wanted > 1 else function(network)
-    except QuantbenchError:
-        raise
-    except Exception as error:  # the user's code may raise anything
-        file = Path(str(model).rpartition(":")[0]).resolve()
-        frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).resolve() == file]
-        where = f" in line {frames[-1].lineno}" if frames else ""
-        raise QuantbenchError(f"{model} fails{where}: {type(error).__name__}: {error}") from error
     if network.num_outputs == 0:
         raise QuantbenchError(f"{model} marks no output; call network.mark_output(tensor)")
     return kept

@@ -13,6 +13,7 @@ from quantbench.evaluate.mean_ap import MOST_BOXES, match
 from quantbench.evaluate.samples import Hits, Matches, MeanAP, Means, Overlaps, Sample
 from quantbench.evaluate.task import Arrays, Task
 from quantbench.images.truth import Label, MaskTruth, Truth
+from quantbench.load_object import user_code
 
 # A user's metric: outputs of one batch by name and a label an image, to a number an image [N].
 Metric = Callable[[Mapping[str, NDArray[Any]], Sequence[Label]], Any]
@@ -176,7 +177,8 @@ class UserScores:
 
     def update(self, outputs: Arrays, labels: Sequence[Label], size: tuple[int, int]) -> None:
         """Add one batch. Raises QuantbenchError where the function gives something else than a number an image."""
-        values = np.asarray(self._metric(dict(zip(self._outputs, outputs, strict=True)), labels), np.float64)
+        with user_code(f"--metric {self._name}"):
+            values = np.asarray(self._metric(dict(zip(self._outputs, outputs, strict=True)), labels), np.float64)
         if values.shape != (len(labels),) or not np.isfinite(values).all():
             raise QuantbenchError(
                 f"--metric {self._name}: gave {values.shape} numbers for {len(labels)} images, or some that are not "

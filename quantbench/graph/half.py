@@ -14,8 +14,10 @@ import numpy as np
 import onnx
 from onnx import AttributeProto, TensorProto, numpy_helper
 
+from quantbench.errors import QuantbenchError
 from quantbench.graph.onnx_view import infer_shapes
 from quantbench.graph.subgraphs import bodies
+from quantbench.text_file import parse_json
 
 PROPERTY = "quantbench.half"
 _HALVES: dict[int, str] = {TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16"}
@@ -57,13 +59,18 @@ def as_float(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def half_of(model: onnx.ModelProto) -> Half | None:
-    """What the property of `model` says, None where it has none."""
+    """What the property of `model` says, None where it has none. Raises QuantbenchError where it is broken."""
     text = next((prop.value for prop in model.metadata_props if prop.key == PROPERTY), None)
     if text is None:
         return None
-    data = json.loads(text)
-    elem = next(kind for kind, name in _HALVES.items() if name == data["type"])
-    return Half(elem, frozenset(data["ends"]), frozenset(data["floats"]), bool(data.get("stored")))
+    try:
+        data = parse_json(text, PROPERTY)
+        elem = next(kind for kind, name in _HALVES.items() if name == data["type"])
+        return Half(elem, frozenset(data["ends"]), frozenset(data["floats"]), bool(data.get("stored")))
+    except (QuantbenchError, KeyError, TypeError, StopIteration) as error:
+        raise QuantbenchError(
+            f"metadata property {PROPERTY} of the model is broken; remove it from the model"
+        ) from error
 
 
 def detach(model: onnx.ModelProto) -> None:

@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, external_data_helper, numpy_helper
 
 from quantbench.errors import QuantbenchError
+from quantbench.graph.check_tensors import check_tensors
 from quantbench.graph.fold_constants import fold_constants
 from quantbench.graph.half import as_float
 from quantbench.graph.normalise import normalise
@@ -51,6 +52,7 @@ def read_model(path: Path) -> onnx.ModelProto:
     if not model.graph.node or not model.graph.output:
         raise QuantbenchError(f"{path} is not an ONNX model: it holds no graph with nodes and outputs")
     load_external_data(model, path)
+    check_tensors(model.graph, str(path))
     return model
 
 
@@ -69,6 +71,7 @@ def prepared_model(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     check_ops(model, name)
     check_weights(model, name)
     normalise(model)
+    _check_outputs(model.graph, name)
     drop_dead(model.graph)
     return fold_constants(as_float(model))
 
@@ -78,6 +81,14 @@ def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
     result: onnx.ModelProto = onnx.inliner.inline_local_functions(model)
     keep_notes(result, model)
     return result
+
+
+def _check_outputs(graph: onnx.GraphProto, name: str) -> None:
+    made = {out for node in graph.node for out in node.output}
+    made |= {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+    for value in graph.output:
+        if value.name not in made:
+            raise QuantbenchError(f"{name}: no node writes output {value.name!r}; export the model again")
 
 
 def load_external_data(model: onnx.ModelProto, path: Path) -> None:

@@ -7,11 +7,13 @@ from quantbench.graph.subgraphs import captures
 
 
 def order_of(nodes: list[onnx.NodeProto]) -> list[int]:
-    """Positions of `nodes` sorted, changing as little as can be. Raises QuantbenchError naming the nodes of a cycle.
+    """Positions of `nodes` sorted, changing as little as can be. Raises QuantbenchError naming the nodes of a cycle,
+    and for a tensor that two write.
 
     onnxruntime loads files whose nodes are not sorted, and tools write them (onnxconverter-common's FP16 pass); the
     standard and all who walk the nodes once want them sorted.
     """
+    _refuse_twice(nodes)
     makers = {out: position for position, node in enumerate(nodes) for out in node.output if out}
     reads = [[makers[name] for name in (*node.input, *captures(node)) if name in makers] for node in nodes]
     ordered: dict[int, None] = {}
@@ -31,6 +33,16 @@ def order_of(nodes: list[onnx.NodeProto]) -> list[int]:
     return list(ordered)
 
 
+def _refuse_twice(nodes: list[onnx.NodeProto]) -> None:
+    made: set[str] = set()
+    for node in nodes:
+        for name in node.output:
+            if name in made:
+                raise QuantbenchError(f"two nodes write tensor {name!r}; export the model again")
+            if name:
+                made.add(name)
+
+
 def _names(nodes: list[onnx.NodeProto], path: list[int], first: int) -> str:
     ring = path[path.index(first) :]
     names = [nodes[p].name or f"{nodes[p].op_type}_{p}" for p in ring]
@@ -39,7 +51,7 @@ def _names(nodes: list[onnx.NodeProto], path: list[int], first: int) -> str:
 
 
 def sort_nodes(graph: onnx.GraphProto) -> None:
-    """Sort the nodes of `graph` and of the bodies in it, in place. Raises QuantbenchError for a cycle."""
+    """Sort the nodes of `graph` and of the bodies in it, in place. Raises QuantbenchError as `order_of`."""
     ordered = order_of(list(graph.node))
     if ordered != sorted(ordered):
         copies = [onnx.NodeProto.FromString(graph.node[position].SerializeToString()) for position in ordered]

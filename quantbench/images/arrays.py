@@ -1,5 +1,6 @@
 """Arrays: `.npy` and `.npz` files as a source of ready inputs."""
 
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -9,12 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quantbench import limits
 from quantbench.errors import QuantbenchError
 from quantbench.images.remember import remembered_sha256
 from quantbench.images.source import combined_sha256, text_sha256
 from quantbench.images.unchanged import Unchanged
 
 SUFFIXES = (".npy", ".npz")
+# What numpy raises for files that are no arrays, whole or in part.
+DAMAGE = (
+    OSError, ValueError, EOFError, KeyError, SyntaxError, MemoryError, OverflowError, NotImplementedError,
+    RuntimeError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 class ArrayFiles:
@@ -101,13 +108,14 @@ def _list(path: Path) -> list[Path]:
 def _open(file: Path, key: str | None) -> tuple[NDArray[Any], NDArray[Any] | None]:
     labels = None
     try:
+        limits.regular_file(file, limits.ANY_BYTES)
         if file.suffix.lower() == ".npy":
             array = np.load(file, mmap_mode="r", allow_pickle=False)
         else:
             with np.load(file, allow_pickle=False) as stored:
                 array = stored[_key(file, stored.files, key)]
                 labels = stored["labels"] if "labels" in stored.files else None
-    except (OSError, ValueError, EOFError, KeyError, SyntaxError, zipfile.BadZipFile, zlib.error) as error:
+    except DAMAGE as error:
         reason = " ".join(str(error).split())
         raise QuantbenchError(f"{file} cannot be read as an array without pickled objects ({reason})") from error
     if array.ndim < 2 or array.dtype.kind not in "fiu" or array.size == 0:

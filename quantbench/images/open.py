@@ -12,7 +12,7 @@ from quantbench.images.arrays import SUFFIXES, ArrayFiles
 from quantbench.images.folder import ImageFolder, LabelOf
 from quantbench.images.preprocess import Preprocess
 from quantbench.images.source import Pictures, Prepared, Source
-from quantbench.load_object import load_file
+from quantbench.load_object import load_file, user_code
 from quantbench.shipped import shipped_names
 
 
@@ -71,7 +71,8 @@ def _call(maker: Callable[..., Any], name: str, options: Mapping[str, Any] | Non
     for option, parameter in known.items():
         if parameter.default is parameter.empty and option not in options:
             raise QuantbenchError(f"data set {name} needs the option {option!r}")
-    return maker(**options)
+    with user_code(name):
+        return maker(**options)
 
 
 def _adapters() -> dict[str, Path]:

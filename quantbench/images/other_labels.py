@@ -1,7 +1,8 @@
 """Labels beside the images: masks, a CSV table, COCO's annotations."""
 
 import csv
-import json
+import io
+import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,6 +14,7 @@ from quantbench.errors import QuantbenchError
 from quantbench.images.decode import upright_size
 from quantbench.images.folder import LabelOf
 from quantbench.images.truth import MaskTruth, PictureBoxes, PictureLabel, PictureMask, Truth
+from quantbench.text_file import read_object, read_text
 
 _MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
 
@@ -31,7 +33,7 @@ def from_masks(root: Path) -> LabelOf:
                 if picture.mode not in ("L", "P", "1", "I;16", "I"):
                     raise QuantbenchError(f"mask {file} has mode {picture.mode}; it must have one channel, the classes")
                 classes = np.asarray(picture).astype(np.int64)
-        except (OSError, UnidentifiedImageError) as error:
+        except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise QuantbenchError(f"cannot read mask {file}: {error}") from error
         if classes.max(initial=0) > 255:
             raise QuantbenchError(f"mask {file} has class {classes.max()}; there can be 0 to 254, and 255 for none")
@@ -57,15 +59,15 @@ def from_csv(table: Path, classes: Sequence[str]) -> LabelOf:
     """Labels of a table with the columns image (path relative to the folder) and label (class number, or one of
     `classes`); a header is optional. Images that it does not name have no label. Raises QuantbenchError."""
     try:
-        with table.open(encoding="utf-8-sig", newline="") as stream:
-            rows = [row for row in csv.reader(stream) if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise QuantbenchError(f"cannot read labels {table}: {getattr(error, 'strerror', None) or error}") from error
+        text = read_text(table, "labels", encoding="utf-8-sig")
+        rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
+    except csv.Error as error:
+        raise QuantbenchError(f"cannot read labels {table}: {error}") from error
     index = {name: number for number, name in enumerate(classes)}
     labels: dict[str, int] = {}
     for number, row in enumerate(rows, start=1):
         if len(row) < 2:
-            raise QuantbenchError(f"{table}, line {number}: {row[0]!r} is not 'image,label'")
+            raise QuantbenchError(f"{table}, line {number}: {reprlib.repr(row[0])} is not 'image,label'")
         label = row[1].strip()
         if label.isdecimal():
             labels[row[0].strip()] = int(label)
@@ -73,7 +75,9 @@ def from_csv(table: Path, classes: Sequence[str]) -> LabelOf:
             labels[row[0].strip()] = index[label]
         elif number > 1:
             known = "give the list with --classes FILE" if not classes else f"the classes are {_some(classes)}"
-            raise QuantbenchError(f"{table}, line {number}: {label!r} is neither a class number nor a class; {known}")
+            raise QuantbenchError(
+                f"{table}, line {number}: {reprlib.repr(label)} is neither a class number nor a class; {known}"
+            )
     if not labels:
         raise QuantbenchError(f"{table} holds no line 'image,label'")
 
@@ -86,8 +90,8 @@ def from_csv(table: Path, classes: Sequence[str]) -> LabelOf:
 def from_coco(annotations: Path, root: Path, classes: Sequence[str]) -> LabelOf:
     """Boxes of COCO annotations, found by file name. A category's class is its place in `classes` where they have its
     name, else its place among the sorted category ids. Crowds are left out. Raises QuantbenchError."""
+    data = read_object(annotations, "labels")
     try:
-        data = json.loads(annotations.read_text(encoding="utf-8"))
         numbers = _coco_classes(data["categories"], classes)
         names = {image["id"]: str(image["file_name"]) for image in data["images"]}
         found: dict[str, list[tuple[float, ...]]] = {name: [] for name in names.values()}
@@ -95,7 +99,7 @@ def from_coco(annotations: Path, root: Path, classes: Sequence[str]) -> LabelOf:
             if not entry.get("iscrowd"):
                 x, y, w, h = (float(v) for v in entry["bbox"])
                 found[names[entry["image_id"]]].append((numbers[entry["category_id"]], x, y, x + w, y + h))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise QuantbenchError(f"{annotations} holds no COCO annotations: {error!r}") from error
     by_name = {PurePosixPath(name).name: rows for name, rows in found.items()}
 

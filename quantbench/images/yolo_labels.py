@@ -10,6 +10,7 @@ from quantbench.errors import QuantbenchError
 from quantbench.images.decode import upright_size
 from quantbench.images.folder import LabelOf
 from quantbench.images.truth import PictureBoxes, Truth
+from quantbench.text_file import read_text
 
 _SLACK = 0.01  # what ultralytics lets a coordinate lie outside of 0 to 1
 _MOST_CLASSES = 1 << 20
@@ -45,12 +46,7 @@ def read_boxes(path: Path, size: tuple[int, int]) -> Truth:
     A line is `class cx cy w h`, or `class x y x y x y …`, an outline whose bounding box is taken; numbers but the
     class are shares of the image. A line that stands twice counts once, as in ultralytics. Raises QuantbenchError.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        text = ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise QuantbenchError(f"cannot read labels {path}: {getattr(error, 'strerror', None) or error}") from error
+    text = read_text(path, "labels", encoding="utf-8-sig") if os.path.lexists(path) else ""
     lines = ((number, line.split()) for number, line in enumerate(text.splitlines(), start=1))
     rows = np.array(list(_unique(_box(path, number, words) for number, words in lines if words))).reshape(-1, 5)
     boxes = np.clip(rows[:, 1:], 0.0, 1.0) * np.array([size[1], size[0]] * 2)

@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError
 
 from quantbench.errors import QuantbenchError
 from quantbench.graph.ops import ACTIVATIONS, AVERAGES, KEEPS_VALUES, WEIGHTED
+from quantbench.graph.order import sort_nodes
 from quantbench.inspection.open_file import read_bytes
 from quantbench.inspection.ort_graph import is_optimized, layers_of
 from quantbench.layers.layer import Layer
@@ -68,6 +69,10 @@ def read_qdq_onnx(path: Path) -> QdqModel:
     except (DecodeError, ValueError) as error:
         raise QuantbenchError(f"{path} is no readable ONNX model ({error}); export it again") from error
     graph = model.graph
+    try:
+        sort_nodes(graph)
+    except QuantbenchError as error:
+        raise QuantbenchError(f"{path}: {error}") from error
     constants = {i.name for i in graph.initializer} | {
         o for n in graph.node if n.op_type == "Constant" for o in n.output
     }

@@ -1,15 +1,16 @@
 """A calibration cache in the run folder is used only if it belongs to this model, data and method."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from quantbench import limits
 from quantbench.atomic import write_json, write_text
 from quantbench.cache.tensorrt import parse, render
 from quantbench.calibration.ranges import INT8_MAX, Ranges, TensorRange
 from quantbench.errors import QuantbenchError
 from quantbench.images.source import file_sha256
+from quantbench.text_file import read_object, read_text
 
 CACHE = "calibration.cache"
 SIDECAR = "calibration.cache.json"
@@ -52,7 +53,7 @@ def takes_cache(folder: Path, owner: Owner, policy: Policy) -> bool:
 
 def given_ranges(path: Path) -> Ranges:
     """Ranges of the cache at `path`, whoever wrote it."""
-    cache = parse(path.read_text(encoding="utf-8"))
+    cache = parse(read_text(path, most=limits.CACHE_BYTES))
     return Ranges({entry.name: TensorRange(entry.scale * INT8_MAX, f"cache {path.name}") for entry in cache.entries})
 
 
@@ -64,7 +65,6 @@ def write_cache(folder: Path, ranges: Ranges, owner: Owner, algorithm: str) -> N
 
 def _sidecar(folder: Path) -> dict[str, str]:
     try:
-        data = json.loads((folder / SIDECAR).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_object(folder / SIDECAR)
+    except QuantbenchError:
         return {}
-    return data if isinstance(data, dict) else {}

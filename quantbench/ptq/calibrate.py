@@ -48,7 +48,7 @@ def calibrate(wanted: Pass, folder: Path, key: str, progress: Progress) -> dict[
     collector: Collector | None = None
     with progress.task("Calibration", total) as advance:
         advance(images)
-        saved = time.monotonic()
+        began = saved = time.monotonic()
         for feed in _skip(wanted.open_feeds(), images):
             collector = collector or Collector(wanted.model, tensors, threads=wanted.threads)
             count = collector.add(feed)
@@ -60,12 +60,15 @@ def calibrate(wanted: Pass, folder: Path, key: str, progress: Progress) -> dict[
     if not images:
         raise QuantbenchError("no calibration images; give a folder with images (--calib-dir)")
     found = known if collector is None else _together(known, collector)
-    save_histograms(path, found, images=images, key=key)
+    if time.monotonic() - began > _SAVE_EVERY_SECONDS:
+        # Also where the ranges are refused next: what took long is kept, what did not leaves nothing.
+        save_histograms(path, found, images=images, key=key)
     kept, left_out = usable(found, wanted.needed)
     if left_out:
         progress.note(
             f"{left_out[0]} reaches infinity or NaN{_and_more(left_out)}; nothing quantizes it, so it gets no range"
         )
+    save_histograms(path, found, images=images, key=key)
     return kept
 
 

@@ -9,7 +9,7 @@ from quantbench.calibration.thresholds import METHODS, Threshold, threshold_meth
 from quantbench.calibrator import CACHE_ALGORITHMS, Calibrator, load_calibrator
 from quantbench.core.auto import AUTO
 from quantbench.errors import QuantbenchError
-from quantbench.load_object import source_sha256
+from quantbench.load_object import source_sha256, user_code
 from quantbench.shipped import shipped_names
 from quantbench.stage import digest
 
@@ -61,12 +61,19 @@ def choose(spec: str) -> Choice:
         near = difflib.get_close_matches(spec, known, n=1, cutoff=0.6)
         meant = f" did you mean {near[0]}?" if near else ""
         raise QuantbenchError(f"no calibrator {spec!r};{meant} there are {', '.join(known)}, or file.py:Class")
-    calibrator = load_calibrator(spec)()
+    kind = load_calibrator(spec)
+    with user_code(spec):
+        calibrator = kind()
     content = _content(type(calibrator))
     # A user's file is part of the method: another content is another calibration.
     method = f"{spec} {content[:12]}" if ":" in spec else spec
     algorithm = CACHE_ALGORITHMS[calibrator.get_algorithm()]
-    return Choice(method, calibrator.threshold, algorithm, type(calibrator), content)
+
+    def threshold(histogram: Histogram) -> float:
+        with user_code(spec):
+            return float(calibrator.threshold(histogram))
+
+    return Choice(method, threshold, algorithm, type(calibrator), content)
 
 
 def algorithm_of(method: str) -> str:

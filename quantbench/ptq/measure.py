@@ -16,6 +16,7 @@ from quantbench.evaluate.task import facts_of
 from quantbench.graph.load import load_model
 from quantbench.graph.surgery import bytes_of
 from quantbench.ort import create_session
+from quantbench.ort import run as ort_run
 from quantbench.progress import Progress
 from quantbench.ptq.prepare import FloatModel
 from quantbench.records.evaluation import Evaluation, LatencyPair, Outputs, Sizes
@@ -95,7 +96,7 @@ def measure(inputs: Measuring, pair: Pair) -> Evaluation:
     if inputs.latency:
         size = fixed or 1
         one = padded(next(iter(feeds(few, input_name, size, max_bad=max_bad))), fixed)
-        calls = {"plain": lambda: reference.run(None, one), "int8": lambda: quantized.run(None, one)}
+        calls = {"plain": lambda: ort_run(reference, None, one), "int8": lambda: ort_run(quantized, None, one)}
         times = LatencyPair(**interleaved(calls, batch=size, threads=threads))
     return Evaluation(
         outputs=Outputs(**measures_of(evaluation)),
@@ -117,7 +118,7 @@ def runner(session: "onnxruntime.InferenceSession", batch: int) -> Run:
 
     def run(feed: Feed) -> list[NDArray[Any]]:
         count = next(iter(feed.values())).shape[0]
-        return [unpadded(array, batch, count) for array in session.run(None, padded(feed, batch))]
+        return [unpadded(array, batch, count) for array in ort_run(session, None, padded(feed, batch))]
 
     return run
 

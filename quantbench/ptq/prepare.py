@@ -134,4 +134,6 @@ def _over_range(name: str, shape: Shape, wanted: Sequence[Shape], inputs: Sequen
 
 def model_classes(model: onnx.ModelProto, given: Path | None) -> Classes:
     """Class names as given, else as the model's metadata has them, and how many answers the model has."""
-    return Classes(read_classes(given) if given is not None else facts_of(model).names, answers(model))
+    if given is not None:
+        return Classes(read_classes(given), answers(model), str(given))
+    return Classes(facts_of(model).names, answers(model))

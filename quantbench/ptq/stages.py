@@ -1,6 +1,5 @@
 """The four stages of `quantbench ptq`, each with exactly what its work gets."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from quantbench.qdq.carry_out import Correction, carry_out
 from quantbench.qdq.plan import Plan
 from quantbench.records.facts import StageRecord
 from quantbench.stage import UNKEYED, FileRef, Stage, digest
+from quantbench.text_file import read_object
 
 RANGES = "ranges.json"
 EVALUATION = "evaluation.json"
@@ -161,7 +161,7 @@ def _take_cache(inputs: TakingCache, out: Path) -> None:
 
 def read_ranges(folder: Path) -> Ranges:
     """The ranges that the calibrate stage left in `folder`."""
-    return Ranges.from_json(json.loads((folder / RANGES).read_text(encoding="utf-8")))
+    return Ranges.from_json(read_object(folder / RANGES))
 
 
 def quantizing(inputs: Quantizing) -> Stage[Quantizing]:

@@ -16,6 +16,7 @@ from quantbench.evaluate.statistics import share, sqnr_db
 from quantbench.evaluate.task import Task
 from quantbench.graph.ops import WEIGHTED
 from quantbench.ort import create_session
+from quantbench.ort import run as ort_run
 from quantbench.qat.trace import output_tensors
 from quantbench.records.qat import Agreement, BoxesAlike, Exported, TensorSignature
 
@@ -35,7 +36,7 @@ def run_onnx(model: onnx.ModelProto, images: NDArray[np.float32]) -> list[NDArra
     session = create_session(model)
     entry = session.get_inputs()[0]
     step = entry.shape[0] if isinstance(entry.shape[0], int) else len(images)
-    parts = [session.run(None, {entry.name: images[i : i + step]}) for i in range(0, len(images), step)]
+    parts = [ort_run(session, None, {entry.name: images[i : i + step]}) for i in range(0, len(images), step)]
     return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from quantbench.errors import QuantbenchError
 from quantbench.images.preprocess import Preprocess, preset
 from quantbench.json_types import JsonObject
-from quantbench.load_object import load_object
+from quantbench.load_object import load_object, user_code
 from quantbench.qat import yolo
 from quantbench.qat.safe_load import load_checkpoint
 from quantbench.qat.vision import import_torchvision
@@ -113,10 +113,8 @@ def _preprocess(declared: str | JsonObject | None, default: Preprocess, family: 
 
 def _build(architecture: Architecture) -> nn.Module:
     factory = load_object(architecture.factory)
-    try:
+    with user_code(architecture.factory):
         module = factory(**architecture.arguments)
-    except TypeError as error:
-        raise QuantbenchError(f"architecture {architecture.factory}: {error}") from error
     if not isinstance(module, nn.Module):
         raise QuantbenchError(f"architecture {architecture.factory} returns {type(module).__name__}, no torch module")
     return module

@@ -1,7 +1,6 @@
 """The stages of `quantbench qat-export`, each with exactly what its work gets; the last, compiling, is `ptq`'s too."""
 
 import copy
-import json
 import tempfile
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
@@ -37,6 +36,7 @@ from quantbench.recipe import Architecture
 from quantbench.records.qat import ExportFacts
 from quantbench.run_folder import RunFolder
 from quantbench.stage import UNKEYED, FileRef, Inputs, Stage, digest
+from quantbench.text_file import read_object
 
 # Ranges as calibration finds them, and as they are in the exported file, where training may have moved them.
 CALIBRATED, RANGES = "calibrated.json", "ranges.json"
@@ -179,7 +179,7 @@ def _calibrate(inputs: Calibrating, out: Path) -> None:
 
 def read_ranges(path: Path) -> Ranges:
     """The ranges in a file that a stage left."""
-    return Ranges.from_json(json.loads(path.read_text(encoding="utf-8")))
+    return Ranges.from_json(read_object(path))
 
 
 def training(inputs: Training) -> Stage[Training]:

@@ -15,6 +15,7 @@ import yaml
 from quantbench.errors import QuantbenchError
 from quantbench.images.remember import remembered_sha256
 from quantbench.images.source import combined_sha256, text_sha256
+from quantbench.text_file import read_text
 from quantbench.yaml_file import read_yaml
 
 # What ultralytics reads of a data set and only looks at.
@@ -89,7 +90,7 @@ def _images(source: Path, data: Path, split: str) -> list[Path]:
     if source.is_dir():
         found = sorted(file for file in source.rglob("*.*") if file.suffix.lower() in _IMAGES)
     elif source.is_file():
-        lines = source.read_text(encoding="utf-8-sig").split("\n")
+        lines = read_text(source, f"{data}: {split}:", encoding="utf-8-sig").split("\n")
         found = [source.parent / line.strip() for line in lines if line.strip()]
     else:
         raise QuantbenchError(f"{data}: {split}: {source} does not exist; nothing is downloaded, get the images first")

@@ -8,6 +8,7 @@ from typing_extensions import Self
 
 from quantbench.atomic import write_text
 from quantbench.errors import QuantbenchError
+from quantbench.text_file import read_text
 
 
 class Record(BaseModel):
@@ -42,11 +43,7 @@ class Record(BaseModel):
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read the file at `path`. Raises QuantbenchError where it is missing or of another form."""
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise QuantbenchError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
-        return cls.from_json(text, str(path))
+        return cls.from_json(read_text(path), str(path))
 
 
 def _fault(error: ValidationError, source: str) -> QuantbenchError:

@@ -1,6 +1,5 @@
 """RunRecord: what run.json holds, put together from the records of its stages."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -21,6 +20,7 @@ from quantbench.records.facts import (
 from quantbench.records.prediction import Prediction
 from quantbench.records.qat import Agreement, Exported, RangeFacts, TrainingFacts
 from quantbench.records.record import Record
+from quantbench.text_file import read_json
 
 FORMAT: Literal["quantbench-run-2"] = "quantbench-run-2"
 RUN = "run.json"
@@ -81,11 +81,7 @@ def load_run(path: Path) -> PtqRun | QatRun:
     """The record of the run folder `path` (or of a run.json). Raises QuantbenchError where there is none that this
     version reads."""
     file = path / RUN if path.is_dir() else path
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise QuantbenchError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}") from error
-    return run_of(data, str(file))
+    return run_of(read_json(file), str(file))
 
 
 def run_of(data: JsonValue, source: str) -> PtqRun | QatRun:

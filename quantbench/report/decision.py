@@ -1,6 +1,5 @@
 """The decision part of a report: verdict, leads and the data of the page, of one run or of several."""
 
-import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import onnx
 
+from quantbench.errors import QuantbenchError
 from quantbench.predict.prediction import Prediction
 from quantbench.predict.simulate import predict_model
 from quantbench.records.run import QatRun
@@ -28,6 +28,7 @@ from quantbench.report.page.data import Milliseconds, PageData, Point
 from quantbench.report.page.parts import depth_of, edges_of, layer_rows, range_rows
 from quantbench.report.page.searched import region_costs, region_rows, trial_points, with_costs
 from quantbench.report.verdict import Command, Thresholds, Verdict, judge
+from quantbench.text_file import read_json
 
 QDQ_MODEL = "model.qdq.onnx"
 
@@ -101,9 +102,9 @@ def decide(
 def _pictures(folder: Path) -> tuple[tuple[str, str], ...]:
     """Pictures that the run kept; only images, as the run writes them, go into a page."""
     try:
-        found = json.loads((folder / "pictures.json").read_text(encoding="utf-8"))
+        found = read_json(folder / "pictures.json")
         pairs = tuple((str(entry["caption"]), str(entry["uri"])) for entry in found)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (QuantbenchError, KeyError, TypeError):
         return ()
     return tuple((caption, uri) for caption, uri in pairs if uri.startswith("data:image/jpeg;base64,"))
 

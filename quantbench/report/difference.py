@@ -1,16 +1,17 @@
 """Two runs side by side: accuracy, latency, layers, ranges, and what changed in the recipe."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from quantbench.calibration.ranges import Ranges
+from quantbench.errors import QuantbenchError
 from quantbench.json_types import JsonObject
 from quantbench.records.evaluation import Measured, Outputs
 from quantbench.report.blocks import Block, Section, Table, Text
 from quantbench.report.figures import Run, measured_latencies, outputs_of
 from quantbench.report.words import decibel, listed, percent, pixels, points, size
+from quantbench.text_file import read_object
 
 _SHOWN_RANGES = 12
 
@@ -116,10 +117,8 @@ def _placement(a: Run, b: Run) -> list[Block]:
 
 def _ranges(a: Path, b: Path) -> tuple[tuple[str, ...], ...]:
     try:
-        left, right = (
-            Ranges.from_json(json.loads((folder / "ranges.json").read_text(encoding="utf-8"))) for folder in (a, b)
-        )
-    except (OSError, ValueError, KeyError, TypeError):
+        left, right = (Ranges.from_json(read_object(folder / "ranges.json")) for folder in (a, b))
+    except QuantbenchError:
         return ()
     both = [name for name in left if name in right and left[name].amax > 0 and right[name].amax > 0]
     ratio = {name: right[name].amax / left[name].amax for name in both}

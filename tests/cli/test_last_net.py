@@ -54,7 +54,7 @@ def test_a_signal_ends_a_run_with_one_line(number: signal.Signals, code: int, tm
     waiting = (
         "import time\nimport quantbench.cli.main as m\nfrom quantbench.__main__ import main\n"
         "def wait():\n    print('ready', flush=True)\n    time.sleep(30)\n"
-        "m.register_commands = lambda: None\nm.app = wait\nmain()\n"
+        "m._run = wait\nmain()\n"
     )
     process = subprocess.Popen([sys.executable, "-c", waiting], stdout=-1, stderr=-1, text=True, cwd=tmp_path)
     assert process.stdout is not None

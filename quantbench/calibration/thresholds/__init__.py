@@ -17,12 +17,13 @@ def threshold_method(name: str) -> Threshold:
     """
     from quantbench.calibration.thresholds import entropy, legacy, minmax, mse, percentile
 
-    base, _, argument = name.partition(":")
-    if base == "percentile" and argument:
+    base, colon, argument = name.partition(":")
+    if base == "percentile" and colon:
         try:
             share = float(argument)
         except ValueError:
             raise QuantbenchError(f"percentile {argument!r} is not a number") from None
+        percentile.check(share)
         return lambda histogram: percentile.threshold(histogram, share)
     table: dict[str, Threshold] = {
         "minmax": minmax.threshold,
@@ -31,7 +32,7 @@ def threshold_method(name: str) -> Threshold:
         "mse": mse.threshold,
         "legacy": legacy.threshold,
     }
-    if base not in table or argument:
+    if base not in table or colon:
         near = difflib.get_close_matches(base, METHODS, n=1, cutoff=0.6)
         meant = f"did you mean {near[0]}? " if near and near[0] != base else ""
         raise QuantbenchError(f"unknown threshold method {name!r}; {meant}there are {', '.join(METHODS)}")

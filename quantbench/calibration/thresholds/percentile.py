@@ -9,13 +9,18 @@ from quantbench.calibration.histogram import Histogram
 from quantbench.errors import QuantbenchError
 
 
+def check(percentile: float) -> None:
+    """Raise QuantbenchError for a percentile outside its range."""
+    if not 0 < percentile <= 100:
+        raise QuantbenchError(f"percentile must be over 0 and at most 100, not {percentile}")
+
+
 def threshold(histogram: Histogram, percentile: float = 99.99) -> float:
     """Upper edge of the bin in which `percentile` (0 < p <= 100) of all elements is reached; zeros count.
 
     Raises QuantbenchError for a percentile outside its range.
     """
-    if not 0 < percentile <= 100:
-        raise QuantbenchError(f"percentile must be over 0 and at most 100, not {percentile}")
+    check(percentile)
     cumulative = np.cumsum(histogram.counts)
     if cumulative[-1] == 0:
         return histogram.amax

@@ -149,7 +149,7 @@ def _value(text: str) -> Any:
     if text[:1] in "[{" and text:
         try:
             return json.loads(text)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             return text
     if re.fullmatch(r"-?\d{1,18}", text):
         return int(text)

@@ -1,6 +1,5 @@
 """Parts of a page out of a run folder: layers of the predicted engine, ranges of tensors, error over depth."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from quantbench.layers.layer import Layer
 from quantbench.predict.prediction import Prediction
 from quantbench.records.evaluation import LayerError
 from quantbench.report.page.data import Depth, LayerRow, RangeRow
+from quantbench.text_file import read_object
 
 _BINS = 128
 _MOST_RANGES = 24
@@ -83,7 +83,7 @@ def range_rows(folder: Path) -> tuple[RangeRow, ...]:
     """The tensors whose thresholds clip most, then those whose range is most unlike their values; empty where the run
     kept no histograms."""
     try:
-        ranges = Ranges.from_json(json.loads((folder / "ranges.json").read_text(encoding="utf-8")))
+        ranges = Ranges.from_json(read_object(folder / "ranges.json"))
         histograms, _ = load_histograms(folder / ".quantbench" / "histograms.npz")
     except (OSError, ValueError, KeyError, QuantbenchError):
         return ()
