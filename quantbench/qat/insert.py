@@ -184,4 +184,7 @@ def plan_for(
     if best is None:
         return place(traced.view, options)
     cost = device_cost(best.device) if best.device else None
-    return best_placement(traced.view, options, version=best.tensorrt or DEFAULT, gpu=best.gpu, cost=cost).plan
+    plan = best_placement(traced.view, options, version=best.tensorrt or DEFAULT, gpu=best.gpu, cost=cost).plan
+    # It puts Q/DQ before ops that only move data, which in torch are no calls that a quantizer could stand at.
+    carried = tuple(site for site in plan.activations if (site.node, site.index) in traced.slots)
+    return replace(plan, activations=carried)
