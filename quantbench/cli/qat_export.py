@@ -54,7 +54,10 @@ def qat_export(
     keep_float: KeepFloat = None,
     residual_float: ResidualFloat = False,
     no_compile: NoCompile = False,
-    device: str = typer.Option("", help="cpu or cuda. (default: cuda where there is one)"),
+    device: str = typer.Option(
+        None, "--device", help="Time it on a learnt device, in the report; best placement then makes its ms least."
+    ),
+    torch_on: str = typer.Option("", "--torch", help="Where torch runs, cpu or cuda. (default: cuda if there is one)"),
     trust: Trust = False,
     overwrite: Overwrite = False,
     as_json: RunJson = False,
@@ -98,6 +101,7 @@ def qat_export(
         "export.int8_weights": int8_weights,
         "placement.keep_float": tuple(keep_float) if keep_float else None,
         "placement.residual": False if residual_float else None,
+        "placement.device": device,
         **build.changes(),
         **({"compile.backend": "none"} if no_compile else {}),
     }
@@ -107,7 +111,7 @@ def qat_export(
         progress.note(line)
     # With --json stdout belongs to run.json; a trainer's and an exporter's own chatter goes to stderr.
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-        request = qat_request(changed, device=device, trust=trust, resume=resume)
+        request = qat_request(changed, torch_on=torch_on, trust=trust, resume=resume)
         folder, record = run_qat_export(request, progress, overwrite=overwrite)
     if record is None:
         return

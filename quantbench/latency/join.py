@@ -10,15 +10,13 @@ from dataclasses import replace
 
 from quantbench.latency.gpus import Specs
 from quantbench.latency.layout import Format
-from quantbench.latency.work import FREE, OPAQUE, WEIGHTED, Work, kind_of, work_of
+from quantbench.latency.work import FREE, WEIGHTED, Work, kind_of, work_of
 from quantbench.layers.categories import is_leftover_qdq
-from quantbench.layers.layer import Layer, LayerTensor
+from quantbench.layers.layer import BYTES_PER_ELEMENT, Layer, LayerTensor
 
 _PARTS = {"conv": "convolutions", "depthwise": "convolutions", "deconv": "convolutions", "gemm": "matrix products",
           "reformat": "reformats", "pointwise": "pointwise", "pool": "pooling", "myelin": "Myelin"}  # fmt: skip
 _SHORT = {"linear": "kLINEAR", "chw32": "CHW32", "hwc8": "HWC8", "hwc4": "HWC4"}
-# Bytes that the kernels inside a Myelin node move for each byte at its borders: attention, norms, residuals (a guess).
-_INSIDE = 4.0
 Part = tuple[str, str, Work]
 
 
@@ -103,27 +101,34 @@ def _borders(layer: Layer, shown: Layer, made: set[str], read: set[str]) -> list
 
 
 def _myelin(layer: Layer) -> list[Work]:
-    """A ForeignNode as the products of its weights and the bytes that the rest moves: a guess, and flagged as one."""
+    """A ForeignNode as its matrix products and what runs between them: norms, activations, sums.
+
+    Products are modelled: kernels of tensor cores on rows of features, as in any convolution with channels innermost.
+    What runs between them is a guess, and flagged as one: so many kernels, each of which reads and writes a tensor.
+    """
     sized = [t for t in (*layer.inputs, *layer.outputs) if t.dims and min(t.dims) > 0]
     if not sized:
         return []
-    widest = max(sized, key=lambda t: math.prod(t.dims))
-    # Rows of the products: what is not the innermost size that holds features, as [32, 2048, 1, 1] before a Gemm.
-    features = next((d for d in reversed(widest.dims) if d > 1), 1)
-    tokens = max(1, math.prod(widest.dims) // features)
-    products: list[Work] = []
-    for weights in layer.constants:
-        if len(weights.dims) == 2 and min(weights.dims) > 1:
-            form = Format("INT8" if weights.dtype == "INT8" else widest.dtype, "linear")
-            k, n = weights.dims
-            products.append(Work("gemm", form, form, m=tokens, n=n, k=k, channels=k, elements=float(tokens * max(n, k)),
-                                 read=form.nbytes((tokens, k)), written=form.nbytes((tokens, n)),
-                                 weights=form.nbytes((k, n))))  # fmt: skip
-    border = sum(Format(t.dtype, "linear").nbytes(t.dims) for t in sized)
-    inside = _INSIDE * border * max(1, len(products) // 2)
-    form = Format(widest.dtype, "linear")
-    rest = Work("myelin", form, form, read=inside / 2, written=inside / 2, elements=float(math.prod(widest.dims)))
-    return [*products, rest]
+    dtype = sized[0].dtype
+    inside = layer.attributes.get("products_inside")
+    rows: list[list[int]] = inside if isinstance(inside, list) else []
+    products = [_product(*row, dtype=dtype) for row in rows]
+    kernels = layer.attributes.get("kernels_estimated", 1)
+    between = max(1, (kernels if isinstance(kernels, int) else 1) - len(products))
+    form = Format(dtype, "linear")
+    made = [p.written for p in products if p.groups == 1] or [max(form.nbytes(t.dims) for t in sized)]
+    moved = sum(made) / len(made)
+    rest = Work("myelin", form, form, read=moved, written=moved, elements=moved / BYTES_PER_ELEMENT.get(dtype, 4))
+    return [*products, *[rest] * between]
+
+
+def _product(m: int, n: int, k: int, groups: int, int8: int, *, dtype: str) -> Work:
+    """One matrix product, of weights (`groups` 1) or of activations; what it makes is float again."""
+    source, target = Format("INT8" if int8 else dtype, "hwc"), Format(dtype, "hwc")
+    second = source.nbytes((k, n)) * groups
+    work = Work("gemm", source, target, m=m, n=n, k=k, groups=groups, channels=k, read=source.nbytes((m, k)) * groups,
+                written=target.nbytes((m, n)) * groups, elements=float(m * max(n, k) * groups))  # fmt: skip
+    return replace(work, weights=second) if groups == 1 else replace(work, read=work.read + second)
 
 
 def _batch_of(layers: Sequence[Layer], made: set[str]) -> int:
@@ -133,11 +138,11 @@ def _batch_of(layers: Sequence[Layer], made: set[str]) -> int:
 
 
 def _at_batch(work: Work, times: float) -> Work:
-    """The same work on `times` as many samples."""
+    """The same work on `times` as many samples: a product has more rows, attention more products."""
     if times == 1:
         return work
-    m, groups = work.m, work.groups
-    if work.kind in OPAQUE or work.kind not in WEIGHTED:
-        m = 0
-    return replace(work, m=max(1, round(m * times)) if work.m else 0, groups=groups, read=work.read * times,
+    several = work.kind == "gemm" and work.groups > 1
+    rows, groups = (1.0, times) if several or work.kind not in WEIGHTED else (times, 1.0)
+    return replace(work, m=max(1, round(work.m * rows)) if work.m else 0,
+                   groups=max(1, round(work.groups * groups)) if several else work.groups, read=work.read * times,
                    written=work.written * times, elements=work.elements * times)  # fmt: skip

@@ -155,6 +155,7 @@ def _attributes(op: Op, version: Version) -> JsonObject:
         found["weighted_inside"] = len(inside)
         found["int8_inside"] = sum(product.int8 for product in inside)
         found["kernels_estimated"] = op.attributes.get("kernels_estimated", 1)
+        found["products_inside"] = [[*p[:4], int(p.int8)] for p in myelin.sizes(op)]
     return found
 
 

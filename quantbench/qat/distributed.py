@@ -48,7 +48,7 @@ def from_first(value: Value) -> Value:
 def device(wanted: str) -> torch.device:
     """The device of this process. Raises QuantbenchError for a GPU that is not there."""
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise QuantbenchError("torch sees no CUDA GPU; leave --device out or give --device cpu")
+        raise QuantbenchError("torch sees no CUDA GPU; leave --torch out or give --torch cpu")
     if wanted == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))

@@ -57,7 +57,7 @@ def test_yolo_is_fine_tuned_and_resumed(yolo_checkpoint: Path, tmp_path: Path) -
     data = write_scenes(tmp_path / "scenes", {"train": 8, "val": 4}, 0, options, 1)
     torch.save({"model": DetectionModel("yolov8n.yaml", nc=10, verbose=False)}, tmp_path / "ten.pt")
     arguments = ["--size", "64", "--data", str(data), "--out", str(tmp_path / "run"), "--batch-size", "4",
-                 "--no-compile", "--device", "cpu", "--distill", "0.1"]  # fmt: skip
+                 "--no-compile", "--torch", "cpu", "--distill", "0.1"]  # fmt: skip
     with pytest.raises(QuantbenchError, match=r"has 80 classes and .*data\.yaml has 10"):
         _run(str(yolo_checkpoint), *arguments, "--epochs", "1", "--overwrite")
     run = _run(str(tmp_path / "ten.pt"), *arguments, "--epochs", "1", "--overwrite")
@@ -78,9 +78,11 @@ def test_classifier_with_recipe_data_and_epochs(tmp_path: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(target)
     arguments = ["mobilenet_v2", "--weights", str(tmp_path / "m.pth"), "--recipe", "resnet18-qat", "--size", "64",
-                 "--data", str(tmp_path / "data"), "--batch-size", "16", "--no-compile", "--device", "cpu",
-                 "--out", str(tmp_path / "run")]  # fmt: skip
+                 "--data", str(tmp_path / "data"), "--batch-size", "16", "--no-compile", "--torch", "cpu",
+                 "--out", str(tmp_path / "run"), "--device", "orin"]  # fmt: skip
     run = _run(*arguments, "--epochs", "1")
+    assert run["prediction"]["latency"]["device"] == "orin"
+    assert "On orin, batch 1, without the card" in (tmp_path / "run" / "report.md").read_text()
     assert run["training"]["epochs"] == 1
     assert set(run["training"]["top1"]) == {"float", "calibrated", "fine-tuned"}
     again = _run(*arguments, "--epochs", "2", "--resume")
@@ -88,6 +90,17 @@ def test_classifier_with_recipe_data_and_epochs(tmp_path: Path) -> None:
     assert "Fine-tuning" in (tmp_path / "run" / "report.md").read_text()
     session = onnxruntime.InferenceSession(str(tmp_path / "run" / "mobilenet_v2.qdq.onnx"))
     assert session.run(None, {"input": np.zeros((3, 3, 64, 64), np.float32)})[0].shape == (3, 10)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"), [(("--device", "cuda"), "give --torch cuda"), (("--torch", "orin"), "neither cpu nor cuda")]
+)
+def test_where_torch_runs_and_what_device_is_timed_are_told_apart(
+    yolo_checkpoint: Path, tmp_path: Path, words: tuple[str, str], said: str
+) -> None:
+    with pytest.raises(QuantbenchError, match=said):
+        _run(str(yolo_checkpoint), *words, "--out", str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_modelopt_model_is_taken_as_it_is(yolo_checkpoint: Path, tmp_path: Path) -> None:

@@ -14,7 +14,10 @@
     Conv -> BN -> Reshape -> MatMul ... -> Reshape -> Q -> DQ -> Conv       Conv, {BN ... Reshape}, Q, Conv
 """
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from quantbench.graph.ops import AVERAGES, DEQUANTIZE, MATRIX, MYELIN_SEEDS, NATIVE, QUANTIZE, SHUFFLES
 from quantbench.predict.net import Net, Op
@@ -44,6 +47,22 @@ class Product:
     def int8(self) -> bool:
         """Whether it computes in INT8 (10.9 log: gemms with Int8 in and out)."""
         return self.input_dq and self.weight_dq
+
+
+class Sizes(NamedTuple):
+    """A matrix product of m x n x k, `groups` times; `int8`: both of its sides are DQs'."""
+
+    m: int
+    n: int
+    k: int
+    groups: int
+    int8: bool
+
+
+def sizes(op: Op) -> tuple[Sizes, ...]:
+    """Matrix products inside `op`, attention's too, () where it is no ForeignNode."""
+    found = op.attributes.get("matrix", ())
+    return found if isinstance(found, tuple) else ()
 
 
 def products(op: Op) -> tuple[Product, ...]:
@@ -224,7 +243,35 @@ def _inside(net: Net, group: list[Op]) -> dict[str, object]:
             for op in weighted
         ),
         "kernels_estimated": kernels,
+        "matrix": tuple(_matrix(net, group, roots)),
     }
+
+
+def _matrix(net: Net, group: list[Op], roots: dict[Op, str]) -> Iterator[Sizes]:
+    """Sizes of the products, those of one tensor by several weights as one; those of unknown shapes left out."""
+    joined: dict[tuple[str, int, int, bool], int] = {}
+    for op in group:
+        if op.kind not in MATRIX:
+            continue
+        out, first = (_one_sample(net.shape(t)) for t in (op.out, op.inputs[0]))
+        if not out or not first:
+            continue
+        n, k = out[-1], first[-1]
+        if op in roots:
+            key = (_source(net, op.inputs[0]), math.prod(out) // n, k, all(_dequantized(net, t) for t in op.inputs[:2]))
+            joined[key] = joined.get(key, 0) + n
+        else:
+            yield Sizes(out[-2] if len(out) > 1 else 1, n, k, math.prod(out[:-2]), False)
+    for (_, m, k, int8), n in joined.items():
+        yield Sizes(m, n, k, 1, int8)
+
+
+def _one_sample(shape: tuple[int | str | None, ...] | None) -> tuple[int, ...]:
+    """`shape` with an open batch as 1; () where it is unknown or another size is open."""
+    known = [d if isinstance(d, int) and d > 0 else 0 for d in shape or ()]
+    if known and not known[0]:
+        known[0] = 1
+    return tuple(known) if all(known) else ()
 
 
 def _dequantized(net: Net, tensor: str) -> bool:
