@@ -110,7 +110,7 @@ def quantize(
         done = carry_out(proto, plan, ranges, correction, residual_db=options.residual_db)
     cut = told(proto)
     notes = (*([cut] if cut else []), *_told(broken, done.left_float), *range_warnings(ranges))
-    onnxruntime = for_onnxruntime(runnable_part(done.model))
+    onnxruntime = for_onnxruntime(runnable_part(done.model), affine=options.add_both)
     return Quantized(as_it_came(done.model), onnxruntime, done.plan, ranges, notes, judged)
 
 

@@ -14,6 +14,7 @@ from quantbench.calibration.histogram import Histogram, merge, require_finite
 from quantbench.calibration.ort_outputs import Bound, Feed, InnerTensors, static_batch
 from quantbench.calibration.same_values import representatives
 from quantbench.calibration.sweep import Counter
+from quantbench.cores import usable_cores
 from quantbench.errors import QuantbenchError
 
 # Called after each batch with the number of images in it.
@@ -24,11 +25,13 @@ class Collector:
     """A network and the histograms of its `tensors`; feed it batches, read `histograms` at any time."""
 
     def __init__(
-        self, model: onnx.ModelProto, tensors: Sequence[str], *, threads: int = 0, overlap: bool = False
+        self, model: onnx.ModelProto, tensors: Sequence[str], *, threads: int = 0, overlap: bool | None = None
     ) -> None:
         """`threads` for the network and for counting each; 0: as many as there are cores. With `overlap` a half of a
-        batch is counted beside the inference of the next half: no more memory, where the batch is dynamic.
+        batch is counted beside the inference of the next half: no more memory, where the batch is dynamic. None: where
+        there is more than one thread, for there it measures faster (docs/performance.md).
         """
+        overlap = (threads or usable_cores()) > 1 if overlap is None else overlap
         self._counted_as = representatives(model, tensors)
         counted = tuple(dict.fromkeys(self._counted_as.values()))
         self._rows = {name: row for row, name in enumerate(counted)}
@@ -86,7 +89,7 @@ def collect(
     tensors: Sequence[str],
     *,
     threads: int = 0,
-    overlap: bool = False,
+    overlap: bool | None = None,
     on_batch: OnBatch | None = None,
 ) -> dict[str, Histogram]:
     """Histogram of |x| of each of `tensors` over all `feeds`.

@@ -50,6 +50,7 @@ typedef struct {
     int64_t total[BINS];
     int32_t exponent;
     uint32_t maximum;
+    int32_t counted; /* whether `total` holds anything */
     uint32_t pending; /* elements in `table`, which holds 16 bits a bin, so that all four fit in the L1 cache */
 } Local;
 
@@ -84,6 +85,7 @@ static void drain(Local *local) {
     memset(local->table, 0, sizeof local->table);
     local->total[0] += local->zeros;
     local->zeros = 0;
+    local->counted = 1;
     local->pending = 0;
 }
 
@@ -91,8 +93,8 @@ static void grow(Local *local, uint32_t maximum) {
     int32_t exponent = exponent_for(maximum);
     local->maximum = maximum;
     if (exponent > local->exponent) {
-        drain(local);
-        fold(local->total, exponent - local->exponent);
+        if (local->pending) drain(local);
+        if (local->counted) fold(local->total, exponent - local->exponent);
         local->exponent = exponent;
     }
 }
@@ -284,7 +286,7 @@ static void sweep(Local *local, const Slice *slice) {
 /* Add what one slice held to its row; a row can be the target of several threads. */
 static void publish(Job *job, Local *local, int32_t row) {
     int64_t *counts = job->counts + (int64_t)row * BINS;
-    drain(local);
+    if (local->pending) drain(local);
     while (__atomic_test_and_set(job->locks + row, __ATOMIC_ACQUIRE)) {
     }
     if (local->maximum > job->maxima[row]) job->maxima[row] = local->maximum;
@@ -294,7 +296,8 @@ static void publish(Job *job, Local *local, int32_t row) {
     } else {
         fold(local->total, job->exponents[row] - local->exponent);
     }
-    for (int i = 0; i < BINS; i++) counts[i] += local->total[i];
+    if (local->counted)
+        for (int i = 0; i < BINS; i++) counts[i] += local->total[i];
     __atomic_clear(job->locks + row, __ATOMIC_RELEASE);
 }
 
@@ -305,7 +308,8 @@ void quantbench_sweep(Job *job) {
     while ((i = __atomic_fetch_add(&job->next, 1, __ATOMIC_RELAXED)) < job->count) {
         const Slice *slice = job->slices + i;
         memset(&local, 0, sizeof local);
-        local.exponent = MIN_EXPONENT;
+        /* The row's grid or a finer one: what comes out is the same, and mostly nothing has to be folded. */
+        local.exponent = __atomic_load_n(job->exponents + slice->row, __ATOMIC_RELAXED);
         sweep(&local, slice);
         publish(job, &local, slice->row);
     }

@@ -13,6 +13,7 @@ from quantbench.core.drive import calibrate_with
 from quantbench.graph.half import detach
 from quantbench.graph.onnx_view import view_of
 from quantbench.graph.save import save_model
+from quantbench.qdq.affine import affine_activations
 from quantbench.qdq.carry_out import Correction, carry_out
 from quantbench.qdq.integer_activation import activations_on_integers
 from quantbench.qdq.options import PlacementOptions
@@ -71,15 +72,17 @@ def _first_feeds(model: onnx.ModelProto, calibrator: Calibrator) -> Iterator[Fee
             return
 
 
-def save_pair(model: onnx.ModelProto, folder: Path) -> None:
+def save_pair(model: onnx.ModelProto, folder: Path, *, affine: bool = False) -> None:
     """Write the Q/DQ `model` as model.qdq.onnx and model.ort.onnx into `folder`; the latter ends before plugins that
     onnxruntime cannot run."""
     save_model(model, folder / QDQ_MODEL)
-    save_model(for_onnxruntime(runnable_part(model)), folder / ORT_MODEL)
+    save_model(for_onnxruntime(runnable_part(model), affine=affine), folder / ORT_MODEL)
 
 
-def for_onnxruntime(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same numbers in the form that onnxruntime's CPU kernels are fast on; its float parts are FP32."""
-    result = activations_on_integers(to_u8_activations(model))
+def for_onnxruntime(model: onnx.ModelProto, *, affine: bool = False) -> onnx.ModelProto:
+    """The same numbers in the form that onnxruntime's CPU kernels are fast on; its float parts are FP32. With `affine`
+    better ones: activations that are never negative have all 256 levels (`quantbench.qdq.affine`).
+    """
+    result = activations_on_integers(to_u8_activations(affine_activations(model) if affine else model))
     detach(result)
     return result

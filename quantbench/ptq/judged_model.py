@@ -13,12 +13,12 @@ from quantbench.images.source import file_sha256
 _FOLDER, _KEY = "judged", "judged.json"
 
 
-def keep(state: Path, model: onnx.ModelProto, key: str) -> None:
+def keep(state: Path, model: onnx.ModelProto, key: str, *, affine: bool) -> None:
     """Keep the pair of files of the Q/DQ `model` in `state` under `key`, the digest of all that it was made from."""
     (state / _KEY).unlink(missing_ok=True)
     shutil.rmtree(state / _FOLDER, ignore_errors=True)
     (state / _FOLDER).mkdir(parents=True)
-    save_pair(model, state / _FOLDER)
+    save_pair(model, state / _FOLDER, affine=affine)
     write_json(state / _KEY, {"key": key, "files": {file.name: file_sha256(file) for file in _files(state)}})
 
 

@@ -104,7 +104,7 @@ def _stages(
         progress.note(f"warning: and {len(warnings) - _SHOWN_WARNINGS} more such tensors; see report.md")
     quantizing = stages.Quantizing(
         run.model, run.plan, ranges, run.calibration if request.bias_correction else None, run.batch,
-        request.data.max_bad, request.threads, folder.state, progress,
+        request.placement.add_both, request.data.max_bad, request.threads, folder.state, progress,
     )  # fmt: skip
     quantized = folder.run(stages.quantizing(quantizing))
     qdq = stages.output_of(quantized, QDQ_MODEL, folder.path)
@@ -163,7 +163,8 @@ def _calibrate(
     )  # fmt: skip
     candidates = None
     if run.choice.is_auto:
-        candidates = stages.Candidates(run.plan, request.bias_correction, request.placement.residual_db)
+        placement = request.placement
+        candidates = stages.Candidates(run.plan, request.bias_correction, placement.residual_db, placement.add_both)
     inputs = stages.Calibrating(counting, run.choice, candidates, owner, folder.state, progress)
     if refresh:  # measured anew, and not thresholds of what was counted before
         (folder.state / HISTOGRAMS).unlink(missing_ok=True)

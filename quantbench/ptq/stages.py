@@ -50,12 +50,13 @@ class Counting:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """How calibrator `auto` makes its candidates: the Plan that they carry out, whether biases are corrected, and the
-    dB under which a skip stays float."""
+    """How calibrator `auto` makes its candidates: the Plan that they carry out, whether biases are corrected, the dB
+    under which a skip stays float, and whether onnxruntime's model is `affine`."""
 
     plan: Plan
     bias_correction: bool
     residual_db: float
+    affine: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +82,15 @@ class TakingCache:
 
 @dataclass(frozen=True, slots=True)
 class Quantizing:
-    """A Plan carried out with Ranges; `images` correct biases, None leaves them. `state` may hold the result."""
+    """A Plan carried out with Ranges; `images` correct biases, None leaves them. `affine`: onnxruntime's model has all
+    256 levels where it can. `state` may hold the result."""
 
     model: FloatModel
     plan: Plan
     ranges: Ranges
     images: Images | None
     batch: int
+    affine: bool
     max_bad: int = field(metadata=UNKEYED)
     threads: int = field(metadata=UNKEYED)
     state: Path = field(metadata=UNKEYED)
@@ -121,9 +124,10 @@ def _calibrate(inputs: Calibrating, out: Path) -> None:
         found, algorithm = taken.ranges, algorithm_of(taken.judged.taken)
         quantizing_it = Quantizing(
             counting.model, taken.made.plan, found, counting.images if inputs.candidates.bias_correction else None,
-            counting.batch, counting.max_bad, counting.threads, inputs.state, inputs.progress,
+            counting.batch, inputs.candidates.affine, counting.max_bad, counting.threads, inputs.state, inputs.progress,
         )  # fmt: skip
-        judged_model.keep(inputs.state, taken.made.model, quantizing(quantizing_it).key)
+        key = quantizing(quantizing_it).key
+        judged_model.keep(inputs.state, taken.made.model, key, affine=inputs.candidates.affine)
     write_json(out / RANGES, found.to_json())
     write_cache(out, found, inputs.owner, algorithm)
 
@@ -175,7 +179,7 @@ def _quantize(inputs: Quantizing, out: Path) -> None:
         return
     correction = _correction(inputs, inputs.images) if inputs.images is not None else None
     done = carry_out(inputs.model.proto, inputs.plan, inputs.ranges, correction, progress=inputs.progress)
-    save_pair(done.model, out)
+    save_pair(done.model, out, affine=inputs.affine)
 
 
 def evaluating(inputs: Measuring) -> Stage[Measuring]:

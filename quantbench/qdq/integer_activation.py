@@ -35,13 +35,16 @@ def _pull_up(graph: gs.Graph, quantize: gs.Node) -> None:
     while tensor.inputs and _movable(graph, tensor):
         chain.append(tensor.inputs[0])
         tensor = tensor.inputs[0].inputs[0]
-    if not chain or not tensor.inputs or tensor.inputs[0].op not in BIASED:
+    if not chain or not tensor.inputs or not _ends_in_integers(tensor.inputs[0]):
         return
     if len(tensor.outputs) != 1:
         return
     levels = quantize.inputs[2].values.dtype
     result = quantize.outputs[0]
+    chain = [node for node in chain if not _saturation_does_it(node, quantize)]
     quantize.inputs[0] = tensor
+    if not chain:
+        return
     current = gs.Variable(f"{result.name}_raw", dtype=levels)
     quantize.outputs[0] = current
     for step, node in enumerate(reversed(chain)):
@@ -55,6 +58,13 @@ def _pull_up(graph: gs.Graph, quantize: gs.Node) -> None:
         current = output
 
 
+def _ends_in_integers(node: gs.Node) -> bool:
+    """Whether onnxruntime makes one integer kernel of `node` and a Q right behind it."""
+    if node.op in BIASED:
+        return True
+    return node.op == "Add" and all(t.inputs and t.inputs[0].op == "DequantizeLinear" for t in node.inputs)
+
+
 def _movable(graph: gs.Graph, tensor: gs.Tensor) -> bool:
     node = tensor.inputs[0]
     if node.op not in _MOVED or len(tensor.outputs) != 1 or len(node.outputs) != 1 or tensor in graph.outputs:
@@ -62,25 +72,42 @@ def _movable(graph: gs.Graph, tensor: gs.Tensor) -> bool:
     return all(isinstance(bound, gs.Constant) or bound.is_empty() for bound in node.inputs[1:])
 
 
+def _saturation_does_it(node: gs.Node, quantize: gs.Node) -> bool:
+    """Whether a Relu or Clip keeps all levels that there are, so that quantizing clips as it does; takes it out."""
+    if node.op == "MaxPool":
+        return False
+    info = np.iinfo(quantize.inputs[2].values.dtype)
+    low, high = _levels(node, quantize)
+    below = low is None or int(low.values.reshape(-1)[0]) <= info.min
+    if not below or (high is not None and int(high.values.reshape(-1)[0]) < info.max):
+        return False
+    node.outputs.clear()
+    return True
+
+
+def _levels(node: gs.Node, quantize: gs.Node) -> tuple[gs.Constant | None, gs.Constant | None]:
+    """Lowest and highest level that a Relu or Clip lets pass; None where it has no such bound."""
+    if node.op == "Relu":
+        return quantize.inputs[2], None
+    bounds = [*node.inputs[1:], None, None][:2]
+    low, high = (_level(b, quantize, f"{node.name}_{end}") for b, end in zip(bounds, ("min", "max"), strict=True))
+    return low, high
+
+
 def _integer_twin(graph: gs.Graph, node: gs.Node, source: gs.Tensor, target: gs.Tensor, quantize: gs.Node) -> None:
     if node.op == "MaxPool":
         graph.nodes.append(gs.Node("MaxPool", f"{node.name}_integer", dict(node.attrs), [source], [target]))
         return
-    zero = quantize.inputs[2]
-    low: gs.Tensor = zero
-    high: gs.Tensor | None = None
-    if node.op == "Clip":
-        bounds = [*node.inputs[1:], None, None][:2]
-        low = _level(bounds[0], quantize, f"{node.name}_min")
-        high = _level(bounds[1], quantize, f"{node.name}_max")
-    inputs = [source, low] if high is None else [source, low, high]
+    low, high = _levels(node, quantize)
+    inputs = [source, low if low is not None else gs.Variable.empty()]
+    inputs += [high] if high is not None else []
     graph.nodes.append(gs.Node("Clip", f"{node.name}_integer", {}, inputs, [target]))
 
 
-def _level(bound: gs.Tensor | None, quantize: gs.Node, name: str) -> gs.Tensor | None:
+def _level(bound: gs.Tensor | None, quantize: gs.Node, name: str) -> gs.Constant | None:
     """The constant `bound` as a quantized level, None where there is none."""
     if not isinstance(bound, gs.Constant):
-        return None if name.endswith("_max") else gs.Variable.empty()
+        return None
     scale, zero = quantize.inputs[1].values.astype(np.float32), quantize.inputs[2].values
     info = np.iinfo(zero.dtype)
     level = np.rint(np.asarray(bound.values, np.float32) / scale) + zero.astype(np.float32)

@@ -1,5 +1,7 @@
 """Inserted Q/DQ: what the ONNX model says, what it computes, and that its re-encodings compute the same."""
 
+from collections import Counter
+
 import numpy as np
 import onnx
 import pytest
@@ -12,6 +14,7 @@ from quantbench.demo import resnet18
 from quantbench.errors import QuantbenchError
 from quantbench.graph.onnx_view import view_of
 from quantbench.ort import create_session
+from quantbench.qdq.affine import affine_activations
 from quantbench.qdq.correct_bias import correct_bias
 from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.options import PlacementOptions
@@ -159,3 +162,20 @@ def test_weight_scales(axis: int | None) -> None:
         shape[axis] = -1
     assert np.abs(levels * scale.reshape(shape) - weight).max() <= scale.max() / 2 + 1e-7
     assert np.abs(levels).max() == 127
+
+
+def test_what_is_never_negative_gets_all_levels_for_onnxruntime(model: onnx.ModelProto, images: np.ndarray) -> None:
+    """Half the step behind every ReLU, the ReLU itself gone into the quantization, and the residual Adds integer."""
+    plan = place(view_of(model), PlacementOptions(add_both=True, head_float=False))
+    maxima = maxima_of(collect(model, [{"image": images}], plan.tensors))
+    signed = insert_qdq(model, plan, Ranges({name: TensorRange(amax) for name, amax in maxima.items()}))
+    symmetric, affine = for_onnxruntime(signed), for_onnxruntime(signed, affine=True)
+    kinds = Counter(node.op_type for node in affine.graph.node)
+    assert kinds["Relu"] == kinds["Clip"] == 0
+    assert Counter(node.op_type for node in symmetric.graph.node)["Clip"] > 0
+    reference = run(model, images)
+    assert sqnr(reference, run(affine, images)) > sqnr(reference, run(symmetric, images)) + 1
+    # The ReLU that was taken out is in the numbers still.
+    np.testing.assert_array_equal(
+        run(affine_activations(signed), images, optimize=False), run(affine, images, optimize=False)
+    )
