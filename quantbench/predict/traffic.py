@@ -55,11 +55,12 @@ def float_outputs(net: Net) -> tuple[FloatWeighted, ...]:
 
 def _quantized_too(reader: Op, tensor: str) -> str:
     """What spares the float copy of `tensor` for `reader`: a layer, or what Myelin holds."""
+    name = reader.nodes[0] if reader.nodes else reader.name
     if reader.kind == "Myelin":
         return f"quantize {tensor} there too, with the same scale, unless what reads it sums a stream for a layer norm"
     if reader.weighted or reader.kind in INT8 | SWAPS | ACTIVATIONS | {"Concat"}:
-        return f"quantize {tensor} at {reader.nodes[0]} with the same scale"
-    return f"none: {reader.nodes[0]} reads {tensor} in float, as {reader.kind} computes"
+        return f"quantize {tensor} at {name} with the same scale"
+    return f"none: {name} reads {tensor} in float, as {reader.kind} computes"
 
 
 def float_bytes_between(net: Net) -> int:
