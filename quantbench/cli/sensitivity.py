@@ -24,6 +24,7 @@ def sensitivity(
     calibrator: str = typer.Option("mse", help="Threshold method of the ranges."),
     preprocess: Preprocess = None,
     images: int = typer.Option(24, min=1, help="Images to measure on."),
+    device: str = typer.Option("", help="Device on which INT8 saves so many ms a region (quantbench device list)."),
     threads: Threads = None,
     out: Path = typer.Option(Path("sensitivity.json"), help="Result, to be edited and handed to tune."),
     trust: Trust = False,
@@ -35,22 +36,26 @@ def sensitivity(
     quantbench tune model.onnx --data imgs --min-agreement 99 --sensitivity sensitivity.json
     """
     from quantbench.cli.decide_options import bench_of, recipe_of
+    from quantbench.decide.costs import savings_of
     from quantbench.decide.sensitivity import measure_sensitivity
 
+    savings = savings_of(device)
     changes = {"model": model, "data.preprocess": preprocess, "threads": threads}
     bench = bench_of(recipe_of(recipe, changes, data, eval_data, trust=trust), quiet=as_json, trust=trust)
-    found = measure_sensitivity(bench, calibrator, images=images)
+    found = measure_sensitivity(bench, calibrator, images=images, savings=savings)
     found.save(out)
     if as_json:
         echo(found.to_json(), nl=False)
         return
     echo(f"{len(found.regions)} regions, {calibrator} ranges, {found.images} images, without bias correction")
-    echo("SQNR alone in INT8 | noise that goes with it in float | multiply-adds | same answers | region")
+    saves = f" | µs saved on {device}" if device else ""
+    echo(f"SQNR alone in INT8 | noise that goes with it in float | multiply-adds | same answers{saves} | region")
     for cost in found.regions[:_SHOWN]:
         sqnr = f"{cost.sqnr_db:6.1f} dB" if cost.sqnr_db is not None else "   equal "
         gain = f"{100 * cost.float_gain:6.1f} %" if cost.float_gain is not None else "       -"
         same = f"{100 * cost.agreement:6.1f} %" if cost.agreement is not None else "       -"
-        echo(f"{sqnr} {gain} {100 * cost.macs:6.2f} % {same}  {cost.name}")
+        saved = "".join(f" {1e3 * ms:7.1f}" for ms in cost.saved_ms.values()) or ("       -" if device else "")
+        echo(f"{sqnr} {gain} {100 * cost.macs:6.2f} % {same}{saved}  {cost.name}")
     if len(found.regions) > _SHOWN:
         echo(f"and {len(found.regions) - _SHOWN} more in {out}")
     named = f"{quote(model) if model else ''} --data {quote(data or 'IMAGES')}"

@@ -20,6 +20,7 @@ from quantbench.terminal import echo
 
 if TYPE_CHECKING:
     from quantbench.recipe import Recipe
+    from quantbench.records.search import Settings
 
 
 def register(app: typer.Typer) -> None:
@@ -57,7 +58,7 @@ def tune(
     """
     from quantbench.cli.decide_options import bench_of, recipe_of
     from quantbench.cli.gate import gate
-    from quantbench.decide.costs import timing_of
+    from quantbench.decide.costs import savings_of, timing_of
     from quantbench.decide.estimate import estimate
     from quantbench.decide.gates import Gates
     from quantbench.decide.goal import Goal, milliseconds
@@ -79,12 +80,12 @@ def tune(
         ["quantbench", "ptq", str(asked.model), *_images(asked.data.calib_dir, recipe), *(["--trust"] if trust else [])]
     )
     state = folder.with_name(f"{folder.name}-search")
-    search = Search(bench, goal, state, start, "full" if effort == "full" else "fast", timing)
+    search = Search(bench, goal, state, start, "full" if effort == "full" else "fast", timing, savings_of(device))
     if dry_run:
         echo("\n".join(estimate(bench, search.effort)))
         return
     best = search.run(Sensitivity.load(sensitivity) if sensitivity is not None else None)
-    _deliver(asked, best.settings.calibrator, best.settings.keep_float, folder, state, trust=trust)
+    _deliver(asked, best.settings, folder, state, device, trust=trust)
     echo(
         f"trial {best.number} of {len(search.trials)}: {100 * best.int8_macs:.1f} % of multiply-adds in INT8, "
         f"{best.settings.calibrator} ranges, layers kept in float: {len(best.settings.keep_float) or 'none'}"
@@ -100,9 +101,7 @@ def _images(folder: Path | None, recipe: str | None) -> list[str]:
     return [*(["--calib-dir", str(folder)] if folder else []), *(["--recipe", recipe] if recipe else [])]
 
 
-def _deliver(
-    asked: "Recipe", calibrator: str, keep_float: tuple[str, ...], folder: Path, state: Path, *, trust: bool
-) -> None:
+def _deliver(asked: "Recipe", best: "Settings", folder: Path, state: Path, device: str, *, trust: bool) -> None:
     """The run of the chosen variant, with its report and what the search left in `state`."""
     import glob
     import shutil
@@ -115,10 +114,10 @@ def _deliver(
     from quantbench.report.decision import decide
     from quantbench.report.write import write_reports
 
-    kept = (*asked.placement.keep_float, *(glob.escape(name) for name in keep_float))
-    chosen = asked.merged({"out": folder, "calibration.calibrator": calibrator, "placement.keep_float": kept})
+    kept = (*asked.placement.keep_float, *(glob.escape(name) for name in best.keep_float))
+    chosen = asked.merged({"out": folder, "calibration.calibrator": best.calibrator, "placement.keep_float": kept})
     path, record = run_ptq(ptq_request(chosen, trust=trust), Progress())
     for name in (TUNE, SENSITIVITY):
         if (state / name).exists():
             shutil.copyfile(state / name, path / name)
-    write_reports(path, record, decide(path, record, times=times_of("")))
+    write_reports(path, record, decide(path, record, times=times_of(device)))

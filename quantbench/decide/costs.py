@@ -1,13 +1,18 @@
 """Milliseconds on a device for what the predictor says of a model. The one place that knows the latency model."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import onnx
 
+from quantbench.decide.sensitivity import Savings
 from quantbench.decide.tune import Timing
+from quantbench.graph.ops import WEIGHTED
 from quantbench.latency.device import Device
 from quantbench.latency.device_file import device_names, find_device
+from quantbench.latency.engine_time import EngineTime
 from quantbench.latency.network import network_of
+from quantbench.layers.layer import Layer
 from quantbench.predict.prediction import Prediction
 from quantbench.predict.simulate import predict_model
 from quantbench.report.decision import PredictedTimes, Times
@@ -53,6 +58,40 @@ def timing_of(device: str, batch: int = 1) -> Timing | None:
         return found["INT8"].compute.ms, found["FP16"].compute.ms
 
     return timing
+
+
+def savings_of(device: str, batch: int = 1) -> Savings | None:
+    """Milliseconds that INT8 saves on `device` at each weighted node of a Q/DQ model, by the device's label; None where
+    no device is named. Kernels alone: what a float region costs in reformats at its borders depends on its neighbours.
+
+    A kernel that holds several weighted nodes counts for each in equal parts.
+    """
+    if not device:
+        return None
+    chosen = find_device(device)
+
+    def savings(quantized: onnx.ModelProto) -> tuple[str, dict[str, float]]:
+        prediction = predict_model(quantized)
+        network = network_of(quantized, prediction)
+        found = network.on(chosen, batch, ("INT8", "FP16")).times
+        weighted = {node.name for node in quantized.graph.node if node.op_type in WEIGHTED}
+        int8, fp16 = (_by_node(layers, found[name], weighted)
+                      for layers, name in ((prediction.layers, "INT8"), (network.plain, "FP16")))  # fmt: skip
+        return _label(chosen), {node: ms - int8[node] for node, ms in fp16.items() if node in int8}
+
+    return savings
+
+
+def _by_node(layers: Sequence[Layer], time: EngineTime, weighted: set[str]) -> dict[str, float]:
+    """Milliseconds of the kernels that hold each of `weighted`, in equal parts."""
+    ms: dict[str, float] = {}
+    for kernel in time.layers:
+        ms[kernel.name] = ms.get(kernel.name, 0.0) + kernel.us / 1e3
+    found: dict[str, float] = {}
+    for layer in layers:
+        held = [node for node in layer.nodes if node in weighted]
+        found.update({node: ms[layer.name] / len(held) for node in held if layer.name in ms})
+    return found
 
 
 def _label(device: Device) -> str:

@@ -33,13 +33,16 @@ class Goal:
         """What of the accuracy is missed, a line each."""
         return failures(self.gates, measures)
 
-    def in_time(self, ms: float | None, float_ms: float | None) -> bool:
-        """Whether `ms` keeps the budget."""
+    def late(self, ms: float | None, float_ms: float | None) -> list[str]:
+        """What of the budget of time is missed, a line each; nothing where no time is known."""
         if ms is None:
-            return True
-        slow = self.max_ms is not None and ms > self.max_ms
-        little = self.min_speedup is not None and float_ms is not None and float_ms / ms < self.min_speedup
-        return not (slow or little)
+            return []
+        found = []
+        if self.max_ms is not None and ms > self.max_ms:
+            found.append(f"{ms:.3g} ms on the device, over the budget of {self.max_ms:.3g} ms")
+        if self.min_speedup is not None and float_ms is not None and float_ms / ms < self.min_speedup:
+            found.append(f"{float_ms / ms:.2f} x float's speed on the device, under {self.min_speedup:g} x")
+        return found
 
 
 def quality(measures: Mapping[str, Measured]) -> tuple[float, float]:

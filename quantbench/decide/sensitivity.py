@@ -1,7 +1,7 @@
 """What each fused region costs: in accuracy when it alone is INT8, what it gives back when it alone is float, and what
 its INT8 saves. One session measures them all (see `switches`); float outputs are computed once a batch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,12 +21,16 @@ from quantbench.qdq.ops import weight_index
 from quantbench.records.evaluation import Measured
 from quantbench.records.search import RegionCost, Sensitivity, Settings
 
+# Of a Q/DQ model: (label of a device, ms that INT8 saves at each weighted node).
+Savings = Callable[[Any], tuple[str, dict[str, float]]]
 IMAGES = 24
 _TOP = 20
 
 
-def measure_sensitivity(bench: Workbench, calibrator: str, *, images: int = IMAGES) -> Sensitivity:
-    """Costs of all regions on at most `images` of the images to measure on."""
+def measure_sensitivity(
+    bench: Workbench, calibrator: str, *, images: int = IMAGES, savings: Savings | None = None
+) -> Sensitivity:
+    """Costs of all regions on at most `images` of the images to measure on, and what each saves by `savings`."""
     built = switchable(bench.runnable, bench.plan(Settings(calibrator)), bench.ranges(calibrator))
     count = len(built.regions)
     few = _few(bench, images)
@@ -42,19 +46,35 @@ def measure_sensitivity(bench: Workbench, calibrator: str, *, images: int = IMAG
     gains = {region: 1 - rest[place + 1] / rest[0] for place, region in enumerate(top)} if rest[0] > 0 else {}
     macs = multiply_adds(bench)
     whole = max(sum(macs.values()), 1)
+    saved = _saved(bench, calibrator, savings, built.regions)
     costs = tuple(
         _cost(built.regions[i], noise[i], agreement[i], gains.get(i), sum(macs.get(n, 0) for n in
-              built.regions[i].weighted) / whole)
+              built.regions[i].weighted) / whole, saved[i])
         for i in order
     )  # fmt: skip
     return Sensitivity(model=bench.run.model_facts.name, calibrator=calibrator, images=total, regions=costs)
 
 
-def _cost(region: Region, noise: float, agreement: float | None, gain: float | None, macs: float) -> RegionCost:
+def _saved(
+    bench: Workbench, calibrator: str, savings: Savings | None, regions: Sequence[Region]
+) -> list[dict[str, float]]:
+    """ms by device that INT8 saves in each region; {} without a device, or where the predictor sizes none of it."""
+    if savings is None:
+        return [{} for _ in regions]
+    label, by_node = savings(bench.quantized(Settings(calibrator, bias_correction=False)))
+    return [
+        {label: round(sum(by_node[n] for n in known), 6)} if (known := [n for n in r.weighted if n in by_node]) else {}
+        for r in regions
+    ]
+
+
+def _cost(
+    region: Region, noise: float, agreement: float | None, gain: float | None, macs: float, saved: dict[str, float]
+) -> RegionCost:
     sqnr = -10 * float(np.log10(noise)) if noise > 0 else None
     return RegionCost(
         name=region.name, weighted=region.weighted, nodes=region.nodes, noise=noise, sqnr_db=sqnr,
-        agreement=agreement, macs=macs, float_gain=gain,
+        agreement=agreement, macs=macs, float_gain=gain, saved_ms=saved,
     )  # fmt: skip
 
 

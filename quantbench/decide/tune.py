@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from quantbench.decide.goal import Goal, quality
-from quantbench.decide.sensitivity import measure_sensitivity, multiply_adds
+from quantbench.decide.sensitivity import Savings, measure_sensitivity, multiply_adds
 from quantbench.decide.workbench import Workbench
 from quantbench.errors import QuantbenchError
 from quantbench.provenance import chosen_versions
@@ -47,6 +47,7 @@ class Search:
     start: str
     effort: Effort = "fast"
     timing: Timing | None = None
+    savings: Savings | None = None
     trials: list[Trial] = field(default_factory=list)
     _known: dict[Settings, Trial] = field(default_factory=dict)
 
@@ -82,9 +83,7 @@ class Search:
             quantized = self.bench.quantized(settings)
             measures = self.bench.measure(quantized)
             ms, float_ms = self.timing(quantized) if self.timing is not None else (None, None)
-        misses = [*self.goal.misses(measures)]
-        if not self.goal.in_time(ms, float_ms):
-            misses.append(f"{ms:.3g} ms on the device is over the budget")
+        misses = [*self.goal.misses(measures), *self.goal.late(ms, float_ms)]
         found = Trial(
             number=len(self.trials) + 1, why=why, settings=settings, measures=measures,
             int8_macs=self._int8(settings), misses=tuple(misses), command=f"{self.start} {settings.flags()}", ms=ms,
@@ -149,7 +148,7 @@ class Search:
         # Of the same images, as the trials that are known say.
         if self._known and path.exists() and (earlier := Sensitivity.load(path)).calibrator == calibrator:
             return earlier
-        found = measure_sensitivity(self.bench, calibrator)
+        found = measure_sensitivity(self.bench, calibrator, savings=self.savings)
         found.save(path)
         return found
 

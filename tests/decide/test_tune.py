@@ -90,7 +90,7 @@ def test_the_poisoned_layer_is_found_and_left_alone_in_float(cli, tmp_path: Path
     onnx.save(model, tmp_path / "m.onnx")
     base = (tmp_path / "m.onnx", "--data", pictures, "--recipe", recipe)
     costs = tmp_path / "s.json"
-    code, printed, error = cli("sensitivity", *base, "--images", 8, "--out", costs)
+    code, printed, error = cli("sensitivity", *base, "--images", 8, "--device", "orin", "--out", costs)
     assert code == 0, error
     found = Sensitivity.load(costs)
     # What lies between the two layers is quantized at the input of the second.
@@ -100,9 +100,12 @@ def test_the_poisoned_layer_is_found_and_left_alone_in_float(cli, tmp_path: Path
     assert found.regions[0].float_gain > 0.5
     assert poisoned in printed
     assert sum(cost.macs for cost in found.regions) == pytest.approx(1.0, abs=1e-6)
+    assert all(set(cost.saved_ms) == {"orin"} for cost in found.regions if cost.weighted)
+    assert 0 < sum(cost.saved_ms.get("orin", 0.0) for cost in found.regions) < 1
+    assert "µs saved on orin" in printed
 
     out = tmp_path / "tuned"
-    goal = ("--min-sqnr", 14)
+    goal = ("--min-sqnr", 14, "--device", "orin", "--max-latency", "10ms", "--min-speedup", 0.5)
     code, printed, error = cli("tune", *base, *goal, "--out", out, "--dry-run")
     assert code == 0, error
     assert "at most" in printed
@@ -110,6 +113,7 @@ def test_the_poisoned_layer_is_found_and_left_alone_in_float(cli, tmp_path: Path
     code, printed, error = cli("tune", *base, *goal, "--out", out)
     assert code == 0, error
     trials = json.loads((out / "tune.json").read_text())["trials"]
+    assert all(0 < trial["ms"] < 10 and trial["float_ms"] > 0.5 * trial["ms"] for trial in trials)
     assert f"float: {poisoned}" in printed
     assert "layers kept in float: 1" in printed
     run = json.loads((out / "run.json").read_text())
@@ -129,9 +133,11 @@ def test_the_poisoned_layer_is_found_and_left_alone_in_float(cli, tmp_path: Path
         region["consider"] = region["name"] != poisoned
     data["regions"] = [r for r in data["regions"] if r["name"] in (poisoned, "/conv1/Conv")]
     costs.write_text(json.dumps(data))
-    code, printed, error = cli("tune", *base, "--min-sqnr", 25, "--out", tmp_path / "no", "--sensitivity", costs)
+    late = ("--device", "orin", "--min-speedup", 100)
+    code, printed, error = cli("tune", *base, "--min-sqnr", 25, *late, "--out", tmp_path / "no", "--sensitivity", costs)
     assert code == 3
     assert "gate: SQNR is" in error
+    assert "x float's speed on the device, under 100 x" in error
 
 
 @pytest.mark.parametrize(
@@ -153,8 +159,8 @@ def test_a_budget_of_time() -> None:
     assert milliseconds("800us") == pytest.approx(0.8)
     assert milliseconds("2") == milliseconds("2.0ms") == 2.0
     goal = Goal(min_speedup=1.2)
-    assert goal.in_time(1.0, 1.3)
-    assert not goal.in_time(1.0, 1.1)
-    assert not Goal(max_ms=0.9).in_time(1.0, 1.3)
+    assert goal.late(1.0, 1.3) == goal.late(None, None) == []
+    assert goal.late(1.0, 1.1) == ["1.10 x float's speed on the device, under 1.2 x"]
+    assert Goal(max_ms=0.9).late(1.0, 1.3) == ["1 ms on the device, over the budget of 0.9 ms"]
     with pytest.raises(QuantbenchError, match="must be over 0"):
         milliseconds("-1ms")
