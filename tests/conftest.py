@@ -3,6 +3,10 @@
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from quantbench.cli.main import app, register_commands
+from quantbench.shipped import shipped_folder
 
 ARTEFACTS = Path(__file__).parent / "data" / "artefacts"
 
@@ -29,4 +33,29 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 
+    return run
+
+
+@pytest.fixture(scope="session")
+def quantbench_cli() -> CliRunner:
+    """Runs `quantbench …` in this process."""
+    register_commands()
+    return CliRunner()
+
+
+@pytest.fixture(scope="session")
+def demo_run(quantbench_cli: CliRunner, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of the main job: EfficientNet-Lite0, calibrated on 32 photos, compared on 96 crops of others,
+    compiled by TensorRT-RTX. minmax: which method is best is judged elsewhere (tests/core)."""
+    folder = tmp_path_factory.mktemp("demo")
+    images, recipe, run = folder / "imgs", folder / "demo.yaml", folder / "run"
+    text = (shipped_folder("recipes") / "demo.yaml").read_text(encoding="utf-8")
+    assert "crops=300" in text
+    recipe.write_text(text.replace("crops=300\n", "crops=96\n  latency: false\n"), encoding="utf-8")
+    for command in (
+        ["demo-images", images, "--count", 32],
+        ["ptq", "--recipe", recipe, "--calib-dir", images, "--calibrator", "minmax", "--out", run],
+    ):
+        done = quantbench_cli.invoke(app, [str(word) for word in command])
+        assert done.exit_code == 0, (done.output, done.exception)
     return run

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,61 +16,39 @@ from quantbench.demo import efficientnet_lite0, resnet18
 from quantbench.engines import tensorrt_rtx
 from quantbench.engines.base import BuildOptions
 from quantbench.engines.shapes import Profile
-from quantbench.evaluate.outputs import compare_outputs, measures_of
 from quantbench.graph.load import load_model
 from quantbench.graph.onnx_view import view_of
 from quantbench.graph.to_fp16 import to_fp16
-from quantbench.images.source import Source
 from quantbench.ort import create_session
-from quantbench.ptq.measure import runner
 from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.place import place
 
 MODELS = Path(__file__).parents[1] / "data" / "models"
 
 
-def test_efficientnet_lite0_on_photos_it_never_saw(cli, tmp_path: Path) -> None:
-    imgs, out = tmp_path / "imgs", tmp_path / "run"
-    assert cli("demo-images", imgs)[0] == 0
-    code, _, error = cli("ptq", "--calib-dir", imgs, "--out", out)
-    assert code == 0, error
-    outputs = json.loads((out / "evaluation.json").read_text())["outputs"]
-    assert outputs["agreement"]["count"] >= 300
-    assert outputs["agreement"]["value"] >= 0.95
+def test_efficientnet_lite0_on_photos_it_never_saw(demo_run: Path) -> None:
+    outputs = json.loads((demo_run / "evaluation.json").read_text())["outputs"]
+    assert outputs["agreement"]["count"] == 96
+    # The promise is 95 % of 300, of which the interval begins at 92 %; so does that of 97.9 % of 96.
+    assert outputs["agreement"]["low"] >= 0.92
     assert outputs["sqnr_db"]["value"] >= 20.0
 
     source = dataset_source("foolbox-imagenet", efficientnet_lite0.PREPROCESS)
-    found = measures_of(
-        compare_outputs(
-            runner(create_session(efficientnet_lite0.onnx_path()), 0),
-            runner(create_session(out / "model.ort.onnx"), 0),
-            labelled(source, efficientnet_lite0.INPUT, 4),
-        )
-    )
-    assert found["top1_float"].value == 18 / 20
+    batches = list(labelled(source, efficientnet_lite0.INPUT, 4))
+    labels = np.concatenate([labels for _, labels in batches])
+    plain, int8 = (_logits(model, batches) for model in (efficientnet_lite0.onnx_path(), demo_run / "model.ort.onnx"))
+    assert (plain.argmax(axis=1) == labels).sum() == 18
     # Photo 19 is a coin toss: FP32 itself prefers its label by 0.05 of 8.6 logits. What FP32 is sure of must stay.
-    sure = _sure_and_right(efficientnet_lite0.onnx_path(), source)
-    assert set(sure) <= set(_right(out / "model.ort.onnx", source))
+    second, first = np.sort(plain, axis=1)[:, -2:].T
+    sure = np.flatnonzero((plain.argmax(axis=1) == labels) & (first - second > 0.1))
+    right = np.flatnonzero(int8.argmax(axis=1) == labels)
     assert len(sure) == 17
-    assert found["top1_int8"].value >= 17 / 20
+    assert set(sure) <= set(right)
 
 
-def _logits(model: Path, source: Source) -> tuple[np.ndarray, np.ndarray]:
+def _logits(model: Path, batches: list[Any]) -> np.ndarray:
     session = create_session(model)
-    parts = [(session.run(None, feed)[0], labels) for feed, labels in labelled(source, efficientnet_lite0.INPUT, 4)]
-    return np.concatenate([logits for logits, _ in parts]), np.concatenate([labels for _, labels in parts])
-
-
-def _right(model: Path, source: Source) -> list[int]:
-    logits, labels = _logits(model, source)
-    return np.flatnonzero(logits.argmax(axis=1) == labels).tolist()
-
-
-def _sure_and_right(model: Path, source: Source) -> list[int]:
-    """Photos that `model` gets right by more than 0.1 logits."""
-    logits, labels = _logits(model, source)
-    second, first = np.sort(logits, axis=1)[:, -2:].T
-    return np.flatnonzero((logits.argmax(axis=1) == labels) & (first - second > 0.1)).tolist()
+    return np.concatenate([session.run(None, feed)[0] for feed, _ in batches])
 
 
 @pytest.mark.parametrize("name", ["animals_resnet18", "animals_mobilenetv2"])
@@ -79,6 +58,7 @@ def test_top1_on_a_labelled_set_is_kept(cli, tmp_path: Path, name: str) -> None:
         "data:\n  dataset: animal-mnist?split=train\n  max_images: 256\n"
         "  preprocess: {channels: GRAY, scale: 0.00392156862745098, mean: 0.5, std: 0.5}\n"
         "evaluation:\n  dataset: animal-mnist?split=test\n  max_images: 2000\n  latency: false\n"
+        "calibration: {batch_size: 64, calibrator: minmax}\n"
     )
     code, _, error = cli("ptq", MODELS / f"{name}.onnx", "--recipe", recipe, "--out", out, "--no-compile")
     assert code == 0, error
@@ -121,7 +101,8 @@ def test_resnet18_compiled_for_sm86(tmp_path: Path) -> None:
 def test_report_says_that_int8_does_not_pay(cli, tmp_path: Path, pictures: Path) -> None:
     model = tmp_path / "r18.onnx"
     onnx.save(resnet18.build(width=32, size=128, classes=10), model)
-    code, printed, _ = cli("ptq", model, "--calib-dir", pictures, "--out", tmp_path / "run", "--batch", 8)
+    code, printed, _ = cli("ptq", model, "--calib-dir", pictures, "--out", tmp_path / "run", "--batch", 8,
+                           "--calibrator", "minmax")  # fmt: skip
     assert code == 0
     assert "INT8 does not pay on TensorRT-RTX for this model" in printed
     assert "INT8 does not pay on TensorRT-RTX for this model" in (tmp_path / "run" / "report.html").read_text()

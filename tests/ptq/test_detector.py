@@ -7,38 +7,45 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from datasets.scenes import write_split
+from quantbench.graph.load import load_model
+from quantbench.graph.onnx_view import view_of
 from quantbench.ort import create_session
 from quantbench.qat.safe_load import quiet_ultralytics
+from quantbench.qdq.place import place
+from tests.ptq.nms_detector import with_suppression
 
 MODEL = Path(__file__).parents[1] / "data" / "models" / "digit-detector.onnx"
 RECIPE = Path(__file__).parents[2] / "recipes" / "yolov8.yaml"
-IMAGES = 32
+IMAGES = 16
 
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A YOLO data set with COCO annotations beside: 8 training scenes, 32 test scenes."""
+    """A YOLO data set with COCO annotations beside: 4 training scenes, 16 test scenes."""
     root = tmp_path_factory.mktemp("scenes")
-    write_split(root, "train", 8, 0)
+    write_split(root, "train", 4, 0)
     write_split(root, "test", IMAGES, 0)
     return root
 
 
 @pytest.fixture
 def command(scenes: Path, tmp_path: Path) -> Callable[..., tuple[object, ...]]:
-    """The command on the scenes (or a copy of them) with the yolov8 recipe, less its latency."""
+    """The command on the scenes (or a copy of them) with the yolov8 recipe, less its latency. minmax: which method is
+    best is judged elsewhere (tests/core)."""
     recipe = tmp_path / "yolov8.yaml"
     recipe.write_text(RECIPE.read_text(encoding="utf-8") + "evaluation:\n  latency: false\n", encoding="utf-8")
 
     def build(root: Path = scenes, model: Path = MODEL) -> tuple[object, ...]:
         return ("ptq", model, "--recipe", recipe, "--calib-dir", root / "images/train", "--eval-dir",
-                root / "images/test", "--labels", "yolo", "--out", tmp_path / "run", "--no-compile")  # fmt: skip
+                root / "images/test", "--labels", "yolo", "--out", tmp_path / "run", "--no-compile", "--calibrator",
+                "minmax")  # fmt: skip
 
     return build
 
@@ -56,7 +63,10 @@ def independent(model: Path, scenes: Path) -> tuple[float, float, list[NDArray[A
     session = create_session(model)
     x = pixels.transpose(0, 3, 1, 2).astype(np.float32) / 255
     output = np.concatenate([session.run(None, {"images": x[i : i + 8]})[0] for i in range(0, len(x), 8)])
-    found = non_max_suppression(torch.from_numpy(output), 0.001, 0.7, multi_label=True, max_det=300, max_time_img=1e6)
+    # Of each image the 1,000 surest candidates, of which the 300 that count come: all would take its loops a minute.
+    found = non_max_suppression(
+        torch.from_numpy(output), 0.001, 0.7, multi_label=True, max_det=300, max_nms=1000, max_time_img=1e6
+    )
     rows = [
         {"image_id": image, "category_id": int(label), "score": score, "bbox": [x0, y0, x1 - x0, y1 - y0]}
         for image, boxes in zip(truth.getImgIds(), found, strict=True)
@@ -91,9 +101,9 @@ def test_map_and_boxes_equal_those_of_others(cli, command, scenes: Path, tmp_pat
     count = sum(map(len, sure["float"]))
     assert outputs["boxes_kept"]["count"] == count
     assert outputs["boxes_shared"]["count"] == sum(map(len, sure["int8"]))
-    # Boxes pair one to one; where two of one model meet the same one of the other, a plain search counts both.
+    # Boxes pair one to one, the surest first; the largest pairing there is may hold one more.
     apart = sum(map(_found, sure["float"], sure["int8"])) - outputs["boxes_kept"]["value"] * count
-    assert -1 <= apart <= 0.03 * count
+    assert abs(apart) <= 1 + 1e-6
 
     assert f"mAP50-95: {100 * outputs['map_float']['value']:.1f}"[:11] in printed
     assert "boxes of FP32 that INT8 finds too: 9" in printed
@@ -130,6 +140,28 @@ def _found(a: NDArray[np.float32], b: NDArray[np.float32]) -> int:
     fits = ((overlap >= 0.5) & same).numpy()
     rows, columns = linear_sum_assignment(fits, maximize=True)
     return int(fits[rows, columns].sum())
+
+
+def test_suppression_in_the_graph_is_quantized_up_to_its_boxes(cli, command, scenes: Path, tmp_path: Path) -> None:
+    """NonMaxSuppression of ONNX: its inputs stay float, and the boxes that it leaves are compared."""
+    model = tmp_path / "nms.onnx"
+    onnx.save(with_suppression(onnx.load(str(MODEL))), model)
+    code, _, error = cli(*command(model=model))
+    assert code == 0, error
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    bare = place(view_of(load_model(MODEL)))
+    assert set(record["placement"]["quantized"]) == {site.node for site in bare.weights}
+    assert record["placement"]["kept_float"] == dict(bare.kept_float)
+    outputs = record["evaluation"]["outputs"]
+    assert outputs["map_change"]["count"] == IMAGES
+    assert outputs["map50_float"]["value"] > 0.9
+    assert abs(outputs["map50_change"]["value"]) < 0.02
+    assert outputs["boxes_kept"]["value"] > 0.9
+    sessions = [create_session(file) for file in (model, tmp_path / "run" / "model.ort.onnx")]
+    picture = np.asarray(Image.open(scenes / "images/test/000000.jpg")).transpose(2, 0, 1)[None] / np.float32(255)
+    plain, int8 = (session.run(None, {"images": picture})[0][0] for session in sessions)
+    assert list(plain[plain[:, 4] > 0, 5]) == list(int8[int8[:, 4] > 0, 5]) != []
+    np.testing.assert_allclose(int8[0, :4], plain[0, :4], atol=4)
 
 
 def refused(result: tuple[int, str, str], out: Path, *words: str) -> None:
