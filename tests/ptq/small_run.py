@@ -121,11 +121,12 @@ def outputs(out: Path) -> dict[str, bytes]:
 
 
 def main() -> None:
-    """FOLDER OUT [refresh]: one call, for a process of its own, which keeps its counts after every batch."""
+    """FOLDER OUT [refresh] [auto]: one call, for a process of its own, which keeps its counts after every batch."""
     folder, out, *words = sys.argv[1:]
     calibrate._SAVE_EVERY_SECONDS = 0
     try:
-        run(Path(folder), Path(out), batch_size=2, cache="refresh" if words else "check")
+        more = {"calibrator": "auto"} if "auto" in words else {}
+        run(Path(folder), Path(out), batch_size=2, cache="refresh" if "refresh" in words else "check", **more)
     except QuantbenchError as error:
         print(error)
         sys.exit(2)
