@@ -120,4 +120,4 @@ def _mend(accuracy: Accuracy, command: Command) -> str:
 
 
 def _why_slow(command: Command) -> str:
-    return f"quantbench predict {command.quantized} (which layers stay float, and why)"
+    return f"quantbench predict {command.quantized}  # which layers stay float, and why"

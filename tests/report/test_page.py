@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -45,6 +46,10 @@ def times(plain: float, int8: float) -> list[Latency]:
 def test_verdicts(outputs: Outputs, latencies: list[Latency], level: str, words: str) -> None:
     verdict = judge(outputs, latencies, "orin" if latencies else "", COMMAND)
     assert (verdict.level, words in verdict.headline) == (level, True), verdict
+    # What is to be typed next can be pasted as it is.
+    typed = shlex.split(verdict.next_step, comments=True)
+    assert not typed or typed[0] == "quantbench"
+    assert not any("(" in word for word in typed)
 
 
 def test_labels_count_more_than_agreement() -> None:
