@@ -37,7 +37,7 @@ class Format:
     @property
     def pooled(self) -> "Format":
         """The format that stands for all paddings of channels innermost."""
-        return Format(self.dtype, self.family)
+        return _pooled(self)
 
     def nbytes(self, dims: tuple[int, ...]) -> float:
         """Bytes of a tensor of NCHW `dims`, channels padded to the vector width."""
@@ -56,6 +56,11 @@ class Format:
         """The inverse of `str`."""
         dtype, _, layout = text.partition(":")
         return cls(dtype, layout or "linear")
+
+
+@lru_cache(maxsize=256)
+def _pooled(form: Format) -> Format:
+    return Format(form.dtype, form.family)
 
 
 @lru_cache(maxsize=256)

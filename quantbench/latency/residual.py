@@ -79,13 +79,16 @@ def fit_residual(works: Sequence[Work], errors: Array, groups: Sequence[Hashable
     members: dict[Hashable, list[int]] = {}
     for index, group in enumerate(groups):
         members.setdefault(group, []).append(index)
+    several = [rows for rows in members.values() if len(rows) > 1]
     best: tuple[float, Residual, Array, Array] | None = None
     for reach in _REACHES:
         matrix = _kernel(points, points, spread, reach) + NOISE**2 * np.eye(len(works))
         inverse = np.linalg.inv(matrix)
         weights = inverse @ errors
-        left, claimed = np.empty_like(errors), np.empty_like(errors)
-        for rows in members.values():
+        # A group of one row by the diagonal, which is all of them but a few.
+        alone = 1 / np.diag(inverse)
+        left, claimed = alone * weights + raw - errors, np.sqrt(np.maximum(alone, NOISE**2))
+        for rows in several:
             block = np.linalg.inv(inverse[np.ix_(rows, rows)])
             left[rows] = block @ weights[rows] + (raw - errors)[rows]
             claimed[rows] = np.sqrt(np.maximum(np.diag(block), NOISE**2))
