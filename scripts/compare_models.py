@@ -92,7 +92,10 @@ def by_quantbench(case: Case, target: Path, *, method: str) -> str:
 def int8_layers(path: Path) -> tuple[int, int]:
     """Weighted layers whose activation and weight come out of DQ, and all of them."""
     graph = load_model(path).graph
-    dequantized = {out for node in graph.node if node.op_type == "DequantizeLinear" for out in node.output}
+    dequantized: set[str] = set()
+    for node in graph.node:  # a model of FP16 weights has a Cast behind their DQ
+        if node.op_type == "DequantizeLinear" or (node.op_type == "Cast" and node.input[0] in dequantized):
+            dequantized.update(node.output)
     weighted = [node for node in graph.node if node.op_type in WEIGHTED]
     return sum(set(node.input[:2]) <= dequantized for node in weighted), len(weighted)
 

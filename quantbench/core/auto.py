@@ -7,8 +7,8 @@ are then made as the result will be, biases corrected on the same samples, and t
 Judged by two figures of the worst output. 20 log10 (sum of |x| / sum of |x - x_int8|), the Euclidean norms of each
 sample, hangs less on chance; SQNR, the ratio of energies, is that of the few samples with the most signal or noise, but
 these may be all that matters (a detector of text on pictures without text). What leads minmax by norms, sample by
-sample by more than the standard error of the lead, and is no worse by SQNR, but for 0.1 dB, is taken: on the judged
-samples nothing is lost against minmax by either figure, and what is a toss of a coin stays minmax.
+sample beyond chance, and is no worse by SQNR, but for 0.1 dB, is taken: on the judged samples nothing is lost against
+minmax by either figure, and what is a toss of a coin stays minmax.
 """
 
 import math
@@ -40,10 +40,12 @@ AUTO = "auto"
 SAFE = "minmax"
 # Those that lead on some network of docs/accuracy.md.
 CANDIDATES = (SAFE, "mse", "percentile:99.999", "percentile:99.99", "entropy")
-JUDGED = 32
+JUDGED = 64
 _FIRST_ROUND = 16
 # dB of SQNR on so few samples that are no difference.
 _EVEN = 0.1
+# Standard errors of the mean that a lead must have: 95 % of leads by chance are smaller (normal, one-sided).
+_BEYOND_CHANCE = 1.645
 # With fewer others than this, samples that correct biases are judged on too.
 _FEW = 16
 
@@ -141,7 +143,7 @@ def _is_better(one: _Figures | None, safe: _Figures | None) -> bool:
     if one is None or safe is None or one.db.sqnr < safe.db.sqnr - _EVEN:
         return False
     lead = safe.norms[one.worst][1] - one.norms[one.worst][1]
-    return bool(lead.mean() > lead.std() / len(lead) ** 0.5) and one.db.norms > safe.db.norms
+    return bool(lead.mean() > _BEYOND_CHANCE * lead.std() / len(lead) ** 0.5) and one.db.norms > safe.db.norms
 
 
 def _spread(indices: Sequence[int], count: int) -> tuple[int, ...]:
