@@ -4,7 +4,7 @@ The grid of a histogram nests in that of any other (`quantbench.calibration.hist
 on the order of the images nor on how they are split among processes; histograms merge exactly.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 
@@ -19,6 +19,8 @@ from quantbench.errors import QuantbenchError
 
 # Called after each batch with the number of images in it.
 OnBatch = Callable[[int], None]
+# Of activations that are alive at a time: those of eight images of a ViT-B/16 are three times as much.
+MOST_BYTES = 1_000_000_000
 
 
 class Collector:
@@ -37,22 +39,41 @@ class Collector:
         self._rows = {name: row for row, name in enumerate(counted)}
         self._runner = InnerTensors(model, counted, threads=threads)
         self._counter = Counter(len(counted), threads=threads)
-        self._beside = ThreadPoolExecutor(1, "quantbench-count") if overlap and not static_batch(model) else None
+        dynamic = not static_batch(model)
+        self._beside = ThreadPoolExecutor(1, "quantbench-count") if overlap and dynamic else None
+        self._splits = dynamic
+        self._image_bytes = 0
         self._open: tuple[Future[None], ExitStack] | None = None
 
     def add(self, feed: Feed) -> int:
-        """Run one batch and count it; returns its images. Only this batch's activations are alive meanwhile."""
+        """Run one batch and count it; returns its images. Only this batch's activations are alive meanwhile, and no
+        more than `MOST_BYTES` of them where the batch is dynamic and one image's are less: it is run in parts then.
+        """
         count = int(next(iter(feed.values())).shape[0])
-        if self._beside is None:
-            with self._runner.bound(feed) as blocks:
-                self._count(blocks)
-            return count
-        for part in _halves(feed, count):
+        for part in self._parts(feed, count) if self._splits else (feed,):
             with ExitStack() as stack:
                 blocks = stack.enter_context(self._runner.bound(part))
+                if not self._image_bytes:
+                    images = int(next(iter(part.values())).shape[0])
+                    self._image_bytes = sum(block.nbytes for _, block, _ in blocks) // images + 1
                 self._settle()
-                self._open = self._beside.submit(self._count, blocks), stack.pop_all()
+                if self._beside is None:
+                    self._count(blocks)
+                else:
+                    self._open = self._beside.submit(self._count, blocks), stack.pop_all()
         return count
+
+    def _parts(self, feed: Feed, count: int) -> Iterator[Feed]:
+        """`feed` as it is run: with overlap in two halves or more; the very first image alone, which tells how large
+        the activations of one are. What does not grow with the batch goes with each."""
+        start = 0
+        alive = 1 if self._beside is None else 2
+        while start < count:
+            most = MOST_BYTES // (alive * self._image_bytes) if self._image_bytes else 1
+            size = max(1, min(-(-count // alive), most))
+            end = min(start + size, count)
+            yield {n: a[start:end] if a.shape[:1] == (count,) else a for n, a in feed.items()}
+            start = end
 
     def _count(self, blocks: Sequence[Bound]) -> None:
         self._counter.add([block.at(self._rows[name]) for name, block, _ in blocks])
@@ -70,17 +91,6 @@ class Collector:
         self._settle()
         counted = {name: self._counter.histogram(row) for name, row in self._rows.items()}
         return {name: counted[source] for name, source in self._counted_as.items()}
-
-
-def _halves(feed: Feed, count: int) -> list[Feed]:
-    """`feed` in two where it has two images or more; what does not grow with the batch goes with both."""
-    if count < 2:
-        return [feed]
-    cut = (count + 1) // 2
-    return [
-        {name: array[part] if array.shape[:1] == (count,) else array for name, array in feed.items()}
-        for part in (slice(None, cut), slice(cut, None))
-    ]
 
 
 def collect(

@@ -44,6 +44,11 @@ class Block:
     size: int
     dtype: int = FLOAT32
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the stretch."""
+        return self.size * (4 if self.dtype == FLOAT32 else 2)
+
     def at(self, row: int) -> "Block":
         """The same memory for another row."""
         return Block(row, self.address, self.size, self.dtype)

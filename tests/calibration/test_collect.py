@@ -9,8 +9,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from quantbench.calibration import collect as collector_module
 from quantbench.calibration import native
-from quantbench.calibration.collect import collect, merge_histograms, usable
+from quantbench.calibration.collect import Collector, collect, merge_histograms, usable
 from quantbench.calibration.histogram import BINS, Histogram, empty, merge, summary
 from quantbench.calibration.ort_outputs import InnerTensors
 from quantbench.calibration.same_values import representatives
@@ -214,3 +215,26 @@ def test_rearranged_tensors_are_counted_once_and_share_a_histogram() -> None:
     for name in ("a", "b", "y"):
         assert_same({"t": found[name]}, {"t": found["c"]}, ["t"])
     assert found["x"].total == found["a"].total == 30
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_large_activations_are_counted_in_parts_that_fit(monkeypatch: pytest.MonkeyPatch, overlap: bool) -> None:
+    seen: list[int] = []
+    real = InnerTensors.bound
+
+    def bound(self: InnerTensors, feed: dict[str, np.ndarray]):
+        seen.append(len(feed["image"]))
+        return real(self, feed)
+
+    monkeypatch.setattr(InnerTensors, "bound", bound)
+    sizes: dict[str, int] = {}
+    for name, values in InnerTensors(MODEL, TENSORS, threads=1).run({"image": IMAGES[:1]}):
+        sizes[name] = values.nbytes
+    one = sum(sizes[name] for name in set(representatives(MODEL, TENSORS).values()))
+    monkeypatch.setattr(collector_module, "MOST_BYTES", 4 * one + one // 2)
+    collector = Collector(MODEL, TENSORS, threads=1, overlap=overlap)
+    assert [collector.add(feed) for feed in batched(IMAGES[:16], 8)] == [8, 8]
+    assert sum(seen) == 16
+    assert max(seen) == (2 if overlap else 4)
+    found, whole = collector.histograms(), histograms_of(IMAGES[:16])
+    assert {name: h.total for name, h in found.items()} == {name: h.total for name, h in whole.items()}
