@@ -12,8 +12,8 @@ minmax by either figure, and what is a toss of a coin stays minmax.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,8 @@ _FIRST_ROUND = 16
 _EVEN = 0.1
 # Standard errors of the mean that a lead must have: 95 % of leads by chance are smaller (normal, one-sided).
 _BEYOND_CHANCE = 1.645
+# Of judged and of correcting samples each.
+_KEPT_BYTES = 256_000_000
 # With fewer others than this, samples that correct biases are judged on too.
 _FEW = 16
 
@@ -96,9 +98,9 @@ def best_by_outputs(histograms: Mapping[str, Histogram], judging: Judging, progr
     few = min(_FIRST_ROUND, judging.count)
     total = len(CANDIDATES) * few + 2 * judging.count
     with (progress or Progress("none")).task("Judging thresholds", total) as advance:
-        first = {name: bench.judge(bench.made(ranges[name], None), few, advance) for name in CANDIDATES}
+        first = {name: bench.judge(bench.inserted(ranges[name]), few, advance) for name in CANDIDATES}
         rival = max((name for name in CANDIDATES if name != SAFE), key=lambda name: _lead(first[name], first[SAFE]))
-        made = {name: bench.made(ranges[name], judging.correction) for name in (SAFE, rival)}
+        made = {name: bench.finished(ranges[name]) for name in (SAFE, rival)}
         last = {name: bench.judge(model, judging.count, advance) for name, model in made.items()}
     taken = rival if _is_better(last[rival], last[SAFE]) else SAFE
     candidates = tuple(
@@ -152,11 +154,39 @@ def _spread(indices: Sequence[int], count: int) -> tuple[int, ...]:
     return tuple(indices[int(place)] for place in np.linspace(0, len(indices) - 1, count))
 
 
+def _once(opened: OpenFeeds) -> OpenFeeds:
+    """`opened`, decoded once where the feeds are at most `_KEPT_BYTES`: every candidate walks them."""
+    kept: list[Feed] = []
+    state = {"whole": False, "bytes": 0}
+
+    def walk() -> Iterator[Feed]:
+        if state["whole"]:
+            yield from kept
+            return
+        kept.clear()
+        state["bytes"] = 0
+        for feed in opened():
+            state["bytes"] += sum(np.asarray(array).nbytes for array in feed.values())
+            if state["bytes"] <= _KEPT_BYTES:
+                kept.append(feed)
+            else:
+                kept.clear()
+            yield feed
+        state["whole"] = state["bytes"] <= _KEPT_BYTES
+
+    return walk
+
+
 class _Bench:
     """Makes candidates and holds them against the float outputs of the judged samples, which are computed once."""
 
     def __init__(self, judging: Judging) -> None:
-        self._judging = judging
+        held = judging.correction
+        self._judging = replace(
+            judging,
+            samples=_once(judging.samples),
+            correction=held and replace(held, feeds=_once(held.feeds)),
+        )
         self._plain = runnable_part(judging.model)
         self._batch = static_batch(self._plain)
         self._names = tuple(value.name for value in self._plain.graph.output)
@@ -164,10 +194,15 @@ class _Bench:
         self._task: Task | None = None
         self._float: list[list[NDArray[Any]]] = []
 
-    def made(self, ranges: Ranges, correction: Correction | None) -> CarriedOut:
-        """The Q/DQ model of the plan with `ranges`."""
+    def inserted(self, ranges: Ranges) -> CarriedOut:
+        """The Q/DQ model of the plan with `ranges`, biases as they are."""
         judging = self._judging
-        return carry_out(judging.model, judging.plan, ranges, correction, residual_db=judging.residual_db)
+        return carry_out(judging.model, judging.plan, ranges, residual_db=judging.residual_db)
+
+    def finished(self, ranges: Ranges) -> CarriedOut:
+        """The same as the result would be."""
+        judging = self._judging
+        return carry_out(judging.model, judging.plan, ranges, judging.correction, residual_db=judging.residual_db)
 
     def judge(self, made: CarriedOut, limit: int, advance: Advance) -> _Figures | None:
         """Figures of the worst output on `limit` samples, or up to a batch more; None where none can be compared."""

@@ -5,8 +5,9 @@ summed beside the integers that it becomes (`quantbench.calibration.sums`), and 
 whatever its strides, pads and groups are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -17,6 +18,12 @@ from quantbench.calibration.ort_outputs import Bound, Feed, InnerTensors
 from quantbench.calibration.sums import Levels, Means, Sums
 from quantbench.graph.ops import CONVS
 from quantbench.ort import create_session
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+# Weights of the layers that run together on their means.
+_MOST_BYTES = 64_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +57,9 @@ class MeanInputs:
         self._keys = [_Key(layer.source, layer.levels, _width(layer)) for layer in layers]
         self._inner = InnerTensors(model, list(dict.fromkeys(k.source for k in self._keys)), threads=threads,
                                    fuse_qdq=False)  # fmt: skip
-        # Each layer runs once: optimizing it would take longer.
-        self._twins = create_session(_twins(model, layers, self._keys), threads=threads, optimize=False)
+        self._model = model
+        self._parts = _parts(layers)
+        self._only: onnxruntime.InferenceSession | None = None
         self._threads = threads
         self._means: dict[_Key, Means] = {}
         self._shapes: dict[_Key, tuple[int, ...]] = {}
@@ -91,15 +99,39 @@ class MeanInputs:
             means, rows = self._means[key], max(self._rows[key], 1)
             for side, values in enumerate((means.sums / rows, means.levels * (key.levels.scale / rows))):
                 given[f"{name}_{side}"] = values.astype(np.float32).reshape(self._shapes[key])
-        results = self._twins.run(None, given)
-        plain, quantized = results[: len(self._layers)], results[len(self._layers) :]
         errors = [
-            self._images * _over_positions(layer.node, a.astype(np.float64) - b)
-            for layer, a, b in zip(self._layers, plain, quantized, strict=True)
+            self._images * _over_positions(self._layers[index].node, a.astype(np.float64) - b)
+            for part in self._parts
+            for index, (a, b) in zip(part, self._results(part, given), strict=True)
         ]
         self._errors = [a + b for a, b in zip(self._errors, errors, strict=True)] if self._errors else errors
         self._all_images += self._images
         self._images = 0
+
+    def _results(self, part: range, given: Mapping[str, NDArray[np.float32]]) -> list[tuple[Any, Any]]:
+        """What each layer of `part` makes of the mean float input and of the mean quantized one."""
+        session = self._only
+        if session is None:
+            layers = self._layers[part.start : part.stop]
+            # Each layer runs once: optimizing it would take longer.
+            twins = _twins(self._model, layers, _names(self._keys)[part.start : part.stop])
+            session = create_session(twins, threads=self._threads, optimize=False)
+            if len(self._parts) == 1:  # images of many sizes would build it again and again
+                self._only = session
+        results = session.run(None, {entry.name: given[entry.name] for entry in session.get_inputs()})
+        return list(zip(results[: len(part)], results[len(part) :], strict=True))
+
+
+def _parts(layers: Sequence[MeanLayer]) -> list[range]:
+    """Runs of layers whose weights together are at most `_MOST_BYTES`, or one layer's: they are held thrice."""
+    parts: list[range] = []
+    start, held = 0, 0
+    for index, layer in enumerate(layers):
+        if held and held + layer.weight.nbytes > _MOST_BYTES:
+            parts.append(range(start, index))
+            start, held = index, 0
+        held += layer.weight.nbytes
+    return [*parts, range(start, len(layers))] if layers else []
 
 
 def _width(layer: MeanLayer) -> int:
@@ -126,11 +158,10 @@ def _names(keys: Sequence[_Key]) -> list[str]:
     return [known[key] for key in keys]
 
 
-def _twins(model: onnx.ModelProto, layers: Sequence[MeanLayer], keys: Sequence[_Key]) -> onnx.ModelProto:
+def _twins(model: onnx.ModelProto, layers: Sequence[MeanLayer], names: Sequence[str]) -> onnx.ModelProto:
     """The layers alone, without bias, in float32: on the mean float input, then all on the mean quantized one."""
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     folded = {node.name: node.input[1] for node in model.graph.node if len(node.input) > 1}
-    names = _names(keys)
     graph = onnx.GraphProto(name="layers")
     for side in (0, 1):
         for index, (layer, source) in enumerate(zip(layers, names, strict=True)):

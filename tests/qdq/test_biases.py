@@ -13,10 +13,12 @@ from quantbench.core.quantize import for_onnxruntime
 from quantbench.graph.normalise import normalise
 from quantbench.graph.onnx_view import view_of
 from quantbench.ort import create_session
+from quantbench.qdq import mean_inputs
 from quantbench.qdq.bias_range import LARGEST_BIAS, smallest_scales
 from quantbench.qdq.correct_bias import _mean_errors, _sites, correct_bias
 from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.integer_activation import activations_on_integers
+from quantbench.qdq.mean_inputs import MeanLayer
 from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.place import place
 from quantbench.qdq.simulate import simulated
@@ -135,6 +137,31 @@ def test_layers_are_corrected_in_order() -> None:
             twin = next(n for n in corrected.graph.node if n.name == node.name)
             change = stored[1][twin.input[2]] - stored[0][node.input[2]]
             assert np.abs(errors[node.name] - change).max() < 0.1 * np.abs(change).max()
+
+
+def test_layers_of_large_weights_run_in_parts_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = {f"w{i}": RNG.normal(0, 0.3, (16, 16, 3, 3)).astype(np.float32) for i in range(4)}
+    weights |= {f"b{i}": np.zeros(16, np.float32) for i in range(4)}
+    nodes = [
+        helper.make_node("Conv", [f"h{i}" if i else "x", f"w{i}", f"b{i}"], [f"h{i + 1}" if i < 3 else "y"], f"c{i}",
+                         pads=[1, 1, 1, 1])
+        for i in range(4)
+    ]  # fmt: skip
+    x = rows(4, 16, 8, 8)
+    plain = quantized(network(nodes, weights, ["n", 16, 8, 8], 4), x, share=0.6)
+    whole = correct_bias(plain, lambda: [{"x": x}], threads=1)
+    monkeypatch.setattr(mean_inputs, "_MOST_BYTES", 2 * weights["w0"].nbytes)
+    sites = _sites(plain)
+    layers = [MeanLayer(site.node, site.source, site.levels, site.weight) for site in sites]
+    assert [len(part) for part in mean_inputs._parts(layers)] == [2, 2]
+    parts = correct_bias(plain, lambda: [{"x": x}], threads=1)
+    biases = [
+        {n.name: numpy_helper.to_array(n) for n in m.graph.initializer if n.name.endswith("bias_corrected")}
+        for m in (whole, parts)
+    ]
+    assert len(biases[0]) == 4
+    for name, values in biases[0].items():
+        np.testing.assert_array_equal(values, biases[1][name])
 
 
 def with_dead_channels(op: str, tiny: float) -> tuple[onnx.ModelProto, np.ndarray]:
