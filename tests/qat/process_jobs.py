@@ -11,15 +11,17 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from quantbench.progress import Progress
 from quantbench.qat import distributed
 from quantbench.qat.insert import insert, plan_for
 from quantbench.qat.observe import calibrate
 from quantbench.qat.options import TrainOptions
+from quantbench.qat.pipeline import run_qat_export
 from quantbench.qat.trace import trace
 from quantbench.qat.train_classifier import finetune_classifier, shares
 from quantbench.qat.training_state import Checkpoints
 from quantbench.qdq.options import PlacementOptions
-from tests.qat import networks
+from tests.qat import networks, small_run
 
 
 def _data() -> tuple[Tensor, Tensor]:
@@ -61,8 +63,11 @@ def _train(out: Path, epochs: int, resume: bool) -> dict[str, object]:
 
 
 def main() -> None:
-    """ranges OUT.json, or train FOLDER EPOCHS [--resume]."""
+    """ranges OUT.json, train FOLDER EPOCHS [--resume], or export HOME OUT."""
     torch.set_num_threads(1)
+    if sys.argv[1] == "export":
+        run_qat_export(small_run.request(Path(sys.argv[2]), Path(sys.argv[3])), Progress("none"))
+        return
     with distributed.process_group():
         rank = dist.get_rank() if dist.is_initialized() else 0
         if sys.argv[1] == "ranges":

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from tests.qat import small_run
+
 _ROOT = Path(__file__).parents[2]
 
 
@@ -41,6 +43,16 @@ def test_two_processes_train_alike(tmp_path: Path) -> None:
     first, second = _read(tmp_path / "rank0.json"), _read(tmp_path / "rank1.json")
     assert first == second
     assert first["epochs"] == 2
+
+
+def test_two_processes_make_one_run_folder_that_one_process_finds_done(tmp_path: Path) -> None:
+    home, out = small_run.write_home(tmp_path / "home"), tmp_path / "run"
+    subprocess.run(_torchrun(2, "export", str(home), str(out)), check=True, env=_environment(), capture_output=True)
+    made = small_run.holds(out)
+    assert made.training is not None
+    assert made.training.epochs == 2
+    again = small_run.run(home, out)
+    assert {n: s.provenance for n, s in again.stages.items()} == {n: s.provenance for n, s in made.stages.items()}
 
 
 def test_a_killed_training_loses_at_most_one_epoch(tmp_path: Path) -> None:
