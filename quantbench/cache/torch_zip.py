@@ -8,6 +8,7 @@ import io
 import math
 import pickle
 import zipfile
+import zlib
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,10 +91,11 @@ def load(path: Path) -> Any:
             pickles = [name for name in archive.namelist() if name.endswith("/data.pkl") or name == "data.pkl"]
             if len(pickles) != 1:
                 raise QuantbenchError(f"{path} is a zip archive, but not one of torch.save")
+            limits.check(f"the pickle in {path}", archive.getinfo(pickles[0]).file_size, limits.CACHE_BYTES)
             data = archive.read(pickles[0])
         return _Unpickler(data, path, pickles[0].removesuffix("data.pkl")).load()
-    except (zipfile.BadZipFile, pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError,
-            IndexError, KeyError) as error:  # fmt: skip
+    except (zipfile.BadZipFile, zlib.error, pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError,
+            IndexError, KeyError, OSError, RuntimeError, MemoryError, OverflowError) as error:  # fmt: skip
         raise QuantbenchError(f"{path} is broken, or no archive of torch.save: {error}") from error
 
 

@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, external_data_helper, numpy_helper
 
 from quantbench.errors import QuantbenchError
+from quantbench.graph.check_nodes import check_nodes
 from quantbench.graph.check_tensors import check_tensors
 from quantbench.graph.fold_constants import fold_constants
 from quantbench.graph.half import as_float
@@ -63,6 +64,7 @@ def prepared_model(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     """
     if model.functions:
         model = _inlined(model)
+    check_nodes(model, name)
     try:
         sort_nodes(model.graph)
     except QuantbenchError as error:

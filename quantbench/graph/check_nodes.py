@@ -1,0 +1,85 @@
+"""Nodes that are what the standard says of their operator, so that whoever reads them may count on it."""
+
+import functools
+from collections.abc import Iterator
+
+import onnx
+
+from quantbench.errors import QuantbenchError
+from quantbench.graph.standard import DOMAINS, known
+from quantbench.graph.subgraphs import bodies
+from quantbench.graph.surgery import default_opset
+
+_MODEL_TEXTS = ("producer_name", "producer_version", "domain", "doc_string")
+_TYPES = {number: name for name, number in onnx.AttributeProto.AttributeType.items()}
+_DTYPES = frozenset(onnx.helper.get_all_tensor_dtypes())
+
+
+def check_nodes(model: onnx.ModelProto, name: str) -> None:
+    """Raise QuantbenchError for the first node, in the graph or a body, with a name that is no UTF-8, or, where the
+    ONNX standard has its operator, with too few or too many inputs or outputs, without an attribute that it needs, or
+    with one of another type; and for a tensor declared with a dtype that is none. `name`: what messages call the model.
+    """
+    opset = default_opset(model)
+    for graph in _graphs(model.graph):
+        if not _is_text(graph, "name") or not all(_is_text(model, field) for field in _MODEL_TEXTS):
+            raise QuantbenchError(f"{name}: the model or its graph has a name that is no UTF-8; export it again")
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            kind = value.type.tensor_type.elem_type
+            if not _is_text(value, "name") or kind not in _DTYPES:
+                shown = repr(value.name) if _is_text(value, "name") else "of a name that is no UTF-8"
+                raise QuantbenchError(f"{name}: tensor {shown} is declared with dtype {kind}; export the model again")
+        for index, node in enumerate(graph.node):
+            fault = _names_fault(node) or _standard_fault(node, opset)
+            if fault:
+                shown = node.name if _is_text(node, "name") and node.name else f"number {index}"
+                raise QuantbenchError(f"{name}: node {shown} {fault}; the file is damaged, export the model again")
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    yield graph
+    for node in graph.node:
+        for body in bodies(node):
+            yield from _graphs(body)
+
+
+def _names_fault(node: onnx.NodeProto) -> str:
+    if not all(_is_text(node, field) for field in ("name", "op_type", "domain", "input", "output")):
+        return "holds a name that is no UTF-8"
+    if not all(_is_text(attribute, "name") for attribute in node.attribute):
+        return "holds an attribute whose name is no UTF-8"
+    return "" if node.op_type else "names no operator"
+
+
+def _is_text(message: object, field: str) -> bool:
+    try:
+        found = getattr(message, field)
+        texts = [found] if isinstance(found, str | bytes) else list(found)
+    except (UnicodeDecodeError, ValueError):
+        return False
+    return all(isinstance(text, str) for text in texts)
+
+
+def _standard_fault(node: onnx.NodeProto, opset: int) -> str:
+    if node.domain not in DOMAINS or opset < 1 or not known(node.op_type, opset):
+        return ""
+    schema = _schema(node.op_type, opset)
+    inputs = len(node.input)
+    if not schema.min_input <= inputs <= schema.max_input:
+        return f"({node.op_type}) has {inputs} inputs"
+    if any(not given for given in node.input[: schema.min_input]):
+        return f"({node.op_type}) lacks an input that it needs"
+    if not schema.min_output <= len(node.output) <= schema.max_output:
+        return f"({node.op_type}) has {len(node.output)} outputs"
+    types = {attribute.name: attribute.type for attribute in node.attribute}
+    for key, wanted in schema.attributes.items():
+        if wanted.required and key not in types:
+            return f"({node.op_type}) lacks its attribute {key}"
+        if key in types and _TYPES.get(types[key]) != wanted.type.name:
+            return f"({node.op_type}) has the attribute {key} in another type than the standard's"
+    return ""
+
+
+@functools.cache
+def _schema(op: str, opset: int) -> onnx.defs.OpSchema:
+    return onnx.defs.get_schema(op, opset, "")

@@ -1,0 +1,278 @@
+"""What is fuzzed: each reader with the good files that mutations begin from, kept small."""
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+_DATA = Path(__file__).resolve().parents[1] / "tests" / "data"
+_MOST = 1 << 15
+Work = Callable[[Path], object]
+
+
+@dataclass(frozen=True)
+class Target:
+    """`work` makes the function that reads a file (imports happen there, before the fork), `corpus` the good files;
+    `share` of the time; `at_once`: executions a worker, 0 for the usual number."""
+
+    name: str
+    ending: str
+    work: Callable[[], Work]
+    corpus: Callable[[], list[bytes]]
+    share: float = 1.0
+    at_once: int = 0
+
+
+def _files(*patterns: str) -> list[bytes]:
+    found = [path.read_bytes() for pattern in patterns for path in sorted(_DATA.glob(pattern)) if path.is_file()]
+    return [data if len(data) <= _MOST else data[:_MOST] for data in found]
+
+
+def _caches() -> list[bytes]:
+    return _files("artefacts/calib/*", "cache/aimet/*", "cache/modelopt/*", "cache/onnxruntime/*")
+
+
+def _read_caches() -> Work:
+    from quantbench.cache.flags import flags
+    from quantbench.cache.read import read_cache
+
+    return lambda path: flags(read_cache(path))
+
+
+def _logs() -> list[bytes]:
+    return _files("artefacts/logs/*.log", "artefacts/logs/*.md", "artefacts/logs/*.txt")
+
+
+def _read_logs() -> Work:
+    from quantbench.inspection.gather import gather
+
+    return lambda path: gather([path])
+
+
+def _layers() -> list[bytes]:
+    return _files("artefacts/json/*.json")
+
+
+def _recipes() -> list[bytes]:
+    root = _DATA.parents[1]
+    return [path.read_bytes() for path in sorted((root / "recipes").glob("*.yaml"))]
+
+
+def _read_recipes() -> Work:
+    from quantbench.cli.requests import ptq_request
+    from quantbench.recipe import load_recipe
+
+    return lambda path: ptq_request(load_recipe(path))
+
+
+def _pictures() -> list[bytes]:
+    import numpy as np
+    from PIL import Image
+
+    found = []
+    for mode in ("L", "RGB", "RGBA", "P", "I;16", "CMYK", "1"):
+        pixels = Image.fromarray(np.random.default_rng(0).integers(0, 255, (24, 20, 3), np.uint8))
+        picture = Image.new("I;16", (20, 24), 300) if mode == "I;16" else pixels.convert(mode)
+        for kind in ("PNG", "JPEG", "BMP", "TIFF", "WEBP"):
+            stream = io.BytesIO()
+            try:
+                picture.save(stream, kind)
+            except (OSError, ValueError):
+                continue
+            found.append(stream.getvalue())
+    return found
+
+
+def _read_pictures() -> Work:
+    from quantbench.images.decode import decode_file
+
+    return decode_file
+
+
+def _arrays(*, packed: bool) -> list[bytes]:
+    import numpy as np
+
+    found = []
+    for dtype in (np.float32, np.float64, np.int64, np.uint8, np.float16):
+        stream = io.BytesIO()
+        array = np.arange(2 * 3 * 4 * 4).reshape(2, 3, 4, 4).astype(dtype)
+        if packed:
+            np.savez_compressed(stream, data=array, labels=np.array([0, 1]))
+        else:
+            np.save(stream, array)
+        found.append(stream.getvalue())
+    return found
+
+
+def _read_arrays() -> Work:
+    from quantbench.images.arrays import ArrayFiles
+
+    def read(path: Path) -> object:
+        files = ArrayFiles(path)
+        return files.load(0), files.label(0), len(files)
+
+    return read
+
+
+def _checkpoints() -> list[bytes]:
+    import torch
+
+    found = _files("cache/modelopt/*")
+    for value in ({"w": torch.zeros(2, 2)}, torch.nn.Linear(2, 2), {"state_dict": {"a": torch.ones(1)}, "epoch": 3}):
+        for old in (False, True):
+            stream = io.BytesIO()
+            torch.save(value, stream, _use_new_zipfile_serialization=not old)
+            found.append(stream.getvalue())
+    return found
+
+
+def _read_checkpoints() -> Work:
+    from quantbench.qat.safe_load import load_checkpoint
+
+    return load_checkpoint
+
+
+def _states() -> list[bytes]:
+    """Records of a run, from one made of a tiny model."""
+    return [json.dumps(part).encode() for part in _run_records()]
+
+
+@cache
+def _run_records() -> tuple[object, ...]:
+    import tempfile
+
+    from tests.ptq.small_run import run, write_data, write_model
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_model(folder / "m.onnx")
+        write_data(folder / "data")
+        run(folder, folder / "run")
+        names = ("run.json", ".quantbench/stages.json", ".quantbench/identity.json", "ranges.json", "evaluation.json")
+        return tuple(json.loads((folder / "run" / name).read_text()) for name in names)
+
+
+def _read_states() -> Work:
+    from quantbench.records.run import load_run
+    from quantbench.run_folder import RunFolder
+
+    def read(path: Path) -> object:
+        state = path.parent / "run" / ".quantbench"
+        state.mkdir(parents=True, exist_ok=True)
+        for name in ("identity.json", "stages.json"):
+            (state / name).write_bytes(path.read_bytes())
+        RunFolder(path.parent / "run").records()
+        return load_run(path)
+
+    return read
+
+
+def _lines() -> list[bytes]:
+    return [
+        b"trtexec --onnx=m.onnx --int8 --fp16 --shapes=x:1x3x224x224 --saveEngine=m.engine --verbose",
+        b"trtexec --loadEngine=m.engine --iterations=10 --duration=0 --useCudaGraph --streams=2 --exportTimes=t.json",
+        b"/usr/bin/trtexec --deploy=a.prototxt --output=prob --batch=8 --calib=c.cache --workspace=1024 # comment",
+    ]
+
+
+def _read_lines() -> Work:
+    from quantbench.trtexec.read import printed, translate
+
+    return lambda path: printed(translate(path.read_bytes().decode("utf-8", "replace")))
+
+
+def _models() -> list[bytes]:
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
+
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, 8, 8]) for name in "xy"]
+    scale = [
+        numpy_helper.from_array(np.array(0.1, np.float32), "s"),
+        numpy_helper.from_array(np.array(0, np.int8), "z"),
+    ]
+    weight = numpy_helper.from_array(np.ones((3, 3, 1, 1), np.float32), "w")
+    conv = helper.make_node("Conv", ["d", "w"], ["c"], "conv")
+    pair = [helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], "q"),
+            helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"], "dq")]  # fmt: skip
+    tail = [helper.make_node("Relu", ["c"], ["r"], "relu"), helper.make_node("Add", ["r", "d"], ["y"], "add")]
+    graphs = [helper.make_graph([*pair, conv, *tail], "g", values[:1], values[1:], [*scale, weight])]
+    plain = helper.make_node("Conv", ["x", "w"], ["y"], "conv")
+    graphs.append(helper.make_graph([plain], "g", values[:1], values[1:], [weight]))
+    made = [helper.make_model(g, opset_imports=[helper.make_opsetid("", 17)], ir_version=8) for g in graphs]
+    return [*(bytes(model.SerializeToString()) for model in made), *_files("cache/tiny.onnx")]
+
+
+def _read_models() -> Work:
+    from quantbench.graph.load import load_model
+    from quantbench.graph.onnx_view import view_of
+    from quantbench.lint.run import lint
+    from quantbench.qdq.place import place
+
+    def read(path: Path) -> object:
+        model = load_model(path)
+        return lint(model), place(view_of(model))
+
+    return read
+
+
+_COMMANDS = (
+    "lint {x}", "predict {x}", "inspect {x}", "explain-node {x} conv", "cache from-qdq {x} --out {out}/c.cache",
+    "bench {x} --calls 1 --warm-up 0 --seconds 0", "build {x} --backend onnxruntime --out {out}/b.onnx",
+    "ptq {x} --calib-data {data} --out {out}/run --no-compile --threads 1", "eval {x} --data {data}",
+)  # fmt: skip
+
+
+def _run_commands() -> Work:
+    """Models through every command that takes one, in turn; an error of ours has exit code 2, no other passes."""
+    import atexit
+    import random
+    import shutil
+    import tempfile
+
+    import numpy as np
+
+    from quantbench.cli.main import main
+    from quantbench.errors import QuantbenchError
+
+    folder = Path(tempfile.mkdtemp(prefix="fuzz-data-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    np.save(folder / "x.npy", np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32))
+    rng = random.Random(1)
+
+    def read(path: Path) -> object:
+        out = path.parent / "out"
+        shutil.rmtree(out, ignore_errors=True)
+        words = rng.choice(_COMMANDS).split(" ")
+        sys.argv = ["quantbench", *(word.format(x=path, out=out, data=folder) for word in words)]
+        try:
+            main()
+        except SystemExit as stop:
+            if stop.code == 2:
+                raise QuantbenchError("refused") from stop
+            if stop.code not in (0, 1, 3, None):
+                raise (stop.__context__ or stop) from None
+        return None
+
+    return read
+
+
+TARGETS = {
+    target.name: target
+    for target in (
+        Target("caches", ".cache", _read_caches, _caches),
+        Target("logs", ".log", _read_logs, _logs, at_once=400),
+        Target("layer JSON", ".json", _read_logs, _layers, at_once=400),
+        Target("recipes", ".yaml", _read_recipes, _recipes, at_once=500),
+        Target("pictures", ".png", _read_pictures, _pictures),
+        Target("npy", ".npy", _read_arrays, lambda: _arrays(packed=False)),
+        Target("npz", ".npz", _read_arrays, lambda: _arrays(packed=True)),
+        Target("checkpoints", ".pt", _read_checkpoints, _checkpoints, at_once=1000),
+        Target("run state", ".json", _read_states, _states),
+        Target("trtexec lines", ".txt", _read_lines, _lines),
+        Target("models", ".onnx", _read_models, _models, at_once=2000),
+        Target("models by command", ".onnx", _run_commands, _models, share=2.0, at_once=300),
+    )
+}
