@@ -75,7 +75,7 @@ def _standard_fault(node: onnx.NodeProto, opset: int) -> str:
     for key, wanted in schema.attributes.items():
         if wanted.required and key not in types:
             return f"({node.op_type}) lacks its attribute {key}"
-        if key in types and _TYPES.get(types[key]) != wanted.type.name:
+        if key in types and f"AttrType.{_TYPES.get(types[key])}" != str(wanted.type):
             return f"({node.op_type}) has the attribute {key} in another type than the standard's"
     return ""
 
