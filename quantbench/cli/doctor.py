@@ -10,7 +10,12 @@ def register(app: typer.Typer) -> None:
     app.command("doctor")(doctor)
 
 
-def doctor(as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table.")) -> None:
+def doctor(
+    as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
+    report: bool = typer.Option(
+        False, "--report", help="Print what a bug report needs, as Markdown without paths of the home folder."
+    ),
+) -> None:
     """Show which backends this machine has, what each can do, and how to get the missing ones."""
     import json
     import platform
@@ -21,6 +26,11 @@ def doctor(as_json: bool = typer.Option(False, "--json", help="Print JSON instea
     from quantbench.engines.discover import discover
 
     found = discover()
+    if report:
+        from quantbench.cli.bug_report import bug_report
+
+        echo(bug_report(found))
+        return
     machine = {
         "quantbench": __version__,
         "python": platform.python_version(),

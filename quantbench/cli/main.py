@@ -23,9 +23,9 @@ from quantbench.terminal import echo, one_line
 
 # In the order in which `--help` shows them.
 COMMANDS = (
-    "ptq", "qat_export", "evaluate", "sensitivity", "tune", "sweep", "report", "build", "bench", "inspect", "tactics",
-    "refit", "trtexec", "predict", "device", "lint", "explain", "explain_node", "cache", "recipes", "record", "schema",
-    "doctor", "demo_images",
+    "ptq", "qat_export", "evaluate", "sensitivity", "tune", "sweep", "report", "verify", "build", "bench", "inspect",
+    "tactics", "refit", "trtexec", "predict", "device", "lint", "explain", "explain_node", "cache", "recipes", "record",
+    "schema", "doctor", "demo_images",
 )  # fmt: skip
 EXIT_USER_ERROR = 2
 EXIT_INTERNAL = 70  # EX_SOFTWARE of sysexits.h
