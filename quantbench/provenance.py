@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 
 import quantbench
+from quantbench.cores import usable_cores
 from quantbench.records.facts import Machine, Provenance
 
 _PACKAGES = (
@@ -24,7 +25,7 @@ def provenance(seconds: float = 0.0, of: Mapping[str, str] | None = None) -> Pro
         time=utc(),
         seconds=round(seconds, 2),
         versions={**versions(), **(of or {})},
-        machine=Machine(system=platform.platform(), processor=_processor(), cores=_cores()),
+        machine=Machine(system=platform.platform(), processor=_processor(), cores=usable_cores()),
     )
 
 
@@ -57,12 +58,6 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def _cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _processor() -> str:

@@ -114,7 +114,8 @@ def diff(
     line(f"{len(result.common)} tensors in both, {equal} of them equal")
     rows = [(d.name, f"{d.first:.6g}", f"{d.second:.6g}", f"{d.ratio:.4g}") for d in result.common if d.ratio != 1]
     if rows:
-        table(("tensor", f"amax in {first.name}", f"amax in {second.name}", "ratio"), rows, limit)
+        a, b = _told_apart(first, second)
+        table(("tensor", f"amax in {a}", f"amax in {b}", "ratio"), rows, limit)
     section(f"Only in {first}", list(result.only_first), limit)
     section(f"Only in {second}", list(result.only_second), limit)
 
@@ -146,6 +147,15 @@ def check(
             section(title, rows, limit)
     if strict and (result.meaning.missing or result.broken):
         raise typer.Exit(1)
+
+
+def _told_apart(first: Path, second: Path) -> tuple[Path, Path]:
+    """The ends of two paths, as long as it takes to tell them apart."""
+    for depth in range(1, max(len(first.parts), len(second.parts)) + 1):
+        a, b = Path(*first.parts[-depth:]), Path(*second.parts[-depth:])
+        if a != b:
+            return a, b
+    return first, second
 
 
 @app.command("to-qdq")

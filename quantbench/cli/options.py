@@ -3,11 +3,12 @@
 A whole group of them is a frozen dataclass of `option` fields; `grouped` gives it to a command as one value.
 """
 
+import copy
 import dataclasses
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_origin
 
 import typer
 
@@ -108,6 +109,36 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     run.__annotations__ = {p.name: p.annotation for p in parameters}
     run.__doc__, run.__name__ = command.__doc__, command.__name__
     return run
+
+
+_PANELS = {
+    "Data": "calib_dir inputs preprocess batch_size max_images max_bad",
+    "Comparison": "eval_dir labels classes min_agreement min_sqnr max_drop",
+    "Placement": "keep_float plugin_precision placement for_tensorrt device for_onnxruntime residual_float",
+}
+
+
+def in_panels(command: Callable[..., None]) -> Callable[..., None]:
+    """`command`, made by `grouped`, with its own options in panels of its help: a long list finds no reader."""
+    panels = {name: panel for panel, names in _PANELS.items() for name in names.split()}
+    own = inspect.signature(command)
+    parameters = []
+    for parameter in own.parameters.values():
+        if (panel := panels.get(parameter.name)) is not None:
+            annotation, default = parameter.annotation, parameter.default
+            if get_origin(annotation) is Annotated:
+                kind, told = get_args(annotation)
+                told = copy.copy(told)
+                told.rich_help_panel = panel
+                annotation = Annotated[kind, told]
+            else:
+                default = copy.copy(default)
+                default.rich_help_panel = panel
+            parameter = parameter.replace(annotation=annotation, default=default)
+        parameters.append(parameter)
+    vars(command)["__signature__"] = own.replace(parameters=parameters)
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    return command
 
 
 def _parameter(field: "dataclasses.Field[Any]") -> inspect.Parameter:

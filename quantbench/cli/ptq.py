@@ -22,6 +22,7 @@ from quantbench.cli.options import (
     Threads,
     Trust,
     grouped,
+    in_panels,
 )
 from quantbench.terminal import echo
 
@@ -33,6 +34,7 @@ def register(app: typer.Typer) -> None:
     app.command("ptq")(ptq)
 
 
+@in_panels
 @grouped
 def ptq(
     model: str = typer.Argument(None, help="ONNX file, or a torch checkpoint whose architecture the recipe names."),
@@ -98,6 +100,8 @@ def ptq(
     Without a model: the demo recipe's EfficientNet-Lite0.
 
     The same command again goes on where an interrupted run stopped.
+
+    Example: quantbench ptq model.onnx --calib-dir imgs --eval-dir val --labels folder
     """
     from quantbench.cli.gate import gate
     from quantbench.cli.requests import input_paths, ptq_request, unused

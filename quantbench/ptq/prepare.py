@@ -6,20 +6,22 @@ from pathlib import Path
 
 import onnx
 
-from quantbench.calibration.ort_outputs import static_batch
+from quantbench.calibration.ort_outputs import padded, static_batch
 from quantbench.compilation.request import check_request, check_shapes
 from quantbench.core.qdq_or_not import refuse_quantized
 from quantbench.data.box_labels import check_box_labels
 from quantbench.data.class_list import read_classes
-from quantbench.data.sources import Classes, Images, is_calls, labels_of, sample_shapes
+from quantbench.data.sources import AnySource, Classes, Images, first_image, is_calls, labels_of, sample_shapes
 from quantbench.data.tensor_inputs import TensorInput, tensor_inputs
 from quantbench.engines.build import Chosen
 from quantbench.engines.shapes import Shape, shapes_by_input
+from quantbench.errors import QuantbenchError
 from quantbench.evaluate.task import answers, facts_of
 from quantbench.graph.load import load_model, model_sha256
 from quantbench.graph.view import GraphView
 from quantbench.images.truth import labels_sha256
 from quantbench.latency.facts import device_cost
+from quantbench.ort import create_session, refusals
 from quantbench.predict.best import best_placement
 from quantbench.predict.versions import DEFAULT
 from quantbench.ptq.calibrator_choice import Choice, choose
@@ -31,7 +33,7 @@ from quantbench.qdq.facts import placement_facts
 from quantbench.qdq.place import place
 from quantbench.qdq.plan import Plan
 from quantbench.records.facts import DataFacts, ModelFacts, PlacementFacts, PreprocessFacts
-from quantbench.runnable import lacking, view_to_quantize
+from quantbench.runnable import lacking, runnable_part, view_to_quantize
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,7 @@ def prepare(request: PtqRequest) -> Prepared:
     else:
         plan = place(view, request.placement)
     check_plan(plan)
+    _check_size(proto, calibration, opened.facts, request.threads)
     model = FloatModel(path, model_sha256(path), proto, view, inputs)
     if lacking(proto):
         what = f"{what}; outputs end before plugin {lacking(proto)[0].name}"
@@ -130,6 +133,28 @@ def _over_range(name: str, shape: Shape, wanted: Sequence[Shape], inputs: Sequen
     return tuple(
         -1 if free[axis] is None and len({one[axis] for one in wanted}) > 1 else size for axis, size in enumerate(shape)
     )
+
+
+def _check_size(proto: onnx.ModelProto, source: AnySource, facts: PreprocessFacts, threads: int) -> None:
+    """Run one picture through a model that leaves its sizes open: not every size fits what stands behind.
+
+    Raises QuantbenchError that names the size, where it came from and how to declare another.
+    """
+    inputs = tensor_inputs(proto)
+    open_sizes = any(not isinstance(size, int) for entry in inputs for size in (entry.shape or ())[1:])
+    if is_calls(source) or not open_sizes:
+        return
+    picture = first_image(source)
+    session = create_session(runnable_part(proto), threads=threads)
+    try:
+        session.run(None, padded({inputs[0].name: picture[None]}, static_batch(proto)))
+    except refusals() as error:
+        said = " ".join(str(error).split())
+        raise QuantbenchError(
+            f"the model fails on a picture of {'x'.join(map(str, picture.shape))}, a size that comes of {facts.origin} "
+            f"(the model leaves it open); declare its own in a recipe, data: preprocess: {{exact: [HEIGHT, WIDTH]}} "
+            f"(onnxruntime: {said.rpartition('Status Message: ')[2][:160]})"
+        ) from error
 
 
 def model_classes(model: onnx.ModelProto, given: Path | None) -> Classes:

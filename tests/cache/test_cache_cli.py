@@ -115,3 +115,18 @@ def test_errors_are_one_line_with_code_2(tmp_path: Path) -> None:
     assert done.stderr.startswith("quantbench: error: cannot read")
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
+
+
+def test_two_caches_of_one_name_are_told_apart(cli, tmp_path: Path) -> None:
+    for folder, value in (("old", "3c010a14"), ("new", "3d010a14")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "calibration.cache").write_text(f"TRT-8501-EntropyCalibration2\nx: {value}\n")
+    _, out, _ = cli("cache", "diff", *(tmp_path / name / "calibration.cache" for name in ("old", "new")))
+    assert "amax in old/calibration.cache\tamax in new/calibration.cache" in out
+
+
+def test_swapped_arguments_are_told(cli, tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(b"\x08\x08")
+    code, _, error = cli("cache", "check", tmp_path / "m.onnx", tmp_path / "calibration.cache")
+    assert code == 2
+    assert "m.onnx is a model, no calibration cache; the cache comes first, then the model" in error

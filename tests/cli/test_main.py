@@ -42,3 +42,9 @@ def test_sizes_of_images(text: str, size: object) -> None:
     for wrong in ("", "0", "1,2,3", "a", "64,"):
         with pytest.raises(QuantbenchError, match="HEIGHT,WIDTH"):
             image_size(wrong)
+
+
+def test_the_help_of_ptq_has_panels_and_an_example(cli) -> None:
+    shown = cli("ptq", "--help")[1]
+    assert [panel for panel in ("Data", "Comparison", "Placement", "Engine build") if f"─ {panel} ─" not in shown] == []
+    assert "Example: quantbench ptq model.onnx --calib-dir imgs" in shown

@@ -161,3 +161,32 @@ def test_foreign_folder_is_never_used(cli, small_model: Path, pictures: Path, tm
         assert code == 2
         assert "no run folder" in error
     assert [p.name for p in mine.iterdir()] == ["thesis.txt"]
+
+
+def test_an_open_size_that_does_not_fit_is_named_with_its_origin(
+    cli, pictures: Path, out: Path, tmp_path: Path
+) -> None:
+    """Height and width are open, and a flatten behind the conv fits 32x32 alone."""
+    rng = np.random.default_rng(0)
+    stored = [numpy_helper.from_array(rng.normal(size=shape).astype(np.float32), name)
+              for name, shape in (("w", (8, 3, 3, 3)), ("v", (8, 8, 3, 3)), ("u", (10, 8 * 32 * 32)))]  # fmt: skip
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], "first", pads=[1, 1, 1, 1]),
+        helper.make_node("Conv", ["a", "v"], ["b"], "second", pads=[1, 1, 1, 1]),
+        helper.make_node("Flatten", ["b"], ["c"], "flat"),
+        helper.make_node("Gemm", ["c", "u"], ["y"], "head", transB=1),
+    ]
+    graph = helper.make_graph(
+        nodes, "open", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, "h", "w"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 10])], stored,
+    )  # fmt: skip
+    path = save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx"
+    )
+    result = cli("ptq", path, "--calib-dir", pictures, "--out", out, "--no-compile")
+    refused(result, out, "3x224x224", "comes of preset imagenet, by default", "preprocess: {exact: [HEIGHT, WIDTH]}")
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("data:\n  preprocess: {exact: [32, 32]}\n")
+    code, _, error = cli("ptq", path, "--recipe", recipe, "--calib-dir", pictures, "--out", out, "--no-compile",
+                         "--calibrator", "minmax")  # fmt: skip
+    assert code == 0, error
