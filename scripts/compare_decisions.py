@@ -4,10 +4,10 @@ Run: python scripts/compare_decisions.py OUT [--only NAME …] [--images 32] [--
 the Markdown of docs/decisions-compared.md. OUT gets one JSON a network, written after each variant: what is there is
 not done again. Networks, data and peers are those of scripts/compare_models.py.
 
-`tuned` is `quantbench tune --effort full` with the goal of beating the better peer by half a decibel on the calibration
-images, which the accuracy columns do not see: they are of held-out data. Predicted times are of the engine (GPU
-compute, batch 1); onnxruntime's are medians of interleaved calls, one thread; RTX traffic is what TensorRT-RTX's
-engine for sm86 moves, with float parts in FP16.
+`tuned` is `quantbench tune --effort full` with the goal of beating the better peer by half a decibel; it calibrates on
+three quarters of the calibration images and judges on the rest. The accuracy columns are of held-out data. Predicted
+times are of the engine (GPU compute, batch 1); onnxruntime's are medians of interleaved calls, one thread; RTX traffic
+is what TensorRT-RTX's engine for sm86 moves, with float parts in FP16.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +60,9 @@ def make(variant: str, case: Case, folder: Path, peers: Mapping[str, float]) -> 
         onnx.save(to_fp16(load_model(case.path)), target)
         return Made(target, case.path, plain=True)
     if variant == "onnxruntime":
-        by_onnxruntime(_plain(case, folder), case.calibration, target)
+        by_onnxruntime(case.path, case.calibration, target)
     elif variant == "ModelOpt":
-        by_modelopt(_plain(case, folder), case.calibration, "max", target)
+        by_modelopt(case.path, case.calibration, "max", target)
     elif variant == "quantbench":
         by_quantbench(case, target, method="auto")
     else:
@@ -70,18 +70,27 @@ def make(variant: str, case: Case, folder: Path, peers: Mapping[str, float]) -> 
     return Made(target, target)
 
 
-def _plain(case: Case, folder: Path) -> Path:
-    """The float model with its weights in FP32 and constants folded, which the peers need to find them."""
+def plain(case: Case, folder: Path) -> Case:
+    """`case` with its weights in FP32, constants folded and all sizes but the batch fixed: what the peers need to find
+    weights, and what the prediction needs to know sizes."""
+    model = load_model(case.path)
+    dims = model.graph.input[0].type.tensor_type.shape.dim
+    for dim, size in zip(list(dims)[1:], case.calibration.shape[1:], strict=True):
+        dim.dim_value = size
     path = folder / "float.onnx"
-    onnx.save(load_model(case.path), path)
-    return path
+    onnx.save(model, path)
+    return replace(case, path=path)
 
 
 def _tuned(case: Case, folder: Path, goal: float) -> Made:
-    data, out = folder / "calibration.npy", folder / "tuned"
-    np.save(data, case.calibration)
-    command = [sys.executable, "-m", "quantbench", "tune", str(case.path), "--data", str(data), "--min-sqnr",
-               f"{goal:.2f}", "--effort", "full", "--threads", "1", "--out", str(out)]  # fmt: skip
+    data, judged, out = folder / "calibration.npy", folder / "judged.npy", folder / "tuned"
+    split = len(case.calibration) * 3 // 4
+    np.save(data, case.calibration[:split])
+    np.save(judged, case.calibration[split:])
+    command = [
+        sys.executable, "-m", "quantbench", "tune", str(case.path), "--data", str(data), "--eval-dir", str(judged),
+        "--min-sqnr", f"{goal:.2f}", "--effort", "full", "--threads", "1", "--out", str(out),
+    ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False)
     if done.returncode not in (0, 3):  # 3: nothing meets the goal; the best found is there
         raise RuntimeError((done.stderr.strip().splitlines() or ["no output"])[-1][:200])
@@ -147,11 +156,12 @@ def compare(name: str, maker: Callable[[], Case], file: Path, *, rtx: bool) -> N
     rows = found["variants"]
     if set(VARIANTS) <= set(rows) and "ort_ms" in found:
         return
-    case = maker()
-    found |= {"calibrated_on": len(case.calibration), "held_out": len(case.held_out), "machine": platform.processor(),
+    given = maker()
+    found |= {"calibrated_on": len(given.calibration), "held_out": len(given.held_out), "machine": platform.processor(),
               "date": time.strftime("%Y-%m-%d")}  # fmt: skip
     files: dict[str, Path] = {}
     with tempfile.TemporaryDirectory() as temporary:
+        case = plain(given, Path(temporary))
         for variant in VARIANTS:
             peers = {
                 p: rows[p]["sqnr_db"]["value"] for p in ("onnxruntime", "ModelOpt") if "sqnr_db" in rows.get(p, {})
