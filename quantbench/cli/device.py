@@ -136,8 +136,9 @@ def gpus() -> None:
     from quantbench.cli.cache_tables import table
     from quantbench.latency.gpus import KNOWN
 
-    table(("GPU", "SMs", "GHz", "GB/s", "compute capability"),
-          [(s.gpu, str(s.sms), f"{s.clock_ghz:g}", f"{s.bandwidth_gbs:g}", s.capability) for s in KNOWN])  # fmt: skip
+    table(("GPU", "SMs", "GHz", "GB/s", "L2, MB", "compute capability"),
+          [(s.gpu, str(s.sms), f"{s.clock_ghz:g}", f"{s.bandwidth_gbs:g}", f"{s.cache_mb:g}", s.capability)
+           for s in KNOWN])  # fmt: skip
 
 
 def _show(device: "Device") -> None:
@@ -145,7 +146,7 @@ def _show(device: "Device") -> None:
 
     specs, evidence = device.specs, device.evidence
     echo(f"{device.name}: {specs.gpu}, {specs.sms} SMs at {specs.clock_ghz:g} GHz, {specs.bandwidth_gbs:g} GB/s, "
-               f"compute capability {specs.capability}")  # fmt: skip
+               f"{specs.cache_mb:g} MB of L2, compute capability {specs.capability}")  # fmt: skip
     if device.guess:
         echo(f"A guess: {device.guess}")
     echo(f"TensorRT {', '.join(evidence.tensorrt) or 'version not told'}; {evidence.rows} timings of "

@@ -24,6 +24,7 @@ from quantbench.latency.yaml_file import Block, BlockDumper, load
 from quantbench.shipped import shipped_names
 
 _FORMAT = "quantbench-device/2"
+_OLDER = ("quantbench-device/1",)
 _PRODUCT = ("m", "n", "k", "groups", "window", "stride", "channels", "residual", "read", "written", "weights",
             "elements")  # fmt: skip
 _MOVED = ("channels", "read", "written", "elements")
@@ -57,6 +58,8 @@ def write_device(device: Device, path: Path) -> None:
 def read_device(path: Path, prior: Prior | None = None) -> Device:
     """The device at `path`, completed by what other GPUs lend (`prior`, by default the shipped one)."""
     data = load(path)
+    if data.get("format") in _OLDER:
+        raise QuantbenchError(f"{path} is of an older quantbench; learn it again: quantbench device learn LOG -o {path}")
     if data.get("format") != _FORMAT:
         raise QuantbenchError(f"{path} is no device ({_FORMAT}); make one with 'quantbench device learn LOG -o {path}'")
     try:

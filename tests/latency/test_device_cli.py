@@ -45,6 +45,15 @@ def test_learnt_device_reads_back_as_it_was(cli, tmp_path: Path) -> None:
     assert 0 < first.low < first.us < first.high
 
 
+def test_a_device_of_an_older_form_is_told_to_be_learnt_again(cli, tmp_path: Path) -> None:
+    text = device_names()["h100-pcie"].read_text().replace("quantbench-device/2", "quantbench-device/1")
+    (tmp_path / "old.yaml").write_text(text)
+    code, _, err = cli("device", "show", tmp_path / "old.yaml")
+    assert code == 2
+    assert "an older quantbench" in err
+    assert "quantbench device learn" in err
+
+
 def test_what_was_timed_is_looked_up() -> None:
     device = find_device("a100")
     for each in device.products:
