@@ -72,16 +72,19 @@ def test_a_switched_region_gives_the_numbers_of_a_model_with_it_alone() -> None:
     inner = InnerTensors(model, [model.graph.output[0].name])
     _, plain = next(iter(inner.run({"image": images})))
     np.testing.assert_allclose(session.run(None, {"image": images, **off})[0], plain, rtol=1e-4, atol=1e-5)
-    for index in (0, len(built.regions) // 2):
-        region = built.regions[index]
+    # Against the noise of the region itself: a value next to the border of two steps may fall to either side, by the
+    # processor, and what reads it is then off by a part of a step.
+    shares = []
+    for index, region in enumerate(built.regions):
         sites = tuple(site for site in plan.activations if site.node in region.nodes)
         weights = tuple(site for site in plan.weights if site.node in region.nodes)
         alone = insert_qdq(model, Plan(sites, weights), ranges)
         flags = {**off, built.switches[index]: np.array(True)}
         ours = session.run(None, {"image": images, **flags})[0]
-        theirs = create_session(alone).run(None, {"image": images})[0]
-        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3)
-        assert not np.allclose(ours, plain, rtol=1e-5)
+        theirs = create_session(alone, fuse_qdq=False).run(None, {"image": images})[0]
+        shares.append(float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs - plain)))
+    assert sum(share > 0.005 for share in shares) <= len(shares) // 5
+    assert max(shares) < 0.2
 
 
 def test_the_poisoned_layer_is_found_and_left_alone_in_float(cli, tmp_path: Path, pictures: Path, recipe: Path) -> None:
