@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
+from quantbench.cache.strip import strip_qdq
 from quantbench.calibration.ranges import Ranges, TensorRange
 from quantbench.cli.main import app, register_commands
 from quantbench.graph.load import load_model
@@ -281,3 +282,22 @@ def test_mends_name_tensors_and_nodes_that_are_there_and_not_quantized_yet(name:
                 assert node in nodes or node == "the", finding.line()
                 checked += 1
     assert checked > 5
+
+
+def test_weights_whose_q_states_no_axis() -> None:
+    """ONNX's default is axis 1, which of a [8, 8, 3, 3] weight is as long as axis 0."""
+    weights: dict[str, NDArray[Any]] = {}
+    before, d = pair("x", "before", 0.05, weights)
+    layer = conv(d, "a", "y", 8, weights)
+    weights["ws"], weights["wz"] = np.full(8, 0.005, np.float32), np.zeros(8, np.int8)
+    nodes = [
+        *before,
+        helper.make_node("QuantizeLinear", ["a.w", "ws", "wz"], ["wq"], "weights_Q"),
+        helper.make_node("DequantizeLinear", ["wq", "ws", "wz"], ["wd"], "weights_DQ"),
+        layer,
+    ]
+    layer.input[1] = "wd"
+    model = small(nodes, {k: np.asarray(v) for k, v in weights.items()}, "y")
+    assert lint(model) == ()
+    assert predict_model(model).int8_layers == 1
+    assert strip_qdq(model).scales["x"] == np.float32(0.05)
