@@ -59,7 +59,9 @@ def read_device(path: Path, prior: Prior | None = None) -> Device:
     """The device at `path`, completed by what other GPUs lend (`prior`, by default the shipped one)."""
     data = load(path)
     if data.get("format") in _OLDER:
-        raise QuantbenchError(f"{path} is of an older quantbench; learn it again: quantbench device learn LOG -o {path}")
+        raise QuantbenchError(
+            f"{path} is of an older quantbench; learn it again with 'quantbench device learn LOG -o {path}'"
+        )
     if data.get("format") != _FORMAT:
         raise QuantbenchError(f"{path} is no device ({_FORMAT}); make one with 'quantbench device learn LOG -o {path}'")
     try:
