@@ -142,10 +142,16 @@ def _lead(one: _Figures | None, safe: _Figures | None) -> float:
 
 
 def _is_better(one: _Figures | None, safe: _Figures | None) -> bool:
-    if one is None or safe is None or one.db.sqnr < safe.db.sqnr - _EVEN:
+    if one is None or safe is None or one.db.sqnr < safe.db.sqnr - _EVEN or one.db.norms <= safe.db.norms:
         return False
-    lead = safe.norms[one.worst][1] - one.norms[one.worst][1]
-    return bool(lead.mean() > _BEYOND_CHANCE * lead.std() / len(lead) ** 0.5) and one.db.norms > safe.db.norms
+    ours, theirs = one.norms[one.worst][1], safe.norms[one.worst][1]
+    some = (ours > 0) & (theirs > 0)
+    # In its own unit a lead is that of the samples with the most noise; as a ratio each sample counts alike.
+    return _beyond_chance(theirs - ours) or _beyond_chance(np.log(theirs[some] / ours[some]))
+
+
+def _beyond_chance(leads: NDArray[np.float64]) -> bool:
+    return len(leads) > 0 and bool(leads.mean() > _BEYOND_CHANCE * leads.std() / len(leads) ** 0.5)
 
 
 def _spread(indices: Sequence[int], count: int) -> tuple[int, ...]:

@@ -150,5 +150,8 @@ def test_what_leads_by_one_figure_alone_or_by_chance_is_not_taken() -> None:
     assert not _is_better(figures([0.5, 0.5, 0.5, 0.5], 39.8), safe)  # less by norms, more by energies
     assert not _is_better(figures([1.1, 1.2, 1.0, 1.1], 50.0), safe)
     assert not _is_better(figures([0.2, 1.3, 1.1, 1.2], 41.0), safe)  # one sample makes the lead
+    # Every sample is better, which one of much noise would hide.
+    wide = figures([0.1, 0.11, 0.09, 0.1, 5.0], 30.0)
+    assert _is_better(figures([0.05, 0.06, 0.05, 0.05, 4.9], 30.1), wide)
     assert not _is_better(None, safe)
     assert _lead(figures([0.5, 0.5, 0.5, 0.5], 39.8), safe) == pytest.approx(-0.2)
