@@ -22,11 +22,12 @@ def check_nodes(model: onnx.ModelProto, name: str) -> None:
     """
     opset = default_opset(model)
     for graph in _graphs(model.graph):
-        if not _is_text(graph, "name") or not all(_is_text(model, field) for field in _MODEL_TEXTS):
+        texts = _is_text(graph, "name") and _is_text(graph, "doc_string")
+        if not texts or not all(_is_text(model, field) for field in _MODEL_TEXTS):
             raise QuantbenchError(f"{name}: the model or its graph has a name that is no UTF-8; export it again")
         for value in (*graph.input, *graph.output, *graph.value_info):
             kind = value.type.tensor_type.elem_type
-            if not _is_text(value, "name") or kind not in _DTYPES:
+            if not (_is_text(value, "name") and _is_text(value, "doc_string")) or kind not in _DTYPES:
                 shown = repr(value.name) if _is_text(value, "name") else "of a name that is no UTF-8"
                 raise QuantbenchError(f"{name}: tensor {shown} is declared with dtype {kind}; export the model again")
         for index, node in enumerate(graph.node):
@@ -44,7 +45,7 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
 
 
 def _names_fault(node: onnx.NodeProto) -> str:
-    if not all(_is_text(node, field) for field in ("name", "op_type", "domain", "input", "output")):
+    if not all(_is_text(node, field) for field in ("name", "op_type", "domain", "input", "output", "doc_string")):
         return "holds a name that is no UTF-8"
     if not all(_is_text(attribute, "name") for attribute in node.attribute):
         return "holds an attribute whose name is no UTF-8"

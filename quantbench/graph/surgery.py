@@ -16,6 +16,7 @@ import onnx_graphsurgeon as gs
 from onnx import TensorProto, numpy_helper
 from onnx_graphsurgeon.ir.tensor import LazyValues
 
+from quantbench.errors import QuantbenchError
 from quantbench.graph.standard import is_plugin
 
 # Weights beyond this many bytes are kept out of messages; fewer would be looked at by shape inference.
@@ -88,7 +89,7 @@ def bytes_of(model: onnx.ModelProto) -> int:
 
 
 def check(model: onnx.ModelProto, *, full: bool = False) -> None:
-    """The checker's word on `model`: raises onnx.checker.ValidationError. Large weights are not looked at.
+    """The checker's word on `model`: raises QuantbenchError. Large weights are not looked at.
 
     With `full` types and shapes are inferred strictly too.
     """
@@ -105,7 +106,11 @@ def check(model: onnx.ModelProto, *, full: bool = False) -> None:
     shaped = [value for value in bare.graph.output if value.type.tensor_type.HasField("shape")]
     del bare.graph.output[:]
     bare.graph.output.extend(shaped)
-    onnx.checker.check_model(bare, full_check=full)
+    try:
+        onnx.checker.check_model(bare, full_check=full)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        words = " ".join(str(error).split())[:200]
+        raise QuantbenchError(f"ONNX's checker refuses the model: {words}; export it again") from error
 
 
 def at_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:

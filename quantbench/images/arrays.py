@@ -19,8 +19,8 @@ from quantbench.images.unchanged import Unchanged
 SUFFIXES = (".npy", ".npz")
 # What numpy raises for files that are no arrays, whole or in part.
 DAMAGE = (
-    OSError, ValueError, EOFError, KeyError, SyntaxError, MemoryError, OverflowError, NotImplementedError,
-    RuntimeError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+    OSError, ValueError, EOFError, KeyError, IndexError, TypeError, AttributeError, SyntaxError, MemoryError,
+    OverflowError, NotImplementedError, RuntimeError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ import pickle
 import shutil
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,11 @@ from quantbench.errors import QuantbenchError
 # Modules whose nn.Module classes a checkpoint may rebuild. Nothing of theirs that is no nn.Module is allowed.
 _MODULE_PREFIXES = ("torch.nn.modules.", "ultralytics.nn.modules.", "timm.layers.", "timm.models.")
 _MODULE_NAMES = ("ultralytics.nn.tasks", "torchvision.models.resnet", "torchvision.models.mobilenetv2")
+# What torch and pickle raise for files that are damaged, wherever in them.
+_DAMAGE = (
+    RuntimeError, EOFError, KeyError, IndexError, TypeError, ValueError, AttributeError, ImportError, AssertionError,
+    OverflowError, MemoryError, OSError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 # Plain data holders with neither constructor side effects nor hooks.
 _GETATTR = frozenset({"builtins.getattr", "__builtin__.getattr"})
 _FORWARDS = frozenset({"forward", "forward_fuse", "forward_split"})
@@ -48,7 +54,7 @@ def load_checkpoint(path: Path, *, trust: bool = False) -> Any:
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise QuantbenchError(f"checkpoint {path} refused: {_reason(error)}") from error
-    except (RuntimeError, EOFError, KeyError, zipfile.BadZipFile, ValueError, AttributeError, ImportError) as error:
+    except _DAMAGE as error:
         raise QuantbenchError(f"checkpoint {path} cannot be read: {_first_line(error)}") from error
     _unshell(loaded, set())
     return loaded
