@@ -121,10 +121,12 @@ def main() -> None:
         plans += [(given.pythons[0], wheel, True)] if given.lower else []
         plans += [(given.pythons[0], sdist, False)]
         for number, (python, package, lowest) in enumerate(plans):
-            label = f"{python}, {package.suffix.lstrip('.')}, {'lowest' if lowest else 'newest'} dependencies"
-            if shutil.which(python) is None or subprocess.run([python, "-V"], capture_output=True).returncode:
-                found[label] = "not on this machine"
+            what = f"{'sdist' if package == sdist else 'wheel'}, {'lowest' if lowest else 'newest'} dependencies"
+            version = subprocess.run([python, "-V"], capture_output=True, text=True) if shutil.which(python) else None
+            if version is None or version.returncode:
+                found[f"{Path(python).name}, {what}"] = "not on this machine"
                 continue
+            label = f"{version.stdout.strip()}, {what}"
             try:
                 own = installed(python, package, folder / f"env{number}", lowest=lowest)
                 found[label] = tried(own, folder / f"work{number}") or "passed"
