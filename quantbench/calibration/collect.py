@@ -127,11 +127,14 @@ def merge_histograms(first: Mapping[str, Histogram], second: Mapping[str, Histog
 def usable(histograms: Mapping[str, Histogram], needed: Iterable[str]) -> tuple[dict[str, Histogram], list[str]]:
     """Histograms of finite tensors, and the names of those left out because they reached infinity or NaN.
 
-    A mask of -inf that nothing quantizes is ordinary; raises QuantbenchError where one of `needed` is not finite.
+    A mask of -inf that nothing quantizes is ordinary; raises QuantbenchError, naming the first tensor
+    of the network that is not, where one of `needed` is not finite.
     """
+    first = next((name for name in histograms if histograms[name].broken), "")
     for name in needed:
-        if name in histograms:
-            require_finite(histograms[name], name)
+        if name in histograms and histograms[name].broken:
+            # What lies behind the first one is no news.
+            require_finite(histograms[first], first)
     kept = {name: histogram for name, histogram in histograms.items() if not histogram.broken}
     return kept, [name for name in histograms if name not in kept]
 

@@ -80,11 +80,14 @@ def resampled(images: int, resamples: int = RESAMPLES, seed: int = 0) -> NDArray
 def sqnr_db(signal: Floats, noise: Floats, *, resamples: int = RESAMPLES) -> Measured | NotMeasurable:
     """Signal-to-quantization-noise ratio in dB from each image's energies [N]; bootstrap interval (seeded).
 
-    SQNR = 10 log10(sum signal / sum noise). Not measurable without images, signal or noise.
+    SQNR = 10 log10(sum signal / sum noise). Not measurable without images, signal or noise,
+    nor where one of them is not finite.
     """
     count = len(signal)
     if not count:
         return NotMeasurable("there is no image")
+    if not (np.isfinite(signal).all() and np.isfinite(noise).all()):
+        return NotMeasurable("an output holds NaN or infinity, or is too large to be squared")
     if noise.sum() <= 0:
         return NotMeasurable("both are equal to the last bit")
     if signal.sum() <= 0:
@@ -96,5 +99,7 @@ def sqnr_db(signal: Floats, noise: Floats, *, resamples: int = RESAMPLES) -> Mea
     signals, noises = weights @ signal, weights @ noise
     # A resample that holds none of the few images with a signal, or with noise, says nothing in dB.
     useful = (signals > 0) & (noises > 0)
+    if not useful.any():
+        return Measured(value, value, value, count)
     draws = 10.0 * np.log10(signals[useful] / noises[useful])
     return of_draws(value, draws, count)
