@@ -40,8 +40,8 @@ class Noise:
             for part, rows in self._parts(index, a):
                 wide, theirs = (np.asarray(x[rows], np.float64).reshape(count, -1) for x in (a, b))
                 # NaN and infinity come out as themselves; `sqnr_db` tells of them.
-    with np.errstate(invalid="ignore", over="ignore"):
-        energies = np.stack([(wide**2).sum(axis=1), ((wide - theirs) ** 2).sum(axis=1)])
+                with np.errstate(invalid="ignore", over="ignore"):
+                    energies = np.stack([(wide**2).sum(axis=1), ((wide - theirs) ** 2).sum(axis=1)])
                 self._energies.setdefault((name, part), []).append(energies)
 
     def _reason(self, index: int, a: NDArray[Any], b: NDArray[Any], count: int) -> str:
