@@ -2,7 +2,7 @@
 
     python scripts/plot_calibration.py docs/measured/calibration
 
-Reads calibration-cpu.json, calibration-cpu-peers.json and gpu-h200.json there, writes SVG beside them (matplotlib).
+Reads calibration-cpu.json, calibration-cpu-peers.json and gpu-h100.json there, writes SVG beside them (matplotlib).
 """
 
 import json
@@ -17,17 +17,20 @@ from matplotlib import pyplot
 
 
 def bars(data: dict[str, Any], path: Path) -> None:
-    """CPU time of each way of calibrating as a multiple of the floor, one group a model, logarithmic."""
+    """Time of each way of calibrating as a multiple of the floor, one group a model, logarithmic."""
     models = data["models"]
     figure, axes = pyplot.subplots(1, len(models), figsize=(4.5 * len(models), 3), squeeze=False)
-    for axis, (model, rows) in zip(axes[0], models.items(), strict=True):
-        known = {who: row for who, row in rows.items() if isinstance(row, dict) and "cpu_seconds_to_floor" in row}
-        shown = {who: row["cpu_seconds_to_floor"] for who, row in known.items()} | {"floor": 1.0}
+    for axis, (model, tables) in zip(axes[0], models.items(), strict=True):
+        # The most images with two threads.
+        key = max((k for k in tables if k.endswith(" 2 threads")), key=lambda k: int(k.split()[0]))
+        rows = tables[key]
+        known = {who: row for who, row in rows.items() if isinstance(row, dict) and "seconds_to_floor" in row}
+        shown = {who: row["seconds_to_floor"] for who, row in known.items()} | {"floor": 1.0}
         order = [who for who in rows if who in shown]
         drawn = axis.barh(order, [shown[who] for who in order], color="#5b8c5a")
         axis.bar_label(drawn, [f"{shown[who]:.2f}" for who in order], padding=2, fontsize=8)
         axis.axvline(1.25, color="#b03a2e", linewidth=1, linestyle="--")
-        axis.set(xscale="log", title=model, xlabel="times the floor (dashed: 1.25)")
+        axis.set(xscale="log", title=f"{model}, {key}", xlabel="times the floor (dashed: 1.25)")
         axis.invert_yaxis()
         axis.margins(x=0.2)
     figure.tight_layout()
@@ -57,7 +60,7 @@ def main() -> None:
     folder = Path(sys.argv[1])
     for name in ("calibration-cpu", "calibration-cpu-peers"):
         bars(json.loads((folder / f"{name}.json").read_text(encoding="utf-8")), folder / f"{name}.svg")
-    lines(json.loads((folder / "gpu-h200.json").read_text(encoding="utf-8")), folder / "gpu-h200.svg")
+    lines(json.loads((folder / "gpu-h100.json").read_text(encoding="utf-8")), folder / "gpu-h100.svg")
 
 
 if __name__ == "__main__":

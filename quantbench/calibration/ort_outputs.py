@@ -9,6 +9,7 @@ import onnx
 from numpy.typing import NDArray
 
 from quantbench.calibration.sweep import FLOAT16, FLOAT32, Block, block_of
+from quantbench.cores import usable_cores
 from quantbench.errors import QuantbenchError
 from quantbench.ort import create_session, run_bound
 from quantbench.ort import run as ort_run
@@ -37,10 +38,16 @@ class InnerTensors:
     ) -> None:
         self.tensors = tuple(tensors)
         self._batch = static_batch(model)
+        self._threads = threads or usable_cores()
         self._inputs = {value.name for value in model.graph.input}
         self._given = [name for name in self.tensors if name in self._inputs]
         self._inner = [name for name in self.tensors if name not in self._inputs]
         self._session = create_session(runnable_part(model), threads=threads, fuse_qdq=fuse_qdq, outputs=self._inner)
+
+    def cached_parts(self, feed: Feed) -> list[Feed]:
+        """`feed` in parts so small that activations stay in the caches while two networks are compared; as it is where
+        the batch is static."""
+        return [feed] if self._batch else parts_of(feed, max(2, self._threads))
 
     def run(self, feed: Feed) -> Iterator[tuple[str, NDArray[np.float32]]]:
         """Yield (tensor, array) for one batch."""
@@ -104,6 +111,17 @@ def padded(feed: Feed, batch: int) -> dict[str, NDArray[np.generic]]:
         name: np.resize(array, (batch, *array.shape[1:])) if array.shape[:1] == (count,) else array
         for name, array in feed.items()
     }
+
+
+def parts_of(feed: Feed, size: int) -> list[Feed]:
+    """`feed` in parts of at most `size` images; what does not grow with the batch goes with each of them."""
+    count = next(iter(feed.values())).shape[0]
+    if count <= size:
+        return [feed]
+    return [
+        {name: array[at : at + size] if array.shape[:1] == (count,) else array for name, array in feed.items()}
+        for at in range(0, count, size)
+    ]
 
 
 def unpadded(array: NDArray[Any], batch: int, count: int) -> NDArray[Any]:

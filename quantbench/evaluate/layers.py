@@ -46,11 +46,12 @@ def layer_errors(
     integers = InnerTensors(simulated(quantized), tensors, threads=threads, fuse_qdq=False)
     del quantized  # of a large model this is the larger part of what is held
     for feed in feeds:
-        with floats.bound(feed) as one, integers.bound(feed) as other, Sums(threads) as sums:
-            twins = {bound.name: bound.block for bound in other}
-            known = {bound.name: row for row, bound in enumerate(one)}
-            found = sums.differences([(bound.block, twins[bound.name]) for bound in one])
-            totals += found[[known[name] for name in tensors]]
+        for part in floats.cached_parts(feed):
+            with floats.bound(part) as one, integers.bound(part) as other, Sums(threads) as sums:
+                twins = {bound.name: bound.block for bound in other}
+                known = {bound.name: row for row, bound in enumerate(one)}
+                found = sums.differences([(bound.block, twins[bound.name]) for bound in one])
+                totals += found[[known[name] for name in tensors]]
         if on_batch:
             on_batch(next(iter(feed.values())).shape[0])
     row_of = {tensor: row for row, tensor in enumerate(tensors)}

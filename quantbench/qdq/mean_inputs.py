@@ -69,6 +69,9 @@ class MeanInputs:
 
     def add(self, feed: Feed) -> int:
         """Run one batch; returns its images."""
+        return sum(self._add(part) for part in self._inner.cached_parts(feed))
+
+    def _add(self, feed: Feed) -> int:
         count = int(next(iter(feed.values())).shape[0])
         with self._inner.bound(feed) as blocks, Sums(self._threads) as sums:
             found = {bound.name: bound for bound in blocks}
