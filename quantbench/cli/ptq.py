@@ -79,7 +79,7 @@ def ptq(
     ),
     no_compile: NoCompile = False,
     for_onnxruntime: bool = typer.Option(
-        False, "--for-onnxruntime", help="Place Q/DQ, and in model.ort.onnx levels, as onnxruntime on a CPU is fast with."
+        False, "--for-onnxruntime", help="Place Q/DQ, and levels in model.ort.onnx, as suits onnxruntime on a CPU."
     ),
     min_agreement: float = typer.Option(None, help="Exit 3 where fewer percent of answers are FP32's."),
     min_sqnr: MinSqnr = None,
