@@ -15,7 +15,7 @@ PROSE = frozenset({
     "wrote", "writes", "does", "refuses", "would", "was", "tells", "ships", "run", "ranges", "reads", "placed",
     "measures", "makes", "layers", "keeps", "itself", "edits", "did", "decided", "copies", "casts", "calls", "layer",
     "calibrates", "builds", "and", "cannot", "has", "joins", "training", "in", "with", "is",
-    "plain", "--no-limits",
+    "plain", "--no-limits", "one", "ort-minmax",
 })  # fmt: skip
 # Options of others, by the word that must stand before them in the sentence.
 OTHERS = {
