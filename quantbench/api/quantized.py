@@ -74,7 +74,7 @@ def quantize(
     model: str | Path | onnx.ModelProto,
     data: Any,
     *,
-    calibrator: str = "auto",
+    calibrator: str = "mse",
     placement: PlacementOptions | str = "rules",
     bias_correction: bool = True,
     keep_float: Iterable[str] = (),
@@ -85,8 +85,8 @@ def quantize(
     """Calibrate and quantize a float model.
 
     `model`: an ONNX file, or a ModelProto (left as it is). `data`: a folder of images or arrays, or an iterable of
-    batches: dicts of arrays by input name, arrays, or a torch DataLoader. `calibrator`: auto (the best of several, by
-    the outputs), minmax, entropy, percentile:99.99, mse, … or `path/to/file.py:Class`. `placement`: "rules", "best"
+    batches: dicts of arrays by input name, arrays, or a torch DataLoader. `calibrator`: mse, minmax, entropy,
+    percentile:99.99, auto (the best of them by the outputs), … or `path/to/file.py:Class`. `placement`: "rules", "best"
     (the variant that the predictor finds cheapest), or PlacementOptions. `keep_float`: names or patterns (fnmatch) of
     nodes. `preprocess`: of a folder's images, a preset or a declaration.
 

@@ -65,6 +65,10 @@ Gpu = Annotated[str, typer.Option("--gpu", help="Compute capability, as sm87 (de
 RunJson = Annotated[bool, typer.Option("--json", help="Print run.json on stdout and nothing else.")]
 PlainJson = Annotated[bool, typer.Option("--json", help="Print plain data on stdout and nothing else.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+TimedOn = Annotated[
+    str,
+    typer.Option("--device", help="Time it on a learnt device, in the report; best placement then makes its ms least."),
+]
 JsonToo = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 # What `sensitivity` and `tune` search on.

@@ -20,6 +20,7 @@ from quantbench.cli.options import (
     ResidualFloat,
     RunJson,
     Threads,
+    TimedOn,
     Trust,
     grouped,
     in_panels,
@@ -44,7 +45,7 @@ def ptq(
     out: Path = typer.Option(None, help="Run folder. (default: runs/MODEL-CALIBRATOR)"),
     calibrator: str = typer.Option(
         None,
-        help="auto (the best of several, judged on the images; default), minmax, entropy, percentile[:99.9], mse, "
+        help="mse (default), minmax, entropy, percentile[:99.9], auto (the best of them, judged on the images), "
         "legacy, a name from calibrators/, or file.py:Class.",
     ),
     preprocess: Preprocess = None,
@@ -71,9 +72,7 @@ def ptq(
     for_tensorrt: str = typer.Option(
         None, "--for", help="Version of TensorRT that best placement and the prediction speak of. (default: 10.9)"
     ),
-    device: str = typer.Option(
-        None, "--device", help="Time it on a learnt device, in the report; best placement then makes its ms least."
-    ),
+    device: TimedOn = "",
     implicit: bool = typer.Option(
         False, "--implicit", help="Hand the ranges to TensorRT 10 or older instead of Q/DQ; later versions get Q/DQ."
     ),
@@ -136,7 +135,7 @@ def ptq(
         "calibration.bias_correction": False if no_bias_correction else None,
         "placement.method": placement,
         "placement.tensorrt": for_tensorrt,
-        "placement.device": device,
+        "placement.device": device or None,
         "placement.keep_float": tuple(keep_float) if keep_float else None,
         "placement.plugin_precision": tuple(plugin_precision) if plugin_precision else None,
         "placement.add_both": True if for_onnxruntime else None,

@@ -16,6 +16,7 @@ from quantbench.cli.options import (
     Recipe,
     ResidualFloat,
     RunJson,
+    TimedOn,
     Trust,
     grouped,
 )
@@ -35,7 +36,7 @@ def qat_export(
     out: Path = typer.Option(None, help="Run folder. (default: runs/MODEL-qat)"),
     calib_dir: Path = typer.Option(None, help="Folder of calibration images. (default: photos of installed packages)"),
     max_images: MaxImages = None,
-    calibrator: str = typer.Option(None, help="minmax (default), entropy, percentile[:99.9], mse, legacy."),
+    calibrator: str = typer.Option(None, help="mse (default), minmax, entropy, percentile[:99.9], legacy."),
     preprocess: Preprocess = None,
     data: Path = typer.Option(None, help="Training data: YOLO data.yaml, or a folder with train/ and val/."),
     epochs: int = typer.Option(None, help="Fine-tune for so many epochs before the export."),
@@ -54,9 +55,7 @@ def qat_export(
     keep_float: KeepFloat = None,
     residual_float: ResidualFloat = False,
     no_compile: NoCompile = False,
-    device: str = typer.Option(
-        None, "--device", help="Time it on a learnt device, in the report; best placement then makes its ms least."
-    ),
+    device: TimedOn = "",
     torch_on: str = typer.Option("", "--torch", help="Where torch runs, cpu or cuda. (default: cuda if there is one)"),
     trust: Trust = False,
     overwrite: Overwrite = False,
@@ -101,7 +100,7 @@ def qat_export(
         "export.int8_weights": int8_weights,
         "placement.keep_float": tuple(keep_float) if keep_float else None,
         "placement.residual": False if residual_float else None,
-        "placement.device": device,
+        "placement.device": device or None,
         **build.changes(),
         **({"compile.backend": "none"} if no_compile else {}),
     }

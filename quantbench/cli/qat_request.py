@@ -8,8 +8,8 @@ from quantbench.qat.request import CalibrationChoice, QatRequest, TorchChoice, T
 from quantbench.qat.to_onnx import ExportOptions
 from quantbench.recipe import Recipe
 
-# Training moves the weights, so there is nothing that a calibrator could be judged by before it: QAT's is minmax.
-_AUTO, _PLAIN = "auto", "minmax"
+# Training moves the weights, so there is nothing that a calibrator could be judged by before it.
+_AUTO, _PLAIN = "auto", "mse"
 _TORCH = ("cpu", "cuda")
 
 

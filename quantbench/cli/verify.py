@@ -5,6 +5,7 @@ from pathlib import Path
 
 import typer
 
+from quantbench.cli.options import Json
 from quantbench.terminal import echo
 
 EXIT_CHANGED = 1
@@ -19,7 +20,7 @@ def verify(
     run: Path = typer.Argument(..., help="Run folder."),
     no_data: bool = typer.Option(False, "--no-data", help="Leave calibration and evaluation data alone."),
     trust: bool = typer.Option(False, "--trust", help="Run code that the run's recipe names, to read its data."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON and nothing else."),
+    as_json: Json = False,
 ) -> None:
     """Compute the hashes of a run anew (its files, its model, its data) and say what changed since. Exit code 1 where
     anything did.

@@ -1,14 +1,17 @@
 """auto: the threshold method under which the network's own outputs come out best, judged on calibration samples.
 
-No one method wins on every network (docs/accuracy.md). Candidates all make thresholds of the same histograms, so that
-the images are counted once. A first round inserts each and holds its outputs against float. The best of them and minmax
-are then made as the result will be, biases corrected on the same samples, and the better one is taken.
+No one method wins on every network, but mse leads or is even on most (docs/accuracy.md). Candidates all make thresholds
+of the same histograms, so that the images are counted once. A first round inserts each and holds its outputs against
+float. mse, minmax and the best of the others, where it leads mse, are then made as the result will be, biases corrected
+on the same samples, and held against float again:
 
-Judged by two figures of the worst output. 20 log10 (sum of |x| / sum of |x - x_int8|), the Euclidean norms of each
-sample, hangs less on chance; SQNR, the ratio of energies, is that of the few samples with the most signal or noise, but
-these may be all that matters (a detector of text on pictures without text). What leads minmax by norms, sample by
-sample beyond chance, and is no worse by SQNR, but for 0.1 dB, is taken: on the judged samples nothing is lost against
-minmax by either figure, and what is a toss of a coin stays minmax.
+1. minmax takes the place of mse where it leads it (as 2. has it), or by SQNR alone by more than half a decibel;
+2. another takes the place of that where it leads it by norms, sample by sample beyond chance, and is no worse by SQNR,
+   but for 0.1 dB.
+
+Norms: 20 log10 (sum of |x| / sum of |x - x_int8|), the Euclidean norms of each sample, of the worst output, hangs less
+on chance. SQNR, the ratio of energies, is that of the few samples with the most signal or noise, but these may be all
+that matters (a detector of text on pictures without text).
 """
 
 import math
@@ -37,13 +40,15 @@ from quantbench.records.judged import Candidate, Judged, JudgedDb
 from quantbench.runnable import runnable_part
 
 AUTO = "auto"
-SAFE = "minmax"
+SAFE, PRIOR = "minmax", "mse"
 # Those that lead on some network of docs/accuracy.md.
-CANDIDATES = (SAFE, "mse", "percentile:99.999", "percentile:99.99", "entropy")
+CANDIDATES = (SAFE, PRIOR, "percentile:99.999", "percentile:99.99", "entropy")
 JUDGED = 64
 _FIRST_ROUND = 16
 # dB of SQNR on so few samples that are no difference.
 _EVEN = 0.1
+# dB of SQNR by which mse may be behind minmax before that is taken for more than chance.
+_BEHIND = 0.5
 # Standard errors of the mean that a lead must have: 95 % of leads by chance are smaller (normal, one-sided).
 _BEYOND_CHANCE = 1.645
 # Of judged and of correcting samples each.
@@ -88,7 +93,7 @@ def judged_samples(count: int) -> tuple[tuple[int, ...], bool]:
 
 
 def best_by_outputs(histograms: Mapping[str, Histogram], judging: Judging, progress: Progress | None = None) -> Taken:
-    """The best candidate.
+    """The best candidate, by the two rules of this module.
 
     Where no output can be compared (a model of integer outputs) minmax is taken. Raises QuantbenchError where nothing
     can be quantized.
@@ -96,13 +101,14 @@ def best_by_outputs(histograms: Mapping[str, Histogram], judging: Judging, progr
     bench = _Bench(judging)
     ranges = {name: find_ranges(histograms, name, threshold_method(name)) for name in CANDIDATES}
     few = min(_FIRST_ROUND, judging.count)
-    total = len(CANDIDATES) * few + 2 * judging.count
+    total = len(CANDIDATES) * few + 3 * judging.count
     with (progress or Progress("none")).task("Judging thresholds", total) as advance:
         first = {name: bench.judge(bench.inserted(ranges[name]), few, advance) for name in CANDIDATES}
-        rival = max((name for name in CANDIDATES if name != SAFE), key=lambda name: _lead(first[name], first[SAFE]))
-        made = {name: bench.finished(ranges[name]) for name in (SAFE, rival)}
+        rival = max(CANDIDATES, key=lambda name: _lead(first[name], first[PRIOR]))
+        made = {name: bench.finished(ranges[name]) for name in dict.fromkeys((SAFE, PRIOR, rival))}
         last = {name: bench.judge(model, judging.count, advance) for name, model in made.items()}
-    taken = rival if _is_better(last[rival], last[SAFE]) else SAFE
+        advance((3 - len(made)) * judging.count)
+    taken = best_of(last, rival)
     candidates = tuple(
         Candidate(
             method=name,
@@ -152,6 +158,16 @@ def _is_better(one: _Figures | None, safe: _Figures | None) -> bool:
 
 def _beyond_chance(leads: NDArray[np.float64]) -> bool:
     return len(leads) > 0 and bool(leads.mean() > _BEYOND_CHANCE * leads.std() / len(leads) ** 0.5)
+
+
+def best_of(finished: Mapping[str, "_Figures | None"], rival: str) -> str:
+    """The one taken of minmax, mse and `rival`, by the two rules of this module."""
+    safe, prior = finished[SAFE], finished[PRIOR]
+    if safe is None or prior is None:
+        return SAFE
+    behind = safe.db.sqnr > prior.db.sqnr + _BEHIND
+    base = SAFE if behind or _is_better(safe, prior) else PRIOR
+    return rival if rival not in (SAFE, PRIOR) and _is_better(finished[rival], finished[base]) else base
 
 
 def _spread(indices: Sequence[int], count: int) -> tuple[int, ...]:

@@ -62,7 +62,7 @@ class PtqRequest:
     model: ModelChoice
     data: DataChoice = field(default_factory=DataChoice)
     evaluation: EvaluationChoice = field(default_factory=EvaluationChoice)
-    calibrator: str = "auto"
+    calibrator: str = "mse"
     batch_size: int = 8
     bias_correction: bool = True
     placement: PlacementOptions = field(default_factory=PlacementOptions)
