@@ -14,7 +14,6 @@ from quantbench.engines.base import BuildOptions, BuildResult
 from quantbench.engines.facts import FACTS, ONNXRUNTIME
 from quantbench.errors import QuantbenchError
 from quantbench.ort import create_session, refusals, session_options
-from quantbench.ort import run as ort_run
 
 BACKEND = ONNXRUNTIME
 
@@ -61,9 +60,9 @@ def run(model: Path, feeds: Iterable[Mapping[str, NDArray[Any]]], *, threads: in
     for index, feed in enumerate(feeds):
         try:
             for _ in range(warm_up if index == 0 else 0):
-                ort_run(session, names, dict(feed))
+                session.run(names, dict(feed))
             started = time.perf_counter()
-            values = ort_run(session, names, dict(feed))
+            values = session.run(names, dict(feed))
         except refused as error:
             raise QuantbenchError(
                 f"onnxruntime refuses batch {index} for {model}: {str(error).splitlines()[0][:300]}"
