@@ -16,7 +16,6 @@ from quantbench.engines.bench_inputs import noise
 from quantbench.engines.bench_model import ort_feed
 from quantbench.engines.shapes import Shape
 from quantbench.errors import QuantbenchError
-from quantbench.ort import run as ort_run
 
 Call = Callable[[], float]
 Feed = Mapping[str, NDArray[Any]]
@@ -155,13 +154,13 @@ def _onnx(path: Path, batch: int, request: ManyRequest) -> Call:
     session = create_session(path, threads=request.threads)
     feed = _with_images(ort_feed(session, request.shapes or {}, batch), request.images, path)
     try:
-        ort_run(session, None, feed)
+        session.run(None, feed)
     except refusals() as error:
         raise QuantbenchError(f"onnxruntime refuses to run {path}: {str(error).splitlines()[0][:300]}") from error
 
     def call() -> float:
         before = time.perf_counter()
-        ort_run(session, None, feed)
+        session.run(None, feed)
         return (time.perf_counter() - before) * 1e3
 
     return call

@@ -16,7 +16,6 @@ from quantbench.engines.shapes import Shape, spelled
 from quantbench.engines.timings import Timings, as_trtexec, images_of
 from quantbench.errors import QuantbenchError
 from quantbench.json_types import JsonObject
-from quantbench.ort import run as ort_run
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -120,7 +119,7 @@ def _onnx(path: Path, request: BenchRequest) -> Benched:
 
     def call() -> float:
         before = time.perf_counter()
-        ort_run(session, None, feed)
+        session.run(None, feed)
         return before
 
     warm = time.perf_counter() + request.warm_up_seconds

@@ -76,10 +76,12 @@ def read_qdq_onnx(path: Path) -> QdqModel:
     constants = {i.name for i in graph.initializer} | {
         o for n in graph.node if n.op_type == "Constant" for o in n.output
     }
-    producers = {output: node for node in graph.node for output in node.output if output}
-    names = {id(node): node.name or f"{node.op_type}_{index}" for index, node in enumerate(graph.node)}
+    # Held, for protobuf makes an object for each look at a node, and what nobody holds may be made anew elsewhere.
+    nodes = list(graph.node)
+    producers = {output: node for node in nodes for output in node.output if output}
+    names = {id(node): node.name or f"{node.op_type}_{index}" for index, node in enumerate(nodes)}
     readers: dict[str, list[onnx.NodeProto]] = {}
-    for node in graph.node:
+    for node in nodes:
         for tensor in node.input:
             readers.setdefault(tensor, []).append(node)
 
@@ -91,7 +93,7 @@ def read_qdq_onnx(path: Path) -> QdqModel:
 
     found: list[QdqNode] = []
     weighted: list[WeightedNode] = []
-    for node in graph.node:
+    for node in nodes:
         name = names[id(node)]
         if node.op_type in ("QuantizeLinear", "DequantizeLinear") and node.input and node.output:
             made = producers.get(node.input[0])
