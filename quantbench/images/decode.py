@@ -20,7 +20,7 @@ _ON_ITS_SIDE = range(5, 9)  # EXIF orientations that swap height and width
 Image.init()
 
 # What Pillow's decoders raise on damaged files.
-_DAMAGE = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError,
+_DAMAGE = (MemoryError, OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError,
            struct.error, zlib.error, Image.DecompressionBombError)  # fmt: skip
 
 
@@ -84,7 +84,7 @@ def _plain(image: Image.Image) -> Image.Image:
     if image.mode in ("L", "RGB") and "transparency" not in image.info:
         return image
     if image.mode.startswith("I;16") or image.mode == "I":
-        return _from_integers(np.asarray(image).astype(np.int64))
+        return _from_integers(np.asarray(image))
     if image.mode == "F":
         return _from_floats(np.asarray(image, dtype=np.float32))
     if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
