@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,12 @@ WHEELS = {
     8: "tensorrt-bindings==8.6.1",
     10: "tensorrt-cu12-bindings==10.16.1.11",
     11: "tensorrt-cu13-bindings==11.4.0.106",
+}
+# The runtimes that load version-compatible engines, without a builder and without plugins.
+RUNTIMES = {
+    ("lean", 10): "tensorrt-lean-cu12-bindings==10.16.1.11",
+    ("dispatch", 10): "tensorrt-dispatch-cu12-bindings==10.16.1.11",
+    ("lean", 11): "tensorrt-lean-cu13-bindings==11.4.0.106",
 }
 REPOSITORY = Path(__file__).parents[1]
 
@@ -39,7 +45,23 @@ def run_with_bindings(major: int, script: str, *arguments: str) -> Any:
 
     Returns what it prints as JSON on its last line. Two versions cannot live in one process.
     """
-    folder = bindings(major)
+    return _run_in(bindings(major), script, *arguments)
+
+
+def run_with_runtime(kind: str, major: int, script: str, *arguments: str) -> Any:
+    """As `run_with_bindings`, where `import tensorrt_lean` (or `tensorrt_dispatch`) gives that runtime's bindings."""
+    package = f"tensorrt_{kind}"
+
+    def add_stubs(made: Path) -> None:
+        (made / f"{package}.py").write_text(
+            f"from {package}_bindings import *\nfrom {package}_bindings import __version__\n"
+        )
+        _compile_stubs(made / "stubs", major, (f"nvinfer_{kind}",))
+
+    return _run_in(wheels(RUNTIMES[kind, major], also=add_stubs), script, *arguments)
+
+
+def _run_in(folder: Path, script: str, *arguments: str) -> Any:
     environment = os.environ | {
         "LD_LIBRARY_PATH": str(folder / "stubs"),
         "PYTHONPATH": os.pathsep.join([str(folder), str(REPOSITORY)]),
@@ -58,7 +80,7 @@ def bindings(major: int) -> Path:
         (made / "tensorrt.py").write_text(
             "from tensorrt_bindings import *\nfrom tensorrt_bindings import __version__\n"
         )
-        _compile_stubs(made / "stubs", major)
+        _compile_stubs(made / "stubs", major, _LIBRARIES)
 
     return wheels(WHEELS[major], also=add_stubs)
 
@@ -83,14 +105,14 @@ def wheels(*packages: str, also: Callable[[Path], None] | None = None) -> Path:
     return folder
 
 
-def _compile_stubs(folder: Path, major: int) -> None:
+def _compile_stubs(folder: Path, major: int, libraries: Sequence[str]) -> None:
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         raise RuntimeError("the TensorRT contract tests need a C compiler for stub libraries: apt-get install gcc")
     folder.mkdir()
     source = folder / "stub.c"
     source.write_text("".join(f"void *{symbol}(void) {{ return 0; }}\n" for symbol in _SYMBOLS))
-    for library in _LIBRARIES:
+    for library in libraries:
         name = f"lib{library}.so.{major}"
         command = [compiler, "-shared", "-fPIC", f"-Wl,-soname,{name}", "-o", str(folder / name), str(source)]
         subprocess.run(command, check=True)

@@ -10,7 +10,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-_CLASS = re.compile(r"^(?:\w+\.)*tensorrt(?:_bindings)?\.(?:tensorrt\.)?(\w+)$")
+_RUNTIME = r"tensorrt(?:_lean|_dispatch)?"
+_CLASS = re.compile(rf"^(?:\w+\.)*{_RUNTIME}(?:_bindings)?\.(?:{_RUNTIME}\.)?(\w+)$")
 # Classes that pybind11 met before they were bound keep their C++ name in docstrings.
 _CPP_NAMES = {
     "nvonnxparser::IParserError": "ParserError", "nvinfer1::IEngineInspector": "EngineInspector",

@@ -240,6 +240,16 @@ def test_several_shapes_one_after_the_other(cli) -> None:
     assert (code, "--times holds the calls of one --shapes" in err) == (2, True)
 
 
+def test_ranges_are_those_of_the_package_itself() -> None:
+    """Its C extension is called; no profiler listens here."""
+    import nvtx
+
+    own = Ranges()
+    with own.stage("build") as stage, own.batch(3) as batch:
+        assert isinstance(stage, nvtx.annotate)
+        assert isinstance(batch, nvtx.annotate)
+
+
 def test_ranges_are_nvtx_where_that_is_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     said: list[tuple[str, object]] = []
 
