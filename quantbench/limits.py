@@ -42,13 +42,20 @@ def check(what: str, value: int, most: int, unit: str = "bytes") -> None:
         )
 
 
+def regular(path: Path) -> None:
+    """Raise QuantbenchError where `path` is there and no regular file: a device or a pipe never ends."""
+    if path.is_dir():
+        raise QuantbenchError(f"{path} is a folder, not a file")
+    if path.exists() and not path.is_file():
+        raise QuantbenchError(f"{path} is no regular file; copy its content into one")
+
+
 def regular_file(path: Path, most: int) -> None:
-    """Raise QuantbenchError where `path` is no regular file (a device or a pipe never ends) or is over `most` bytes.
+    """Raise QuantbenchError where `path` is no regular file or is over `most` bytes.
 
     Raises OSError where it cannot be looked at.
     """
-    if path.exists() and not path.is_file():
-        raise QuantbenchError(f"{path} is no regular file; copy its content into one")
+    regular(path)
     check(str(path), path.stat().st_size, most)
 
 

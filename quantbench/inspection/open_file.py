@@ -27,8 +27,7 @@ def open_binary(path: Path) -> Iterator[Stream]:
     what it holds and then EOFError.
     """
     try:
-        if path.exists() and not path.is_file():
-            raise QuantbenchError(f"{path} is no regular file; copy its content into one")
+        limits.regular(path)
         with path.open("rb") as file:
             start = file.read(6)
         for magic, command in _OTHERS.items():

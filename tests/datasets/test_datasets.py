@@ -142,8 +142,8 @@ def test_own_adapter_by_path(tmp_path: Path) -> None:
     ("text", "reason"),
     [
         ("x = 1\n", r"no pictures\(\*\*options\)"),
-        ("def pictures(:\n", "cannot be loaded"),
-        ("import nowhere_at_all\n", "cannot be"),
+        ("def pictures(:\n", r"mine\.py fails in line 1: SyntaxError"),
+        ("import nowhere_at_all\n", "fails in line 1: ModuleNotFoundError: No module named 'nowhere_at_all'"),
     ],
 )
 def test_broken_adapters_are_named(tmp_path: Path, text: str, reason: str) -> None:

@@ -151,7 +151,7 @@ def test_ranges_from_json_and_from_a_cache(tmp_path: Path, artefacts: Path) -> N
     cache = read_ranges(artefacts / "calib" / "mlperf05_resnet.cache")
     assert len(cache) > 50
     (tmp_path / "bad.json").write_text("{")
-    with pytest.raises(QuantbenchError, match="cannot read ranges"):
+    with pytest.raises(QuantbenchError, match=r"ranges .*bad\.json is no JSON"):
         read_ranges(tmp_path / "bad.json")
 
 

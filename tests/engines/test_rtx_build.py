@@ -198,7 +198,7 @@ def test_a_network_written_with_the_api_builds(cli, tmp_path: Path) -> None:
         ([f"{file}:none", "--backend", "tensorrt-rtx"], "has no 'none'"),
         ([f"{file}:make", "--backend", "onnxruntime"], "takes ONNX files alone"),
         ([f"{file}:make", "--backend", "tensorrt-rtx", "--precision", "fp16"], "takes types from the network"),
-        ([f"{file}:make", "--calib-dir", tmp_path], "--calib-dir wants an ONNX file"),
+        ([f"{file}:make", "--calib-dir", tmp_path], "--calib-data wants an ONNX file"),
     ):
         code, _, err = cli("build", *words)
         assert (code, message in err, err.count("\n")) == (2, True, 1), err
