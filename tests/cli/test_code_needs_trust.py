@@ -157,8 +157,8 @@ def test_every_field_that_could_name_code_is_a_place() -> None:
 
 def _annotation(key: str) -> Any:
     section, _, name = key.rpartition(".")
-    model = Recipe.model_fields[section].annotation if section else Recipe
-    return model.model_fields[name].annotation  # type: ignore[union-attr]
+    model: Any = Recipe.model_fields[section].annotation if section else Recipe
+    return model.model_fields[name].annotation
 
 
 def test_shipped_recipes_name_no_code() -> None:
