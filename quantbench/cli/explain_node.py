@@ -18,8 +18,8 @@ def explain_node(
 
     Example: quantbench explain-node model.onnx /layer1/conv1/Conv
     """
-    from quantbench.graph.load import load_model
-    from quantbench.lint.run import has_qdq, lint
+    from quantbench.graph.load import has_qdq, load_model
+    from quantbench.lint.run import lint
     from quantbench.qdq.explain_node import explained, find_node
     from quantbench.qdq.place import place
     from quantbench.runnable import view_to_quantize

@@ -14,7 +14,7 @@ from quantbench.core.drive import calibrate_with
 from quantbench.core.quantize import quantize_with
 from quantbench.engines.base import BuildOptions
 from quantbench.errors import QuantbenchError
-from quantbench.graph.load import load_model
+from quantbench.graph.load import has_qdq, load_model
 from quantbench.graph.save import save_model
 from quantbench.graph.to_fp16 import to_bf16, to_fp16
 from quantbench.qdq.place import place
@@ -95,11 +95,6 @@ def with_own_thresholds(model: Path, options: BuildOptions) -> BuildOptions:
     view = view_to_quantize(loaded)
     ranges = calibrate_with(loaded, calibrator, calibrated_tensors(view, place(view)))
     return replace(options, ranges=ranges, calibrator=None)
-
-
-def has_qdq(model: onnx.ModelProto) -> bool:
-    """Whether the model is quantized explicitly."""
-    return any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node)
 
 
 def _quantized(model: onnx.ModelProto, options: BuildOptions) -> tuple[onnx.ModelProto, int] | None:

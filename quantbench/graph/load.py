@@ -16,6 +16,7 @@ from quantbench.graph.check_tensors import check_tensors
 from quantbench.graph.fold_constants import fold_constants
 from quantbench.graph.half import as_float
 from quantbench.graph.normalise import normalise
+from quantbench.graph.ops import DEQUANTIZE, QUANTIZE
 from quantbench.graph.order import drop_dead, sort_nodes
 from quantbench.graph.standard import DOMAINS, known
 from quantbench.graph.subgraphs import tensors_of
@@ -55,6 +56,11 @@ def read_model(path: Path) -> onnx.ModelProto:
     load_external_data(model, path)
     check_tensors(model.graph, str(path))
     return model
+
+
+def has_qdq(model: onnx.ModelProto) -> bool:
+    """Whether `model` is quantized explicitly: holds Q/DQ at all."""
+    return any(node.op_type in (QUANTIZE, DEQUANTIZE) for node in model.graph.node)
 
 
 def prepared_model(model: onnx.ModelProto, name: str) -> onnx.ModelProto:

@@ -2,7 +2,6 @@
 
 import onnx
 
-from quantbench.graph.ops import DEQUANTIZE, QUANTIZE
 from quantbench.graph.surgery import check, copied
 from quantbench.lint.finding import Finding
 from quantbench.lint.index import Index
@@ -57,8 +56,3 @@ def refused(model: onnx.ModelProto) -> tuple[Finding, ...]:
     """Findings of what TensorRT does not take at all, or what no prediction speaks of."""
     index = Index(model)
     return tuple(f for rule in (zero_point, int32_bias) for f in rule.find(index))
-
-
-def has_qdq(model: onnx.ModelProto) -> bool:
-    """Whether `model` holds Q/DQ at all."""
-    return any(node.op_type in (QUANTIZE, DEQUANTIZE) for node in model.graph.node)

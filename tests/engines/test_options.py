@@ -17,10 +17,11 @@ from quantbench.calibrator import load_calibrator
 from quantbench.engines.base import PRECISIONS, BuildOptions
 from quantbench.engines.build_arguments import layer_precisions, pools, precisions, read_ranges
 from quantbench.engines.facts import FACTS, LACKS, TENSORRT10, TENSORRT11, TENSORRT_RTX
-from quantbench.engines.prepare import edit, has_qdq, with_own_thresholds
+from quantbench.engines.prepare import edit, with_own_thresholds
 from quantbench.engines.refuse import asked, refuse_lacking
 from quantbench.engines.shapes import Profile, complete_profiles, parse_profile
 from quantbench.errors import QuantbenchError
+from quantbench.graph.load import has_qdq
 from quantbench.graph.onnx_view import view_of
 from quantbench.ptq.given_calibrator import given_calibrator
 from quantbench.ptq.request import DataChoice
