@@ -11,6 +11,8 @@ from quantbench.shipped import shipped_folder
 
 # Groups of the longest files: their processes start first, so that none is left to run alone at the end.
 LONG = ("ptq", "qat", "decide", "evaluate", "trtexec")
+# Files that share the demo run share a process; every other file has one of its own choice.
+OF_THE_DEMO = ("test_acceptance.py", "test_inspect_demo.py")
 ARTEFACTS = Path(__file__).parent / "data" / "artefacts"
 
 
@@ -23,9 +25,13 @@ def pytest_configure(config: pytest.Config) -> None:
         os.sched_setaffinity(0, {cores[int(worker[2:]) % len(cores)]})
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long groups first."""
-    items.sort(key=lambda item: item.path.parent.name not in LONG)
+    """Long groups first; tests of one file in one process (`--dist loadgroup`), for they share fixtures."""
+    items.sort(key=lambda item: item.path.parent.name not in LONG and item.path.name not in OF_THE_DEMO)
+    for item in items if "PYTEST_XDIST_WORKER" in os.environ else ():
+        group = "demo" if item.path.name in OF_THE_DEMO else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
