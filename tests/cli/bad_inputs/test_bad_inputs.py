@@ -47,8 +47,10 @@ def faults(outcome: Outcome, code: int, part: str) -> list[str]:
             found.append(f"{outcome.errors[0]!r} lacks {part!r}")
         elif len(outcome.errors[0]) > 1200:
             found.append(f"a line of {len(outcome.errors[0])} characters")
-        if outcome.left:
-            found.append(f"left behind: {outcome.left}")
+        # Python's own bytecode of a user's file is no leaving of ours.
+        left = [name for name in outcome.left if "__pycache__" not in str(name)]
+        if left:
+            found.append(f"left behind: {left}")
     if outcome.seconds > SECONDS:
         found.append(f"{outcome.seconds:.1f} s")
     return found
