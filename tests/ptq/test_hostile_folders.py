@@ -20,28 +20,19 @@ from quantbench.graph.load import load_model
 from quantbench.images.arrays import ArrayFiles
 from quantbench.images.folder import ImageFolder
 from quantbench.run_folder import Identity, RunFolder
-from tests.ptq.small_run import run, write_data, write_model
+from tests.ptq.small_run import write_model
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def done(template: Path, tmp_path: Path) -> Path:
     """A finished run beside its model and data."""
-    folder = tmp_path_factory.mktemp("made")
-    write_model(folder / "m.onnx")
-    write_data(folder / "data")
-    run(folder, folder / "run")
-    return folder
+    return shutil.copytree(template, tmp_path / "home")
 
 
 @pytest.fixture
-def done(made: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(made, tmp_path / "home")
-
-
-@pytest.fixture
-def home(made: Path, tmp_path: Path) -> Path:
+def home(template: Path, tmp_path: Path) -> Path:
     """The same without the run."""
-    return shutil.copytree(made, tmp_path / "home", ignore=shutil.ignore_patterns("run"))
+    return shutil.copytree(template, tmp_path / "home", ignore=shutil.ignore_patterns("run"))
 
 
 def command(home: Path, *more: object) -> tuple[object, ...]:
