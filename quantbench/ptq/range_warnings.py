@@ -20,7 +20,7 @@ def range_warnings(ranges: Ranges) -> list[str]:
                 (
                     clipped,
                     f"{tensor.method} clips {100 * clipped:.1f} % of {name} (threshold {tensor.amax / observed:.2f} of "
-                    f"its maximum); try --calibrator mse or minmax",
+                    f"its maximum); try --calibrator {'minmax' if tensor.method == 'mse' else 'mse or minmax'}",
                 )
             )
     first = next(iter(ranges), "")  # inputs of the network come first

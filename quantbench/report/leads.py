@@ -81,7 +81,8 @@ def _accuracy(run: PtqRun, command: Command) -> list[Lead]:
             Lead(
                 "Ranges to look at",
                 run.calibration.warnings[0] + more,
-                f"quantbench ptq {command.model} --calib-dir {command.data} --calibrator mse",
+                f"quantbench ptq {command.model} --calib-dir {command.data} --calibrator "
+                + ("minmax" if command.method == "mse" else "mse"),
                 "guess",
             )
         )

@@ -32,6 +32,12 @@ def test_warnings_name_what_is_clipped_and_what_is_dead() -> None:
     dead, cut = range_warnings(ranges)
     assert dead == "dead was zero in every calibration image"
     assert cut.startswith("entropy clips 12.0 % of cut (threshold 0.20 of its maximum)")
+    assert cut.endswith("try --calibrator mse or minmax")
+
+
+def test_the_method_that_clips_is_no_way_out_of_it() -> None:
+    (cut,) = range_warnings(Ranges({"cut": TensorRange(0.2, "mse", {"share_clipped": 0.12, "observed_max": 1.0})}))
+    assert cut.endswith("try --calibrator minmax")
 
 
 def image(**changes: object) -> ImageInput:
