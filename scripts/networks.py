@@ -1,8 +1,8 @@
 """Networks that the comparisons and the shipped test models are trained with: plain torch, written for this project.
 
 `DigitDetector` is an anchor-free one-stage detector after FCOS (arXiv:1904.01355) with the distribution head of GFL
-(arXiv:2006.04388); `SmallViT` after arXiv:2010.11929; `SmallConvNeXt` after arXiv:2201.03545; `SmallDetr` after
-arXiv:2005.12872; `Conv1dTransformer` reads a picture as a sequence of columns.
+(arXiv:2006.04388); `SmallViT` after arXiv:2010.11929; `SmallConvNeXt` after arXiv:2201.03545; `Conv1dTransformer`
+reads a picture as a sequence of columns.
 """
 
 import torch
@@ -203,45 +203,3 @@ class Conv1dTransformer(nn.Module):
         y = self.stem(x).transpose(1, 2) + self.positions
         z: Tensor = self.head(self.norm(self.encoder(y)).mean(1))
         return z
-
-
-class SmallDetr(nn.Module):
-    """[N, 3, size, size] in 0..1 to [N, 4 + 10, queries], as `DigitDetector`; in training mode boxes 0..1 [L, N, Q, 4]
-    (centre and sides) and logits [L, N, Q, 10] of every decoder layer."""
-
-    def __init__(
-        self, size: int = 320, width: int = 128, queries: int = 40, encoders: int = 2, decoders: int = 3
-    ) -> None:
-        super().__init__()
-        self.size = size
-        self.backbone = nn.Sequential(
-            ConvAct(3, 24, 3, 2), ConvAct(24, 48, 3, 2), Bottleneck(48), ConvAct(48, 96, 3, 2), Bottleneck(96),
-            Bottleneck(96), ConvAct(96, 160, 3, 2), Bottleneck(160), Bottleneck(160), nn.Conv2d(160, width, 1),
-        )  # fmt: skip
-        tokens = (size // 16) ** 2
-        self.positions = nn.Parameter(torch.randn(1, tokens, width) * 0.02)
-        self.queries = nn.Parameter(torch.randn(1, queries, width))
-        encoder = nn.TransformerEncoderLayer(width, 4, 2 * width, 0.0, batch_first=True, norm_first=True)
-        self.encoder = nn.TransformerEncoder(encoder, encoders, enable_nested_tensor=False)
-        self.decoder = nn.ModuleList(
-            nn.TransformerDecoderLayer(width, 4, 2 * width, 0.0, batch_first=True, norm_first=True)
-            for _ in range(decoders)
-        )
-        self.norm = nn.LayerNorm(width)
-        self.classes = nn.Linear(width, CLASSES)
-        self.boxes = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 4))
-        nn.init.constant_(self.classes.bias, -4.6)
-
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """See the class."""
-        memory = self.encoder(self.backbone(x).flatten(2).transpose(1, 2) + self.positions)
-        y = self.queries.expand(x.shape[0], -1, -1)
-        layers = []
-        for layer in self.decoder:
-            y = layer(y, memory)
-            layers.append(self.norm(y))
-        if self.training:
-            found = torch.stack(layers)
-            return self.boxes(found).sigmoid(), self.classes(found)
-        last = layers[-1]
-        return torch.cat([self.boxes(last).sigmoid() * self.size, self.classes(last).sigmoid()], 2).transpose(1, 2)

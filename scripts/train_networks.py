@@ -16,7 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -27,7 +27,8 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from datasets import scenes
-from scripts.networks import BINS, STRIDES, Conv1dTransformer, DigitDetector, SmallConvNeXt, SmallDetr, SmallViT
+from scripts.attention_networks import DigitDetr, DigitSwin
+from scripts.networks import BINS, STRIDES, Conv1dTransformer, DigitDetector, SmallConvNeXt, SmallViT
 
 MOST = 8  # boxes a scene, at most
 CROP = scenes.SceneOptions(size=64, most_digits=1, smallest=26, largest=56)
@@ -87,7 +88,8 @@ def train(model: nn.Module, count: int, batch: int, seconds: float, rate: float,
     optimizer = torch.optim.AdamW(
         [{"params": [p for p in wanted if p.dim() > 1], "weight_decay": decay},
          {"params": [p for p in wanted if p.dim() <= 1], "weight_decay": 0.0}], lr=rate)  # fmt: skip
-    average = {k: v.detach().clone().float() for k, v in model.state_dict().items()}
+    kept = {k: v for k, v in model.state_dict().items() if v.is_floating_point()}
+    average = [v.detach().clone() for v in kept.values()]
     start, steps, last = time.perf_counter(), 0, 0.0
     while (share := (time.perf_counter() - start) / seconds) < 1:
         order = torch.randperm(count, device=device)
@@ -104,17 +106,13 @@ def train(model: nn.Module, count: int, batch: int, seconds: float, rate: float,
             steps += 1
             keep = min(0.999, steps / (steps + 10))
             with torch.no_grad():
-                for key, tensor in model.state_dict().items():
-                    if tensor.is_floating_point():
-                        average[key].lerp_(tensor.float(), 1 - keep)
-                    else:
-                        average[key] = tensor.clone()
+                torch._foreach_lerp_(average, list(kept.values()), 1 - keep)
             if share >= 1:
                 break
         last = float(value.detach())
         if steps < 5000 or steps % 10 == 0:
             print(type(model).__name__, steps, round(last, 4), flush=True)
-    model.load_state_dict(average)
+    model.load_state_dict(dict(zip(kept, average, strict=True)), strict=False)
     model.eval()
     return {"steps": steps, "batch": batch, "seconds": round(time.perf_counter() - start, 1), "loss": last}
 
@@ -171,37 +169,81 @@ def detector_loss(model: DigitDetector, images: Tensor, boxes: Tensor, classes: 
     return loss
 
 
-def detr_loss(model: SmallDetr, images: Tensor, boxes: Tensor, classes: Tensor) -> Tensor:
-    """Hungarian matching; focal loss on classes, L1 and GIoU on boxes, at every decoder layer."""
+Chosen = tuple[Tensor, Tensor, Tensor]  # image, query and box of each pair, [n] each
+
+
+def one_to_one(cost: Tensor, real: list[int]) -> list[Chosen]:
+    """The pairs of least cost [L, N, Q, M] by the Hungarian method, of each of L layers; image i has real[i] boxes."""
     from scipy.optimize import linear_sum_assignment
 
-    found, logits = (value.float() for value in model(images))
-    n = len(classes)
-    corners = torch.cat([found[..., :2] - found[..., 2:] / 2, found[..., :2] + found[..., 2:] / 2], -1)
-    truth = boxes / model.size
+    found = []
+    for layer in cost.cpu().numpy():
+        picks = [linear_sum_assignment(layer[i, :, :count]) for i, count in enumerate(real)]
+        image = np.repeat(np.arange(len(real)), [len(q) for q, _ in picks])
+        arrays = (image, *(np.concatenate(part) for part in zip(*picks, strict=True)))
+        query: Any = [torch.from_numpy(a).to(cost.device) for a in arrays]
+        found.append((query[0], query[1], query[2]))
+    return found
+
+
+def one_to_many(cost: Tensor, classes: Tensor, each: int = 4) -> Chosen:
+    """The `each` cheapest tokens of each box, cost [N, T, M]; a token that several want goes to the cheapest."""
+    value, token = cost.topk(each, 1, largest=False)  # [N, each, M]
+    taken = torch.full_like(cost, 1e9).scatter_(1, token, value)
+    best, box = taken.masked_fill((classes < 0)[:, None], 1e9).min(2)
+    image, token = (best < 1e8).nonzero(as_tuple=True)
+    return image, token, box[image, token]
+
+
+def detr_loss(model: DigitDetr, images: Tensor, boxes: Tensor, classes: Tensor) -> Tensor:
+    """Focal loss on classes, L1 and GIoU on boxes: of every decoder layer one query a box (Hungarian matching), of the
+    encoder's tokens the four best a box."""
+    layers = [(box.float(), logits.float()) for box, logits in model(images)]
+    truth = boxes / images.shape[-1]
     centred = torch.cat([(truth[..., :2] + truth[..., 2:]) / 2, truth[..., 2:] - truth[..., :2]], -1)
+    real = (classes >= 0).sum(1)
     with torch.no_grad():
-        p = logits.sigmoid()
-        gain = (0.25 * (1 - p) ** 2 * -(p + 1e-8).log()) - (0.75 * p**2 * -(1 - p + 1e-8).log())
-        index = classes.clamp(min=0)[None, :, None].expand(len(found), -1, found.shape[2], -1)
-        cost = 2 * gain.gather(-1, index)
-        cost = cost + 5 * (found[:, :, :, None] - centred[None, :, None]).abs().sum(-1)
-        cost = (cost - 2 * giou(corners[:, :, :, None], truth[None, :, None])[1]).cpu().numpy()
-        real = (classes >= 0).sum(1).tolist()
-        picks = [[linear_sum_assignment(cost[k, i, :, : real[i]]) for i in range(n)] for k in range(len(found))]
-    layer = torch.cat([torch.full((len(q),), k) for k, row in enumerate(picks) for q, _ in row]).to(images.device)
-    image = torch.cat([torch.full((len(q),), i) for row in picks for i, (q, _) in enumerate(row)]).to(images.device)
-    query = torch.from_numpy(np.concatenate([q for row in picks for q, _ in row])).to(images.device)
-    box = torch.from_numpy(np.concatenate([b for row in picks for _, b in row])).to(images.device)
-    target = torch.zeros_like(logits)
-    target[layer, image, query, classes[image, box]] = 1
-    focus = (logits.sigmoid() - target).abs() ** 2 * torch.where(target > 0, 0.25, 0.75)
-    count = max(sum(real), 1)
-    classify = (F.binary_cross_entropy_with_logits(logits, target, reduction="none") * focus).sum() / count
-    offset = (found[layer, image, query] - centred[image, box]).abs().sum() / count
-    overlap = (1 - giou(corners[layer, image, query], truth[image, box])[1]).sum() / count
-    loss: Tensor = 2 * classify + 5 * offset + 2 * overlap
-    return loss
+        costs = [pair_costs(box, logits, truth, centred, classes) for box, logits in layers]
+        chosen = one_to_one(torch.stack(costs[:-1]), real.tolist())
+        chosen.append(one_to_many(costs[-1], classes))
+    losses = []
+    for (box, logits), (image, query, which) in zip(layers, chosen, strict=True):
+        count = max(len(image), 1)
+        target = torch.zeros_like(logits)
+        target[image, query, classes[image, which]] = 1
+        focus = (logits.sigmoid() - target).abs() ** 2 * torch.where(target > 0, 0.25, 0.75)
+        classify = (F.binary_cross_entropy_with_logits(logits, target, reduction="none") * focus).sum() / count
+        own = box[image, query]
+        offset = (own - centred[image, which]).abs().sum() / count
+        overlap = (1 - giou(corners(own), truth[image, which])[1]).sum() / count
+        losses.append(2 * classify + 5 * offset + 2 * overlap)
+    return torch.stack(losses).sum()
+
+
+def corners(box: Tensor) -> Tensor:
+    """Centre and sides [..., 4] to corners."""
+    return torch.cat([box[..., :2] - box[..., 2:] / 2, box[..., :2] + box[..., 2:] / 2], -1)
+
+
+def pair_costs(box: Tensor, logits: Tensor, truth: Tensor, centred: Tensor, classes: Tensor) -> Tensor:
+    """What each query would cost for each box, [N, Q, M], by the weights of the loss."""
+    p = logits.sigmoid()
+    gain = 0.25 * (1 - p) ** 2 * -(p + 1e-8).log() - 0.75 * p**2 * -(1 - p + 1e-8).log()
+    cost = 2 * gain.gather(-1, classes.clamp(min=0)[:, None].expand(-1, box.shape[1], -1))
+    cost = cost + 5 * (box[:, :, None] - centred[:, None]).abs().sum(-1)
+    return cost - 2 * giou(corners(box)[:, :, None], truth[:, None])[1]
+
+
+def moved(images: Tensor, boxes: Tensor, classes: Tensor, most: int = 32) -> tuple[Tensor, Tensor, Tensor]:
+    """A batch moved by up to `most` pixels, its edges repeated; a box of which under 70 % stays is none."""
+    right, down = (int(v) for v in torch.randint(-most, most + 1, (2,)))
+    size = images.shape[-1]
+    wide = F.pad(images, (most,) * 4, mode="replicate")
+    images = wide[..., most - down : most - down + size, most - right : most - right + size]
+    offset = torch.tensor([right, down, right, down], device=boxes.device, dtype=boxes.dtype)
+    there = (boxes + offset).clamp(0, size)
+    areas = [(b[..., 2:] - b[..., :2]).prod(-1) for b in (there, boxes)]
+    return images, there, torch.where(areas[0] > 0.7 * areas[1], classes, -torch.ones_like(classes))
 
 
 def detector(name: str, model: nn.Module, given: argparse.Namespace, device: torch.device) -> dict[str, Any]:
@@ -211,18 +253,39 @@ def detector(name: str, model: nn.Module, given: argparse.Namespace, device: tor
     for parameter in model.parameters():
         if parameter.dim() == 4:
             parameter.data = parameter.data.to(memory_format=torch.channels_last)
-    cost: Any = detector_loss if name == "detector" else detr_loss
 
     def loss(which: Tensor) -> Tensor:
         x = images[which].to(memory_format=torch.channels_last).float() / 255
         gain = torch.empty(len(x), 3, 1, 1, device=device).uniform_(0.8, 1.2)
         x = (x * gain + torch.empty_like(gain).uniform_(-0.1, 0.1)).clamp(0, 1)
-        value: Tensor = cost(model, x, boxes[which], classes[which])
-        return value
+        own = (boxes[which], classes[which])
+        if name == "detector":
+            value: Tensor = detector_loss(cast(DigitDetector, model), x, *own)
+            return value
+        x = x[:, torch.randperm(3, device=device)]
+        return detr_loss(cast(DigitDetr, model), *moved(x, *own))
 
-    return train(
-        model, len(images), given.batch, given.seconds, 2e-3 if name == "detector" else 6e-4, 0.02, loss, device
-    )
+    rate = 2e-3 if name == "detector" else 1e-3
+    facts = train(model, len(images), given.batch, given.seconds, rate, 0.02, loss, device)
+    return facts | ({} if name == "detector" else detr_scores(cast(DigitDetr, model), given, device))
+
+
+def detr_scores(model: DigitDetr, given: argparse.Namespace, device: torch.device) -> dict[str, Any]:
+    """mAP50-95 on the first 256 test scenes."""
+    from quantbench.evaluate.boxes import detections
+    from quantbench.evaluate.mean_ap import match, mean_ap
+    from quantbench.evaluate.task import Task
+    from quantbench.images.truth import Truth
+
+    images, boxes, classes = drawn(given.data, "test", 256, given.workers)
+    outputs = []
+    with torch.no_grad():
+        for part in torch.split(images, 32):
+            outputs.append([value.float().cpu().numpy() for value in model(part.to(device).float() / 255)])
+    task = Task("boxes", "detr-sigmoid", (0, 1), 10)
+    found = [box for output in outputs for box in detections(output, task, (320, 320))]
+    truths = [Truth(b[c >= 0].double().numpy(), c[c >= 0].numpy()) for b, c in zip(boxes, classes, strict=True)]
+    return {"map50_95": round(mean_ap(match(found, truths, 10)), 4), "test_images": len(truths)}
 
 
 def classifier(name: str, model: nn.Module, given: argparse.Namespace, device: torch.device) -> dict[str, Any]:
@@ -233,7 +296,8 @@ def classifier(name: str, model: nn.Module, given: argparse.Namespace, device: t
     elif name == "conv1d":
         arrays = [data["digits_train"], data["labels_train"], data["digits_test"], data["labels_test"]]
     else:
-        arrays = [*scenes.draw_crops(0, "train", given.crops, CROP), *scenes.draw_crops(0, "test", 2000, CROP)]
+        arrays = [array for split, count in (("train", given.crops), ("test", 2000))
+                  for array in scenes.draw_crops(0, split, count, CROP, given.workers)]  # fmt: skip
     x, y, test_x, test_y = (torch.from_numpy(np.asarray(a)).to(device) for a in arrays)
     model = model.to(device)
     gray = x.dim() == 3
@@ -261,16 +325,9 @@ def classifier(name: str, model: nn.Module, given: argparse.Namespace, device: t
 def build(name: str) -> nn.Module:
     """A network by its name, with seeded weights."""
     torch.manual_seed(0)
-    if name == "swin":
-        from torchvision.models.swin_transformer import SwinTransformer
-
-        swin: nn.Module = SwinTransformer(
-            [2, 2], 48, [2, 2, 4], [3, 6, 12], [4, 4], stochastic_depth_prob=0.05, num_classes=10
-        )
-        return swin
     makers: dict[str, Callable[[], nn.Module]] = {
-        "detector": DigitDetector, "detr": SmallDetr, "vit": SmallViT, "convnext": SmallConvNeXt,
-        "conv1d": Conv1dTransformer, "vit_tiny": lambda: SmallViT(64, 8, 3, 192, 12, 3),
+        "detector": DigitDetector, "detr": DigitDetr, "vit": SmallViT, "convnext": SmallConvNeXt,
+        "conv1d": Conv1dTransformer, "swin": DigitSwin,
     }  # fmt: skip
     return makers[name]()
 
@@ -279,9 +336,7 @@ def main() -> None:
     """Command line: see the module's first lines."""
     parser = argparse.ArgumentParser()
     parser.add_argument("out", type=Path)
-    parser.add_argument(
-        "--only", nargs="+", default=["detector", "detr", "vit", "convnext", "conv1d", "vit_tiny", "swin"]
-    )
+    parser.add_argument("--only", nargs="+", default=["detector", "detr", "vit", "convnext", "conv1d", "swin"])
     parser.add_argument("--collect", action="store_true", help="write OUT (an .npz) and stop")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--seconds", type=float, default=60)

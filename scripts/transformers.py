@@ -4,8 +4,8 @@ Plain torch written for this project, after the shapes of the code that is commo
 `TimmBlock` (one qkv Linear, attention by scaled_dot_product_attention or by hand, layer scale) or `TorchvisionBlock`
 (nn.MultiheadAttention), `SmallSwin` (windows, relative position bias, patch merging; arXiv:2103.14030), `Bert` (three
 Linears, post-norm, a mask of 0 and -1e4; arXiv:1810.04805), `WhisperEncoder` (1-D convs, sinusoids, no bias on keys;
-arXiv:2212.04356), `Llama` (RMS norm, rotary positions, gated MLP; arXiv:2302.13971), and `SmallDetr` of
-scripts/networks.py (arXiv:2005.12872).
+arXiv:2212.04356), `Llama` (RMS norm, rotary positions, gated MLP; arXiv:2302.13971), and `SmallDetr` (queries and an
+encoder's tokens; arXiv:2005.12872).
 
 `python -m scripts.transformers tests/data/transformers` writes each by both exporters of torch, for the tests of the
 placement rules, which look at no weight: larger ones are zeroed and the files packed.
@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from scripts.networks import SmallDetr
+from scripts.networks import CLASSES, Bottleneck, ConvAct
 
 WIDTH, HEADS, TOKENS = 32, 2, 24
 # Weights with more values than this are zeroed.
@@ -285,6 +285,48 @@ class Llama(nn.Module):
         """See the class."""
         found: Tensor = self.norm(self.blocks(self.words(ids)))
         return found
+
+
+class SmallDetr(nn.Module):
+    """[N, 3, size, size] in 0..1 to [N, 4 + 10, queries], as `DigitDetector`; in training mode boxes 0..1 [L, N, Q, 4]
+    (centre and sides) and logits [L, N, Q, 10] of every decoder layer."""
+
+    def __init__(
+        self, size: int = 320, width: int = 128, queries: int = 40, encoders: int = 2, decoders: int = 3
+    ) -> None:
+        super().__init__()
+        self.size = size
+        self.backbone = nn.Sequential(
+            ConvAct(3, 24, 3, 2), ConvAct(24, 48, 3, 2), Bottleneck(48), ConvAct(48, 96, 3, 2), Bottleneck(96),
+            Bottleneck(96), ConvAct(96, 160, 3, 2), Bottleneck(160), Bottleneck(160), nn.Conv2d(160, width, 1),
+        )  # fmt: skip
+        tokens = (size // 16) ** 2
+        self.positions = nn.Parameter(torch.randn(1, tokens, width) * 0.02)
+        self.queries = nn.Parameter(torch.randn(1, queries, width))
+        encoder = nn.TransformerEncoderLayer(width, 4, 2 * width, 0.0, batch_first=True, norm_first=True)
+        self.encoder = nn.TransformerEncoder(encoder, encoders, enable_nested_tensor=False)
+        self.decoder = nn.ModuleList(
+            nn.TransformerDecoderLayer(width, 4, 2 * width, 0.0, batch_first=True, norm_first=True)
+            for _ in range(decoders)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.classes = nn.Linear(width, CLASSES)
+        self.boxes = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 4))
+        nn.init.constant_(self.classes.bias, -4.6)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """See the class."""
+        memory = self.encoder(self.backbone(x).flatten(2).transpose(1, 2) + self.positions)
+        y = self.queries.expand(x.shape[0], -1, -1)
+        layers = []
+        for layer in self.decoder:
+            y = layer(y, memory)
+            layers.append(self.norm(y))
+        if self.training:
+            found = torch.stack(layers)
+            return self.boxes(found).sigmoid(), self.classes(found)
+        last = layers[-1]
+        return torch.cat([self.boxes(last).sigmoid() * self.size, self.classes(last).sigmoid()], 2).transpose(1, 2)
 
 
 def networks() -> dict[str, tuple[nn.Module, tuple[Tensor, ...]]]:
