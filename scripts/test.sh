@@ -9,4 +9,4 @@ make_environment .venv-test "demo,qat,dev"
 unset PYTHONDONTWRITEBYTECODE
 .venv-test/bin/python -m compileall -q quantbench tests
 # A process a core; tests of one file share its fixtures (tests/conftest.py).
-.venv-test/bin/python -m pytest -n auto --dist loadgroup "$@"
+.venv-test/bin/python -m pytest -n auto "$@"

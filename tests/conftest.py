@@ -1,7 +1,9 @@
 """Fixtures that every test group shares; how tests are spread over processes."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -9,10 +11,11 @@ from typer.testing import CliRunner
 from quantbench.cli.main import app, register_commands
 from quantbench.shipped import shipped_folder
 
-# Groups of the longest files: their processes start first, so that none is left to run alone at the end.
-LONG = ("ptq", "qat", "decide", "evaluate", "trtexec")
 # Files that share the demo run share a process; every other file has one of its own choice.
-OF_THE_DEMO = ("test_acceptance.py", "test_inspect_demo.py")
+DEMO = ("ptq/test_acceptance.py", "inspection/test_inspect_demo.py")
+# What takes longest comes first, so that no process is left to run alone at the end.
+LONG = ("qat/test_command.py", "ptq/test_kills.py", *DEMO)
+LONG_ROOMS = ("qat", "ptq", "decide", "evaluate")
 ARTEFACTS = Path(__file__).parent / "data" / "artefacts"
 
 
@@ -25,13 +28,52 @@ def pytest_configure(config: pytest.Config) -> None:
         os.sched_setaffinity(0, {cores[int(worker[2:]) % len(cores)]})
 
 
+def _file(nodeid: str) -> str:
+    """The file of a test, from its room on."""
+    return nodeid.partition("::")[0].removeprefix("tests/")
+
+
+def _group(nodeid: str) -> str:
+    """Tests of one group run in one process."""
+    file = _file(nodeid)
+    return "demo" if file in DEMO else file
+
+
+def _rank(item: pytest.Item) -> int:
+    file = _file(item.nodeid)
+    return LONG.index(file) if file in LONG else len(LONG) + (file.split("/")[0] not in LONG_ROOMS)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long groups first; tests of one file in one process (`--dist loadgroup`), for they share fixtures."""
-    items.sort(key=lambda item: item.path.parent.name not in LONG and item.path.name not in OF_THE_DEMO)
-    for item in items if "PYTEST_XDIST_WORKER" in os.environ else ():
-        group = "demo" if item.path.name in OF_THE_DEMO else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+    """Long files first."""
+    items.sort(key=_rank)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Tests of one file run in one process, for they share fixtures. Not by `--dist loadgroup`: pytest 9 does not take
+    the names that pytest-xdist 3.8 gives to tests of a group, and each of them would go its own way."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _group(nodeid)
+
+    return ByFile(config, log)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_process_a_file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Where a second process takes tests of one file, it makes all their fixtures again: that is told, for only the
+    time would show it."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if worker:
+        group = _group(request.node.nodeid)
+        taken = tmp_path_factory.getbasetemp().parent / f"process of {group}".replace("/", " ")
+        with suppress(FileExistsError):
+            taken.symlink_to(worker)  # made and filled in one step
+        assert os.readlink(taken) == worker, f"tests of {group} run in two processes"
 
 
 @pytest.fixture(scope="session")
