@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from scripts.fuzz_mutations import Mutate, mutated, mutated_model
+from scripts.fuzz_networks import networks, small
+
 _DATA = Path(__file__).resolve().parents[1] / "tests" / "data"
 _MOST = 1 << 15
 Work = Callable[[Path], object]
@@ -16,7 +19,7 @@ Work = Callable[[Path], object]
 @dataclass(frozen=True)
 class Target:
     """`work` makes the function that reads a file (imports happen there, before the fork), `corpus` the good files;
-    `share` of the time; `at_once`: executions a worker, 0 for the usual number."""
+    `share` of the time; `at_once`: executions a worker, 0 for the usual number; `mutate` makes one bad file."""
 
     name: str
     ending: str
@@ -24,6 +27,7 @@ class Target:
     corpus: Callable[[], list[bytes]]
     share: float = 1.0
     at_once: int = 0
+    mutate: Mutate = mutated
 
 
 def _files(*patterns: str) -> list[bytes]:
@@ -184,25 +188,8 @@ def _read_lines() -> Work:
     return lambda path: printed(translate(path.read_bytes().decode("utf-8", "replace")))
 
 
-def _models() -> list[bytes]:
-    import numpy as np
-    from onnx import TensorProto, helper, numpy_helper
-
-    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, 8, 8]) for name in "xy"]
-    scale = [
-        numpy_helper.from_array(np.array(0.1, np.float32), "s"),
-        numpy_helper.from_array(np.array(0, np.int8), "z"),
-    ]
-    weight = numpy_helper.from_array(np.ones((3, 3, 1, 1), np.float32), "w")
-    conv = helper.make_node("Conv", ["d", "w"], ["c"], "conv")
-    pair = [helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], "q"),
-            helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"], "dq")]  # fmt: skip
-    tail = [helper.make_node("Relu", ["c"], ["r"], "relu"), helper.make_node("Add", ["r", "d"], ["y"], "add")]
-    graphs = [helper.make_graph([*pair, conv, *tail], "g", values[:1], values[1:], [*scale, weight])]
-    plain = helper.make_node("Conv", ["x", "w"], ["y"], "conv")
-    graphs.append(helper.make_graph([plain], "g", values[:1], values[1:], [weight]))
-    made = [helper.make_model(g, opset_imports=[helper.make_opsetid("", 17)], ir_version=8) for g in graphs]
-    return [*(bytes(model.SerializeToString()) for model in made), *_files("cache/tiny.onnx")]
+def _small() -> list[bytes]:
+    return [*small(), *_files("cache/tiny.onnx")]
 
 
 def _read_models() -> Work:
@@ -221,7 +208,11 @@ def _read_models() -> Work:
 _COMMANDS = (
     "lint {x}", "predict {x}", "inspect {x}", "explain-node {x} conv", "cache from-qdq {x} --out {out}/c.cache",
     "bench {x} --calls 1 --warm-up 0 --seconds 0", "build {x} --backend onnxruntime --out {out}/b.onnx",
-    "ptq {x} --calib-data {data} --out {out}/run --no-compile --threads 1", "eval {x} --data {data}",
+    "ptq {x} --calib-data {data} --out {out}/run --no-compile --threads 1", "eval {x} --data {data} --threads 1",
+    "eval {good} {x} --data {data} --threads 1", "sensitivity {x} --data {data} --out {out}/s.json --threads 1",
+    "tune {x} --data {data} --min-sqnr 1 --out {out}/t --threads 1", "cache check {cache} {x}",
+    "cache to-qdq {cache} {x} --out {out}/q.onnx", "cache convert {cache} --to modelopt --model {x} --out {out}/q",
+    "predict {x} --device orin", "lint {x} --for 8.5",
 )  # fmt: skip
 
 
@@ -239,14 +230,18 @@ def _run_commands() -> Work:
 
     folder = Path(tempfile.mkdtemp(prefix="fuzz-data-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    np.save(folder / "x.npy", np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32))
+    data, good, cache = folder / "data", folder / "good.onnx", folder / "calibration.cache"
+    data.mkdir()
+    np.save(data / "x.npy", np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32))
+    good.write_bytes(small()[1])
+    cache.write_text("TRT-8601-EntropyCalibration2\nx: 3c010a14\nc: 3c010a14\ny: 3c010a14\n")
     rng = random.Random(1)
 
     def read(path: Path) -> object:
         out = path.parent / "out"
         shutil.rmtree(out, ignore_errors=True)
         words = rng.choice(_COMMANDS).split(" ")
-        sys.argv = ["quantbench", *(word.format(x=path, out=out, data=folder) for word in words)]
+        sys.argv = ["quantbench", *(word.format(x=path, out=out, data=data, good=good, cache=cache) for word in words)]
         try:
             main()
         except SystemExit as stop:
@@ -272,7 +267,9 @@ TARGETS = {
         Target("checkpoints", ".pt", _read_checkpoints, _checkpoints, at_once=1000),
         Target("run state", ".json", _read_states, _states),
         Target("trtexec lines", ".txt", _read_lines, _lines),
-        Target("models", ".onnx", _read_models, _models, at_once=2000),
-        Target("models by command", ".onnx", _run_commands, _models, share=2.0, at_once=300),
+        Target("models", ".onnx", _read_models, _small, at_once=2000),
+        Target("models by command", ".onnx", _run_commands, _small, share=2.0, at_once=300),
+        Target("models by field", ".onnx", _read_models, networks, at_once=1000, mutate=mutated_model),
+        Target("models by field and command", ".onnx", _run_commands, networks, 4.0, 100, mutated_model),
     )
 }

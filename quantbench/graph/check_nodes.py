@@ -1,15 +1,16 @@
 """Nodes that are what the standard says of their operator, so that whoever reads them may count on it."""
 
-import functools
 from collections.abc import Iterator
 
 import onnx
 
 from quantbench.errors import QuantbenchError
-from quantbench.graph.standard import DOMAINS, known
+from quantbench.graph.ops import DEQUANTIZE, QUANTIZE
+from quantbench.graph.standard import DOMAINS, known, schema_of, shown_op
 from quantbench.graph.subgraphs import bodies
 from quantbench.graph.surgery import default_opset
 
+_NEWEST = 1 << 16
 _MODEL_TEXTS = ("producer_name", "producer_version", "domain", "doc_string")
 _TYPES = {number: name for name, number in onnx.AttributeProto.AttributeType.items()}
 _DTYPES = frozenset(onnx.helper.get_all_tensor_dtypes())
@@ -21,6 +22,8 @@ def check_nodes(model: onnx.ModelProto, name: str) -> None:
     with one of another type; and for a tensor declared with a dtype that is none. `name`: what messages call the model.
     """
     opset = default_opset(model)
+    if opset > _NEWEST:
+        raise QuantbenchError(f"{name} has opset {opset}, which ONNX will never have; export it again")
     for graph in _graphs(model.graph):
         texts = _is_text(graph, "name") and _is_text(graph, "doc_string")
         if not texts or not all(_is_text(model, field) for field in _MODEL_TEXTS):
@@ -31,7 +34,7 @@ def check_nodes(model: onnx.ModelProto, name: str) -> None:
                 shown = repr(value.name) if _is_text(value, "name") else "of a name that is no UTF-8"
                 raise QuantbenchError(f"{name}: tensor {shown} is declared with dtype {kind}; export the model again")
         for index, node in enumerate(graph.node):
-            fault = _names_fault(node) or _standard_fault(node, opset)
+            fault = _bare_fault(node) or _standard_fault(node, opset)
             if fault:
                 shown = node.name if _is_text(node, "name") and node.name else f"number {index}"
                 raise QuantbenchError(f"{name}: node {shown} {fault}; the file is damaged, export the model again")
@@ -44,11 +47,13 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
             yield from _graphs(body)
 
 
-def _names_fault(node: onnx.NodeProto) -> str:
+def _bare_fault(node: onnx.NodeProto) -> str:
     if not all(_is_text(node, field) for field in ("name", "op_type", "domain", "input", "output", "doc_string")):
         return "holds a name that is no UTF-8"
     if not all(_is_text(attribute, "name") for attribute in node.attribute):
         return "holds an attribute whose name is no UTF-8"
+    if not node.output:
+        return f"({shown_op(node)}) writes nothing"
     return "" if node.op_type else "names no operator"
 
 
@@ -62,10 +67,14 @@ def _is_text(message: object, field: str) -> bool:
 
 
 def _standard_fault(node: onnx.NodeProto, opset: int) -> str:
-    if node.domain not in DOMAINS or opset < 1 or not known(node.op_type, opset):
+    if opset < 1 or not known(node.op_type, opset):
         return ""
-    schema = _schema(node.op_type, opset)
+    schema = schema_of(node.op_type, opset)
     inputs = len(node.input)
+    if node.domain not in DOMAINS:
+        # Another's of that name: what it reads is for its owner to say, that of Q/DQ apart, which go by their names.
+        fewest = schema.min_input if node.op_type in (QUANTIZE, DEQUANTIZE) else min(schema.min_input, 1)
+        return f"({shown_op(node)}) has {inputs} inputs" if inputs < fewest else ""
     if not schema.min_input <= inputs <= schema.max_input:
         return f"({node.op_type}) has {inputs} inputs"
     if any(not given for given in node.input[: schema.min_input]):
@@ -79,8 +88,3 @@ def _standard_fault(node: onnx.NodeProto, opset: int) -> str:
         if key in types and f"AttrType.{_TYPES.get(types[key])}" != str(wanted.type):
             return f"({node.op_type}) has the attribute {key} in another type than the standard's"
     return ""
-
-
-@functools.cache
-def _schema(op: str, opset: int) -> onnx.defs.OpSchema:
-    return onnx.defs.get_schema(op, opset, "")

@@ -26,7 +26,8 @@ def check_tensors(graph: onnx.GraphProto, name: str) -> None:
 
 def _fault(tensor: TensorProto) -> str:
     if tensor.data_type == TensorProto.STRING:
-        return ""
+        stored, wanted = len(tensor.string_data), math.prod(tensor.dims)
+        return "" if stored == wanted else f"holds {stored} strings in place of {wanted}"
     try:
         bits = bits_of(tensor.data_type)
     except (KeyError, ValueError, TypeError):

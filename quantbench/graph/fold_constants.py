@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from quantbench.errors import QuantbenchError
 from quantbench.graph.subgraphs import captures
 
 # Operators that make a weight of a weight and never more values than they read.
@@ -20,8 +21,12 @@ _FOLDED = frozenset({
 })  # fmt: skip
 
 
-def fold_constants(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return `model` (changed in place) with nodes of these operators whose inputs are all constant computed."""
+def fold_constants(model: onnx.ModelProto, name: str = "the model") -> onnx.ModelProto:
+    """Return `model` (changed in place) with nodes of these operators whose inputs are all constant computed.
+
+    Raises QuantbenchError, which names the first node, where constants do not fit their operator; `name`: what messages
+    call the model.
+    """
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
     # An initializer that is an input as well may be replaced by the caller.
@@ -40,7 +45,10 @@ def fold_constants(model: onnx.ModelProto) -> onnx.ModelProto:
     rest = [node for node in graph.node if id(node) not in gone]
     needed = outputs | {name for node in rest for name in (*node.input, *captures(node))}
     wanted = [name for node in folded for name in node.output if name in needed]
-    values = _computed(model, folded, constants, wanted)
+    try:
+        values = _computed(model, folded, constants, wanted)
+    except Exception as error:  # the reference raises whatever numpy and its own operators do
+        raise QuantbenchError(f"{name}: {_first_fault(model, folded, constants)}; export the model again") from error
     sources = {name for node in folded for name in node.input}
     kept = [t for t in graph.initializer if t.name not in sources or t.name in needed]
     del graph.node[:], graph.initializer[:]
@@ -57,3 +65,17 @@ def _computed(
     small = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
     found = ReferenceEvaluator(small).run(wanted, {})
     return {name: np.asarray(value) for name, value in zip(wanted, found, strict=True)}
+
+
+def _first_fault(model: onnx.ModelProto, nodes: list[onnx.NodeProto], constants: dict[str, onnx.TensorProto]) -> str:
+    """The first of `nodes` that cannot be computed, and why."""
+    known = dict(constants)
+    for node in nodes:
+        made = [name for name in node.output if name]
+        try:
+            found = _computed(model, [node], known, made)
+            known.update({name: numpy_helper.from_array(value, name) for name, value in found.items()})
+        except Exception as error:
+            why = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+            return f"node {node.name or made[0]} ({node.op_type}) cannot be computed of its constants ({why})"
+    return "its constants cannot be computed"

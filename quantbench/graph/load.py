@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, external_data_helper, numpy_helper
 
 from quantbench.errors import QuantbenchError
+from quantbench.graph.check_edges import check_edges
 from quantbench.graph.check_nodes import check_nodes
 from quantbench.graph.check_tensors import check_tensors
 from quantbench.graph.fold_constants import fold_constants
@@ -71,6 +72,7 @@ def prepared_model(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     if model.functions:
         model = _inlined(model)
     check_nodes(model, name)
+    check_edges(model, name)
     try:
         sort_nodes(model.graph)
     except QuantbenchError as error:
@@ -81,7 +83,9 @@ def prepared_model(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     normalise(model)
     _check_outputs(model.graph, name)
     drop_dead(model.graph)
-    return fold_constants(as_float(model))
+    if not model.graph.node:
+        raise QuantbenchError(f"{name}: no node leads to an output of the model; export it again")
+    return fold_constants(as_float(model), name)
 
 
 def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -29,6 +29,12 @@ def known(op: str, opset: int = 0) -> bool:
 
 
 @functools.cache
+def schema_of(op: str, opset: int) -> onnx.defs.OpSchema:
+    """What `opset` of the ONNX domain says of `op`, which it must know."""
+    return onnx.defs.get_schema(op, opset, "")
+
+
+@functools.cache
 def _every() -> tuple[onnx.defs.OpSchema, ...]:
     return tuple(schema for schema in onnx.defs.get_all_schemas_with_history() if schema.domain in DOMAINS)
 

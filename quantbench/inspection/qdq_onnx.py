@@ -8,6 +8,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from quantbench.errors import QuantbenchError
+from quantbench.graph.check_nodes import check_nodes
 from quantbench.graph.ops import ACTIVATIONS, AVERAGES, KEEPS_VALUES, WEIGHTED
 from quantbench.graph.order import sort_nodes
 from quantbench.inspection.open_file import read_bytes
@@ -62,12 +63,13 @@ class QdqModel:
 def read_qdq_onnx(path: Path) -> QdqModel:
     """Read the graph of `path` (weights in other files stay unread).
 
-    Raises QuantbenchError where the file is no ONNX model.
+    Raises QuantbenchError where the file is no ONNX model, or has a node that is none of the standard's.
     """
     try:
         model = onnx.load_model_from_string(read_bytes(path))
     except (DecodeError, ValueError) as error:
         raise QuantbenchError(f"{path} is no readable ONNX model ({error}); export it again") from error
+    check_nodes(model, str(path))
     graph = model.graph
     try:
         sort_nodes(graph)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from quantbench.errors import QuantbenchError
 from quantbench.latency.device import Device
 from quantbench.latency.engine_time import EngineTime, time_of_works
 from quantbench.latency.join import works_of_prediction
@@ -25,7 +26,14 @@ class NetworkTime:
     times: Mapping[str, EngineTime]
 
     def gain(self, over: str = "FP16") -> float:
-        """How many times faster INT8 is than `over`, by GPU compute time."""
+        """How many times faster INT8 is than `over`, by GPU compute time.
+
+        Raises QuantbenchError where no layer's shape is known, so that there is no time.
+        """
+        if not self.times["INT8"].compute.ms:
+            raise QuantbenchError(
+                "no layer of the model has a known shape and work, so there is no time to tell; export it with shapes"
+            )
         return self.times[over].compute.ms / self.times["INT8"].compute.ms
 
 

@@ -51,7 +51,7 @@ def out_channels(view: GraphView, node: NodeView) -> int | None:
         return None
     shape = view.tensors[node.inputs[index]].shape
     axis = weight_axis(view, node, index)
-    if shape is None or axis is None:
+    if shape is None or axis is None or axis >= len(shape):
         return None
     channels = shape[axis]
     if not isinstance(channels, int):

@@ -27,7 +27,7 @@ def find(index: Index) -> Iterator[Finding]:
     copies: dict[str, list[int]] = {}  # node to the bytes of each copy: clones of one Q are one finding
     for fate in prediction.leftover:
         layer = layers.get(fate.name)
-        if layer is not None and layer.inputs[0].name not in inputs and fate.node in nodes:
+        if layer is not None and layer.inputs and layer.inputs[0].name not in inputs and fate.node in nodes:
             copies.setdefault(fate.node, []).append(index.nbytes(layer.inputs[0].name) * 5 // 4)
     planned = index.chosen
     for name, costs in copies.items():
