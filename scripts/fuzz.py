@@ -28,6 +28,8 @@ import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 
+# Before numpy comes: workers are forked, and threads are not.
+os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from quantbench.errors import QuantbenchError

@@ -74,16 +74,22 @@ def _standard_fault(node: onnx.NodeProto, opset: int) -> str:
     if node.domain not in DOMAINS:
         # Another's of that name: what it reads is for its owner to say, that of Q/DQ apart, which go by their names.
         fewest = schema.min_input if node.op_type in (QUANTIZE, DEQUANTIZE) else min(schema.min_input, 1)
-        return f"({shown_op(node)}) has {inputs} inputs" if inputs < fewest else ""
+        if inputs < fewest:
+            return f"({shown_op(node)}) has {inputs} inputs"
+        return _attribute_fault(node, schema, required=False) if shown_op(node) == node.op_type else ""
     if not schema.min_input <= inputs <= schema.max_input:
         return f"({node.op_type}) has {inputs} inputs"
     if any(not given for given in node.input[: schema.min_input]):
         return f"({node.op_type}) lacks an input that it needs"
     if not schema.min_output <= len(node.output) <= schema.max_output:
         return f"({node.op_type}) has {len(node.output)} outputs"
+    return _attribute_fault(node, schema, required=True)
+
+
+def _attribute_fault(node: onnx.NodeProto, schema: onnx.defs.OpSchema, *, required: bool) -> str:
     types = {attribute.name: attribute.type for attribute in node.attribute}
     for key, wanted in schema.attributes.items():
-        if wanted.required and key not in types:
+        if required and wanted.required and key not in types:
             return f"({node.op_type}) lacks its attribute {key}"
         if key in types and f"AttrType.{_TYPES.get(types[key])}" != str(wanted.type):
             return f"({node.op_type}) has the attribute {key} in another type than the standard's"
