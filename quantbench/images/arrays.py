@@ -17,10 +17,10 @@ from quantbench.images.source import combined_sha256, text_sha256
 from quantbench.images.unchanged import Unchanged
 
 SUFFIXES = (".npy", ".npz")
-# What numpy raises for files that are no arrays, whole or in part.
+# What numpy raises for files that are no arrays, whole or in part; SystemError: Python 3.12's tokenizer on a header.
 DAMAGE = (
     OSError, ValueError, EOFError, KeyError, IndexError, TypeError, AttributeError, SyntaxError, MemoryError,
-    OverflowError, NotImplementedError, RuntimeError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+    OverflowError, NotImplementedError, RuntimeError, SystemError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
 

@@ -16,7 +16,10 @@ CHEAP = ("caches", "recipes", "pictures", "npy", "npz", "run state", "trtexec li
 # What the script found: each was uncaught once.
 FOUND = {
     ".onnx": (b"\x08\x08", b"\x08\x00\x3a\x00"),
-    ".npy": (b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (2, None), }",),
+    ".npy": (
+        b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (2, None), }",
+        b"\x93NUMPY\x01\x00v\x00 'fortran_order': False, 'shape': (2, 3, 4, 4), }",  # a SystemError of Python 3.12
+    ),
 }
 
 
