@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -195,12 +195,13 @@ def _flipped(path: Path) -> None:
     path.write_bytes(data)
 
 
-_DAMAGE = {
-    "damaged: cut": _cut,
-    "damaged: emptied": _emptied,
-    "damaged: flipped": _flipped,
-    "damaged: removed": Path.unlink,
-}
+def _removed(path: Path) -> None:
+    path.unlink()
+
+
+_DAMAGE: dict[str, Callable[[Path], None]] = {
+    "damaged: cut": _cut, "damaged: emptied": _emptied, "damaged: flipped": _flipped, "damaged: removed": _removed,
+}  # fmt: skip
 
 _lane: Lane  # of this process of the pool
 
@@ -239,7 +240,7 @@ def main() -> None:
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(given.lanes, context, _open, (home, modules)) as pool:
             wholes = dict(zip(jobs, pool.map(_whole, jobs), strict=True))
-            faults = []
+            faults: list[Fault] = []
             for job, whole in wholes.items():
                 found[job.name].counts["steps"] = whole.steps
                 faults += plan(job, whole, given.steps, rng)

@@ -20,6 +20,7 @@ import quantbench
 from quantbench.atomic import write_bytes, write_json, write_text
 from quantbench.errors import QuantbenchError
 from quantbench.progress import Progress
+from quantbench.ptq.verify import outputs
 from quantbench.records.run import load_run
 
 SWEEP = "sweep.json"
@@ -99,9 +100,11 @@ def _write_state(folder: Path, trials: Sequence[SweepTrial], state: Mapping[str,
 
 
 def _done(run: Path, trial: SweepTrial) -> bool:
-    """Whether the folder holds the finished run of this very recipe, made by this version."""
+    """Whether the folder holds the finished run of this very recipe, made by this version, with all that it left."""
     try:
         record = load_run(run)
+        if any(found.change for found in outputs(run, record)):
+            return False
     except QuantbenchError:
         return False
     known = {key: value for key, value in record.recipe.items() if key != "out"}

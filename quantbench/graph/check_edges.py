@@ -27,7 +27,7 @@ _KINDS = {
                  TensorProto.UINT16, TensorProto.UINT32, TensorProto.UINT64, TensorProto.INT4, TensorProto.UINT4},
     "complex numbers": {TensorProto.COMPLEX64, TensorProto.COMPLEX128},
 }  # fmt: skip
-_KIND_OF = {dtype: kind for kind, dtypes in _KINDS.items() for dtype in dtypes}
+_KIND_OF: dict[int, str] = {dtype: kind for kind, dtypes in _KINDS.items() for dtype in dtypes}
 
 
 def check_edges(model: onnx.ModelProto, name: str) -> None:

@@ -72,6 +72,10 @@ def test_a_sweep_resumes_and_one_fault_costs_one_trial(cli, recipe: Path, tmp_pa
     assert (good / "run.json").stat().st_mtime_ns == made
     code, printed, _ = cli("sweep", recipe, "--grid", "calibrator=mse", "--out", out, "--minutes", 0)
     assert (code, "1 not run" in printed) == (3, True)
+    # A trial whose files were damaged since is not done.
+    (good / "calibration.cache").write_bytes(b"")
+    code, printed, _ = cli("sweep", recipe, "--grid", "calibrator=minmax", "--out", out, "--minutes", 0)
+    assert (code, "1 not run" in printed) == (3, True)
 
 
 @pytest.mark.skipif(find_spec("ray") is None, reason="Ray is an extra: pip install 'quantbench[ray]'")
