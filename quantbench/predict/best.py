@@ -20,6 +20,7 @@ _SWITCHES: dict[str, Callable[[PlacementOptions], PlacementOptions]] = {
     "residual": lambda options: replace(options, residual=not options.residual),
     "pooling": lambda options: replace(options, pooling=not options.pooling),
     "add_both": lambda options: replace(options, add_both=not options.add_both),
+    "tiny_anywhere": lambda options: replace(options, tiny_anywhere=not options.tiny_anywhere),
 }
 
 
@@ -52,11 +53,11 @@ def best_placement(
 ) -> BestPlacement:
     """Try variants of the placement of `view` and return the one that costs least in float tensors and kernels.
 
-    Where a rule has a choice: pooling or not and residual inputs or not everywhere; then each Add on its own (the one
-    input, the other, both, none), each average pooling (float, its input quantized, its output too), and each weighted
-    layer whose Q is left over and whose output is float anyway, which may stay float altogether if that moves fewer
-    bytes too (its arithmetic gets slower). One change is kept at a time, if it is cheaper. What `options` keeps float
-    stays so. Cost: `quantbench.predict.cost`, or `cost`, as ms on a device
+    Where a rule has a choice: pooling or not, residual inputs or not, tiny convs in mid-network or not, everywhere;
+    then each Add on its own (the one input, the other, both, none), each average pooling (float, its input quantized,
+    its output too), and each weighted layer whose Q is left over and whose output is float anyway, which may stay float
+    altogether if that moves fewer bytes too (its arithmetic gets slower). One change is kept at a time, if it is
+    cheaper. What `options` keeps float stays so. Cost: `quantbench.predict.cost`, or `cost`, as ms on a device
     (`quantbench.latency.facts.device_cost`). Deterministic; the first of equal variants wins. The plan may hold tensors
     that the rules' plan does not: search before calibrating.
     """

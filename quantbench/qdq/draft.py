@@ -9,12 +9,13 @@ from quantbench.qdq.plan import ActivationSite, Plan, Refusal, WeightSite
 @dataclass
 class Draft:
     """Sites by (node, input index), those of them with a Q `alone`, nodes kept float with the reason, and tensors that
-    must share one scale."""
+    must share one scale. `along`: nodes quantized because what is around them is, for whose sake nothing else is."""
 
     activations: dict[tuple[str, int], tuple[str, str]] = field(default_factory=dict)
     alone: set[tuple[str, int]] = field(default_factory=set)
     weights: dict[tuple[str, int], WeightSite] = field(default_factory=dict)
     kept_float: dict[str, str] = field(default_factory=dict)
+    along: set[str] = field(default_factory=set)
     refusals: list[Refusal] = field(default_factory=list)
     _parent: dict[str, str] = field(default_factory=dict)
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 class PlacementOptions:
     """Which rules run. The defaults are what TensorRT fuses best at no cost in accuracy that we could measure.
 
-    `tiny_channels`: a conv with fewer output channels stays float. `keep_float`: patterns (fnmatch) of node names.
+    `tiny_channels`: a conv with fewer output channels stays float before an output, and elsewhere where nothing around
+    it is INT8. `tiny_anywhere`: elsewhere it is quantized in any case, and what feeds it for its sake.
+    `keep_float`: patterns (fnmatch) of node names.
     `residual`: quantize the residual input of an Add that a conv can take in, both inputs of one that none can, where
     the sum is read in INT8 and by no layer norm. `residual_db`: but not where calibration finds less signal over noise
     in it, in dB (0: never mind).
@@ -32,6 +34,7 @@ class PlacementOptions:
     head_float: bool = True
     squeeze_float: bool = True
     tiny_channels: int = 8
+    tiny_anywhere: bool = False
     matmul: bool = False
     silu_residual: bool = False
     per_channel: bool = True

@@ -42,7 +42,7 @@ def made_quantized(view: GraphView, draft: Draft, tensor: str) -> bool:
 
 def read_quantized(view: GraphView, draft: Draft, tensor: str, besides: str = "") -> bool:
     """Whether `tensor` is read in INT8, and by nothing (`besides` a node of this name) that wants it in float, as far
-    as `draft` says by now.
+    as `draft` says by now. A node that is quantized along is no reason to quantize anything, so it counts as float.
 
     An Add of two activations that may yet stay float does not count against it: in a chain of skip connections one
     float Add costs one Q, not those of all Adds before it.
@@ -50,8 +50,10 @@ def read_quantized(view: GraphView, draft: Draft, tensor: str, besides: str = ""
     known: dict[str, bool] = {}
 
     def takes(node: NodeView, index: int) -> bool | None:
-        if node.name == besides or (node.name, index) in draft.activations:
+        if node.name == besides:
             return True
+        if (node.name, index) in draft.activations:
+            return node.name not in draft.along
         if node.name in draft.kept_float or not (node.op in _PASSED or passes_int8(node)):
             return False
         if node.op == "Add" and any(view.is_constant(name) for name in node.inputs):

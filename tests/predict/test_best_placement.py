@@ -21,6 +21,8 @@ from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.place import place
 from quantbench.recipe import Placement
 from tests.predict.qdq_networks import Draft
+from tests.qdq.golden import parse
+from tests.qdq.networks import DENSE_BLOCKS
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +68,18 @@ def test_search_never_does_worse_than_the_rules_and_keeps_what_stays_float(view:
     kept = {n.name for n in view.nodes if "layer2" in n.name and n.op == "Conv"}
     assert kept
     assert not kept & {site.node for site in best.plan.weights}
+
+
+def test_search_lifts_the_rule_for_tiny_convs_but_no_dfl() -> None:
+    view = view_of(normalise(parse(DENSE_BLOCKS)[0]))
+    best = best_placement(view)
+    assert "tiny_anywhere turned over" in [trial.change for trial in best.trials if trial.taken]
+    assert best.cost < best.trials[0].cost
+    assert len(best.prediction.leftover) == 1
+    decoded = view_of(normalise(parse(DENSE_BLOCKS.replace("-> image", """shares = Softmax(up) axis=1
+distance = Conv(shares, 1x16x1x1)
+-> image, distance"""))[0]))  # fmt: skip
+    assert "distance" not in {site.node for site in best_placement(decoded).plan.weights}
 
 
 def test_search_is_deterministic(view: GraphView) -> None:

@@ -10,6 +10,8 @@ from quantbench.graph.onnx_view import view_of
 from quantbench.graph.view import GraphView
 from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.place import place
+from tests.qdq.golden import parse
+from tests.qdq.networks import DENSE_BLOCKS
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +52,7 @@ def test_every_conv_of_a_resnet_and_its_classifier_are_quantized(resnet: GraphVi
     assert plan.kept_float == {}
 
 
+DFL = "tiny: 1 output channels, decodes what a softmax gives"
 HEAD = "head: last weighted op before an output"
 
 
@@ -86,14 +89,17 @@ def test_convs_before_an_output_stay_float() -> None:
     # A head that the user names is the head: the convs before it are quantized.
     named = place(view, PlacementOptions(keep_float=("boxes", "classes")))
     assert named.kept_float == {n: f"keep_named: matches {n!r}" for n in ("boxes", "classes")}
-    # A tiny conv behind a softmax (a DFL) is no head of its own; any other (two classes of pixels) is.
+    # A tiny conv behind a softmax (a DFL) is no head of its own, but a part of decoding; any other is a head.
     weights = {"a.w": (16, 16, 1, 1), "boxes.w": (16, 16, 1, 1), "tiny.w": (1, 16, 1, 1)}
     softmax = [helper.make_node("Softmax", ["q"], ["s"], name="softmax"),
                helper.make_node("Transpose", ["s"], ["t"], name="turn")]  # fmt: skip
     view = network([conv("a", "x", "p"), conv("boxes", "p", "q"), *softmax, conv("tiny", "t", "y")], weights, ["y"])
-    assert place(view).kept_float == {"tiny": "tiny: 1 output channels", "boxes": HEAD}
+    assert place(view).kept_float == {"tiny": DFL, "boxes": HEAD}
+    assert place(view, PlacementOptions(tiny_anywhere=True)).kept_float == {"tiny": DFL, "boxes": HEAD}
     view = network([conv("a", "x", "p"), conv("boxes", "p", "q"), conv("tiny", "q", "y")], weights, ["y"])
-    assert place(view).kept_float == {"tiny": "tiny: 1 output channels"}
+    assert place(view).kept_float == {"tiny": HEAD}
+    kept = place(view, PlacementOptions(head_float=False)).kept_float
+    assert kept == {"tiny": "tiny: 1 output channels, before an output"}
 
 
 def test_blocks_that_reach_an_output_through_skip_connections_are_no_head() -> None:
@@ -311,14 +317,49 @@ def test_concat_and_movers_share_one_scale() -> None:
     assert apart["c"] != apart["r"]
 
 
+def test_tiny_convs_between_int8_layers_are_quantized_along() -> None:
+    """But no skip connection for their sake: sum1 is read by one of them alone and by what goes on with it."""
+    view = view_of(parse(DENSE_BLOCKS)[0])
+    plan = place(view)
+    assert {"grown1", "grown2"} <= {site.node for site in plan.weights}
+    assert plan.kept_float == {"image": HEAD}
+    skips = {site.node for site in plan.activations if site.rule == "residual"}
+    assert skips == {"sum2"}
+    anywhere = place(view, PlacementOptions(tiny_anywhere=True))
+    assert {site.node for site in anywhere.activations if site.rule == "residual"} == {"sum1", "sum2"}
+    assert anywhere.weights == plan.weights
+
+
+@pytest.mark.parametrize(
+    ("kept", "reason"),
+    [
+        (("joined*", "up"), "and no INT8 layer reads what it writes"),
+        (("stem", "first", "joined*"), "and no INT8 layer feeds it"),
+    ],
+)
+def test_a_tiny_conv_among_float_layers_stays_float(kept: tuple[str, ...], reason: str) -> None:
+    plan = place(view_of(parse(DENSE_BLOCKS)[0]), PlacementOptions(keep_float=kept))
+    assert plan.kept_float["grown1"] == f"tiny: 4 output channels, {reason}"
+    assert plan.kept_float["grown2"].startswith("tiny: 4 output channels, and no INT8 layer")
+
+
+def test_a_tiny_conv_whose_input_is_wanted_in_float_stays_float() -> None:
+    """Its Q would be left over."""
+    nodes = [conv("a", "x", "p"), conv("few", "p", "q"), conv("b", "q", "r"), conv("c", "r", "y")]
+    nodes.insert(1, helper.make_node("Softmax", ["p"], ["shares"], name="softmax", axis=1))
+    weights = {"a.w": (16, 16, 1, 1), "few.w": (4, 16, 1, 1), "b.w": (16, 4, 1, 1), "c.w": (16, 16, 1, 1)}
+    assert place(network(nodes, weights, ["y", "shares"])).kept_float["few"].endswith("and no INT8 layer feeds it")
+    assert "few" not in place(network([nodes[0], *nodes[2:]], weights, ["y"])).kept_float
+
+
 def test_tiny_convs_and_named_nodes_stay_float() -> None:
     view = network(
-        [conv("a", "x", "p"), conv("dfl", "p", "q"), conv("b", "p", "r"), conv("c", "r", "y")],
-        {"a.w": (16, 16, 1, 1), "dfl.w": (1, 16, 1, 1), "b.w": (16, 16, 1, 1), "c.w": (16, 16, 1, 1)},
+        [conv("a", "x", "p"), conv("few", "p", "q"), conv("b", "p", "r"), conv("c", "r", "y")],
+        {"a.w": (16, 16, 1, 1), "few.w": (1, 16, 1, 1), "b.w": (16, 16, 1, 1), "c.w": (16, 16, 1, 1)},
         ["y", "q"],
     )
     plan = place(view, PlacementOptions(keep_float=("b*",)))
-    assert plan.kept_float["dfl"] == "tiny: 1 output channels"
+    assert plan.kept_float["few"] == HEAD
     assert plan.kept_float["b"] == "keep_named: matches 'b*'"
     with pytest.raises(QuantbenchError, match="keep_float pattern 'nothing' matches no node"):
         place(view, PlacementOptions(keep_float=("nothing",)))

@@ -20,61 +20,29 @@ Before and after:
 from quantbench.graph.ops import AVERAGES, MATRIX, WEIGHTED
 from quantbench.graph.view import GraphView, NodeView
 from quantbench.qdq.draft import Draft
+from quantbench.qdq.heads import heads
 from quantbench.qdq.ops import out_channels, weight_index
 from quantbench.qdq.options import PlacementOptions
-from quantbench.qdq.reach import above, maker
-from quantbench.qdq.rules.tiny import is_tiny
-
-_SHAPES = frozenset({"Shape", "Size"})
+from quantbench.qdq.reach import maker
 
 
 def apply(view: GraphView, draft: Draft, options: PlacementOptions) -> None:
     """Keep the head's weighted ops in float, but for a classifier's.
 
-    A weighted op is of the head if no other one comes after it, or if what it writes reaches an output past no other
-    one and no Add of two activations: through a skip connection each block of a residual backbone reaches the output,
-    and is no head. What the user or the rule for tiny convs keeps in float is the head where it stands; a DFL's conv
-    is looked through. A network whose only weighted ops would be its head (one layer) is quantized all the same.
+    What the user keeps in float is the head where it stands. A network whose only weighted ops would be its head (one
+    layer) is quantized all the same.
     """
     if not options.head_float:
         return
-    counted = {n.name for n in view.nodes if n.op in WEIGHTED and not _is_dfl(view, n, options)}
-    heads = _without_successor(view, counted) | _written_straight(view, counted)
+    last = heads(view)
     weighted = [node for node in view.nodes if node.op in WEIGHTED and node.name not in draft.kept_float]
     chosen = [
-        node.name for node in weighted if node.name in heads and not is_classifier(view, node, options.tiny_channels)
+        node.name for node in weighted if node.name in last and not is_classifier(view, node, options.tiny_channels)
     ]
     if len(chosen) >= len(weighted):
         return
     for name in chosen:
         draft.kept_float.setdefault(name, "head: last weighted op before an output")
-
-
-def _is_dfl(view: GraphView, node: NodeView, options: PlacementOptions) -> bool:
-    """Whether `node` is the tiny conv that turns the distribution behind a softmax into a distance (distribution
-    focal loss, arXiv:2006.04388): a part of decoding."""
-    source = maker(view, node.inputs[0]) if is_tiny(view, node, options) else None
-    return source is not None and source.op == "Softmax"
-
-
-def _without_successor(view: GraphView, counted: set[str]) -> set[str]:
-    """Those of `counted` behind which none of `counted` comes. Shapes are no data."""
-    followed: set[str] = set()
-    for node in reversed(view.nodes):
-        readers = (reader for out in node.outputs if out for reader, _ in view.readers(out))
-        if any(r.op not in _SHAPES and (r.name in counted or r.name in followed) for r in readers):
-            followed.add(node.name)
-    return counted - followed
-
-
-def _written_straight(view: GraphView, counted: set[str]) -> set[str]:
-    """Those of `counted` from which an output is reached past no other of them and no Add of two activations."""
-
-    def through(node: NodeView) -> bool:
-        joins = node.op == "Add" and not any(view.is_constant(name) for name in node.inputs)
-        return node.name not in counted and not joins
-
-    return counted & {node.name for node in above(view, view.outputs, through)}
 
 
 def is_classifier(view: GraphView, node: NodeView, fewest: int) -> bool:
