@@ -40,7 +40,7 @@ def esrgan(description: Path, size: int) -> onnx.ModelProto:
         elif kind == "Add":
             graph.add("Add", name, read)
         elif kind == "UpSampling2D" and config["interpolation"] == "nearest":
-            scales = graph.constant(f"{name}.scales", np.float32([1, 1, *config["size"]]))
+            scales = graph.constant(f"{name}.scales", np.asarray([1, 1, *config["size"]], np.float32))
             graph.add("Resize", name, [read[0], "", scales], mode="nearest", nearest_mode="floor",
                       coordinate_transformation_mode="asymmetric")  # fmt: skip
         elif kind != "InputLayer":

@@ -51,9 +51,7 @@ def apply(view: GraphView, draft: Draft, options: PlacementOptions) -> None:
     if options.tiny_anywhere:
         return
     # One that stays float is no INT8 layer for its neighbours, so until nothing changes.
-    lonely = True
-    while lonely:
-        lonely = [(node, why) for node in between if (why := _outside(view, draft, node))]
+    while lonely := [(node, why) for node in between if (why := _outside(view, draft, node))]:
         for node, why in lonely:
             _keep(view, draft, node, why)
             between.remove(node)
