@@ -1,0 +1,1 @@
+"""Folding: scales of channels moved from activations into weights, so that both quantize better."""

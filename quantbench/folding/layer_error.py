@@ -1,0 +1,114 @@
+"""What quantizing costs a layer at its output, told from rows of its input, under any scale of its channels."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from quantbench.folding.channels import Reader
+from quantbench.folding.rows import Rows
+from quantbench.qdq.weights import INT8_MAX
+
+Floats = NDArray[np.float64]
+# Shares of the largest magnitude at which clipping is tried.
+_CLIPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
+# Rows that are multiplied with a weight: so many that this takes about as many multiplications.
+_WORK, _LEAST_ROWS = 1 << 28, 128
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layer:
+    """A layer as taps: rows [n, groups, I] of samples that its range is taken from and of others, weight [groups, I,
+    taps * O]. `largest` [C]: of each channel of its input over the samples that are seen, `most` over all; `weights`
+    [C]: the largest weight that each meets, over the largest of its output channel, which is what a step of the weight
+    hangs on (zeros where every channel has steps of its own: depthwise)."""
+
+    reader: Reader
+    seen: NDArray[np.float32]
+    held: NDArray[np.float32]
+    weight: NDArray[np.float32]
+    outputs: int
+    largest: Floats
+    most: Floats
+    weights: Floats
+
+
+def layers_of(model: onnx.ModelProto, readers: Sequence[Reader], rows: Mapping[str, Rows]) -> list[Layer]:
+    """The readers of which there are rows."""
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    found = []
+    for reader in readers:
+        if reader.tensor in rows:
+            known = rows[reader.tensor]
+            weight, outputs = _taps(reader, numpy_helper.to_array(stored[reader.node.inputs[1]]))
+            groups, size, _ = weight.shape
+            shaped = np.abs(weight).reshape(groups, size, outputs, -1)
+            steps = np.maximum(shaped.max(axis=(1, 3), keepdims=True), 1e-30)
+            meets = (shaped / steps).max(axis=(2, 3)).reshape(-1) if size > 1 else np.zeros(groups)
+            few = max(_LEAST_ROWS, _WORK // max(weight.size, 1))
+            seen, held = (
+                rows[:: max(1, len(rows) // few)].reshape(-1, groups, size) for rows in (known.seen, known.held)
+            )
+            largest, most = (np.abs(ends).max(axis=0).astype(np.float64) for ends in (known.ends, known.all_ends))
+            found.append(Layer(reader, seen, held, weight, outputs, largest, most, meets))
+    return found
+
+
+def _taps(reader: Reader, weight: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
+    """The weight as [groups, I, O * taps], the taps of one output channel together; and O, of a group."""
+    node = reader.node
+    if node.op in ("Gemm", "MatMul"):
+        two = weight.T if node.attributes.get("transB", 0) else weight
+        return np.ascontiguousarray(two)[None], two.shape[1]
+    groups = int(node.attributes.get("group", 1))
+    if node.op == "ConvTranspose":
+        return weight.reshape(groups, weight.shape[0] // groups, -1), weight.shape[1]
+    out = weight.shape[0] // groups
+    grouped = weight.reshape(groups, out, weight.shape[1], -1).transpose(0, 2, 1, 3)
+    return np.ascontiguousarray(grouped).reshape(groups, weight.shape[1], -1), out
+
+
+def relative_error(layer: Layer, scale: Floats) -> float:
+    """Energy of the error over that of the output, sum of the taps, with the input's channels scaled by `scale` [C] and
+    the weight by its inverse: input symmetric INT8 per tensor, weight per output channel, both rounded to nearest.
+
+    The mean error of each tap is left out, as bias correction takes it. The input is clipped where its rows of seen
+    samples have the least error; the error is that of the held ones.
+    """
+    groups, size, _ = layer.weight.shape
+    by = scale.reshape(groups, size).astype(np.float32)
+    weight = layer.weight / by[:, :, None]
+    step = _step(layer.seen * by, float((layer.largest * scale).max()))
+    plain = _product(layer.held, layer.weight)
+    error = _product(_rounded(layer.held * by, step), _weights(weight, layer.outputs)) - plain
+    error -= error.mean(axis=1, keepdims=True)
+    energy = float((plain - plain.mean(axis=1, keepdims=True)).astype(np.float64).ravel().var()) + 1e-30
+    return float((error.astype(np.float64) ** 2).mean()) / energy
+
+
+def _product(x: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[groups, n, O * taps]."""
+    turned = x.transpose(1, 0, 2)
+    found: NDArray[np.float32] = turned * weight if weight.shape[1] == 1 else np.matmul(turned, weight)
+    return found
+
+
+def _step(x: NDArray[np.float32], largest: float) -> np.float32:
+    steps = [np.float32(max(largest * clip / INT8_MAX, 1e-30)) for clip in _CLIPS]
+    return min(steps, key=lambda step: float(((_rounded(x, step) - x) ** 2).sum()))
+
+
+def _rounded(x: NDArray[np.float32], step: np.float32) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = np.clip(np.rint(x / step), -INT8_MAX - 1, INT8_MAX) * step
+    return found
+
+
+def _weights(weight: NDArray[np.float32], outputs: int) -> NDArray[np.float32]:
+    groups, size, _ = weight.shape
+    shaped = weight.reshape(groups, size, outputs, -1)
+    step = np.maximum(np.abs(shaped).max(axis=(1, 3), keepdims=True) / INT8_MAX, 1e-30)
+    found: NDArray[np.float32] = (np.rint(shaped / step) * step).reshape(weight.shape)
+    return found
