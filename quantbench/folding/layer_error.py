@@ -10,6 +10,7 @@ from onnx import numpy_helper
 
 from quantbench.folding.channels import Reader
 from quantbench.folding.rows import Rows
+from quantbench.graph.ops import MATRIX
 from quantbench.qdq.weights import INT8_MAX
 
 Floats = NDArray[np.float64]
@@ -60,7 +61,7 @@ def layers_of(model: onnx.ModelProto, readers: Sequence[Reader], rows: Mapping[s
 def _taps(reader: Reader, weight: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
     """The weight as [groups, I, O * taps], the taps of one output channel together; and O, of a group."""
     node = reader.node
-    if node.op in ("Gemm", "MatMul"):
+    if node.op in MATRIX:
         two = weight.T if node.attributes.get("transB", 0) else weight
         return np.ascontiguousarray(two)[None], two.shape[1]
     groups = int(node.attributes.get("group", 1))
