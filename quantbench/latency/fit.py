@@ -59,7 +59,10 @@ def _tiles(rows: Sequence[Timed], slower: Array) -> tuple[Tile, ...]:
     found: dict[tuple[int, int], list[float]] = {}
     for row, error in zip(rows, slower, strict=True):
         if row.tile is not None:
-            found.setdefault(row.tile, []).append(float(error))
+            errors = found.setdefault(row.tile, [])
+            # A tile that lies mostly beyond the output tells nothing of itself.
+            if row.tile[0] < 2 * row.work.m and row.tile[1] < 2 * row.work.n:
+                errors.append(float(error))
     return tuple((*t, float(np.exp(sum(e) / (len(e) + 2.0)))) for t, e in sorted(found.items()))
 
 

@@ -94,7 +94,7 @@ class Prior:
         self, kind: str, math: str, source: Format, target: Format, specs: Specs
     ) -> tuple[Params, tuple[float, ...]]:
         """(numbers for a device of `specs`, widths of their logs) for a class; by the likest class that is known."""
-        entries = [e for e in self.products if e.math == math and (e.kind == kind or kind in ("gemm", "deconv"))]
+        entries = self._of(kind, math)
         if not entries:
             default = Params(3.0, 0.7, 0.8, _EXTRA.get(math, 40.0), 60.0, 5.6)
             return absolute(default, specs, math), _WIDTHS
@@ -117,6 +117,13 @@ class Prior:
         wide = 1.0 if len(chosen) > 1 and near == 0 else 1.5
         floor = np.array(_NARROWEST) * wide
         return absolute(params, specs, math), tuple(float(w) for w in np.maximum(widths, floor))
+
+    def tells(self, kind: str, math: str) -> bool:
+        """Whether any GPU has timed products that stand for these."""
+        return bool(self._of(kind, math))
+
+    def _of(self, kind: str, math: str) -> list[ProductEntry]:
+        return [e for e in self.products if e.math == math and (e.kind == kind or kind in ("gemm", "deconv"))]
 
     def knows(self, kind: str, math: str, capability: str) -> bool:
         """Whether a GPU of `capability` timed enough products in this arithmetic."""

@@ -44,6 +44,13 @@ def _say_compute(device: Device, source: Source) -> float:
     return off
 
 
+def _times_spread(score: Score) -> bool:
+    """Whether the upper quarter of the layers takes half as long again as the lower, so that their order means
+    something."""
+    low, high = np.quantile([j.true for j in score.layers], (0.25, 0.75))
+    return bool(high > 1.5 * low)
+
+
 def _pooled(scores: list[Score], *, weighted: bool) -> list[Judged]:
     return [j for score in scores for j in score.of(weighted=weighted)]
 
@@ -133,9 +140,13 @@ def test_rtx_3080_ti_one_half_of_the_logs_from_the_other(prior: Prior) -> None:
     assert median(products) < 0.12
     assert coverage(products) >= 0.87
     assert coverage(others) >= 0.80
-    # The vtransform: three FP16 convolutions of a 3 x 3 window, of which the other logs have none.
-    assert all(abs(score.off) < (0.15 if key != "camera.vtransform" else 0.25) for key, score in scores.items())
-    assert scores["camera.backbone"].rank > 0.85
+    assert all(abs(score.off) < 0.15 for score in scores.values())
+    # Three FP16 convolutions of a 3 x 3 window, of which the other logs have none: other GPUs tell of them.
+    assert median(scores["camera.vtransform"].of(weighted=True)) < 0.12
+    # Order, where there is one: half of the fuser's layers take 44 to 57 µs.
+    assert not _times_spread(scores["fuser"])
+    assert all(score.rank > 0.85 for score in scores.values() if _times_spread(score))
+    assert all(half_width(score.of(weighted=True)) < 0.8 for score in scores.values())
 
 
 @needs_shared
@@ -150,6 +161,8 @@ def test_rtx_3090_one_engine_from_the_other(prior: Prior) -> None:
         assert median(score.of(weighted=True)) < bar
         assert abs(score.off) < 0.15
         assert score.rank > 0.9
+        assert coverage(score.of(weighted=True)) >= 0.87
+        assert half_width(score.of(weighted=True)) < 0.35
         assert abs(_say_compute(device, read[predicted])) < 0.2
 
 
