@@ -1,13 +1,13 @@
 """What one would ship: trained networks in FP32, FP16 and INT8 by four ways, each with its accuracy and its cost.
 
-Run: python scripts/compare_decisions.py OUT [--only NAME …] [--images 32] [--assets DIR] [--rtx], then with --table for
-the Markdown of docs/decisions-compared.md. OUT gets one JSON a network, written after each variant: what is there is
-not done again. Networks, data and peers are those of scripts/compare_models.py.
+Run: python -m scripts.compare_decisions OUT [--only NAME …] [--images 32] [--assets DIR] [--models DIR], then with
+--table for the Markdown of docs/decisions-compared.md. OUT gets one JSON a network, written after each variant: what is
+there is not done again. Networks, data and peers are those of scripts/compare_models.py; --models keeps the models, and
+takes those that are there. scripts/compare_traffic.py builds their engines.
 
 `tuned` is `quantbench tune --effort full` with the goal of beating the better peer by half a decibel, calibrated and
 judged on the calibration images. The accuracy columns are of held-out data. Predicted
-times are of the engine (GPU compute, batch 1); onnxruntime's are medians of interleaved calls, one thread; RTX traffic
-is what TensorRT-RTX's engine for sm86 moves, with float parts in FP16.
+times are of the engine (GPU compute, batch 1); onnxruntime's are medians of interleaved calls, one thread.
 """
 
 import json
@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -39,6 +40,8 @@ from scripts.compared_networks import Case, asked_for, parser_of
 
 DEVICES = ("a100", "orin")
 VARIANTS = ("FP32", "FP16", "onnxruntime", "ModelOpt", "quantbench", "tuned")
+# Below a network's folder.
+TUNED = "tuned/model.qdq.onnx"
 _TASK = ("agreement", "boxes_kept", "top1_change", "map_change")
 # How far `tuned` has to be ahead of the better peer, in dB.
 _AHEAD = 0.5
@@ -46,18 +49,22 @@ _AHEAD = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A variant: `runs` is what onnxruntime runs, `built` what an engine is built of; `plain`: no Q/DQ in it."""
+    """A variant: `runs` is what onnxruntime runs, `built` what an engine is built of; `plain`: no Q/DQ in it; `found`:
+    it was there."""
 
     runs: Path
     built: Path
     plain: bool = False
+    found: bool = False
 
 
 def make(variant: str, case: Case, folder: Path, peers: Mapping[str, float]) -> Made:
-    """Quantize `case` in one way. Raises RuntimeError with the tool's last words."""
-    target = folder / f"{variant}.onnx"
+    """Quantize `case` in one way, or take what `folder` has. Raises RuntimeError with the tool's last words."""
+    target = folder / (f"{variant}.onnx" if variant != "tuned" else TUNED)
     if variant == "FP32":
         return Made(case.path, case.path, plain=True)
+    if target.exists():
+        return Made(target, case.path if variant == "FP16" else target, plain=variant == "FP16", found=True)
     if variant == "FP16":
         onnx.save(to_fp16(load_model(case.path)), target)
         return Made(target, case.path, plain=True)
@@ -66,9 +73,9 @@ def make(variant: str, case: Case, folder: Path, peers: Mapping[str, float]) -> 
     elif variant == "ModelOpt":
         by_modelopt(case.path, case.calibration, "max", target)
     elif variant == "quantbench":
-        by_quantbench(case, target, method="auto")
+        by_quantbench(case, target, method="mse")
     else:
-        return _tuned(case, folder, max(peers.values(), default=20.0) + _AHEAD)
+        _tuned(case, folder, max(peers.values(), default=20.0) + _AHEAD)
     return Made(target, target)
 
 
@@ -84,7 +91,19 @@ def plain(case: Case, folder: Path) -> Case:
     return replace(case, path=path)
 
 
-def _tuned(case: Case, folder: Path, goal: float) -> Made:
+@contextmanager
+def kept_folder(models: Path | None, name: str) -> Iterator[Path]:
+    """Folder of a network's models: below `models`, or one that goes away."""
+    if models is None:
+        with tempfile.TemporaryDirectory() as temporary:
+            yield Path(temporary)
+        return
+    folder = models / name
+    folder.mkdir(parents=True, exist_ok=True)
+    yield folder
+
+
+def _tuned(case: Case, folder: Path, goal: float) -> None:
     data, out = folder / "calibration.npy", folder / "tuned"
     np.save(data, case.calibration)
     command = [
@@ -94,7 +113,6 @@ def _tuned(case: Case, folder: Path, goal: float) -> Made:
     done = subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False)
     if done.returncode not in (0, 3):  # 3: nothing meets the goal; the best found is there
         raise RuntimeError((done.stderr.strip().splitlines() or ["no output"])[-1][:200])
-    return Made(out / "model.qdq.onnx", out / "model.qdq.onnx")
 
 
 def accuracy(case: Case, made: Made) -> dict[str, Any]:
@@ -114,28 +132,14 @@ def predicted(made: Made, precision: str) -> dict[str, float]:
     return {name: round(time.compute.ms, 4) for name, time in times.items()}
 
 
-def traffic(made: Made, variant: str, folder: Path) -> float:
-    """Megabytes that TensorRT-RTX's engine for sm86 moves. Raises QuantbenchError where it refuses the model."""
-    from quantbench.compilation.engine_layers import real_layers
-    from quantbench.engines import tensorrt_rtx
-    from quantbench.engines.base import BuildOptions
-
-    model = load_model(made.built)
-    path = folder / "rtx.onnx"
-    onnx.save(model if variant == "FP32" else to_fp16(model), path)
-    layers = real_layers(tensorrt_rtx.build(path, BuildOptions(targets=("sm86",))))
-    return round(sum(layer.traffic_bytes for layer in layers) / 1e6, 2)
-
-
-def figures(
-    variant: str, case: Case, folder: Path, peers: Mapping[str, float], *, rtx: bool
-) -> tuple[dict[str, Any], Path]:
+def figures(variant: str, case: Case, folder: Path, peers: Mapping[str, float]) -> tuple[dict[str, Any], Path]:
     """Everything that is known of a variant but onnxruntime's time, and the file to take that of."""
     start = time.monotonic()
     made = make(variant, case, folder, peers)
     seconds = time.monotonic() - start
-    precision = variant if made.plain else "INT8"
-    row: dict[str, Any] = {"seconds": round(seconds, 1), "ms": predicted(made, precision)}
+    row: dict[str, Any] = {"ms": predicted(made, variant if made.plain else "INT8")}
+    if not made.found:
+        row["seconds"] = round(seconds, 1)
     if variant != "FP32":
         try:
             row |= accuracy(case, made)
@@ -143,11 +147,6 @@ def figures(
             row["accuracy_failed"] = "onnxruntime died"
     if not made.plain:
         row["int8"], row["weighted"] = int8_layers(made.built)
-    if rtx:
-        try:
-            row["traffic_mb"] = traffic(made, variant, folder)
-        except Exception as error:  # a model that the compiler refuses is a result
-            row["traffic_failed"] = " ".join(str(error).split())[:160]
     return row, made.runs
 
 
@@ -157,8 +156,8 @@ def timed(files: Mapping[str, Path]) -> dict[str, float]:
     return {c.model: round(c.median, 3) for c in bench_many(list(files.values()), list(files), request).contestants}
 
 
-def compare(name: str, maker: Callable[[], Case], file: Path, *, rtx: bool) -> None:
-    """Fill the JSON of one network with what it lacks."""
+def compare(name: str, maker: Callable[[], Case], file: Path, models: Path | None) -> None:
+    """Fill the JSON of one network with what it lacks; models are kept below `models` where that is given."""
     found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"variants": {}}
     rows = found["variants"]
     if set(VARIANTS) <= set(rows) and "ort_ms" in found:
@@ -167,14 +166,14 @@ def compare(name: str, maker: Callable[[], Case], file: Path, *, rtx: bool) -> N
     found |= {"calibrated_on": len(given.calibration), "held_out": len(given.held_out), "machine": platform.processor(),
               "date": time.strftime("%Y-%m-%d")}  # fmt: skip
     files: dict[str, Path] = {}
-    with tempfile.TemporaryDirectory() as temporary:
-        case = plain(given, Path(temporary))
+    with kept_folder(models, name) as folder:
+        case = plain(given, folder)
         for variant in VARIANTS:
             peers = {
                 p: rows[p]["sqnr_db"]["value"] for p in ("onnxruntime", "ModelOpt") if "sqnr_db" in rows.get(p, {})
             }
             try:
-                rows[variant], files[variant] = figures(variant, case, Path(temporary), peers, rtx=rtx)
+                rows[variant], files[variant] = figures(variant, case, folder, peers)
             except Exception as error:  # a tool that fails on a network is a result
                 rows[variant] = {"failed": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"}
             write_json(file, found)
@@ -210,25 +209,26 @@ def _cell(row: Mapping[str, Any], ort_ms: float | None) -> str:
     lines.append(" / ".join(f"{row['ms'][d]:.3g}" for d in DEVICES) + " ms")
     if ort_ms is not None:
         lines.append(f"{ort_ms:.1f} ms on the CPU")
-    if "traffic_mb" in row:
-        lines.append(f"{row['traffic_mb']:.0f} MB")
     if "int8" in row:
         lines.append(f"{row['int8']} of {row['weighted']} INT8")
-    lines.append(f"{row['seconds'] / 60:.1f} min")
+    if "seconds" in row:
+        lines.append(f"{row['seconds'] / 60:.1f} min")
     return "<br>".join(lines)
 
 
 def main() -> None:
     """See the module."""
     parser = parser_of(__doc__)
-    parser.add_argument("--rtx", action="store_true", help="build with TensorRT-RTX for the traffic")
+    parser.add_argument(
+        "--models", type=Path, help="folder to keep the models in, and to take those from that are there"
+    )
     given = parser.parse_args()
     if given.table:
         print("\n".join(table(given.out)))
         return
     for name, maker, file in asked_for(given):
         try:
-            compare(name, maker, file, rtx=given.rtx)
+            compare(name, maker, file, given.models)
         except FileNotFoundError as error:
             print(f"{name}: left out, {error}", flush=True)
 

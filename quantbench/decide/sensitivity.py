@@ -1,28 +1,33 @@
 """What each fused region costs: in accuracy when it alone is INT8, what it gives back when it alone is float, and what
-its INT8 saves. One session measures them all (see `switches`); float outputs are computed once a batch."""
+its INT8 saves. Each is a model of its own, run from the nearest kept tensors in front of it on (see `trunk`)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
-from quantbench.calibration.ort_outputs import padded, static_batch, unpadded
+from quantbench.calibration.ort_outputs import padded, parts_of, static_batch
+from quantbench.calibration.ranges import Ranges
 from quantbench.decide.gates import agreement_of
-from quantbench.decide.switches import Region, Switchable, switchable
+from quantbench.decide.regions import Region, grouped, part_of, regions_of
+from quantbench.decide.trunk import Batch, Trunk, good_cuts, nearest
 from quantbench.decide.workbench import Workbench
 from quantbench.evaluate.evaluator import image_size
 from quantbench.evaluate.pairs import Answers, Noise, worst
 from quantbench.evaluate.task import find_task
 from quantbench.graph.ops import CONVS
-from quantbench.ort import create_session
-from quantbench.ort import run as ort_run
+from quantbench.graph.tail import Cut, tail
+from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.ops import weight_index
+from quantbench.qdq.plan import Plan
 from quantbench.records.evaluation import Measured
 from quantbench.records.search import RegionCost, Sensitivity, Settings
 
 # Of a Q/DQ model: (label of a device, ms that INT8 saves at each weighted node).
 Savings = Callable[[Any], tuple[str, dict[str, float]]]
+Outputs = list[NDArray[Any]]
 IMAGES = 24
 _TOP = 20
 
@@ -31,27 +36,40 @@ def measure_sensitivity(
     bench: Workbench, calibrator: str, *, images: int = IMAGES, savings: Savings | None = None
 ) -> Sensitivity:
     """Costs of all regions on at most `images` of the images to measure on, and what each saves by `savings`."""
-    built = switchable(bench.runnable, bench.plan(Settings(calibrator)), bench.ranges(calibrator))
-    count = len(built.regions)
-    few = _few(bench, images)
-    total = sum(len(batch) for batch in few)
-    alone = np.eye(count, dtype=np.bool_)
-    with bench.progress.task("Each region alone in INT8", total * count, "runs") as advance:
-        noise, agreement = _noises(bench, built, few, alone, advance)
-    order = sorted(range(count), key=lambda index: -noise[index])
-    top = order[:_TOP]
-    without = np.concatenate([np.ones((1, count), np.bool_), ~alone[top]])
-    with bench.progress.task("The costliest alone in float", total * len(without), "runs") as advance:
-        rest, _ = _noises(bench, built, few, without, advance)
-    gains = {region: 1 - rest[place + 1] / rest[0] for place, region in enumerate(top)} if rest[0] > 0 else {}
-    macs = multiply_adds(bench)
-    whole = max(sum(macs.values()), 1)
-    saved = _saved(bench, calibrator, savings, built.regions)
+    model, plan = bench.runnable, bench.plan(Settings(calibrator))
+    ranges = grouped(plan, bench.ranges(calibrator))
+    whole = insert_qdq(model, plan, ranges)
+    regions = regions_of(whole, plan)
+    batches, macs = _few(bench, images), multiply_adds(bench)
+    total = sum(batch.count for batch in batches)
+    starts = _starts(model, plan, regions)
+    cuts = good_cuts(model, starts, batches, macs, bench.threads)
+    swap = _Swap(plan, ranges, {cut.position: tail(model, cut) for cut in cuts})
+    places = [nearest(cuts, start) for start in starts]
+
+    floats = Trunk(model, cuts, batches, bench.threads)
+    compare = _Compare(bench, batches, list(floats.outputs()))
+
+    def cost(trunk: Trunk, index: int, advance: Callable[[int], None], *, alone: bool) -> tuple[float, float | None]:
+        changed = swap.model(places[index], regions[index].nodes, inside=alone)
+        return compare.against(trunk.with_tail(changed, places[index]), advance)
+
+    everything = range(len(regions))
+    with bench.progress.task("Each region alone in INT8", total * len(regions), "runs") as advance:
+        alone = [cost(floats, index, advance, alone=True) for index in everything]
+    del floats  # its tensors make room for those of the INT8 model
+    order = sorted(everything, key=lambda index: -alone[index][0])
+    int8 = Trunk(whole, cuts, batches, bench.threads)
+    noise, _ = compare.against(int8.outputs())
+    top = order[:_TOP] if noise > 0 else []
+    with bench.progress.task("The costliest alone in float", total * len(top), "runs") as advance:
+        gains = {index: 1 - cost(int8, index, advance, alone=False)[0] / noise for index in top}
+    work = max(sum(macs.values()), 1)
+    saved = _saved(bench, calibrator, savings, regions)
     costs = tuple(
-        _cost(built.regions[i], noise[i], agreement[i], gains.get(i), sum(macs.get(n, 0) for n in
-              built.regions[i].weighted) / whole, saved[i])
+        _cost(regions[i], *alone[i], gains.get(i), sum(macs.get(n, 0) for n in regions[i].weighted) / work, saved[i])
         for i in order
-    )  # fmt: skip
+    )
     return Sensitivity(model=bench.run.model_facts.name, calibrator=calibrator, images=total, regions=costs)
 
 
@@ -78,57 +96,59 @@ def _cost(
     )  # fmt: skip
 
 
-def _few(bench: Workbench, images: int) -> list[dict[str, NDArray[Any]]]:
-    """Feeds of at most `images` images."""
-    found, left = [], images
+class _Swap:
+    """Tails of the float model, by their position, into which a part of the plan is put."""
+
+    def __init__(self, plan: Plan, ranges: Ranges, tails: Mapping[int, onnx.ModelProto]) -> None:
+        self._plan, self._ranges, self._tails = plan, ranges, tails
+        self._nodes = {position: {node.name for node in model.graph.node} for position, model in tails.items()}
+
+    def model(self, cut: Cut, nodes: Collection[str], *, inside: bool) -> onnx.ModelProto:
+        """What stands behind `cut`, in INT8 at `nodes`, or at all others."""
+        here = self._nodes[cut.position]
+        part = part_of(self._plan, lambda node: node in here and (node in nodes) == inside)
+        return insert_qdq(self._tails[cut.position], part, self._ranges)
+
+
+class _Compare:
+    """Outputs against those of the float model, which are `plain`."""
+
+    def __init__(self, bench: Workbench, batches: Sequence[Batch], plain: Sequence[Outputs]) -> None:
+        self._batches, self._plain, self._names = batches, plain, bench.output_names()
+        self._task = find_task(plain[0], bench.facts)
+
+    def against(
+        self, outputs: Iterable[Outputs], advance: Callable[[int], None] | None = None
+    ) -> tuple[float, float | None]:
+        """Noise over signal at the worst output, and the share of same answers."""
+        noise, answers = Noise(self._task, self._names), Answers(self._task)
+        for batch, plain, other in zip(self._batches, self._plain, outputs, strict=True):
+            noise.update(plain, other, batch.count)
+            answers.update(plain, other, batch.count, batch.size)
+            if advance is not None:
+                advance(batch.count)
+        found, same = worst(noise.result()), agreement_of(answers.result())
+        relative = 10 ** (-found.value / 10) if isinstance(found, Measured) else 0.0
+        return relative, same[1].value if same is not None else None
+
+
+def _few(bench: Workbench, images: int) -> list[Batch]:
+    """At most `images` images."""
+    found, left, fixed = [], images, static_batch(bench.model)
     for feed, labels in bench.batches():
         if left > 0:
             take = min(left, len(labels))
-            found.append({name: np.asarray(array)[:take] for name, array in feed.items()})
+            part = parts_of({name: np.asarray(array) for name, array in feed.items()}, take)[0]
+            found.append(Batch(padded(part, fixed), take, image_size(part)))
             left -= take
     return found
 
 
-def _noises(
-    bench: Workbench,
-    built: Switchable,
-    feeds: list[dict[str, NDArray[Any]]],
-    patterns: NDArray[np.bool_],
-    advance: Callable[[int], None],
-) -> tuple[list[float], list[float | None]]:
-    """Noise over signal at the worst output, and share of same answers, for each row of `patterns` [rows, regions]."""
-    session = create_session(built.model, threads=bench.threads)
-    fixed, names = static_batch(bench.model), bench.output_names()
-
-    def run(feed: dict[str, NDArray[Any]], pattern: NDArray[np.bool_]) -> list[NDArray[Any]]:
-        count = len(next(iter(feed.values())))
-        flags = {name: np.array(bool(value)) for name, value in zip(built.switches, pattern, strict=True)}
-        return [unpadded(np.asarray(a), fixed, count) for a in ort_run(session, None, {**padded(feed, fixed), **flags})]
-
-    noises: list[Noise] = []
-    answers: list[Answers] = []
-    for feed in feeds:
-        count, size = len(next(iter(feed.values()))), image_size(feed)
-        reference = run(feed, np.zeros(len(built.regions), np.bool_))
-        if not noises:
-            task = find_task(reference, bench.facts)
-            noises, answers = [Noise(task, names) for _ in patterns], [Answers(task) for _ in patterns]
-        for pattern, noise, answer in zip(patterns, noises, answers, strict=True):
-            outputs = run(feed, pattern)
-            noise.update(reference, outputs, count)
-            answer.update(reference, outputs, count, size)
-            advance(count)
-    return [_relative(noise) for noise in noises], [_same(answer) for answer in answers]
-
-
-def _relative(noise: Noise) -> float:
-    found = worst(noise.result())
-    return 10 ** (-found.value / 10) if isinstance(found, Measured) else 0.0
-
-
-def _same(answer: Answers) -> float | None:
-    known = agreement_of(answer.result())
-    return known[1].value if known is not None else None
+def _starts(model: onnx.ModelProto, plan: Plan, regions: Sequence[Region]) -> list[int]:
+    """Of each region, the position of its first node that the plan quantizes."""
+    sites = {site.node for site in (*plan.activations, *plan.weights)}
+    places = {node.name: place for place, node in enumerate(model.graph.node)}
+    return [min((places[n] for n in region.nodes if n in sites and n in places), default=0) for region in regions]
 
 
 def multiply_adds(bench: Workbench) -> dict[str, int]:

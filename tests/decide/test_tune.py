@@ -9,16 +9,16 @@ import pytest
 from onnx import numpy_helper
 from PIL import Image
 
-from quantbench.calibration.ort_outputs import InnerTensors
 from quantbench.decide.goal import Goal, milliseconds
-from quantbench.decide.switches import switchable
+from quantbench.decide.regions import grouped, part_of, regions_of
+from quantbench.decide.trunk import Batch, Trunk, good_cuts, nearest
 from quantbench.demo import resnet18
 from quantbench.errors import QuantbenchError
 from quantbench.graph.onnx_view import view_of
+from quantbench.graph.tail import tail
 from quantbench.ort import create_session
 from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.place import place
-from quantbench.qdq.plan import Plan
 from quantbench.records.search import Sensitivity
 from tests.evaluate.ranges import ranges_of
 
@@ -59,30 +59,35 @@ def poison(model: onnx.ModelProto) -> None:
         weights[name].CopyFrom(numpy_helper.from_array(values, name))
 
 
-def test_a_switched_region_gives_the_numbers_of_a_model_with_it_alone() -> None:
+def test_a_region_run_from_kept_tensors_gives_the_numbers_of_a_whole_model() -> None:
     model = resnet18.build(width=8, size=32, classes=10)
-    view = view_of(model)
-    plan = place(view)
+    plan = place(view_of(model))
     images = np.random.default_rng(1).normal(size=(2, 3, 32, 32)).astype(np.float32)
     ranges = ranges_of(model, plan, images)
-    built = switchable(model, plan, ranges)
-    assert {node for region in built.regions for node in region.weighted} == {site.node for site in plan.weights}
-    session = create_session(built.model)
-    off = {name: np.array(False) for name in built.switches}
-    inner = InnerTensors(model, [model.graph.output[0].name])
-    _, plain = next(iter(inner.run({"image": images})))
-    np.testing.assert_allclose(session.run(None, {"image": images, **off})[0], plain, rtol=1e-4, atol=1e-5)
+    whole = insert_qdq(model, plan, ranges)
+    regions = regions_of(whole, plan)
+    assert {node for region in regions for node in region.weighted} == {site.node for site in plan.weights}
+    places = {node.name: place for place, node in enumerate(model.graph.node)}
+    starts = [min(places[node] for node in region.nodes if node in places) for region in regions]
+    batches = [Batch({"image": images}, 2, (32, 32))]
+    cuts = good_cuts(model, starts, batches, {}, 1)
+    assert len(cuts) > 4
+    plain = next(Trunk(model, cuts, batches, 1).outputs())[0]
     # Against the noise of the region itself: a value next to the border of two steps may fall to either side, by the
     # processor, and what reads it is then off by a part of a step.
     shares = []
-    for index, region in enumerate(built.regions):
-        sites = tuple(site for site in plan.activations if site.node in region.nodes)
-        weights = tuple(site for site in plan.weights if site.node in region.nodes)
-        alone = insert_qdq(model, Plan(sites, weights), ranges)
-        flags = {**off, built.switches[index]: np.array(True)}
-        ours = session.run(None, {"image": images, **flags})[0]
-        theirs = create_session(alone, fuse_qdq=False).run(None, {"image": images})[0]
-        shares.append(float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs - plain)))
+    for alone in (True, False):
+        trunk = Trunk(model if alone else whole, cuts, batches, 1)
+        for region, start in zip(regions, starts, strict=True):
+            part = part_of(plan, lambda node, own=region.nodes, alone=alone: (node in own) == alone)
+            cut = nearest(cuts, start)
+            behind = tail(model, cut)
+            here = {node.name for node in behind.graph.node}
+            changed = insert_qdq(behind, part_of(part, here.__contains__), grouped(plan, ranges))
+            ours = next(trunk.with_tail(changed, cut))[0]
+            session = create_session(insert_qdq(model, part, grouped(plan, ranges)), threads=1, fuse_qdq=False)
+            theirs = session.run(None, {"image": images})[0]
+            shares.append(float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs - plain)))
     assert sum(share > 0.005 for share in shares) <= len(shares) // 5
     assert max(shares) < 0.2
 
