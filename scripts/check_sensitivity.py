@@ -1,26 +1,25 @@
 """Hold the ranking of `quantbench sensitivity` against brute force: each region in a model of its own, run whole.
 
-    python scripts/check_sensitivity.py RECIPE --images 8
+    python -m scripts.check_sensitivity RECIPE --images 16
 
-Prints Spearman's rank correlation over the top 20 regions and over all, and the seconds of both.
+Prints Spearman's rank correlation over the top 20 regions and over all, and the seconds of both (on the clock, and of
+the processor).
 """
 
 import argparse
 import time
 from pathlib import Path
 
-import numpy as np
-
-from quantbench.calibration.ort_outputs import static_batch
+from quantbench.calibration.ort_outputs import parts_of, static_batch
 from quantbench.cli.decide_options import bench_of
+from quantbench.decide.regions import grouped, part_of
 from quantbench.decide.sensitivity import measure_sensitivity
 from quantbench.evaluate.pairs import Noise, worst
 from quantbench.evaluate.task import find_task
 from quantbench.latency.judge import spearman
 from quantbench.ort import create_session
 from quantbench.ptq.measure import runner
-from quantbench.qdq.carry_out import carry_out
-from quantbench.qdq.plan import Plan
+from quantbench.qdq.insert import insert_qdq
 from quantbench.recipe import load_recipe
 from quantbench.records.evaluation import Measured
 from quantbench.records.search import Settings
@@ -34,41 +33,51 @@ def main() -> None:
     parser.add_argument("recipe", type=Path)
     parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--calibrator", default="mse")
+    parser.add_argument("--threads", type=int, default=0)
     given = parser.parse_args()
     bench = bench_of(load_recipe(given.recipe))
-    ranges = bench.ranges(given.calibrator)
-    begin = time.perf_counter()
+    bench.threads = given.threads
+    bench.ranges(given.calibrator)
+    begin = clock()
     found = measure_sensitivity(bench, given.calibrator, images=given.images)
-    ours = time.perf_counter() - begin
+    ours = since(begin)
 
     plan = bench.plan(Settings(given.calibrator))
-    fixed = static_batch(bench.model)
+    ranges, fixed = grouped(plan, bench.ranges(given.calibrator)), static_batch(bench.model)
     feeds, left = [], given.images
     for feed, labels in bench.batches():
         if left > 0:
-            take = min(left, len(labels))
-            feeds.append({name: np.asarray(array)[:take] for name, array in feed.items()})
-            left -= take
-    reference = runner(create_session(bench.model), fixed)
+            feeds.append(parts_of(feed, min(left, len(labels)))[0])
+            left -= len(labels)
+    reference = runner(create_session(bench.model, threads=given.threads), fixed)
     plain = [reference(feed) for feed in feeds]
     task = find_task(plain[0], bench.facts)
     brute = []
-    begin = time.perf_counter()
+    begin = clock()
     for cost in found.regions:
-        nodes = set(cost.nodes)
-        alone = Plan(tuple(s for s in plan.activations if s.node in nodes),
-                     tuple(s for s in plan.weights if s.node in nodes))  # fmt: skip
-        run = runner(create_session(carry_out(bench.model, alone, ranges).model), fixed)
+        alone = part_of(plan, set(cost.nodes).__contains__)
+        run = runner(create_session(insert_qdq(bench.model, alone, ranges), threads=given.threads), fixed)
         noise = Noise(task, bench.output_names())
         for feed, outputs in zip(feeds, plain, strict=True):
             noise.update(outputs, run(feed), len(next(iter(feed.values()))))
         value = worst(noise.result())
         brute.append(10 ** (-value.value / 10) if isinstance(value, Measured) else 0.0)
-    theirs = time.perf_counter() - begin
+    theirs = since(begin)
     mine = [cost.noise for cost in found.regions]
     print(f"{len(mine)} regions, {found.images} images")
     print(f"Spearman {spearman(mine[:TOP], brute[:TOP]):.4f} over the top {TOP}, {spearman(mine, brute):.4f} over all")
-    print(f"{ours:.1f} s (with {TOP} regions alone in float besides), {theirs:.1f} s by brute force")
+    print(f"sensitivity: {ours} (with {TOP} regions alone in float besides); brute force: {theirs}")
+
+
+def clock() -> tuple[float, float]:
+    """Seconds on the clock and of the processor."""
+    return time.perf_counter(), time.process_time()
+
+
+def since(begin: tuple[float, float]) -> str:
+    """In words, since `begin`."""
+    wall, processor = (now - then for now, then in zip(clock(), begin, strict=True))
+    return f"{wall:.1f} s, {processor:.1f} s of the processor"
 
 
 if __name__ == "__main__":

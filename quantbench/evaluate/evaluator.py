@@ -1,7 +1,7 @@
 """Any number of models on the same images: each against the labels, each against the first, and any two in pairs."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -14,7 +14,7 @@ from quantbench.evaluate.pairs import Answers, Noise, worst
 from quantbench.evaluate.samples import Difference, Sample, difference, measured
 from quantbench.evaluate.scores import Metric, Scores, UserScores, scores_for
 from quantbench.evaluate.task import Arrays, OutputFacts, Task, find_task, shown
-from quantbench.images.truth import Label
+from quantbench.images.truth import Label, MaskTruth
 from quantbench.json_types import JsonObject
 from quantbench.records.evaluation import Measured, NotMeasurable, OutputError
 
@@ -128,7 +128,7 @@ class Evaluator:
         Raises QuantbenchError where labels and model do not fit.
         """
         if not self._tasks:
-            self._begin(outputs)
+            self._begin(outputs, labels)
         for model, scores in zip(outputs, self._scores, strict=True):
             for score in scores:
                 score.update(model, labels, size)
@@ -137,8 +137,10 @@ class Evaluator:
             answers.update(outputs[0], model, len(labels), size)
         self._images += len(labels)
 
-    def _begin(self, outputs: Sequence[Arrays]) -> None:
+    def _begin(self, outputs: Sequence[Arrays], labels: Sequence[Label]) -> None:
         wanted = self._wanted
+        if wanted.task == "auto" and any(isinstance(label, MaskTruth) for label in labels):
+            wanted = replace(wanted, task="masks")
         tasks = [find_task(o, s.facts, wanted.task) for o, s in zip(outputs, self._subjects, strict=True)]
         first = tasks[0]
         for index, (task, subject) in enumerate(zip(tasks, self._subjects, strict=True)):

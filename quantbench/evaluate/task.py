@@ -89,6 +89,8 @@ def _find(outputs: Arrays, facts: OutputFacts, wanted: str) -> Task:
     if classes is not None:
         return classes
     maps = [i for i, a in enumerate(outputs) if a.ndim == 4 and min(a.shape[2:]) > 1 and _float(a)]
+    if wanted == "auto" and (masks := _masks(outputs, maps, facts)) is not None:
+        return masks
     for kind in get_args(Kind):
         if wanted == kind in ("masks", "keypoints") and maps:
             return Task(kind, "maps", (maps[0],), outputs[maps[0]].shape[1], why="as asked")
@@ -101,6 +103,25 @@ def _find(outputs: Arrays, facts: OutputFacts, wanted: str) -> Task:
     if wanted != "auto":
         raise QuantbenchError(f"--task {wanted}: none of the model's outputs is such ({shown(outputs)})")
     return Task("values", why="nothing in the model says what its outputs mean; --task names it")
+
+
+def _masks(outputs: Arrays, maps: list[int], facts: OutputFacts) -> Task | None:
+    """The only output, where it is a class for each pixel or maps of scores, and the model says that it is: by names
+    for as many classes as there are maps, or by its last operator."""
+    if len(outputs) != 1:
+        return None
+    maker = facts.makers[0] if facts.makers else ""
+    if maps and outputs[0].shape[1] > 1:
+        count = outputs[0].shape[1]
+        if len(facts.names) == count:
+            return Task("masks", "maps", (0,), count, why=f"the model's metadata: {count} classes, a map for each")
+        return (
+            Task("masks", "maps", (0,), count, why=f"its last operator, {maker}") if maker in _PROBABILITIES else None
+        )
+    flat = outputs[0].ndim == 3 or (outputs[0].ndim == 4 and outputs[0].shape[1] == 1)
+    if maker == "ArgMax" and flat and min(outputs[0].shape[-2:]) > 1:
+        return Task("masks", "indices", (0,), len(facts.names), why=f"its last operator, {maker}")
+    return None
 
 
 def shown(outputs: Arrays) -> str:

@@ -1,4 +1,5 @@
-"""A few pictures for the report: boxes of both models on three images, or images that a classifier answers anew."""
+"""A few pictures for the report: boxes or masks of both models on three images, or images that a classifier answers
+anew."""
 
 import base64
 import io
@@ -14,16 +15,23 @@ from quantbench.errors import QuantbenchError
 from quantbench.evaluate.boxes import Floats, detections
 from quantbench.evaluate.evaluator import image_size
 from quantbench.evaluate.pairs import CONFIDENCE
+from quantbench.evaluate.scores import class_map, resized
 from quantbench.evaluate.task import facts_of, find_task
 from quantbench.images.source import Subset
 from quantbench.ptq.measure import Measuring, Pair, runner
 from quantbench.records.evaluation import Evaluation
 from quantbench.runnable import runnable_part
 
-_DETECTED, _CLASSIFIED = 3, 6
+_DRAWN, _CLASSIFIED = 3, 6
 _SIDE = 320
 # Okabe and Ito's blue and vermilion, which the colour-blind tell apart; INT8's line is thinner besides.
 _PLAIN, _INT8 = (0, 114, 178), (213, 94, 0)
+# Of classes from 1 on, theirs too: sky blue, vermilion, yellow, blue, bluish green, orange, reddish purple.
+_MASKS = np.array(
+    [(86, 180, 233), (213, 94, 0), (240, 228, 66), (0, 114, 178), (0, 158, 115), (230, 159, 0),
+     (204, 121, 167)], np.float64,
+)  # fmt: skip
+_GAP = 8
 
 
 def pictures_of(inputs: Measuring, evaluation: Evaluation, pair: Pair) -> list[dict[str, str]]:
@@ -31,9 +39,9 @@ def pictures_of(inputs: Measuring, evaluation: Evaluation, pair: Pair) -> list[d
     source = inputs.images.source
     if is_calls(source):
         return []
-    if evaluation.task == "boxes":
+    if evaluation.task in ("boxes", "masks"):
         count = len(source)
-        chosen = sorted({0, count // 2, count - 1})[:_DETECTED]
+        chosen = sorted({0, count // 2, count - 1})[:_DRAWN]
     elif evaluation.task == "classes":
         chosen = [index for index in evaluation.differing if index < len(source)][:_CLASSIFIED]
     else:
@@ -54,11 +62,17 @@ def pictures_of(inputs: Measuring, evaluation: Evaluation, pair: Pair) -> list[d
         if image is None:
             return []
         outputs = [[np.asarray(array) for array in run(feed)] for run in (reference, quantized)]
-        task, size = find_task(outputs[0], facts), image_size(feed)
+        wanted = "masks" if evaluation.task == "masks" else "auto"  # labels may have said so, not the model
+        task, size = find_task(outputs[0], facts, wanted), image_size(feed)
         if task.kind == "boxes":
             rows = [detections(own, task, size, CONFIDENCE)[0] for own in outputs]
             _draw(image, rows)
             caption = f"{source.name(index)}: {len(rows[0])} boxes in FP32, {len(rows[1])} in INT8"
+        elif task.kind == "masks":
+            maps = [class_map(own, task)[0] for own in outputs]
+            image = _side_by_side(image, maps)
+            alike = 100 * float((maps[0] == maps[1]).mean())
+            caption = f"{source.name(index)}: FP32 left, INT8 right, {alike:.1f} % of pixels alike"
         else:
             best = [int(own[task.outputs[0] if task.outputs else 0].reshape(-1).argmax()) for own in outputs]
             named = [facts.names[label] if label < len(facts.names) else f"class {label}" for label in best]
@@ -89,8 +103,27 @@ def _draw(image: Image.Image, rows: list[Floats]) -> None:
                 pen.rectangle((x0, y0, x1, y1), outline=colour, width=width)
 
 
-def _encoded(image: Image.Image) -> str:
+def _side_by_side(image: Image.Image, maps: list[NDArray[np.int64]]) -> Image.Image:
+    """The picture twice, each under the classes of one of `maps` [h, w]; class 0, the background, stays as it is.
+
+    Where the two differ, INT8's is drawn in full, so that a few pixels are seen.
+    """
     image.thumbnail((_SIDE, _SIDE))
+    both = Image.new("RGB", (2 * image.width + _GAP, image.height), "white")
+    shape = (image.height, image.width)
+    plain, int8 = (resized(classes, shape) for classes in maps)
+    pixels = np.asarray(image, np.float64)
+    for place, classes in enumerate((plain, int8)):
+        share = np.where(classes == 0, 0.0, 0.6)
+        share[(plain != int8) & (classes != 0)] = 1.0
+        colours = _MASKS[(classes - 1) % len(_MASKS)]
+        mixed = pixels + share[:, :, None] * (colours - pixels)
+        both.paste(Image.fromarray(mixed.round().astype(np.uint8)), (place * (image.width + _GAP), 0))
+    return both
+
+
+def _encoded(image: Image.Image) -> str:
+    image.thumbnail((2 * _SIDE + _GAP, _SIDE))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
