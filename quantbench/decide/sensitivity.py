@@ -146,7 +146,7 @@ def _few(bench: Workbench, images: int) -> list[Batch]:
 
 def _starts(model: onnx.ModelProto, plan: Plan, regions: Sequence[Region]) -> list[int]:
     """Of each region, the position of its first node that the plan quantizes."""
-    sites = {site.node for site in (*plan.activations, *plan.weights)}
+    sites = {site.node for site in plan.activations} | {site.node for site in plan.weights}
     places = {node.name: place for place, node in enumerate(model.graph.node)}
     return [min((places[n] for n in region.nodes if n in sites and n in places), default=0) for region in regions]
 
