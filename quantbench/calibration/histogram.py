@@ -111,17 +111,45 @@ def require_finite(histogram: Histogram, name: str) -> None:
         raise QuantbenchError(f"tensor {name} {reached}; the model overflows on a calibration image, or an image does")
 
 
-def summary(histogram: Histogram, amax: float) -> dict[str, float | int]:
-    """What `ranges.json` says of a histogram: elements, observed maximum, share in bin 0, share clipped by `amax`."""
-    total = max(histogram.total, 1)
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """What symmetric INT8 with a range does to the values of a tensor, as shares of all of them.
+
+    `clipped`: beyond the range; `zero`: at most half of 1 of its 127 steps large, which round to zero, exact
+    zeros with them; `first`: in the histogram's first bin, which are zero, or as good as that.
+    """
+
+    clipped: float
+    zero: float
+    first: float
+
+    @property
+    def lost(self) -> float:
+        """Of the values that are not zero, the share that becomes zero."""
+        return (self.zero - self.first) / (1 - self.first) if self.first < 1 else 0.0
+
+
+def shares(histogram: Histogram, amax: float, levels: int = 127) -> Shares:
+    """Shares of the values for the range [-amax, amax], to whole bins: one that the threshold cuts is not clipped, one
+    whose middle lies within half a step is zero, the first always."""
+    total, counts = max(histogram.total, 1), histogram.counts
     clipped = 0
     if 0 < amax < histogram.amax:
-        clipped = int(histogram.counts[int(np.ceil(amax / histogram.bin_width - 1e-9)) :].sum())
+        clipped = int(counts[int(np.ceil(amax / histogram.bin_width - 1e-9)) :].sum())
+    small = int(np.floor(min(amax / (2 * levels) / histogram.bin_width, BINS) + 0.5))
+    zero = int(counts[: max(small, 1)].sum())
+    return Shares(clipped / total, zero / total, int(counts[0]) / total)
+
+
+def summary(histogram: Histogram, amax: float) -> dict[str, float | int]:
+    """What `ranges.json` says of a histogram: elements, observed maximum, and the shares that `amax` makes."""
+    found = shares(histogram, amax)
     return {
         "bins": BINS,
         "bin_width": histogram.bin_width,
         "elements": histogram.total,
         "observed_max": histogram.amax,
-        "share_first_bin": float(histogram.counts[0] / total),
-        "share_clipped": clipped / total,
+        "share_first_bin": found.first,
+        "share_clipped": found.clipped,
+        "share_zero": found.zero,
     }

@@ -5,8 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from quantbench.calibration.ranges import Ranges
+from quantbench.calibration.store import load_histograms
 from quantbench.compilation.stage import Compiling, compile_in
 from quantbench.core.quantize import ORT_MODEL, QDQ_MODEL
+from quantbench.errors import QuantbenchError
 from quantbench.images.source import file_sha256
 from quantbench.latency.facts import timed_prediction
 from quantbench.progress import Progress
@@ -19,12 +21,12 @@ from quantbench.ptq.prepare import Prepared, prepare
 from quantbench.ptq.range_warnings import range_warnings
 from quantbench.ptq.request import PtqRequest
 from quantbench.ptq.resolve import display_name
-from quantbench.qdq.facts import placement_facts
+from quantbench.qdq.facts import placement_facts, range_facts
 from quantbench.qdq.guard import guarded
 from quantbench.qdq.rules import loops
 from quantbench.qdq.tensors import calibrated_tensors
 from quantbench.records.evaluation import Evaluation
-from quantbench.records.facts import CalibrationFacts
+from quantbench.records.facts import CalibrationFacts, RangeFacts
 from quantbench.records.judged import Judged
 from quantbench.records.run import RUN, PtqRun
 from quantbench.run_folder import Identity, RunFolder
@@ -133,6 +135,7 @@ def _stages(
             bias_correction=request.bias_correction,
             warnings=tuple(warnings),
             judged=judged,
+            ranges=() if given else _range_facts(run, ranges, folder),
         ),
         placement=run.placement_facts,
         evaluated_on=run.evaluated_on,
@@ -141,6 +144,15 @@ def _stages(
         compiled=compiled,
         stages=folder.records(),
     )
+
+
+def _range_facts(run: Prepared, ranges: Ranges, folder: RunFolder) -> tuple[RangeFacts, ...]:
+    """Nothing where a calibrator of the user's gave ranges without counts."""
+    try:
+        histograms, _ = load_histograms(folder.state / HISTOGRAMS)
+    except QuantbenchError:
+        return ()
+    return range_facts(run.plan, ranges, histograms)
 
 
 def _without_poor_skips(run: Prepared, ranges: Ranges, least_db: float, progress: Progress) -> Prepared:

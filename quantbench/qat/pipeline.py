@@ -1,13 +1,16 @@
 """`quantbench qat-export`: from a torch checkpoint to a calibrated, perhaps fine-tuned Q/DQ model and its report."""
 
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import onnx
 
 from quantbench.cache.strip import strip_qdq
+from quantbench.calibration.histogram import Shares
 from quantbench.calibration.ranges import Ranges
 from quantbench.compilation.request import check_request, check_shapes
 from quantbench.compilation.stage import Compiling, compile_in
@@ -30,8 +33,8 @@ from quantbench.qdq.facts import placement_facts
 from quantbench.qdq.guard import guarded
 from quantbench.qdq.plan import Plan
 from quantbench.records.compiled import Compiled, Refused
-from quantbench.records.facts import CalibrationFacts, DataFacts, ModelFacts, PreprocessFacts
-from quantbench.records.qat import ExportFacts, RangeFacts, TrainingFacts
+from quantbench.records.facts import CalibrationFacts, DataFacts, ModelFacts, PreprocessFacts, RangeFacts
+from quantbench.records.qat import ExportFacts, TrainingFacts
 from quantbench.records.run import RUN, QatRun
 from quantbench.run_folder import Identity, RunFolder
 from quantbench.stage import FileRef
@@ -191,7 +194,14 @@ def _range_facts(ranges: Ranges) -> tuple[RangeFacts, ...]:
     return tuple(
         RangeFacts(
             tensor=name, amax=r.amax, observed_max=r.histogram["observed_max"],
-            share_clipped=r.histogram["share_clipped"],
+            share_clipped=r.histogram["share_clipped"], share_zero=r.histogram.get("share_zero"),
+            share_lost=_lost(r.histogram),
         )
         for name, r in ranges.tensors.items()
     )  # fmt: skip
+
+
+def _lost(histogram: Mapping[str, Any]) -> float | None:
+    if "share_zero" not in histogram:  # an earlier version's
+        return None
+    return Shares(histogram["share_clipped"], histogram["share_zero"], histogram["share_first_bin"]).lost

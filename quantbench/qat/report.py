@@ -9,7 +9,7 @@ from quantbench.records.run import QatRun
 from quantbench.report import html, markdown
 from quantbench.report.blocks import Block, Cards, Section, Table, Text
 from quantbench.report.decision import decide
-from quantbench.report.sections import compiler, prediction, provenance
+from quantbench.report.sections import compiler, prediction, provenance, ranges
 from quantbench.report.words import decibel, percent, size
 from quantbench.report.write import decision_sections
 
@@ -126,10 +126,7 @@ def _graph(run: QatRun) -> Section:
 def _ranges(run: QatRun) -> Section | None:
     if not run.ranges:
         return None
-    rows = tuple(
-        (r.tensor, f"{r.amax:.5g}", f"{r.observed_max:.5g}", f"{100 * r.share_clipped:.3f} %") for r in run.ranges
-    )
-    return Section("Ranges", (Table(("Tensor", "amax", "Largest seen", "Clipped"), rows),))
+    return Section("Ranges", (Table(ranges.HEAD, tuple(ranges.row_of(facts) for facts in run.ranges)),))
 
 
 def _provenance(run: QatRun) -> Section:

@@ -62,6 +62,19 @@ def _carry_out(graph: gs.Graph, plan: Plan, scales: Mapping[str, np.float32], *,
 
 def activation_scales(plan: Plan, ranges: Ranges) -> Mapping[str, np.float32]:
     """Scale of every activation tensor of `plan`; members of a group share the largest amax."""
+    amax = group_amax(plan, ranges)
+    scales = {}
+    for site in plan.activations:
+        scale = np.float32(amax[site.group] / INT8_MAX)
+        scales[site.tensor] = scale if scale > 0 else _DEAD_SCALE
+    return scales
+
+
+def group_amax(plan: Plan, ranges: Ranges) -> dict[str, float]:
+    """The largest amax of each group of `plan`.
+
+    Raises QuantbenchError for a tensor without a range, and for one whose range is no number.
+    """
     amax: dict[str, float] = {}
     for site in plan.activations:
         if site.tensor not in ranges:
@@ -70,11 +83,7 @@ def activation_scales(plan: Plan, ranges: Ranges) -> Mapping[str, np.float32]:
         if not np.isfinite(value) or value < 0:
             raise QuantbenchError(f"range of tensor {site.tensor} is {value}; the model or an image overflows")
         amax[site.group] = max(amax.get(site.group, 0.0), value)
-    scales = {}
-    for site in plan.activations:
-        scale = np.float32(amax[site.group] / INT8_MAX)
-        scales[site.tensor] = scale if scale > 0 else _DEAD_SCALE
-    return scales
+    return amax
 
 
 def _stem(name: str, taken: set[str]) -> str:

@@ -80,15 +80,29 @@ class PlacementFacts(Record):
     rules: dict[str, int]
 
 
+class RangeFacts(Record):
+    """Range of one tensor, in its unit, and what it does to the values of the calibration data: the share beyond it,
+    the share that becomes zero, and that among the values which are not zero. None: not known of this run."""
+
+    tensor: str
+    amax: float
+    observed_max: float
+    share_clipped: float
+    share_zero: float | None = None
+    share_lost: float | None = None
+
+
 class CalibrationFacts(Record):
     """`method` as recorded; `source`: "images", or the cache whose ranges were taken; `warnings` about ranges;
-    `judged`: what calibrator `auto` chose among."""
+    `judged`: what calibrator `auto` chose among; `ranges` of the tensors with Q/DQ, as the model has them (a scale may
+    be shared), where values were counted."""
 
     method: str
     source: str = "images"
     bias_correction: bool = False
     warnings: tuple[str, ...] = ()
     judged: Judged | None = None
+    ranges: tuple[RangeFacts, ...] = ()
 
     @property
     def described(self) -> str:

@@ -64,12 +64,3 @@ class ExportFacts(Record):
     exported: Exported
     against_torch: Agreement
     against_float: Agreement
-
-
-class RangeFacts(Record):
-    """Range of one tensor, in its unit."""
-
-    tensor: str
-    amax: float
-    observed_max: float
-    share_clipped: float

@@ -15,10 +15,11 @@ from quantbench.records.facts import (
     PlacementFacts,
     PreprocessFacts,
     Provenance,
+    RangeFacts,
     StageRecord,
 )
 from quantbench.records.prediction import Prediction
-from quantbench.records.qat import Agreement, Exported, RangeFacts, TrainingFacts
+from quantbench.records.qat import Agreement, Exported, TrainingFacts
 from quantbench.records.record import Record
 from quantbench.text_file import read_json
 

@@ -93,7 +93,7 @@ def decide(
         layers=with_costs(layer_rows(prediction, errors, predicted.layers, quantizers), costs) if prediction else (),
         edges=edges_of(prediction.layers) if prediction else (),
         regions=region_rows(costs),
-        ranges=range_rows(folder),
+        ranges=range_rows(folder, run.ranges if isinstance(run, QatRun) else run.calibration.ranges),
         depth=depth_of(errors, [node.name for node in nodes]),
     )
     return Decision(verdict, tuple(leads_of(run, command)), tuple(fine(run)), data, _pictures(folder))

@@ -7,6 +7,7 @@ from quantbench.predict.traffic import NO_QDQ
 from quantbench.records.evaluation import Measured
 from quantbench.records.run import PtqRun
 from quantbench.report.figures import Run, layer_errors_of
+from quantbench.report.sections.ranges import lossy
 from quantbench.report.verdict import Command
 from quantbench.report.words import listed, size
 
@@ -42,7 +43,7 @@ def fine(run: Run) -> list[str]:
         found.append("no Q or DQ is left over as a kernel of its own")
     if not prediction.float_bytes:
         found.append("no float tensor moves between INT8 layers")
-    if run.calibration is not None and not run.calibration.warnings:
+    if run.calibration is not None and not run.calibration.warnings and not lossy(run.calibration.ranges):
         found.append("no range that calibration found is suspicious")
     worst = min((e.sqnr_db for e in layer_errors_of(run) if e.sqnr_db is not None), default=None)
     if worst is not None and worst >= _POOR_LAYER_DB:
@@ -72,6 +73,21 @@ def _accuracy(run: PtqRun, command: Command) -> list[Lead]:
                 "One output is much worse than the others",
                 named,
                 f"quantbench tune {command.model} --data {command.data} --min-sqnr 15",
+                "measured",
+            )
+        )
+    lost = lossy(run.calibration.ranges)
+    if lost:
+        worst_lost = lost[0]
+        clips = command.method in ("mse", "entropy", "percentile", "auto")
+        calibrators = f"quantbench ptq {command.model} --calib-dir {command.data} --calibrator mse"
+        found.append(
+            Lead(
+                f"{len(lost)} tensor{'s lose' if len(lost) > 1 else ' loses'} most values to zero",
+                f"{listed([facts.tensor for facts in lost], most=4)}; of {worst_lost.tensor}'s values other than zero "
+                f"{100 * (worst_lost.share_lost or 0):.0f} % are less than half a step: outliers reach "
+                f"{worst_lost.observed_max:.3g}, the range {worst_lost.amax:.3g}",
+                f"quantbench sensitivity {command.model} --data {command.data}" if clips else calibrators,
                 "measured",
             )
         )

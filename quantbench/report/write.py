@@ -14,7 +14,17 @@ from quantbench.report.decision import Decision
 from quantbench.report.difference import difference
 from quantbench.report.figures import TASK_MEASURES, Run
 from quantbench.report.page.data import Milliseconds
-from quantbench.report.sections import accuracy, compiler, headline, latency, layers, prediction, provenance, thresholds
+from quantbench.report.sections import (
+    accuracy,
+    compiler,
+    headline,
+    latency,
+    layers,
+    prediction,
+    provenance,
+    ranges,
+    thresholds,
+)
 from quantbench.report.verdict import Verdict
 from quantbench.report.words import behind, decibel, percent, points
 
@@ -26,6 +36,7 @@ def write_reports(folder: Path, run: PtqRun, decision: Decision, extra: Sequence
         headline.section(run),
         accuracy.section(run),
         *thresholds.sections(run),
+        *ranges.sections(run.calibration.ranges),
         prediction.section(run),
         compiler.section(run.compiled, lambda node: kept.get(node, "")),
         latency.section(run),

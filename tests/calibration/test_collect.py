@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from quantbench.calibration import collect as collector_module
 from quantbench.calibration import native
 from quantbench.calibration.collect import Collector, collect, merge_histograms, usable
-from quantbench.calibration.histogram import BINS, Histogram, empty, merge, summary
+from quantbench.calibration.histogram import BINS, Histogram, empty, merge, shares, summary
 from quantbench.calibration.ort_outputs import InnerTensors
 from quantbench.calibration.same_values import representatives
 from quantbench.calibration.store import load_histograms, save_histograms
@@ -238,3 +238,20 @@ def test_large_activations_are_counted_in_parts_that_fit(monkeypatch: pytest.Mon
     assert max(seen) == (2 if overlap else 4)
     found, whole = collector.histograms(), histograms_of(IMAGES[:16])
     assert {name: h.total for name, h in found.items()} == {name: h.total for name, h in whole.items()}
+
+
+def test_shares_are_those_of_the_values() -> None:
+    values = np.random.default_rng(0).laplace(size=200_000).astype(np.float32)
+    values[:50_000] = 0
+    histogram = histogram_of(values)
+    size = np.abs(values)
+    for amax in (0.5, 3.0, float(size.max()), 400.0):
+        found = shares(histogram, amax)
+        half = amax / 127 / 2
+        edge = histogram.bin_width
+        assert np.mean(size >= amax + edge) <= found.clipped <= np.mean(size > amax)
+        assert np.mean(size <= half - edge / 2) <= found.zero <= np.mean(size < max(half, edge / 2) + edge / 2)
+        nonzero = size[size >= edge]
+        assert found.lost == pytest.approx(np.mean(nonzero <= half), abs=0.005)
+    assert shares(histogram_of(np.zeros(9, np.float32)), 0.0).zero == 1.0
+    assert shares(histogram_of(np.zeros(9, np.float32)), 0.0).lost == 0.0

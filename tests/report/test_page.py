@@ -83,7 +83,7 @@ def decision(layers: int = 40, runs: int = 3) -> Decision:
         "top-1", "%", ("orin", "a100"), points, rows,
         tuple((max(i - 1 - i % 3, 0), i, "INT8") for i in range(1, layers)),
         (Region("conv1", 0.2, {"orin": 0.1, "a100": 0.05}, "points"),),
-        tuple(RangeRow(f"t{i}", 2.0, 4.0, 0.01, tuple(range(1, 129)), "mse") for i in range(3)),
+        tuple(RangeRow(f"t{i}", 2.0, 4.0, 0.01, 0.2, tuple(range(1, 129)), "mse") for i in range(3)),
         tuple(Depth(f"conv{i}", 20.0 + i % 7, "Conv + Relu") for i in range(min(layers, 60))),
     )  # fmt: skip
     lead = Lead("A lead", "its evidence", "quantbench tune m.onnx", "measured")

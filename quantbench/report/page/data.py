@@ -63,12 +63,14 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class RangeRow:
-    """Histogram of |x| of one tensor in `counts` over 0 to `most`, the threshold `amax`, and the share it clips."""
+    """Histogram of |x| of one tensor in `counts` over 0 to `most`, the threshold `amax`, the share that it clips, and
+    the share that becomes zero."""
 
     tensor: str
     amax: float
     most: float
     clipped: float
+    zero: float
     counts: tuple[int, ...]
     method: str
 

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from quantbench.calibration.histogram import Histogram
-from quantbench.calibration.ranges import Ranges
+from quantbench.calibration.histogram import Histogram, shares
+from quantbench.calibration.ranges import Ranges, TensorRange
 from quantbench.calibration.store import load_histograms
 from quantbench.errors import QuantbenchError
 from quantbench.layers.layer import Layer
 from quantbench.predict.prediction import Prediction
 from quantbench.records.evaluation import LayerError
+from quantbench.records.facts import RangeFacts
 from quantbench.report.page.data import Depth, LayerRow, RangeRow
 from quantbench.text_file import read_object
 
@@ -79,16 +80,17 @@ def depth_of(errors: Iterable[LayerError], order: Sequence[str]) -> tuple[Depth,
     return tuple(Depth(e.node, round(e.sqnr_db, 2), _op(e)) for e in known if e.sqnr_db is not None)
 
 
-def range_rows(folder: Path) -> tuple[RangeRow, ...]:
+def range_rows(folder: Path, facts: Sequence[RangeFacts] = ()) -> tuple[RangeRow, ...]:
     """The tensors whose thresholds clip most, then those whose range is most unlike their values; empty where the run
-    kept no histograms."""
+    kept no histograms. `facts`: ranges as the model has them, which may share scales."""
+    known = {found.tensor: found for found in facts}
     try:
         ranges = Ranges.from_json(read_object(folder / "ranges.json"))
         histograms, _ = load_histograms(folder / ".quantbench" / "histograms.npz")
     except (OSError, ValueError, KeyError, QuantbenchError):
         return ()
     rows = [
-        _range_row(name, ranges, histogram)
+        _range_row(name, ranges[name], known.get(name), histogram)
         for name, histogram in histograms.items()
         if name in ranges and histogram.total and np.isfinite(histogram.amax) and histogram.amax > 0
     ]
@@ -96,14 +98,16 @@ def range_rows(folder: Path) -> tuple[RangeRow, ...]:
     return tuple(rows[:_MOST_RANGES])
 
 
-def _range_row(name: str, ranges: Ranges, histogram: Histogram) -> RangeRow:
-    found = ranges[name]
+def _range_row(name: str, found: TensorRange, facts: RangeFacts | None, histogram: Histogram) -> RangeRow:
+    amax = facts.amax if facts is not None else found.amax
+    made = shares(histogram, amax)
     few = histogram.levels().reshape(_BINS, -1).sum(axis=1)
     return RangeRow(
         tensor=name,
-        amax=found.amax,
+        amax=amax,
         most=histogram.amax,
-        clipped=float(found.histogram.get("share_clipped", 0.0)),
+        clipped=made.clipped,
+        zero=made.zero,
         counts=tuple(round(float(count)) for count in few),
         method=found.method,
     )
