@@ -1,9 +1,10 @@
 """Run quantbench commands in forked children and end them at a chosen file operation.
 
-A server process imports once what commands need and forks a child for each call, so that a call costs its own work
-only and one process can be killed hundreds of times a minute. A step is an operation that changes what lies on the
-disk: a file opened for writing, a rename, a removal, a folder made or removed. Python's audit hook tells of each
-before it is carried out, whoever asks for it (numpy, zipfile, onnx), so nothing in the command is patched.
+A server process imports once what commands need, and what a call imported besides, and forks a child for each call,
+so that a call costs its own work only and one process can be killed hundreds of times a minute. A step is an
+operation that changes what lies on the disk: a file opened for writing, a rename, a removal, a folder made or removed.
+Python's audit hook tells of each before it is carried out, whoever asks for it (numpy, zipfile, onnx), so nothing in
+the command is patched.
 
     with Server("onnxruntime", "quantbench.ptq.pipeline") as server:
         whole = server.run(Call(("ptq", "m.onnx", "--out", "run"), watch=(folder,)))
@@ -91,7 +92,7 @@ class Server:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         with contextlib.suppress(OSError):  # it is gone already
-            self._process.communicate(timeout=10)
+            self._process.communicate(timeout=60)
 
     def run(self, call: Call) -> Ended:
         """Make the call and wait for its end, or until it is stopped."""
@@ -185,9 +186,10 @@ def _absolute(path: Any, folder: int) -> str:
     return os.path.join(os.path.realpath(os.path.dirname(whole)), os.path.basename(whole))
 
 
-def _child(call: Call, board: _Board, output: int) -> None:
-    """The forked process: never returns."""
+def _child(call: Call, board: _Board, output: int, imported: int) -> None:
+    """The forked process: never returns. What it imports is written to `imported`."""
     code = 1
+    known = set(sys.modules)
     try:
         for stream in (1, 2):
             os.dup2(output, stream)
@@ -212,6 +214,7 @@ def _child(call: Call, board: _Board, output: int) -> None:
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
+        os.write(imported, "\n".join(name for name in list(sys.modules) if name not in known).encode())
         os._exit(code)
 
 
@@ -231,13 +234,20 @@ def _wait(process: int, call: Call | None) -> int:
     return os.waitpid(process, os.WUNTRACED)[1]
 
 
+def _import_too(names: str) -> None:
+    """Import what a child had to, so that the next one need not."""
+    for name in names.splitlines():
+        with contextlib.suppress(Exception):  # a file of the user's, which has no name of its own
+            importlib.import_module(name)
+
+
 def _serve(modules: list[str]) -> None:
     """Answer questions on stdin until it ends. A call that is still stopped then is killed."""
     for module in ("quantbench.cli.main", *modules):
         importlib.import_module(module)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what an import prints is no answer
-    running: dict[int, tuple[_Board, Any]] = {}
+    running: dict[int, tuple[_Board, Any, Any]] = {}
     for line in sys.stdin:
         question = json.loads(line)
         call = None
@@ -246,20 +256,24 @@ def _serve(modules: list[str]) -> None:
             os.kill(process, signal.SIGCONT)
         else:
             call = Call(**question["call"])
-            board, output = _Board(), tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
+            board = _Board()
+            output, imported = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 - live as the child
             process = os.fork()
             if not process:
-                _child(call, board, output.fileno())
-            running[process] = (board, output)
+                _child(call, board, output.fileno(), imported.fileno())
+            running[process] = (board, output, imported)
         status = _wait(process, call)
-        board, output = running[process]
+        board, output, imported = running[process]
         stopped = os.WIFSTOPPED(status)
         steps, last = board.read()
         output.seek(0)
         text = output.read().decode("utf-8", "replace")
         if not stopped:
+            imported.seek(0)
+            _import_too(imported.read().decode())
             del running[process]
             output.close()
+            imported.close()
         code = 0 if stopped else os.waitstatus_to_exitcode(status)
         print(json.dumps(asdict(Ended(code, steps, last, text, stopped, process))), file=answers, flush=True)
     for process in running:

@@ -1,7 +1,9 @@
 """Fixtures that every test group shares; how tests are spread over processes."""
 
 import os
+from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,13 @@ from typer.testing import CliRunner
 from quantbench.cli.main import app, register_commands
 from quantbench.shipped import shipped_folder
 
-# Files that share the demo run share a process; every other file has one of its own choice.
+# Files that share the demo run, or the parsed package, share a process; every other file has one of its own choice.
 DEMO = ("ptq/test_acceptance.py", "inspection/test_inspect_demo.py")
+SOURCES = ("cli/test_any_system.py", "cli/test_grain.py", "cli/test_walls.py", "cli/test_ways_out.py",
+           "graph/test_ops.py")  # fmt: skip
+GROUPS = {**dict.fromkeys(DEMO, "demo"), **dict.fromkeys(SOURCES, "sources")}
 # What takes longest comes first, so that no process is left to run alone at the end.
-LONG = ("qat/test_command.py", "ptq/test_kills.py", *DEMO)
+LONG = ("qat/test_command.py", "ptq/test_run.py", *DEMO)
 LONG_ROOMS = ("qat", "ptq", "decide", "evaluate")
 ARTEFACTS = Path(__file__).parent / "data" / "artefacts"
 
@@ -36,7 +41,7 @@ def _file(nodeid: str) -> str:
 def _group(nodeid: str) -> str:
     """Tests of one group run in one process."""
     file = _file(nodeid)
-    return "demo" if file in DEMO else file
+    return GROUPS.get(file, file)
 
 
 def _rank(item: pytest.Item) -> int:
@@ -74,6 +79,16 @@ def _one_process_a_file(request: pytest.FixtureRequest, tmp_path_factory: pytest
         with suppress(FileExistsError):
             taken.symlink_to(worker)  # made and filled in one step
         assert os.readlink(taken) == worker, f"tests of {group} run in two processes"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_rounds() -> Iterator[None]:
+    """Latencies that `ptq` measures besides are of 20 rounds in place of 300; tests/evaluate has how they are taken."""
+    from quantbench.ptq import measure
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measure, "interleaved", partial(measure.interleaved, most=20))
+        yield
 
 
 @pytest.fixture(scope="session")

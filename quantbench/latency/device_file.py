@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,20 @@ def write_device(device: Device, path: Path) -> None:
 
 
 def read_device(path: Path, prior: Prior | None = None) -> Device:
-    """The device at `path`, completed by what other GPUs lend (`prior`, by default the shipped one)."""
+    """The device at `path`, completed by what other GPUs lend (`prior`, by default the shipped one). A file that a
+    process read is not read again while it stays as it is: a run asks for its device three times."""
+    if prior is not None or not path.is_file():
+        return _read(path, prior)
+    found = path.stat()
+    return _remembered(path, path.absolute(), found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(maxsize=8)
+def _remembered(path: Path, place: Path, time: int, size: int) -> Device:
+    return _read(path, None)  # errors name `path` as it was given
+
+
+def _read(path: Path, prior: Prior | None) -> Device:
     data = load(path)
     if data.get("format") in _OLDER:
         raise QuantbenchError(

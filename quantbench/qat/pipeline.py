@@ -12,6 +12,7 @@ import onnx
 from quantbench.cache.strip import strip_qdq
 from quantbench.calibration.histogram import Shares
 from quantbench.calibration.ranges import Ranges
+from quantbench.calibration.thresholds import threshold_method
 from quantbench.compilation.request import check_request, check_shapes
 from quantbench.compilation.stage import Compiling, compile_in
 from quantbench.data.sources import Images
@@ -63,6 +64,7 @@ def run_qat_export(request: QatRequest, progress: Progress, *, overwrite: bool =
     wanted = request.model
     if request.predicted.device:
         find_device(request.predicted.device)  # unknown ones are an error now, not after training
+    threshold_method(request.calibration.method)  # and so are these, before the first image
     if not wanted.name:
         raise QuantbenchError("no model: name a checkpoint (yolov8.pt) or a torchvision classifier")
     if request.compile.implicit:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import quantbench
+from tests.sources import nodes
 
 PACKAGE = Path(quantbench.__file__).parent
 MOST = 7
@@ -14,7 +15,7 @@ GIVEN = {("api/quantized.py", "quantize"), ("qat/attention.py", "forward")}
 
 def _functions(file: Path) -> Iterator[tuple[str, int]]:
     """Name and number of parameters, but for self and cls."""
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in nodes(file):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             given = node.args
             names = [a.arg for a in (*given.posonlyargs, *given.args, *given.kwonlyargs)]

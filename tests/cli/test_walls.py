@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import quantbench
+from tests.sources import nodes
 
 PACKAGE = Path(quantbench.__file__).parent
 PAGE = PACKAGE.parent / "docs" / "architecture.md"
@@ -38,14 +39,13 @@ def order() -> dict[str, int]:
 
 def imports(file: Path) -> Iterator[tuple[str, int]]:
     """Absolute names of modules that `file` imports anywhere, lazily too, with the line; not under TYPE_CHECKING."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
     typed = {
         id(inner)
-        for node in ast.walk(tree)
+        for node in nodes(file)
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
         for inner in ast.walk(node)
     }
-    for node in ast.walk(tree):
+    for node in nodes(file):
         if id(node) in typed:
             continue
         if isinstance(node, ast.Import):

@@ -3,11 +3,13 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import quantbench
 from quantbench.trtexec.flags import FLAGS
 from tests.cli.ways_out import OPTION, commands, named_commands
+from tests.sources import nodes
 
 PACKAGE = Path(quantbench.__file__).parent
 # What a sentence says of quantbench, in place of a command.
@@ -25,19 +27,23 @@ OTHERS = {
 }  # fmt: skip
 
 
-def sentences() -> Iterator[tuple[str, str]]:
+@cache
+def sentences() -> tuple[tuple[str, str], ...]:
     """(place, text) of every string that is no docstring; what is put in is `{}`, what is joined is one."""
+    return tuple(_sentences())
+
+
+def _sentences() -> Iterator[tuple[str, str]]:
     for path in sorted(PACKAGE.rglob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
         docs = {
             id(node.body[0].value)
-            for node in ast.walk(tree)
+            for node in nodes(path)
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and isinstance(node.body[0], ast.Expr)
         }
-        inside = {id(v) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for v in ast.walk(node)} - {
-            id(node) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)
+        inside = {id(v) for node in nodes(path) if isinstance(node, ast.JoinedStr) for v in ast.walk(node)} - {
+            id(node) for node in nodes(path) if isinstance(node, ast.JoinedStr)
         }
-        for node in ast.walk(tree):
+        for node in nodes(path):
             if id(node) in docs or id(node) in inside:
                 continue
             text = ""

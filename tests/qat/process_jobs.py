@@ -62,22 +62,30 @@ def _train(out: Path, epochs: int, resume: bool) -> dict[str, object]:
     return {**result.model_dump(), "checksum": checksum}
 
 
+def ranges(path: Path) -> None:
+    """Write the ranges that all processes of the group find together."""
+    found = _calibrated()[1]
+    if distributed.is_first():
+        path.write_text(json.dumps(found), encoding="utf-8")
+
+
+def train(folder: Path, epochs: int, *, resume: bool = False) -> None:
+    """Train with the processes of the group; each writes what it comes to."""
+    rank = dist.get_rank() if dist.is_initialized() else 0
+    (folder / f"rank{rank}.json").write_text(json.dumps(_train(folder, epochs, resume)), encoding="utf-8")
+
+
 def main() -> None:
-    """ranges OUT.json, train FOLDER EPOCHS [--resume], or export HOME OUT."""
+    """train FOLDER EPOCHS, or all FOLDER, which holds the data of a run in home: ranges, a training, a whole run."""
     torch.set_num_threads(1)
-    if sys.argv[1] == "export":
-        run_qat_export(small_run.request(Path(sys.argv[2]), Path(sys.argv[3])), Progress("none"))
+    what, folder = sys.argv[1], Path(sys.argv[2])
+    if what == "train":
+        train(folder, int(sys.argv[3]))
         return
     with distributed.process_group():
-        rank = dist.get_rank() if dist.is_initialized() else 0
-        if sys.argv[1] == "ranges":
-            data = _calibrated()[1]
-            path = Path(sys.argv[2])
-        else:
-            data = _train(Path(sys.argv[2]), int(sys.argv[3]), "--resume" in sys.argv)
-            path = Path(sys.argv[2]) / f"rank{rank}.json"
-        if rank == 0 or sys.argv[1] == "train":
-            path.write_text(json.dumps(data), encoding="utf-8")
+        ranges(folder / "ranges.json")
+        train(folder, 2)
+        run_qat_export(small_run.request(folder / "home", folder / "run"), Progress("none"))
 
 
 if __name__ == "__main__":

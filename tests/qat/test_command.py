@@ -51,13 +51,11 @@ def test_random_yolov8n_as_typed(yolo_checkpoint: Path, tmp_path: Path, monkeypa
 
 
 def test_yolo_is_fine_tuned_and_resumed(yolo_checkpoint: Path, tmp_path: Path) -> None:
-    from ultralytics.nn.tasks import DetectionModel
-
     options = SceneOptions(size=64, smallest=12, largest=40)
     data = write_scenes(tmp_path / "scenes", {"train": 8, "val": 4}, 0, options, 1)
-    torch.save({"model": DetectionModel("yolov8n.yaml", nc=10, verbose=False)}, tmp_path / "ten.pt")
+    torch.save({"model": networks.small_yolo(10)}, tmp_path / "ten.pt")
     arguments = ["--size", "64", "--data", str(data), "--out", str(tmp_path / "run"), "--batch-size", "4",
-                 "--no-compile", "--torch", "cpu", "--distill", "0.1"]  # fmt: skip
+                 "--no-compile", "--torch", "cpu", "--distill", "0.1", "--exporter", "legacy"]  # fmt: skip
     with pytest.raises(QuantbenchError, match=r"has 80 classes and .*data\.yaml has 10"):
         _run(str(yolo_checkpoint), *arguments, "--epochs", "1", "--overwrite")
     run = _run(str(tmp_path / "ten.pt"), *arguments, "--epochs", "1", "--overwrite")
@@ -85,7 +83,7 @@ def test_classifier_with_recipe_data_and_epochs(tmp_path: Path) -> None:
     assert "On orin, batch 1, without the card" in (tmp_path / "run" / "report.md").read_text()
     assert run["training"]["epochs"] == 1
     assert set(run["training"]["top1"]) == {"float", "calibrated", "fine-tuned"}
-    again = _run(*arguments, "--epochs", "2", "--resume")
+    again = _run(*arguments, "--epochs", "2", "--resume", "--exporter", "legacy")
     assert again["training"]["started_at"] == 1
     assert "Fine-tuning" in (tmp_path / "run" / "report.md").read_text()
     session = onnxruntime.InferenceSession(str(tmp_path / "run" / "mobilenet_v2.qdq.onnx"))
@@ -140,19 +138,19 @@ def test_faults_are_one_line(
     with pytest.raises(QuantbenchError, match=line) as caught:
         _run(*arguments)
     assert "\n" not in str(caught.value)
+    assert not Path("runs").exists()
 
 
-def test_options_of_the_build_are_checked_first_and_reach_it(
-    yolo_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_options_of_the_build_are_checked_first_and_reach_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    torch.save({"model": networks.small_yolo()}, "yolov8.pt")
     with pytest.raises(QuantbenchError, match="--dla-core"):
-        _run(str(yolo_checkpoint), "--dla-core", "0")
+        _run("yolov8.pt", "--dla-core", "0")
     with pytest.raises(QuantbenchError, match="images as 1x3x64x64"):
-        _run(str(yolo_checkpoint), "--shapes", "images=1x3x64x64", "--size", "96")
+        _run("yolov8.pt", "--shapes", "images=1x3x64x64", "--size", "96")
     assert not (tmp_path / "runs").exists()
     shapes = "images=1x3x96x96:2x3x96x96:4x3x96x96"
-    run = _run(str(yolo_checkpoint), "--size", "96", "--dynamic", "--shapes", shapes, "--target", "sm89,sm120",
+    run = _run("yolov8.pt", "--size", "96", "--dynamic", "--shapes", shapes, "--target", "sm89,sm120",
                "--precision", "fp32", "--max-images", "2")  # fmt: skip
     facts = run["compiled"]
     assert (facts["target"], facts["precision"], facts["shape"]) == ("sm89,sm120", "fp32", [2, 3, 96, 96])

@@ -9,17 +9,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
-from tests.qat import small_run
+from tests.qat import process_jobs, small_run
 
 _ROOT = Path(__file__).parents[2]
-
-
-def _torchrun(processes: int, *arguments: str) -> list[str]:
-    script = str(_ROOT / "tests" / "qat" / "process_jobs.py")
-    return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), script,
-            *arguments]  # fmt: skip
+_SCRIPT = str(_ROOT / "tests" / "qat" / "process_jobs.py")
 
 
 def _environment() -> dict[str, str]:
@@ -30,24 +26,33 @@ def _read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def test_two_processes_calibrate_as_one(tmp_path: Path) -> None:
-    for processes in (1, 2):
-        out = str(tmp_path / f"{processes}.json")
-        subprocess.run(_torchrun(processes, "ranges", out), check=True, env=_environment(), capture_output=True)
-    assert _read(tmp_path / "1.json") == _read(tmp_path / "2.json")
-    assert len(_read(tmp_path / "2.json")["tensors"]) >= 6
+@pytest.fixture(scope="module")
+def made_by_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes made of every job, one after the other."""
+    folder = tmp_path_factory.mktemp("two")
+    small_run.write_home(folder / "home")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", _SCRIPT, "all",
+               str(folder)]  # fmt: skip
+    done = subprocess.run(command, env=_environment(), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return folder
 
 
-def test_two_processes_train_alike(tmp_path: Path) -> None:
-    subprocess.run(_torchrun(2, "train", str(tmp_path), "2"), check=True, env=_environment(), capture_output=True)
-    first, second = _read(tmp_path / "rank0.json"), _read(tmp_path / "rank1.json")
+def test_two_processes_calibrate_as_one(made_by_two: Path, tmp_path: Path) -> None:
+    process_jobs.ranges(tmp_path / "ranges.json")
+    found = _read(made_by_two / "ranges.json")
+    assert found == _read(tmp_path / "ranges.json")
+    assert len(found["tensors"]) >= 6
+
+
+def test_two_processes_train_alike(made_by_two: Path) -> None:
+    first, second = _read(made_by_two / "rank0.json"), _read(made_by_two / "rank1.json")
     assert first == second
     assert first["epochs"] == 2
 
 
-def test_two_processes_make_one_run_folder_that_one_process_finds_done(tmp_path: Path) -> None:
-    home, out = small_run.write_home(tmp_path / "home"), tmp_path / "run"
-    subprocess.run(_torchrun(2, "export", str(home), str(out)), check=True, env=_environment(), capture_output=True)
+def test_two_processes_make_one_run_folder_that_one_process_finds_done(made_by_two: Path) -> None:
+    home, out = made_by_two / "home", made_by_two / "run"
     made = small_run.holds(out)
     assert made.training is not None
     assert made.training.epochs == 2
@@ -56,7 +61,7 @@ def test_two_processes_make_one_run_folder_that_one_process_finds_done(tmp_path:
 
 
 def test_a_killed_training_loses_at_most_one_epoch(tmp_path: Path) -> None:
-    command = [sys.executable, str(_ROOT / "tests/qat/process_jobs.py"), "train", str(tmp_path), "6"]
+    command = [sys.executable, _SCRIPT, "train", str(tmp_path), "6"]
     running = subprocess.Popen(command, env={**_environment(), "QAT_SLOW": "0.3"})
     state = tmp_path / "training" / "last-state.pt"
     deadline = time.monotonic() + 60
@@ -67,7 +72,7 @@ def test_a_killed_training_loses_at_most_one_epoch(tmp_path: Path) -> None:
     running.wait()
     whole = torch.load(state, weights_only=True)["epoch"] + 1
     assert 1 <= whole < 6
-    subprocess.run([*command, "--resume"], check=True, env=_environment())
+    process_jobs.train(tmp_path, 6, resume=True)
     result = _read(tmp_path / "rank0.json")
     assert result["started_at"] == whole
     assert result["epochs"] == 6

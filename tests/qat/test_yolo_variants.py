@@ -54,19 +54,22 @@ def test_every_way_to_save(form: str, tmp_path: Path) -> None:
     assert len(list(weight_quantizers(loaded))) == 45
 
 
-@pytest.mark.parametrize(("config", "shapes"), [
-    ("yolov8s.yaml", [(1, 84, 84)]),
-    ("yolov8n-seg.yaml", [(1, 116, 84), (1, 32, 16, 16)]),
-    ("yolov8n-cls.yaml", [(1, 1000)]),
+@pytest.mark.parametrize(("config", "exporter", "shapes"), [
+    ("yolov8s.yaml", "legacy", [(1, 84, 84)]),  # the layers of yolov8n, whose export by dynamo test_command.py has
+    ("yolov8n-seg.yaml", "dynamo", [(1, 116, 84), (1, 32, 16, 16)]),
+    ("yolov8n-cls.yaml", "dynamo", [(1, 1000)]),
 ])  # fmt: skip
-def test_sizes_and_heads_export_with_their_outputs(config: str, shapes: list[tuple[int, ...]], tmp_path: Path) -> None:
+def test_sizes_and_heads_export_with_their_outputs(
+    config: str, exporter: str, shapes: list[tuple[int, ...]], tmp_path: Path
+) -> None:
     model = _loaded({"model": _model(config)}, tmp_path / "m.pt")
     x = yolo.example_input(model, (64, 64))
     with yolo.exporting(model):
         traced = trace(model, x)
         insert(model, traced, plan_for(traced, PlacementOptions(), yolo.float_modules(model)))
         names = yolo.output_names(model)
-        exported = export_onnx(model, x, traced.folds, ExportOptions(input_name="images", output_names=names))
+        options = ExportOptions(exporter, input_name="images", output_names=names)
+        exported = export_onnx(model, x, traced.folds, options)
         assert activation_quantizers(model)
     assert [i.name for i in exported.graph.input] == ["images"]
     assert [o.name for o in exported.graph.output] == list(names)
@@ -78,7 +81,8 @@ def test_height_and_width_of_a_yolo_are_two_numbers(tmp_path: Path) -> None:
     model = load_model(str(tmp_path / "m.pt"), size=(64, 96), trust=True)
     assert (model.size, model.preprocess.letterbox) == ((64, 96), (64, 96))
     with yolo.exporting(model.module):
-        exported = export_onnx(model.module, model.example, {}, ExportOptions(input_name="images", output_names=("y",)))
+        options = ExportOptions("legacy", input_name="images", output_names=("y",))
+        exported = export_onnx(model.module, model.example, {}, options)
         assert run_onnx(exported, model.example.numpy())[0].shape == (1, 84, 8 * 12 + 4 * 6 + 2 * 3)
     with pytest.raises(QuantbenchError, match="image size 64,90 is no multiple of 32"):
         load_model(str(tmp_path / "m.pt"), size=(64, 90), trust=True)
