@@ -10,12 +10,15 @@ import onnx
 from quantbench.errors import QuantbenchError
 from quantbench.graph.own_zero_points import own_zero_points
 from quantbench.graph.save import saved_briefly
-from quantbench.graph.surgery import ONE_MESSAGE, bytes_of, copied, set_outputs
+from quantbench.graph.surgery import bytes_of, copied, set_outputs
 
 if TYPE_CHECKING:
     import onnxruntime
 
 _SHARED_ZERO_POINT = "Attempt to replace the existing tensor"
+# Weights beyond this many bytes go through a file, which onnxruntime maps into memory. Of a model that is handed over
+# as bytes there are four more copies at once: ours to hand over, its parsed one, its own weights and the packed ones.
+_THROUGH_A_FILE = 100_000_000
 
 
 def create_session(
@@ -58,7 +61,7 @@ def _session(
 
     if isinstance(model, Path) and outputs:
         model = onnx.load(str(model))
-    if isinstance(model, onnx.ModelProto) and bytes_of(model) > ONE_MESSAGE:
+    if isinstance(model, onnx.ModelProto) and bytes_of(model) > _THROUGH_A_FILE:
         with tempfile.TemporaryDirectory(prefix="quantbench-") as folder:
             return _session(saved_briefly(model, Path(folder), outputs), options, ())
     if isinstance(model, onnx.ModelProto) and outputs:
@@ -81,6 +84,8 @@ def session_options() -> "onnxruntime.SessionOptions":
     options = ort.SessionOptions()
     options.log_severity_level = 4  # errors are raised; they need not be printed too
     options.add_session_config_entry("session.x64quantprecision", "1")
+    # Weights apart from the arena, which grows by doubling and is given back in whole regions only.
+    options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
     return options
 
 

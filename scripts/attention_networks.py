@@ -210,7 +210,7 @@ class DigitDetr(nn.Module):
             x = layer(x, keys)
         memory = self.memory(x)
         seen, found, starts = memory + keys, list[Found](), self.starts(self.anchors)
-        y = self.queries.expand(len(x), -1, -1)
+        y = self.queries.expand(x.shape[0], -1, -1)
         for layer in self.decoder:
             assert isinstance(layer, DecoderLayer)
             y = layer.decode(y, places, memory, seen)

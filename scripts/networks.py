@@ -120,13 +120,20 @@ class SmallViT(nn.Module):
     """[N, channels, size, size] to logits [N, 10]."""
 
     def __init__(
-        self, size: int = 28, patch: int = 4, channels: int = 1, width: int = 64, depth: int = 3, heads: int = 4
+        self,
+        size: int = 28,
+        patch: int = 4,
+        channels: int = 1,
+        width: int = 64,
+        depth: int = 3,
+        heads: int = 4,
+        hidden: int | None = None,
     ) -> None:
         super().__init__()
         self.patches = nn.Conv2d(channels, width, patch, patch)
         self.token = nn.Parameter(torch.zeros(1, 1, width))
         self.positions = nn.Parameter(torch.randn(1, (size // patch) ** 2 + 1, width) * 0.02)
-        self.blocks = nn.Sequential(*[Attention(width, heads, 2 * width) for _ in range(depth)])
+        self.blocks = nn.Sequential(*[Attention(width, heads, hidden or 2 * width) for _ in range(depth)])
         self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:

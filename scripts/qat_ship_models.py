@@ -24,16 +24,16 @@ from quantbench.qat.trace import trace
 _SMALLEST = 256  # elements; smaller tensors stay as they are
 
 
-def halved(model: onnx.ModelProto) -> onnx.ModelProto:
-    """`model` with its large float initializers stored as FP16 behind a Cast to FP32."""
+def halved(model: onnx.ModelProto, smallest: int = _SMALLEST) -> onnx.ModelProto:
+    """`model` with its float initializers of `smallest` elements or more stored as FP16 behind a Cast to FP32."""
     casts, kept = [], []
     for tensor in model.graph.initializer:
         values = numpy_helper.to_array(tensor)
-        if values.dtype != np.float32 or values.size < _SMALLEST:
+        if values.dtype != np.float32 or values.size < smallest:
             kept.append(tensor)
             continue
         kept.append(numpy_helper.from_array(values.astype(np.float16), f"{tensor.name}_fp16"))
-        casts.append(helper.make_node("Cast", [f"{tensor.name}_fp16"], [tensor.name], f"{tensor.name}_Cast",
+        casts.append(helper.make_node("Cast", [f"{tensor.name}_fp16"], [tensor.name],
                                       to=onnx.TensorProto.FLOAT))  # fmt: skip
     nodes = [*casts, *model.graph.node]
     del model.graph.initializer[:], model.graph.node[:]

@@ -42,9 +42,12 @@ def layer_errors(
             wanted[name] = (tensor, behind) if tensor in kept else (own, "")
     tensors = list(dict.fromkeys(tensor for tensor, _ in wanted.values()))
     totals = np.zeros((len(tensors), 4))
+    # Of a large model only one copy is held beside the sessions: each goes when what comes of it stands.
+    plain = simulated(quantized)
+    del quantized
+    integers = InnerTensors(plain, tensors, threads=threads, fuse_qdq=False)
+    del plain
     floats = InnerTensors(model, tensors, threads=threads)
-    integers = InnerTensors(simulated(quantized), tensors, threads=threads, fuse_qdq=False)
-    del quantized  # of a large model this is the larger part of what is held
     for feed in feeds:
         for part in floats.cached_parts(feed):
             with floats.bound(part) as one, integers.bound(part) as other, Sums(threads) as sums:

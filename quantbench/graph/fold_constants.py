@@ -42,6 +42,7 @@ def fold_constants(model: onnx.ModelProto, name: str = "the model") -> onnx.Mode
     if not folded:
         return model
     gone = {id(node) for node in folded}
+    dead = [index for index, node in enumerate(graph.node) if id(node) in gone]
     rest = [node for node in graph.node if id(node) not in gone]
     needed = outputs | {name for node in rest for name in (*node.input, *captures(node))}
     wanted = [name for node in folded for name in node.output if name in needed]
@@ -50,10 +51,14 @@ def fold_constants(model: onnx.ModelProto, name: str = "the model") -> onnx.Mode
     except Exception as error:  # the reference raises whatever numpy and its own operators do
         raise QuantbenchError(f"{name}: {_first_fault(model, folded, constants)}; export the model again") from error
     sources = {name for node in folded for name in node.input}
-    kept = [t for t in graph.initializer if t.name not in sources or t.name in needed]
-    del graph.node[:], graph.initializer[:]
-    graph.node.extend(rest)
-    graph.initializer.extend([*kept, *(numpy_helper.from_array(value, name) for name, value in values.items())])
+    spent = [i for i, t in enumerate(graph.initializer) if t.name in sources and t.name not in needed]
+    # What goes is cut out one by one: a message never gives back the memory of what it once held, so that copying what
+    # stays would keep all weights twice.
+    for index in reversed(dead):
+        del graph.node[index]
+    for index in reversed(spent):
+        del graph.initializer[index]
+    graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in values.items())
     return model
 
 

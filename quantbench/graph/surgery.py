@@ -85,7 +85,7 @@ def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def bytes_of(model: onnx.ModelProto) -> int:
     """About what `model` takes when it is written: its weights in bytes. `ByteSize` fails above 2 GiB."""
-    return sum(_size(tensor) for tensor in model.graph.initializer)
+    return sum(bytes_of_tensor(tensor) for tensor in model.graph.initializer)
 
 
 def check(model: onnx.ModelProto, *, full: bool = False) -> None:
@@ -96,7 +96,7 @@ def check(model: onnx.ModelProto, *, full: bool = False) -> None:
     bare = _copied_but(model, {"initializer"})
     listed = {value.name for value in bare.graph.input}
     for tensor in model.graph.initializer:
-        if _size(tensor) <= _LARGE:
+        if bytes_of_tensor(tensor) <= _LARGE:
             bare.graph.initializer.append(tensor)
         elif tensor.name not in listed:
             value = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
@@ -116,7 +116,7 @@ def check(model: onnx.ModelProto, *, full: bool = False) -> None:
 def at_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     """`model` converted to `opset` of the ONNX domain, with its metadata. Raises RuntimeError or ValueError, as
     onnx.version_converter does, where an operator cannot be converted."""
-    large = {t.name: t for t in model.graph.initializer if _size(t) > _LARGE}
+    large = {t.name: t for t in model.graph.initializer if bytes_of_tensor(t) > _LARGE}
     light = _copied_but(model, {"initializer"})
     light.graph.initializer.extend(t if t.name not in large else _stub(t) for t in model.graph.initializer)
     domains = _plugins_apart(light)
@@ -187,7 +187,7 @@ def bits_of(data_type: int) -> int:
     return small.get(str(dtype), dtype.itemsize * 8)
 
 
-def _size(tensor: TensorProto) -> int:
+def bytes_of_tensor(tensor: TensorProto) -> int:
     """Bytes of the values of `tensor`, wherever they stand; `raw_data` is not asked, for each look at it is a copy."""
     count = math.prod(tensor.dims)
     if not tensor.HasField("raw_data"):
@@ -215,7 +215,7 @@ def _set_aside(graph: gs.Graph) -> dict[str, TensorProto]:
         stored = tensor._values.tensor if lazy else None
         if stored is not None and stored.name != name:
             stored = _renamed(stored, name)
-        if (_size(stored) if stored is not None else tensor._values.nbytes) <= _LARGE:
+        if (bytes_of_tensor(stored) if stored is not None else tensor._values.nbytes) <= _LARGE:
             continue
         found[name] = stored if stored is not None else numpy_helper.from_array(tensor._values, name)
         tensor._values = LazyValues(_stub(found[name]))
@@ -232,4 +232,4 @@ def _renamed(tensor: TensorProto, name: str) -> TensorProto:
 def _put_back(model: onnx.ModelProto, large: dict[str, TensorProto]) -> None:
     for tensor in model.graph.initializer:
         if tensor.data_location == TensorProto.EXTERNAL and tensor.name in large:
-            tensor.CopyFrom(large[tensor.name])
+            tensor.CopyFrom(large.pop(tensor.name))  # what was made for this alone goes at once

@@ -1,5 +1,6 @@
 """The measuring stage: FP32 against INT8 in onnxruntime, on images: outputs, layers, latency, size."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from quantbench.ort import create_session
 from quantbench.ort import run as ort_run
 from quantbench.progress import Progress
 from quantbench.ptq.prepare import FloatModel
-from quantbench.records.evaluation import Evaluation, LatencyPair, Outputs, Sizes
+from quantbench.records.evaluation import Evaluation, LatencyPair, LayerError, Outputs, Sizes
 from quantbench.runnable import runnable_part
 from quantbench.stage import UNKEYED, FileRef
 
@@ -64,10 +65,25 @@ def sessions(inputs: Measuring) -> Pair:
     )
 
 
-def measure(inputs: Measuring, pair: Pair) -> Evaluation:
+def layers_of(inputs: Measuring) -> list[LayerError]:
+    """Error of each layer. Before `sessions`, so that no more than two networks are held at a time."""
+    few = at_most(inputs.calibration.source, _LAYER_IMAGES)
+    with inputs.progress.task("Error of each layer", len(few)) as advance:
+        return layer_errors(
+            runnable_part(inputs.model.proto),
+            # Not the onnxruntime model: there activations run on integers, and what stands behind them has no tensor.
+            load_model(inputs.qdq.path),
+            inputs.nodes,
+            feeds(few, inputs.model.input_name, inputs.batch, max_bad=inputs.max_bad),
+            threads=inputs.threads,
+            on_batch=advance,
+        )
+
+
+def measure(inputs: Measuring, pair: Pair, layers: Sequence[LayerError]) -> Evaluation:
     """What evaluation.json holds."""
-    model, nodes, input_name = runnable_part(inputs.model.proto), inputs.nodes, inputs.model.input_name
-    source, calibration, progress = inputs.images.source, inputs.calibration.source, inputs.progress
+    model, input_name = runnable_part(inputs.model.proto), inputs.model.input_name
+    source, progress = inputs.images.source, inputs.progress
     batch, max_bad, threads = inputs.batch, inputs.max_bad, inputs.threads
     reference, quantized = pair.plain, pair.int8
     fixed = static_batch(model)
@@ -81,20 +97,10 @@ def measure(inputs: Measuring, pair: Pair) -> Evaluation:
             outputs=names,
             on_batch=advance,
         )
-    few = at_most(calibration, _LAYER_IMAGES)
-    with progress.task("Error of each layer", len(few)) as advance:
-        layers = layer_errors(
-            model,
-            # Not the onnxruntime model: there activations run on integers, and what stands behind them has no tensor.
-            load_model(inputs.qdq.path),
-            nodes,
-            feeds(few, input_name, batch, max_bad=max_bad),
-            threads=threads,
-            on_batch=advance,
-        )
     times = None
     if inputs.latency:
         size = fixed or 1
+        few = at_most(inputs.calibration.source, size)
         one = padded(next(iter(feeds(few, input_name, size, max_bad=max_bad))), fixed)
         calls = {"plain": lambda: ort_run(reference, None, one), "int8": lambda: ort_run(quantized, None, one)}
         times = LatencyPair(**interleaved(calls, batch=size, threads=threads))

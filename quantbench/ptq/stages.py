@@ -16,7 +16,7 @@ from quantbench.ptq import judged_model
 from quantbench.ptq.cache_policy import Owner, given_ranges, write_cache
 from quantbench.ptq.calibrate import Pass, calibrate
 from quantbench.ptq.calibrator_choice import Choice, algorithm_of
-from quantbench.ptq.measure import Measuring, measure, sessions
+from quantbench.ptq.measure import Measuring, layers_of, measure, sessions
 from quantbench.ptq.pictures import pictures_of
 from quantbench.ptq.prepare import FloatModel
 from quantbench.qdq.carry_out import Correction, carry_out
@@ -188,8 +188,9 @@ def evaluating(inputs: Measuring) -> Stage[Measuring]:
 
 
 def _evaluate(inputs: Measuring, out: Path) -> None:
+    layers = layers_of(inputs)
     pair = sessions(inputs)
-    found = measure(inputs, pair)
+    found = measure(inputs, pair, layers)
     found.save(out / EVALUATION)
     write_json(out / PICTURES, pictures_of(inputs, found, pair))
 

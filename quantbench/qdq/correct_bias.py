@@ -34,13 +34,13 @@ _ROUGH = 16
 
 @dataclass(frozen=True, slots=True)
 class _Site:
-    """A layer: the node that multiplies, its float input and how that is quantized, its float weight, the node that
-    holds its bias, at which input."""
+    """A layer: the node that multiplies, its float input and how that is quantized, its float weight (as stored, of
+    which there is no other copy), the node that holds its bias, at which input."""
 
     node: onnx.NodeProto
     source: str
     levels: Levels
-    weight: NDArray[np.floating]
+    weight: onnx.TensorProto
     holder: str
     index: int
 
@@ -63,7 +63,8 @@ def correct_bias(
     plain = simulated(model)
     errors = _mean_errors(plain, sites, _first(open_feeds(), _ROUGH), threads, on_batch)
     for _ in range(SWEEPS - 1):
-        errors = _mean_errors(_with_biases(plain, sites, errors), sites, open_feeds(), threads, on_batch)
+        plain = _with_biases(plain, sites, errors)
+        errors = _mean_errors(plain, sites, open_feeds(), threads, on_batch)
     return _with_biases(model, sites, errors)
 
 
@@ -128,8 +129,7 @@ def _sites(model: onnx.ModelProto) -> list[_Site]:
             holder, index = found
         elif len(node.input) > 2 and node.input[2] and node.input[2] not in stored:
             continue
-        values = numpy_helper.to_array(stored[weight.input[0]])
-        sites.append(_Site(node, activation.input[0], levels, values, holder, index))
+        sites.append(_Site(node, activation.input[0], levels, stored[weight.input[0]], holder, index))
     return sites
 
 
@@ -178,7 +178,9 @@ def _add_corrections(graph: gs.Graph, sites: list[_Site], corrections: dict[str,
         given = holder.inputs[site.index] if len(holder.inputs) > site.index else None
         beta = float(holder.attrs.get("beta", 1.0)) if holder.op == "Gemm" else 1.0
         if not isinstance(given, gs.Constant) or beta == 0.0:
-            old: NDArray[np.floating] = np.zeros(correction.shape, site.weight.dtype)
+            old: NDArray[np.floating] = np.zeros(
+                correction.shape, onnx.helper.tensor_dtype_to_np_dtype(site.weight.data_type)
+            )
             if holder.op == "Gemm":
                 beta = holder.attrs["beta"] = 1.0
         else:

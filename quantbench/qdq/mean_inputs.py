@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from quantbench.calibration.ort_outputs import Bound, Feed, InnerTensors
 from quantbench.calibration.sums import Levels, Means, Sums
 from quantbench.graph.ops import CONVS
+from quantbench.graph.surgery import bytes_of_tensor
 from quantbench.ort import create_session
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class MeanLayer:
     node: onnx.NodeProto
     source: str
     levels: Levels
-    weight: NDArray[np.floating]
+    weight: TensorProto
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,16 +131,17 @@ def _parts(layers: Sequence[MeanLayer]) -> list[range]:
     parts: list[range] = []
     start, held = 0, 0
     for index, layer in enumerate(layers):
-        if held and held + layer.weight.nbytes > _MOST_BYTES:
+        size = bytes_of_tensor(layer.weight)
+        if held and held + size > _MOST_BYTES:
             parts.append(range(start, index))
             start, held = index, 0
-        held += layer.weight.nbytes
+        held += size
     return [*parts, range(start, len(layers))] if layers else []
 
 
 def _width(layer: MeanLayer) -> int:
     if layer.node.op_type == "MatMul":
-        return layer.weight.shape[0] if layer.weight.ndim == 2 else -1
+        return int(layer.weight.dims[0]) if len(layer.weight.dims) == 2 else -1
     turned = any(attribute.name == "transA" and attribute.i for attribute in layer.node.attribute)
     return -1 if turned else 0
 
@@ -168,7 +170,7 @@ def _twins(model: onnx.ModelProto, layers: Sequence[MeanLayer], names: Sequence[
     graph = onnx.GraphProto(name="layers")
     for side in (0, 1):
         for index, (layer, source) in enumerate(zip(layers, names, strict=True)):
-            weight = layer.weight if side == 0 else numpy_helper.to_array(stored[folded[layer.node.name]])
+            weight = numpy_helper.to_array(layer.weight if side == 0 else stored[folded[layer.node.name]])
             node = onnx.NodeProto()
             node.CopyFrom(layer.node)
             del node.input[:], node.output[:]

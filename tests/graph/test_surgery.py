@@ -109,7 +109,7 @@ def test_models_over_one_message_pass_by_path(tmp_path: Path) -> None:
 def small_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     """One message holds 10 kB, and weights over 1 kB are large."""
     monkeypatch.setattr(save, "ONE_MESSAGE", 10_000)
-    monkeypatch.setattr("quantbench.ort.ONE_MESSAGE", 10_000)
+    monkeypatch.setattr("quantbench.ort._THROUGH_A_FILE", 10_000)
     monkeypatch.setattr(surgery, "_LARGE", 1000)
 
 

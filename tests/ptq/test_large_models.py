@@ -34,8 +34,8 @@ def weights(path: Path) -> dict[str, np.ndarray]:
 
 def test_a_run_of_a_model_over_the_bound_is_that_of_any_other(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = run(home, home / "whole", model=home / "small.onnx")
-    for place in ("graph.save", "ort"):
-        monkeypatch.setattr(f"quantbench.{place}.ONE_MESSAGE", 1000)
+    for bound in ("graph.save.ONE_MESSAGE", "ort._THROUGH_A_FILE"):
+        monkeypatch.setattr(f"quantbench.{bound}", 1000)
     large = run(home, home / "run")
     names = {output.path for output in large.stages["quantize"].outputs}
     assert {"model.qdq.onnx", "model.qdq.onnx.data", "model.ort.onnx", "model.ort.onnx.data"} == names

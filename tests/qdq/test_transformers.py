@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from quantbench.graph.load import prepared_model
+from quantbench.graph.load import load_model, prepared_model
 from quantbench.graph.onnx_view import view_of
 from quantbench.graph.ops import AVERAGES, WEIGHTED
 from quantbench.graph.view import GraphView
@@ -79,3 +79,16 @@ def test_attention_is_found_and_takes_int8_inside_what_tensorrt_takes(exports: t
             assert not inside
         else:  # heads of 16
             assert inside == {n.name for n in products}
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "float_"),
+    [("swin-digits", 28, {"attention": 12}), ("conv1d-digits", 14, {"attention": 6, "head": 1}),
+     ("digit-detr", 58, {"attention": 16, "head": 2})],
+)  # fmt: skip
+def test_of_trained_networks_all_linears_but_the_heads_are_quantized(
+    name: str, layers: int, float_: dict[str, int]
+) -> None:
+    plan = place(view_of(load_model(FOLDER.parent / "models" / f"{name}.onnx")))
+    assert len(plan.weights) == layers
+    assert Counter(reason.partition(":")[0] for reason in plan.kept_float.values()) == float_
