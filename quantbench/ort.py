@@ -1,5 +1,7 @@
 """onnxruntime sessions, and its errors as ours."""
 
+import contextlib
+import ctypes
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -63,13 +65,22 @@ def _session(
         model = onnx.load(str(model))
     if isinstance(model, onnx.ModelProto) and bytes_of(model) > _THROUGH_A_FILE:
         with tempfile.TemporaryDirectory(prefix="quantbench-") as folder:
-            return _session(saved_briefly(model, Path(folder), outputs), options, ())
+            path = saved_briefly(model, Path(folder), outputs)
+            give_back()
+            return _session(path, options, ())
     if isinstance(model, onnx.ModelProto) and outputs:
         model = copied(model)
         set_outputs(model, outputs)
     source = str(model) if isinstance(model, Path) else model.SerializeToString()
     del model  # a copy with other outputs has served its turn
     return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+
+def give_back() -> None:
+    """Return to the system what was freed: glibc keeps the memory of weights under 32 MB, and of a large model that is
+    as much as it takes. Elsewhere nothing is done."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def session_options() -> "onnxruntime.SessionOptions":

@@ -89,7 +89,9 @@ class MeanInputs:
         return count
 
     def errors(self) -> list[NDArray[np.float64]]:
-        """Mean over images and positions of the float minus the quantized result: [channels] of each layer."""
+        """Mean over images and positions of the float minus the quantized result: [channels] of each layer. The end:
+        the network's session is given up before the layers run."""
+        del self._inner
         self._flush()
         found = self._errors or [np.zeros(()) for _ in self._layers]
         return [error / max(self._all_images, 1) for error in found]
