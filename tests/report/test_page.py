@@ -155,7 +155,7 @@ const chosen = document.getElementById("chosen").textContent;
 const box = document.querySelector("#network .chosen");
 const wide = document.documentElement.scrollWidth <= window.innerWidth;
 return { drawn, moved, up, down, count, chosen, picked: box && box.dataset.id, sort: bytes.getAttribute("aria-sort"),
-  boxes: document.querySelectorAll("#network g").length, wide, ms: document.querySelector("#layers .ms").textContent };
+  boxes: all("#network g[data-id]").length, wide, ms: document.querySelector("#layers .ms").textContent };
 """
 
 
@@ -177,8 +177,32 @@ def test_what_a_reader_can_do(tmp_path: Path, size: str) -> None:
     assert found["wide"], "the page scrolls sideways"
 
 
+PRINTED = """
+const ink = () => getComputedStyle(document.documentElement).getPropertyValue("--ink").trim();
+const text = () => document.querySelector("#depth svg text").getAttribute("fill");
+const dark = ink(), before = text(), width = document.querySelector("#pareto svg").clientWidth;
+window.dispatchEvent(new Event("beforeprint")); await pause();
+const ids = new Set([...document.querySelectorAll("#printed g[data-id]")].map(box => box.dataset.id));
+const paper = { ink: ink(), text: text() !== before, width: document.querySelector("#pareto svg").clientWidth,
+  boxes: ids.size, pages: document.querySelectorAll("#printed > div").length, open: document.querySelector("details").open };
+window.dispatchEvent(new Event("afterprint")); await pause();
+const after = [ink() === dark, text() === before, document.querySelector("#pareto svg").clientWidth === width,
+  document.querySelector("#printed").children.length === 0, !document.querySelector("details").open];
+return { dark, paper, after, drawn: document.querySelectorAll("#network g[data-id]").length };
+"""
+
+
 @needs_chromium
-def test_a_deep_network_is_drawn(tmp_path: Path) -> None:
-    actions = "network(); return document.querySelectorAll('#network g').length;"
-    seen = visit(write(tmp_path / "p.html", layers=300, runs=50), actions, tmp_path)
-    assert (seen["faults"], seen["requests"], seen["found"]) == ([], [], 300)
+def test_a_deep_network_is_drawn_and_printed_light(tmp_path: Path) -> None:
+    """In the dark theme: on paper it is light, plots are as wide as a page, and the network stands in columns, whole."""
+    page = write(tmp_path / "p.html", layers=300, runs=50)
+    text = page.read_text(encoding="utf-8")
+    assert text.count("@media screen and (prefers-color-scheme: dark)") == 1
+    page.write_text(text.replace("@media screen and (prefers-color-scheme: dark)", "@media screen"), encoding="utf-8")
+    seen = visit(page, PRINTED, tmp_path)
+    assert (seen["faults"], seen["requests"]) == ([], [])
+    found = seen["found"]
+    assert found["drawn"] == 300
+    assert found["dark"] == "#e6eaf0"
+    assert found["paper"] == {"ink": "#1b2330", "text": True, "width": 680, "boxes": 300, "pages": 3, "open": True}
+    assert all(found["after"]), found["after"]

@@ -40,6 +40,7 @@ function pareto() {
   const bars = points.flatMap(p => [[p.x, p.low], [p.x, p.high], [null, null], [p.time.low, p.accuracy], [p.time.high, p.accuracy], [null, null]]);
   const tell = p => `<b>${escaped(p.what)}</b>, ${escaped(p.run)}<br>${escaped(data.measure)} ${p.accuracy.toFixed(2)} ${data.unit} (${p.low.toFixed(2)} to ${p.high.toFixed(2)})` +
     `<br>${p.x.toPrecision(3)} ms ${escaped(p.time.how)}${p.note ? "<br>" + escaped(p.note) : ""}<br><code>${escaped(p.command)}</code>`;
+  const sides = ["right", "left", "top", "bottom"]; // points lie close together, FP16 by INT8 above all
   draw("pareto", {
     legend: runs.length > 1 && runs.length < 9 ? { textStyle: { color: colour("ink") }, data: runs, type: "scroll" } : undefined,
     xAxis: { type: "value", scale: true, name: `ms on ${device || "no known device"}`, nameGap: 30 },
@@ -49,8 +50,8 @@ function pareto() {
       { type: "line", name: "interval", data: bars, showSymbol: false, silent: true, connectNulls: false, lineStyle: { color: colour("soft"), width: 1 } },
       { type: "line", name: "frontier", step: "end", data: frontier(points).map(p => [p.x, p.accuracy]), showSymbol: false, silent: true, lineStyle: { color: colour("focus"), width: 2, type: "dashed" } },
       ...runs.map((run, index) => ({ type: "scatter", name: run, symbolSize: 15, itemStyle: { color: palette[index % palette.length], borderColor: colour("paper"), borderWidth: 1 },
-        label: { show: points.length < 16, formatter: item => item.data.point.what, position: "right", color: colour("ink") },
-        data: points.filter(p => p.run === run).map(p => ({ value: [p.x, p.accuracy], symbol: shapes[p.what] || "pin", point: p })) })),
+        label: { show: points.length < 16, formatter: item => item.data.point.what, color: colour("ink") },
+        data: points.filter(p => p.run === run).map(p => ({ value: [p.x, p.accuracy], symbol: shapes[p.what] || "pin", point: p, label: { position: sides[points.indexOf(p) % 4] } })) })),
     ],
   });
   document.querySelectorAll("#layers tbody tr").forEach(row => {
@@ -67,7 +68,7 @@ function regions() {
   const timed = data.regions.some(r => r.saved[device] !== undefined), key = timed ? device : macs;
   draw("regions", {
     xAxis: { type: "value", name: timed ? `ms saved by INT8 on ${device}` : macs, nameGap: 30 },
-    yAxis: { type: "value", name: `lost by INT8, ${data.regions[0].unit}`, nameGap: 46 },
+    yAxis: { type: "value", name: `lost by INT8, ${data.regions[0].unit}`, nameGap: narrow() ? 34 : 46 },
     tooltip: { trigger: "item", formatter: item => `<b>${escaped(item.data.name)}</b><br>loses ${item.data.value[1].toPrecision(3)} ${data.regions[0].unit}<br>${timed ? "saves" : "holds"} ${item.data.value[0].toPrecision(3)} ${timed ? "ms" : "% of multiply-adds"}` },
     series: [{ type: "scatter", symbolSize: 11, itemStyle: { color: "#0072b2" },
       data: data.regions.map(r => ({ name: r.name, value: [r.saved[key] || 0, r.lost] })) }],
@@ -76,8 +77,8 @@ function regions() {
 
 function depth() {
   draw("depth", {
-    xAxis: { type: "category", data: data.depth.map((d, i) => i + 1), name: "layer, in the order of the graph", nameGap: 30 },
-    yAxis: { type: "value", name: "SQNR, dB", nameGap: 40, scale: true },
+    xAxis: { type: "category", data: data.depth.map((d, i) => i + 1), name: "layer, in the order of the graph", nameGap: 30, axisLabel: { interval: Math.ceil(data.depth.length / (narrow() ? 8 : 20)) - 1 } },
+    yAxis: { type: "value", name: "SQNR, dB", nameGap: narrow() ? 34 : 40, scale: true },
     tooltip: { trigger: "axis", formatter: items => { const d = data.depth[items[0].dataIndex]; return `<b>${escaped(d.node)}</b><br>${escaped(d.op)}<br>${d.sqnr.toFixed(1)} dB`; } },
     series: [{ type: "line", data: data.depth.map(d => d.sqnr), symbol: "circle", symbolSize: 5, itemStyle: { color: "#0072b2" },
       markLine: { silent: true, symbol: "none", lineStyle: { color: colour("bad"), type: "dashed" }, label: { formatter: "15 dB", color: colour("soft") }, data: [{ yAxis: 15 }] } }],
@@ -88,10 +89,10 @@ function histogram() {
   const row = data.ranges[+at("tensor").value], step = row.most / row.counts.length;
   draw("histogram", {
     xAxis: { type: "value", min: 0, max: row.most * 1.04, name: "|x|", nameGap: 28, axisLabel: { formatter: v => v.toPrecision(3).replace(/\.?0+$/, "") } },
-    yAxis: { type: "log", min: 0.5, name: "values", nameGap: 46, axisLabel: { formatter: v => v < 1 ? "" : v.toExponential(0).replace("e+", "e") } },
+    yAxis: { type: "log", min: 0.5, name: "values", nameGap: narrow() ? 34 : 46, axisLabel: { formatter: v => v < 1 ? "" : v.toExponential(0).replace("e+", "e") } },
     tooltip: { trigger: "axis", formatter: items => `${(items[0].data[0] - step / 2).toPrecision(3)} to ${(items[0].data[0] + step / 2).toPrecision(3)}: ${items[0].data[1].toLocaleString("en")}` },
     series: [{ type: "bar", barWidth: "98%", itemStyle: { color: "#0072b2" }, data: row.counts.map((c, i) => [(i + 0.5) * step, c || null]),
-      markLine: { silent: true, symbol: "none", lineStyle: { color: colour("bad"), width: 2 }, label: { formatter: `threshold ${row.amax.toPrecision(3)} (${row.method})`, color: colour("ink"), position: "insideEndTop" }, data: [{ xAxis: Math.min(row.amax, row.most) }] } }],
+      markLine: { silent: true, symbol: "none", lineStyle: { color: colour("bad"), width: 2 }, label: { formatter: `threshold ${row.amax.toPrecision(3)} (${row.method})`, color: colour("ink"), position: "end", align: row.amax > row.most / 2 ? "right" : "left" }, data: [{ xAxis: Math.min(row.amax, row.most) }] } }],
   });
 }
 
@@ -115,8 +116,8 @@ function filter() {
 const SVG = "http://www.w3.org/2000/svg";
 let view = null, whole = null, boxes = {};
 
-function element(name, attributes, parent) {
-  const made = document.createElementNS(SVG, name);
+function element(name, attributes, parent, space = SVG) {
+  const made = document.createElementNS(space, name);
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
   parent.append(made);
   return made;
@@ -154,8 +155,9 @@ function network() {
   if (!place || place.dataset.drawn) return;
   const spots = {}, width = 230, height = 40;
   let top = 0, left = 0, right = 0;
-  const svg = document.createElementNS(SVG, "svg");
-  const path = (points, dtype) => element("path", { d: "M" + points.map(p => `${p.x.toFixed(1)} ${p.y.toFixed(1)}`).join("L"), class: dtype === "INT8" ? "i8" : "" }, svg);
+  const root = document.createElementNS(SVG, "svg"), svg = element("g", { id: "drawn" }, root);
+  const path = (points, dtype) => element("path", { d: "M" + points.map(p => `${p.x.toFixed(1)} ${p.y.toFixed(1)}`).join("L"), class: dtype === "INT8" ? "i8" : "",
+    "data-top": Math.min(...points.map(p => p.y)), "data-bottom": Math.max(...points.map(p => p.y)) }, svg);
   for (const [first, last] of pieces()) {
     const graph = new dagre.graphlib.Graph();
     graph.setGraph({ rankdir: "TB", nodesep: 24, ranksep: 30 });
@@ -180,14 +182,14 @@ function network() {
   data.layers.forEach(layer => {
     const { x, y } = spots[layer.id];
     const poor = layer.sqnr !== null && layer.sqnr < 15 ? " poor" : "";
-    const box = element("g", { class: kindOf(layer) + poor, transform: `translate(${(x - width / 2).toFixed(1)} ${(y - height / 2).toFixed(1)})`, "data-id": layer.id }, svg);
+    const box = element("g", { class: kindOf(layer) + poor, transform: `translate(${(x - width / 2).toFixed(1)} ${(y - height / 2).toFixed(1)})`, "data-id": layer.id, "data-top": y - height / 2, "data-bottom": y + height / 2 }, svg);
     element("rect", { width, height }, box);
     element("text", { x: 8, y: 16 }, box).textContent = shown(layer.label, 36);
     element("text", { x: 8, y: 32 }, box).textContent = shown(layer.type.replace(/^(Cask|Cuda)/, ""), 22) + (layer.sqnr === null ? "" : ` · ${layer.sqnr.toFixed(1)} dB`);
     boxes[layer.id] = { x, y, box };
     box.addEventListener("click", () => pick(layer.id, false));
   });
-  place.replaceChildren(svg);
+  place.replaceChildren(root);
   whole = { x: left - 20, y: -20, w: right - left + 40, h: top + 40 };
   const first = boxes[0] || { x: 0, y: 0 };
   const w = Math.min(place.clientWidth || 700, 900);
@@ -282,4 +284,40 @@ if (at("layers")) {
 }
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 window.addEventListener("resize", () => Object.values(plots).forEach(plot => plot.resize()));
-window.addEventListener("beforeprint", () => { if (at("network")) network(); });
+
+// On paper: light, plots as wide as a page, tables that a click would open, and the whole network in columns.
+const PAPER = { width: 680, height: 830 };
+function paper(on) {
+  document.documentElement.toggleAttribute("data-print", on);
+  document.querySelectorAll("details").forEach(one => { if (on && !one.open) { one.open = true; one.dataset.opened = ""; } else if (!on && "opened" in one.dataset) { one.open = false; delete one.dataset.opened; } });
+  Object.values(plots).forEach(plot => plot.resize({ width: on ? PAPER.width : "auto" }));
+  redraw();
+  if (at("network")) columns(on);
+}
+
+function columns(on) {
+  at("printed").replaceChildren();
+  if (!on) return;
+  network();
+  // As few columns a page as put the network on three pages, and so as large as that allows.
+  let count = 1;
+  const tall = () => PAPER.height * count * whole.w / PAPER.width;
+  while (whole.h > 3 * count * tall()) count++;
+  const middles = Object.values(boxes).map(b => b.y).sort((a, b) => a - b);
+  for (let y = whole.y; y < whole.y + whole.h;) {
+    const page = element("div", {}, at("printed"), "http://www.w3.org/1999/xhtml");
+    for (let column = 0; column < count && y < whole.y + whole.h; column++) {
+      // A column ends in the middle between two rows of boxes.
+      const last = middles.filter(middle => middle <= y + tall() - 25).pop() ?? y + tall(), next = middles.find(middle => middle > last + 1);
+      const end = next === undefined ? whole.y + whole.h : last > y ? Math.min((last + next) / 2, y + tall()) : y + tall();
+      const svg = element("svg", { viewBox: `${whole.x} ${y} ${whole.w} ${tall()}`, preserveAspectRatio: "xMidYMin" }, page);
+      const id = `column${Math.round(y)}`;
+      element("rect", { x: whole.x, y, width: whole.w, height: end - y }, element("clipPath", { id }, svg));
+      const own = element("g", { "clip-path": `url(#${id})` }, svg);
+      [...at("drawn").children].filter(one => +one.dataset.bottom >= y && +one.dataset.top <= end).forEach(one => own.append(one.cloneNode(true)));
+      y = end;
+    }
+  }
+}
+window.addEventListener("beforeprint", () => paper(true));
+window.addEventListener("afterprint", () => paper(false));
