@@ -184,7 +184,8 @@ const dark = ink(), before = text(), width = document.querySelector("#pareto svg
 window.dispatchEvent(new Event("beforeprint")); await pause();
 const ids = new Set([...document.querySelectorAll("#printed g[data-id]")].map(box => box.dataset.id));
 const paper = { ink: ink(), text: text() !== before, width: document.querySelector("#pareto svg").clientWidth,
-  boxes: ids.size, pages: document.querySelectorAll("#printed > div").length, open: document.querySelector("details").open };
+  boxes: ids.size, pages: document.querySelectorAll("#printed > div").length,
+  open: document.querySelector("details").open };
 window.dispatchEvent(new Event("afterprint")); await pause();
 const after = [ink() === dark, text() === before, document.querySelector("#pareto svg").clientWidth === width,
   document.querySelector("#printed").children.length === 0, !document.querySelector("details").open];
@@ -194,7 +195,7 @@ return { dark, paper, after, drawn: document.querySelectorAll("#network g[data-i
 
 @needs_chromium
 def test_a_deep_network_is_drawn_and_printed_light(tmp_path: Path) -> None:
-    """In the dark theme: on paper it is light, plots are as wide as a page, and the network stands in columns, whole."""
+    """In the dark theme: on paper it is light, plots are as wide as a page, the network stands in columns, whole."""
     page = write(tmp_path / "p.html", layers=300, runs=50)
     text = page.read_text(encoding="utf-8")
     assert text.count("@media screen and (prefers-color-scheme: dark)") == 1
