@@ -9,6 +9,7 @@ from quantbench.graph.onnx_view import view_of
 from quantbench.graph.plugins import behind, cut_before, plugins
 from quantbench.graph.standard import DOMAINS, known, shown_op
 from quantbench.graph.subgraphs import bodies
+from quantbench.graph.suppression import Suppression, suppression
 from quantbench.graph.view import GraphView
 
 
@@ -30,6 +31,14 @@ def view_to_quantize(model: onnx.ModelProto) -> GraphView:
     return replace(view_of(model), opaque=frozenset(node.name for node in lacking(model)))
 
 
+def suppression_behind(model: onnx.ModelProto) -> Suppression | None:
+    """The plugin that suppresses the boxes that the runnable part of `model` ends in; None where there is none."""
+    found = lacking(model)
+    ends = {value.name for value in runnable_part(model).graph.output} if found else set()
+    known = (suppression(model, node) for node in found)
+    return next((how for how in known if how is not None and {how.boxes, how.scores} <= ends), None)
+
+
 def told(model: onnx.ModelProto) -> str:
     """One line on what cannot be run and what follows from it; "" where all can."""
     found = lacking(model)
@@ -43,6 +52,7 @@ def told(model: onnx.ModelProto) -> str:
     read = [value.name for value in ends if value.name not in own]
     reach = len(behind(model, {node.name for node in found})) - len(found)
     tail = f"; nothing of the {reach} nodes behind it is calibrated" if reach else ""
+    tail += "; boxes are suppressed here as it does it" if suppression_behind(model) is not None else ""
     return (
         f"onnxruntime cannot run plugin {first.name} ({shown_op(first)}){count}: calibration and evaluation end before "
         f"it, at {', '.join([*read, *kept][:6])}{tail}"

@@ -212,7 +212,7 @@ class _Bench:
         self._plain = runnable_part(judging.model)
         self._batch = static_batch(self._plain)
         self._names = tuple(value.name for value in self._plain.graph.output)
-        self._facts: OutputFacts = facts_of(self._plain)
+        self._facts: OutputFacts = facts_of(judging.model)
         self._task: Task | None = None
         self._float: list[list[NDArray[Any]]] = []
 

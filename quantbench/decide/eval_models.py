@@ -107,10 +107,10 @@ def _load(path: Path) -> onnx.ModelProto:
 
 
 def _subject(name: str, path: Path, model: onnx.ModelProto, input_name: str, threads: int) -> Subject:
-    model = runnable_part(model)
-    session = create_session(model, threads=threads)
+    runs = runnable_part(model)
+    session = create_session(runs, threads=threads)
     taken = [value.name for value in session.get_inputs()]
     if taken != [input_name]:
         raise QuantbenchError(f"{path} takes {', '.join(taken)}, the first model {input_name}: not the same input")
     outputs = tuple(value.name for value in session.get_outputs())
-    return Subject(name, runner(session, static_batch(model)), facts_of(model), outputs)
+    return Subject(name, runner(session, static_batch(runs)), facts_of(model), outputs)

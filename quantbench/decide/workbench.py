@@ -74,7 +74,7 @@ class Workbench:
     @property
     def facts(self) -> OutputFacts:
         """What the float model's file says of its outputs."""
-        return facts_of(self.runnable)
+        return facts_of(self.model)
 
     def plan(self, settings: Settings) -> Plan:
         """What the rules decide with the variant's nodes kept in float."""

@@ -6,14 +6,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quantbench.evaluate.suppress import Floats, nms, suppressed
 from quantbench.evaluate.task import Task
 
 CONFIDENCE = 0.001
 NMS_IOU = 0.7
 MOST_BOXES = 300
 _MOST_CANDIDATES = 3000
-
-Floats = NDArray[np.float64]
 
 
 def detections(
@@ -36,6 +35,9 @@ def detections(
             _sorted(np.column_stack([b, s, c])[: int(n[0])], confidence)
             for n, b, s, c in zip(counts, boxes, scores, labels, strict=True)
         ]
+    if task.format == "suppressed" and task.suppression is not None:
+        sides = (float(size[1]), float(size[0])) if task.shares else (1.0, 1.0)
+        return suppressed(arrays[0], arrays[1], task.suppression, confidence, sides)
     scale = np.array([size[1], size[0]] * 2, np.float64)
     return [
         _of_queries(box * scale, logits, softmax=task.format == "detr-softmax", confidence=confidence)
@@ -108,27 +110,3 @@ def _of_image(
         found = np.concatenate([found, extra[:, anchor]])
     kept: Floats = found[:, nms(found[:4], label, iou, MOST_BOXES)].T.copy()
     return kept
-
-
-def nms(boxes: Floats, classes: NDArray[np.int64], iou: float, most: int) -> NDArray[np.int64]:
-    """Indices of at most `most` boxes that greedy suppression keeps, class by class.
-
-    `boxes` [4, n] are x0, y0, x1, y1 by falling score; one goes when its IoU with a kept one of its class is above
-    `iou`.
-    """
-    left = np.arange(boxes.shape[1])
-    # Boxes of different classes are moved apart, so that one pass serves all classes.
-    moved = boxes + classes * (np.ptp(boxes) + 1.0 if boxes.size else 0.0)
-    area = (boxes[2] - boxes[0]) * (boxes[3] - boxes[1])
-    kept: list[int] = []
-    while len(left) and len(kept) < most:
-        kept.append(int(left[0]))
-        x0, y0, x1, y1 = moved[:, 0]
-        own, moved, area, left = area[0], moved[:, 1:], area[1:], left[1:]
-        width = np.minimum(x1, moved[2]) - np.maximum(x0, moved[0])
-        height = np.minimum(y1, moved[3]) - np.maximum(y0, moved[1])
-        shared = np.clip(width, 0.0, None) * np.clip(height, 0.0, None)
-        stay = shared <= iou * (own + area - shared)
-        if not stay.all():
-            moved, area, left = moved[:, stay], area[stay], left[stay]
-    return np.asarray(kept, np.int64)

@@ -52,13 +52,14 @@ def box_facts(task: Task, outputs: Sequence[str]) -> BoxFacts | None:
     """How the boxes of a detector were read; None for other tasks."""
     if task.kind != "boxes":
         return None
+    how = task.suppression
     return BoxFacts(
         output=outputs[task.outputs[0]],
         format=task.format,
         why=task.why,
         classes=task.classes,
         shape=task.shape,
-        confidence=CONFIDENCE,
-        nms_iou=NMS_IOU,
+        confidence=max(CONFIDENCE, how.score) if how is not None else CONFIDENCE,
+        nms_iou=how.iou if how is not None else NMS_IOU,
         same_iou=SAME_IOU,
     )

@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantbench.evaluate.boxes import Floats, detections
+from quantbench.evaluate.boxes import detections
 from quantbench.evaluate.mean_ap import greedy
 from quantbench.evaluate.samples import Means
 from quantbench.evaluate.samples import measured as measured_sample
 from quantbench.evaluate.scores import class_map
 from quantbench.evaluate.statistics import share, sqnr_db
+from quantbench.evaluate.suppress import Floats
 from quantbench.evaluate.task import Arrays, Task
 from quantbench.records.evaluation import Measured, NotMeasurable, OutputError
 

@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 
 from quantbench.errors import QuantbenchError
 from quantbench.evaluate.boxes import CONFIDENCE as EVERY
-from quantbench.evaluate.boxes import Floats, detections
+from quantbench.evaluate.boxes import detections
 from quantbench.evaluate.mean_ap import MOST_BOXES, match
 from quantbench.evaluate.samples import Hits, Matches, MeanAP, Means, Overlaps, Sample
+from quantbench.evaluate.suppress import Floats
 from quantbench.evaluate.task import Arrays, Task
 from quantbench.images.truth import Label, MaskTruth, Truth
 from quantbench.load_object import user_code

@@ -11,32 +11,41 @@ import onnx
 from numpy.typing import NDArray
 
 from quantbench.errors import QuantbenchError
+from quantbench.evaluate.suppress import decoded
+from quantbench.graph.suppression import Suppression
 from quantbench.json_types import JsonObject
+from quantbench.runnable import runnable_part, suppression_behind
 
 Kind = Literal["classes", "boxes", "masks", "keypoints", "values"]
 Arrays = Sequence[NDArray[Any]]
 
 # Fewer scores than this are a classifier's only where the model or the labels say so: [N, 4] may be a box, a pose.
 _SURELY_CLASSES = 10
+# Boxes are shares of the image where no coordinate is greater, or in pixels: a little over 1 may stand out of it.
+_MOST_AS_SHARE = 2.0
 _PROBABILITIES = frozenset({"Softmax", "LogSoftmax"})
 _ULTRALYTICS = {"detect", "segment", "pose", "obb"}
 
 
 @dataclass(frozen=True, slots=True)
 class OutputFacts:
-    """What a model file says of its outputs: `metadata`, class `names`, and the operator that makes each output."""
+    """What a model file says of its outputs: `metadata`, class `names`, and the operator that makes each output. Where
+    outputs are what a plugin for suppression reads: which two, boxes and scores (`suppressed`), and what it does."""
 
     metadata: Mapping[str, str] = field(default_factory=dict)
     names: tuple[str, ...] = ()
     makers: tuple[str, ...] = ()
+    suppressed: tuple[int, int] = (0, 0)
+    suppression: Suppression | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
     """`format` of boxes: yolo [N, 4 + classes + more, anchors], nms [N, M, 6], detr (boxes and logits of queries),
-    efficientnms (count, boxes, scores, classes). `outputs`: indices of the outputs that hold it. `points`: key points
-    and numbers of each behind the classes of yolo. `angle`: yolo boxes end in an angle. `why`: how it was told.
-    `shape`: of the first of `outputs`."""
+    efficientnms (count, boxes, scores, classes), suppressed (boxes and scores as a plugin for suppression reads them,
+    which `suppression` describes; `shares`: boxes are shares of the image). `outputs`: indices of the outputs that hold
+    it. `points`: key points and numbers of each behind the classes of yolo. `angle`: yolo boxes end in an angle. `why`:
+    how it was told. `shape`: of the first of `outputs`."""
 
     kind: Kind
     format: str = ""
@@ -46,6 +55,8 @@ class Task:
     angle: bool = False
     why: str = ""
     shape: tuple[int, ...] = ()
+    suppression: Suppression | None = None
+    shares: bool = False
 
     def to_json(self) -> JsonObject:
         """Plain data."""
@@ -54,10 +65,16 @@ class Task:
 
 
 def facts_of(model: onnx.ModelProto) -> OutputFacts:
-    """Metadata, class names (ultralytics' `names`, or `classes`) and last operators of an ONNX model."""
+    """Metadata, class names (ultralytics' `names`, or `classes`) and last operators of what onnxruntime runs of an ONNX
+    model (`runnable_part`), and what suppresses its boxes behind that."""
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    makers = {out: node.op_type for node in model.graph.node for out in node.output}
-    return OutputFacts(metadata, _names(metadata), tuple(makers.get(value.name, "") for value in model.graph.output))
+    runs = runnable_part(model)
+    outputs = [value.name for value in runs.graph.output]
+    makers = {out: node.op_type for node in runs.graph.node for out in node.output}
+    facts = OutputFacts(metadata, _names(metadata), tuple(makers.get(name, "") for name in outputs))
+    if (how := suppression_behind(model)) is None:
+        return facts
+    return replace(facts, suppressed=(outputs.index(how.boxes), outputs.index(how.scores)), suppression=how)
 
 
 def answers(model: onnx.ModelProto) -> int | None:
@@ -134,11 +151,28 @@ def _float(array: NDArray[Any]) -> bool:
 
 
 def _boxes(outputs: Arrays, facts: OutputFacts) -> Task | None:
+    if (found := _before_suppression(outputs, facts)) is not None:
+        return found
     task = facts.metadata.get("task", "")
     flat = [i for i, a in enumerate(outputs) if a.ndim == 3 and _float(a)]
     if task in _ULTRALYTICS and facts.names and flat:
         return _ultralytics(outputs, flat[0], facts, task)
     return _by_values(outputs, flat, facts) or _detr(outputs, flat, facts) or _efficient_nms(outputs)
+
+
+def _before_suppression(outputs: Arrays, facts: OutputFacts) -> Task | None:
+    """Boxes [N, A, 4] or [N, A, 1 or C, 4] and scores [N, A, C] that a plugin reads."""
+    how = facts.suppression
+    if how is None:
+        return None
+    boxes, scores = (outputs[index] for index in facts.suppressed)
+    if scores.ndim != 3 or boxes.ndim not in (3, 4) or boxes.shape[:2] != scores.shape[:2] or boxes.shape[-1] != 4:
+        return None
+    if boxes.ndim == 4 and boxes.shape[2] not in (1, scores.shape[2]):
+        return None
+    shares = bool(np.abs(decoded(boxes, how)).max(initial=0) <= _MOST_AS_SHARE)
+    why = f"what {how.words} reads"
+    return Task("boxes", "suppressed", facts.suppressed, scores.shape[2], why=why, suppression=how, shares=shares)
 
 
 def _ultralytics(outputs: Arrays, index: int, facts: OutputFacts, task: str) -> Task | None:

@@ -93,7 +93,7 @@ def measure(inputs: Measuring, pair: Pair, layers: Sequence[LayerError]) -> Eval
             runner(reference, fixed),
             runner(quantized, fixed),
             labelled(source, input_name, batch, max_bad=max_bad),
-            facts=facts_of(model),
+            facts=facts_of(inputs.model.proto),
             outputs=names,
             on_batch=advance,
         )

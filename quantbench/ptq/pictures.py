@@ -12,10 +12,11 @@ from PIL import Image, ImageDraw
 from quantbench.calibration.ort_outputs import static_batch
 from quantbench.data.sources import feeds, is_calls
 from quantbench.errors import QuantbenchError
-from quantbench.evaluate.boxes import Floats, detections
+from quantbench.evaluate.boxes import detections
 from quantbench.evaluate.evaluator import image_size
 from quantbench.evaluate.pairs import CONFIDENCE
 from quantbench.evaluate.scores import class_map, resized
+from quantbench.evaluate.suppress import Floats
 from quantbench.evaluate.task import facts_of, find_task
 from quantbench.images.source import Subset
 from quantbench.ptq.measure import Measuring, Pair, runner
@@ -51,7 +52,7 @@ def pictures_of(inputs: Measuring, evaluation: Evaluation, pair: Pair) -> list[d
     model = runnable_part(inputs.model.proto)
     fixed = static_batch(model)
     reference, quantized = runner(pair.plain, fixed), runner(pair.int8, fixed)
-    facts = facts_of(model)
+    facts = facts_of(inputs.model.proto)
     found = []
     for index in chosen:
         try:

@@ -7,6 +7,31 @@ from onnx import TensorProto, helper, numpy_helper
 ROWS = 50
 
 
+def with_plugin(model: onnx.ModelProto, op: str = "EfficientNMS_TRT") -> onnx.ModelProto:
+    """`model`, changed in place, with the same suppression by a plugin of TensorRT behind its boxes and scores."""
+    graph, node = model.graph, helper.make_node
+    stored = {"nms_split": np.asarray([4, 10])}
+    nodes = [node("Transpose", ["boxes"], ["nms_rows"], "/nms/Rows", perm=[0, 2, 1]),
+             node("Split", ["nms_rows", "nms_split"], ["nms_boxes", "nms_scores"], "/nms/Split", axis=2)]  # fmt: skip
+    boxes = "nms_boxes"
+    said = {"score_threshold": 0.25, "iou_threshold": 0.7, "max_output_boxes": ROWS, "background_class": -1,
+            "score_activation": 0, "box_coding": 1}  # fmt: skip
+    if op == "BatchedNMS_TRT":  # boxes [N, A, 1, 4] of corners, here shares of the image
+        said = {"scoreThreshold": 0.25, "iouThreshold": 0.7, "keepTopK": ROWS, "topK": 2000, "backgroundLabelId": -1,
+                "shareLocation": 1, "numClasses": 10, "isNormalized": 1}  # fmt: skip
+        corners = np.block([[np.eye(2), np.eye(2)], [-np.eye(2) / 2, np.eye(2) / 2]]) / 320
+        stored |= {"nms_corners_of": corners.astype(np.float32), "nms_axis": np.asarray([2])}
+        nodes += [node("MatMul", ["nms_boxes", "nms_corners_of"], ["nms_corners"], "/nms/Corners"),
+                  node("Unsqueeze", ["nms_corners", "nms_axis"], ["nms_shared"], "/nms/Shared")]  # fmt: skip
+        boxes = "nms_shared"
+    outputs = ["num_dets", "det_boxes", "det_scores", "det_classes"]
+    graph.node.extend([*nodes, node(op, [boxes, "nms_scores"], outputs, "nms", **said)])
+    graph.initializer.extend(numpy_helper.from_array(values, name) for name, values in stored.items())
+    del graph.output[:]
+    graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs)
+    return model
+
+
 def with_suppression(model: onnx.ModelProto) -> onnx.ModelProto:
     """`model`, changed in place, for one image: `boxes` [1, 4 + 10, 2000] becomes `detections` [1, ROWS, 6] (corners,
     score, class; the best first, zeros behind the last)."""

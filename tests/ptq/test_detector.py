@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from datasets.scenes import write_split
+from quantbench.evaluate.boxes import detections
+from quantbench.evaluate.task import facts_of, find_task
 from quantbench.graph.load import load_model
 from quantbench.graph.onnx_view import view_of
 from quantbench.ort import create_session
 from quantbench.qat.safe_load import quiet_ultralytics
 from quantbench.qdq.place import place
-from tests.ptq.nms_detector import with_suppression
+from quantbench.runnable import runnable_part
+from tests.ptq.nms_detector import with_plugin, with_suppression
 
 MODEL = Path(__file__).parents[1] / "data" / "models" / "digit-detector.onnx"
 RECIPE = Path(__file__).parents[2] / "recipes" / "yolov8.yaml"
@@ -42,7 +45,9 @@ def command(scenes: Path, tmp_path: Path) -> Callable[..., tuple[object, ...]]:
     recipe = tmp_path / "yolov8.yaml"
     recipe.write_text(RECIPE.read_text(encoding="utf-8") + "evaluation:\n  latency: false\n", encoding="utf-8")
 
-    def build(root: Path = scenes, model: Path = MODEL) -> tuple[object, ...]:
+    def build(root: Path = scenes, model: Path = MODEL, images: int = IMAGES) -> tuple[object, ...]:
+        with recipe.open("a", encoding="utf-8") as text:
+            text.write(f"  max_images: {images}\n")
         return ("ptq", model, "--recipe", recipe, "--calib-dir", root / "images/train", "--eval-dir",
                 root / "images/test", "--labels", "yolo", "--out", tmp_path / "run", "--no-compile", "--calibrator",
                 "minmax")  # fmt: skip
@@ -162,6 +167,46 @@ def test_suppression_in_the_graph_is_quantized_up_to_its_boxes(cli, command, sce
     plain, int8 = (session.run(None, {"images": picture})[0][0] for session in sessions)
     assert list(plain[plain[:, 4] > 0, 5]) == list(int8[int8[:, 4] > 0, 5]) != []
     np.testing.assert_allclose(int8[0, :4], plain[0, :4], atol=4)
+
+
+def test_boxes_are_scored_where_a_plugin_suppresses_them(cli, command, scenes: Path, tmp_path: Path) -> None:
+    """At the inputs of EfficientNMS_TRT, by its thresholds and box coding; what it leaves is what the same suppression
+    in the graph leaves."""
+    model = tmp_path / "plugin.onnx"
+    onnx.save(with_plugin(onnx.load(str(MODEL))), model)
+    code, _, error = cli(*command(model=model, images=4))
+    assert code == 0, error
+    assert "boxes are suppressed here as it does it" in error
+    evaluation = json.loads((tmp_path / "run" / "run.json").read_text())["evaluation"]
+    outputs = evaluation["outputs"]
+    assert outputs["map_change"]["count"] == 4
+    assert outputs["map50_float"]["value"] > 0.9
+    assert outputs["boxes_kept"]["value"] > 0.9
+    assert outputs["boxes_kept"]["unit"] == "boxes"
+    assert (evaluation["boxes"]["nms_iou"], evaluation["boxes"]["confidence"]) == (0.7, 0.25)
+    assert "plugin nms (EfficientNMS_TRT: IoU 0.7, score 0.25, 50 boxes)" in evaluation["boxes"]["why"]
+    assert "suppressed here as the plugin does it, at IoU 0.7" in (tmp_path / "run" / "report.md").read_text()
+    code, printed, error = cli("eval", model, tmp_path / "run" / "model.qdq.onnx", "--data", scenes / "images/test",
+                               "--labels", "yolo", "--preprocess", "yolo", "--max-images", 4)  # fmt: skip
+    assert code == 0, error
+    assert "mAP50" in printed
+
+
+@pytest.mark.parametrize("op", ["EfficientNMS_TRT", "BatchedNMS_TRT"])
+def test_a_plugin_leaves_what_suppression_in_the_graph_leaves(scenes: Path, op: str) -> None:
+    inside = create_session(with_suppression(onnx.load(str(MODEL))))
+    whole = with_plugin(onnx.load(str(MODEL)), op)
+    session, facts = create_session(runnable_part(whole)), facts_of(whole)
+    for file in sorted((scenes / "images/test").glob("*.jpg"))[:6]:
+        x = {"images": np.asarray(Image.open(file)).transpose(2, 0, 1)[None] / np.float32(255)}
+        outputs = session.run(None, x)
+        task = find_task(outputs, facts)
+        assert (task.kind, task.format, task.classes) == ("boxes", "suppressed", 10)
+        assert task.shares is (op == "BatchedNMS_TRT")
+        (mine,) = detections(outputs, task, (320, 320))
+        theirs = inside.run(None, x)[0][0]
+        np.testing.assert_allclose(mine, theirs[theirs[:, 4] > 0], rtol=1e-4, atol=1e-3)
+        assert len(mine)
 
 
 def refused(result: tuple[int, str, str], out: Path, *words: str) -> None:

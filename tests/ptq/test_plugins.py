@@ -53,10 +53,12 @@ def test_suppression_at_the_end_stands_behind_the_same_int8_network(
     bare = quantized(plugin_models.write(tmp_path / "bare.onnx", "none", half=half), data, tmp_path / "bare")
     assert record.placement == bare.placement
     assert (tmp_path / "run" / "ranges.json").read_bytes() == (tmp_path / "bare" / "ranges.json").read_bytes()
-    assert [(part.name, part.sqnr) for part in record.evaluation.parts] == [
-        (part.name, part.sqnr) for part in bare.evaluation.parts
+    assert [(part.output, part.sqnr) for part in record.evaluation.parts] == [
+        (part.output, part.sqnr) for part in bare.evaluation.parts
     ]
-    assert [part.name for part in record.evaluation.parts] == ["boxes", "scores"]
+    assert [part.name for part in record.evaluation.parts] == ["boxes, boxes", "scores, class scores"]
+    assert record.evaluation.boxes is not None
+    assert record.evaluation.boxes.format == "suppressed"
     assert record.evaluated_on.what.endswith("; outputs end before plugin nms")
     before, after = onnx.load(str(path)), onnx.load(str(tmp_path / "run" / "model.qdq.onnx"))
     assert before.graph.node[-1] in after.graph.node

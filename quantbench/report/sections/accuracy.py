@@ -35,6 +35,8 @@ _READ = {
     "after suppression at IoU {nms_iou:g}",
     "nms": "boxes after suppression; they count from a score of {confidence:g}",
     "efficientnms": "boxes after suppression (EfficientNMS); they count from a score of {confidence:g}",
+    "suppressed": "boxes, with {classes} class scores beside them, that are suppressed here as the plugin does it, at "
+    "IoU {nms_iou:g}; they count from a score of {confidence:g}",
     "detr-softmax": "boxes of queries, with logits of {classes} classes and of none; they count from {confidence:g}",
     "detr-sigmoid": "boxes of queries, with logits of {classes} classes; they count from {confidence:g}",
 }
