@@ -61,11 +61,17 @@ class Evaluation(_Section):
 
 class Calibration(_Section):
     """`calibrator`: a name (`quantbench recipes`, calibrators/), auto (ptq judges threshold methods by the outputs;
-    qat-export takes mse) or `path/to/file.py:Class`. mse leads on most networks of docs/accuracy.md."""
+    qat-export takes mse) or `path/to/file.py:Class`. mse leads on most networks of docs/accuracy.md. Weights of `ptq`:
+    `weight_scales` a channel from the largest magnitude or of the least squared error; `rounding` each to the nearest,
+    or in the worst layers for the layer's output. `effort` full: adaptive rounding, unless `rounding` says otherwise,
+    and biases corrected in more sweeps."""
 
     calibrator: str = "mse"
     batch_size: int = Field(default=8, ge=1)
     bias_correction: bool = True
+    weight_scales: Literal["max", "mse"] = "max"
+    rounding: Literal["nearest", "adaptive"] | None = None
+    effort: Literal["fast", "full"] = "fast"
 
 
 class Placement(_Section):

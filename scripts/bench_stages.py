@@ -33,8 +33,9 @@ from quantbench.evaluate.task import facts_of
 from quantbench.graph.onnx_view import view_of
 from quantbench.ort import create_session
 from quantbench.ptq.measure import runner
-from quantbench.qdq.correct_bias import SWEEPS, correct_bias
+from quantbench.qdq.correct_bias import correct_bias
 from quantbench.qdq.insert import insert_qdq
+from quantbench.qdq.options import BIAS_SWEEPS
 from quantbench.qdq.place import place
 from scripts.bench_calibration import BATCH, Feeds, build, feeds_of, tensors_of, versions
 
@@ -65,7 +66,7 @@ def works(model: onnx.ModelProto, feeds: Feeds, threads: int) -> tuple[dict[str,
         "layer errors": lambda: layer_errors(model, quantized, nodes, few, threads=threads),
         "evaluation": evaluation,
     }
-    return done, {"bias correction": float(SWEEPS), "layer errors": len(few) / len(feeds), "evaluation": 1.0}
+    return done, {"bias correction": float(BIAS_SWEEPS), "layer errors": len(few) / len(feeds), "evaluation": 1.0}
 
 
 def measured(done: dict[str, Work], needs: dict[str, float], rounds: int) -> dict[str, dict[str, float]]:

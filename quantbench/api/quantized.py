@@ -26,8 +26,9 @@ from quantbench.graph.to_fp16 import as_it_came
 from quantbench.predict.best import best_placement
 from quantbench.ptq.calibrator_choice import choose
 from quantbench.ptq.range_warnings import range_warnings
+from quantbench.qdq.adaptive_rounding import Rounding
 from quantbench.qdq.carry_out import Correction, carry_out
-from quantbench.qdq.options import PlacementOptions
+from quantbench.qdq.options import ROUNDINGS, WEIGHT_SCALES, PlacementOptions, WeightScales
 from quantbench.qdq.place import place
 from quantbench.qdq.plan import Plan
 from quantbench.qdq.tensors import calibrated_tensors
@@ -77,6 +78,8 @@ def quantize(
     calibrator: str = "mse",
     placement: PlacementOptions | str = "rules",
     bias_correction: bool = True,
+    rounding: str = "nearest",
+    weight_scales: WeightScales = "max",
     keep_float: Iterable[str] = (),
     preprocess: str | Mapping[str, Any] | None = None,
     max_images: int = 512,
@@ -88,10 +91,14 @@ def quantize(
     batches: dicts of arrays by input name, arrays, or a torch DataLoader. `calibrator`: mse, minmax, entropy,
     percentile:99.99, auto (the best of them by the outputs), … or `path/to/file.py:Class`. `placement`: "rules", "best"
     (the variant that the predictor finds cheapest), or PlacementOptions. `keep_float`: names or patterns (fnmatch) of
-    nodes. `preprocess`: of a folder's images, a preset or a declaration.
+    nodes. `rounding` of weights: nearest, or adaptive: in the worst layers for the layer's output, on the first of the
+    data. `weight_scales` of a channel: max, or mse. `preprocess`: of a folder's images, a preset or a declaration.
 
     Raises QuantbenchError for a model that is quantized already or cannot be, and data that does not fit.
     """
+    for name, word, known in (("rounding", rounding, ROUNDINGS), ("weight_scales", weight_scales, WEIGHT_SCALES)):
+        if word not in known:
+            raise QuantbenchError(f"{name} {word!r} is neither {' nor '.join(known)}")
     proto = _loaded(model)
     options = _options(placement, keep_float)
     choice = choose(calibrator)
@@ -101,13 +108,19 @@ def quantize(
     histograms = collect(proto, held, calibrated_tensors(view, plan), threads=threads)
     good, broken = usable(histograms, plan.tensors)
     correction = Correction(lambda: held.first, _count_of(held.first), threads) if bias_correction else None
-    judged = None
+    judged, done = None, None
     if choice.is_auto:
         taken = best_by_outputs(good, _judging(proto, plan, held, options, correction))
-        ranges, done, judged = taken.ranges, taken.made, taken.judged
+        ranges, judged = taken.ranges, taken.judged
+        done = taken.made if (rounding, weight_scales) == (ROUNDINGS[0], WEIGHT_SCALES[0]) else None
     else:
         ranges = find_ranges(good, choice.method, choice.threshold)
-        done = carry_out(proto, plan, ranges, correction, residual_db=options.residual_db)
+    if done is None:
+        adaptive = Rounding(lambda: held.first, _count_of(held.first), threads) if rounding == "adaptive" else None
+        done = carry_out(
+            proto, plan, ranges, correction, rounding=adaptive, weight_scales=weight_scales,
+            residual_db=options.residual_db,
+        )  # fmt: skip
     cut = told(proto)
     notes = (*([cut] if cut else []), *_told(broken, done.left_float), *range_warnings(ranges))
     onnxruntime = for_onnxruntime(runnable_part(done.model), affine=options.add_both)

@@ -44,6 +44,15 @@ MaxImages = Annotated[int | None, typer.Option(help="Most calibration images.")]
 KeepFloat = Annotated[
     list[str] | None, typer.Option(metavar="PATTERN", help="Node name pattern to keep in float; may be repeated.")
 ]
+Effort = Annotated[
+    str | None, typer.Option(help="fast, or full: minutes more, where accuracy misses (docs/accuracy.md).")
+]
+Rounding = Annotated[
+    str | None, typer.Option(help="Weights: nearest, or adaptive: in the worst layers for the layer's output.")
+]
+WeightScales = Annotated[
+    str | None, typer.Option(help="A channel's: max (default), or mse: of the least squared error of its weights.")
+]
 ResidualFloat = Annotated[
     bool,
     typer.Option(
@@ -118,6 +127,7 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
 _PANELS = {
     "Data": "calib_dir inputs preprocess batch_size max_images max_bad",
     "Comparison": "eval_dir labels classes min_agreement min_sqnr max_drop",
+    "Algorithms": "effort rounding weight_scales no_bias_correction",
     "Placement": "keep_float plugin_precision placement for_tensorrt device for_onnxruntime residual_float",
 }
 

@@ -8,6 +8,7 @@ from quantbench.cli.build_options import EngineOptions
 from quantbench.cli.options import (
     CalibData,
     Classes,
+    Effort,
     InputData,
     KeepFloat,
     MaxBad,
@@ -18,10 +19,12 @@ from quantbench.cli.options import (
     Preprocess,
     Recipe,
     ResidualFloat,
+    Rounding,
     RunJson,
     Threads,
     TimedOn,
     Trust,
+    WeightScales,
     grouped,
     in_panels,
 )
@@ -68,6 +71,9 @@ def ptq(
     no_bias_correction: bool = typer.Option(
         False, "--no-bias-correction", help="Leave the mean error of each channel in, instead of taking it out."
     ),
+    rounding: Rounding = None,
+    weight_scales: WeightScales = None,
+    effort: Effort = None,
     placement: str = typer.Option(None, help="rules, or best: try variants against the TensorRT predictor."),
     for_tensorrt: str = typer.Option(
         None, "--for", help="Version of TensorRT that best placement and the prediction speak of. (default: 10.9)"
@@ -133,6 +139,9 @@ def ptq(
         "calibration.calibrator": calibrator,
         "calibration.batch_size": batch_size,
         "calibration.bias_correction": False if no_bias_correction else None,
+        "calibration.rounding": rounding,
+        "calibration.weight_scales": weight_scales,
+        "calibration.effort": effort,
         "placement.method": placement,
         "placement.tensorrt": for_tensorrt,
         "placement.device": device or None,

@@ -23,8 +23,8 @@ from quantbench.engines.shapes import parse_profile
 from quantbench.errors import QuantbenchError
 from quantbench.predict.versions import PredictedFor, version_of
 from quantbench.ptq.request import DataChoice, EvaluationChoice, InputChoice, ModelChoice, PtqRequest
-from quantbench.qdq.options import PlacementOptions
-from quantbench.recipe import Compile, Placement, Recipe
+from quantbench.qdq.options import BIAS_SWEEPS, FULL_BIAS_SWEEPS, PlacementOptions, WeightOptions
+from quantbench.recipe import Calibration, Compile, Placement, Recipe
 
 
 def ptq_request(recipe: Recipe, *, trust: bool = False) -> PtqRequest:
@@ -49,6 +49,7 @@ def ptq_request(recipe: Recipe, *, trust: bool = False) -> PtqRequest:
         calibrator=recipe.calibration.calibrator,
         batch_size=recipe.calibration.batch_size,
         bias_correction=recipe.calibration.bias_correction,
+        weights=weight_options(recipe.calibration),
         placement=placement_options(recipe.placement),
         best_placement=recipe.placement.method == "best",
         predicted=PredictedFor(recipe.placement.tensorrt, recipe.placement.gpu, recipe.placement.device),
@@ -96,8 +97,9 @@ def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
 # What a recipe may hold for another command: nothing in `ptq` is random or trained, nothing in `qat-export` evaluated.
 _UNUSED = {
     "ptq": ("seed", "weights", "training", "export"),
-    "qat-export": ("evaluation", "calibration.bias_correction", "threads"),
-}
+    "qat-export": ("evaluation", "calibration.bias_correction", "calibration.weight_scales", "calibration.rounding",
+                   "calibration.effort", "threads"),
+}  # fmt: skip
 
 
 def unused(recipe: Recipe, command: str) -> list[str]:
@@ -120,6 +122,13 @@ def placement_options(section: Placement) -> PlacementOptions:
     switches |= plugin_switches(section.plugin_precision)
     named = version_of(section.tensorrt, section.gpu) if section.tensorrt or section.gpu else None
     return PlacementOptions(**switches, silu_residual=bool(section.tensorrt and named and named.silu_fuses))
+
+
+def weight_options(section: Calibration) -> WeightOptions:
+    """How weights become integers: the effort, unless a word of its own says otherwise."""
+    full = section.effort == "full"
+    adaptive = section.rounding == "adaptive" or (full and section.rounding is None)
+    return WeightOptions(section.weight_scales, adaptive, FULL_BIAS_SWEEPS if full else BIAS_SWEEPS)
 
 
 def compile_request(section: Compile) -> CompileRequest:

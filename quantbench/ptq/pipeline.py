@@ -28,6 +28,7 @@ from quantbench.qdq.tensors import calibrated_tensors
 from quantbench.records.evaluation import Evaluation
 from quantbench.records.facts import CalibrationFacts, RangeFacts
 from quantbench.records.judged import Judged
+from quantbench.records.rounding import ROUNDING, RoundingFacts
 from quantbench.records.run import RUN, PtqRun
 from quantbench.run_folder import Identity, RunFolder
 from quantbench.runnable import told
@@ -105,10 +106,14 @@ def _stages(
     if len(warnings) > _SHOWN_WARNINGS:
         progress.note(f"warning: and {len(warnings) - _SHOWN_WARNINGS} more such tensors; see report.md")
     quantizing = stages.Quantizing(
-        run.model, run.plan, ranges, run.calibration if request.bias_correction else None, run.batch,
-        request.placement.add_both, request.data.max_bad, request.threads, folder.state, progress,
+        run.model, run.plan, ranges, run.calibration if request.bias_correction or request.weights.adaptive else None,
+        request.bias_correction, request.weights, run.batch, request.placement.add_both, request.data.max_bad,
+        request.threads, folder.state, progress,
     )  # fmt: skip
     quantized = folder.run(stages.quantizing(quantizing))
+    rounding = RoundingFacts.load(folder.path / ROUNDING) if request.weights.adaptive else None
+    if rounding is not None:
+        progress.note(f"Adaptive rounding: {rounding.in_words()}")
     qdq = stages.output_of(quantized, QDQ_MODEL, folder.path)
     places = run.placement_facts
     compiling = Compiling(
@@ -136,6 +141,8 @@ def _stages(
             warnings=tuple(warnings),
             judged=judged,
             ranges=() if given else _range_facts(run, ranges, folder),
+            weight_scales=request.weights.scales,
+            rounding=rounding,
         ),
         placement=run.placement_facts,
         evaluated_on=run.evaluated_on,

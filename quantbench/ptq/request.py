@@ -8,7 +8,7 @@ from pydantic import JsonValue
 from quantbench.compilation.request import CompileRequest
 from quantbench.json_types import JsonObject
 from quantbench.predict.versions import PredictedFor
-from quantbench.qdq.options import PlacementOptions
+from quantbench.qdq.options import PlacementOptions, WeightOptions
 from quantbench.recipe import Architecture
 
 
@@ -65,6 +65,7 @@ class PtqRequest:
     calibrator: str = "mse"
     batch_size: int = 8
     bias_correction: bool = True
+    weights: WeightOptions = field(default_factory=WeightOptions)
     placement: PlacementOptions = field(default_factory=PlacementOptions)
     best_placement: bool = False
     predicted: PredictedFor = field(default_factory=PredictedFor)

@@ -1,6 +1,6 @@
 """The four stages of `quantbench ptq`, each with exactly what its work gets."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from quantbench.atomic import write_json
@@ -19,9 +19,12 @@ from quantbench.ptq.calibrator_choice import Choice, algorithm_of
 from quantbench.ptq.measure import Measuring, layers_of, measure, sessions
 from quantbench.ptq.pictures import pictures_of
 from quantbench.ptq.prepare import FloatModel
+from quantbench.qdq.adaptive_rounding import Rounding
 from quantbench.qdq.carry_out import Correction, carry_out
+from quantbench.qdq.options import WeightOptions
 from quantbench.qdq.plan import Plan
 from quantbench.records.facts import StageRecord
+from quantbench.records.rounding import ROUNDING
 from quantbench.stage import UNKEYED, FileRef, Stage, digest
 from quantbench.text_file import read_object
 
@@ -82,13 +85,15 @@ class TakingCache:
 
 @dataclass(frozen=True, slots=True)
 class Quantizing:
-    """A Plan carried out with Ranges; `images` correct biases, None leaves them. `affine`: onnxruntime's model has all
-    256 levels where it can. `state` may hold the result."""
+    """A Plan carried out with Ranges; `images` correct biases, where `corrected`, and round weights. `affine`:
+    onnxruntime's model has all 256 levels where it can. `state` may hold the result."""
 
     model: FloatModel
     plan: Plan
     ranges: Ranges
     images: Images | None
+    corrected: bool
+    weights: WeightOptions
     batch: int
     affine: bool
     max_bad: int = field(metadata=UNKEYED)
@@ -124,7 +129,8 @@ def _calibrate(inputs: Calibrating, out: Path) -> None:
         found, algorithm = taken.ranges, algorithm_of(taken.judged.taken)
         quantizing_it = Quantizing(
             counting.model, taken.made.plan, found, counting.images if inputs.candidates.bias_correction else None,
-            counting.batch, inputs.candidates.affine, counting.max_bad, counting.threads, inputs.state, inputs.progress,
+            inputs.candidates.bias_correction, WeightOptions(), counting.batch, inputs.candidates.affine,
+            counting.max_bad, counting.threads, inputs.state, inputs.progress,
         )  # fmt: skip
         key = quantizing(quantizing_it).key
         judged_model.keep(inputs.state, taken.made.model, key, affine=inputs.candidates.affine)
@@ -177,8 +183,18 @@ def quantizing(inputs: Quantizing) -> Stage[Quantizing]:
 def _quantize(inputs: Quantizing, out: Path) -> None:
     if judged_model.take(inputs.state, quantizing(inputs).key, out):
         return
-    correction = _correction(inputs, inputs.images) if inputs.images is not None else None
-    done = carry_out(inputs.model.proto, inputs.plan, inputs.ranges, correction, progress=inputs.progress)
+    few = _correction(inputs, inputs.images) if inputs.images is not None else None
+    correction, rounding = None, None
+    if few is not None and inputs.corrected:
+        correction = replace(few, sweeps=inputs.weights.bias_sweeps)
+    if few is not None and inputs.weights.adaptive:
+        rounding = Rounding(few.feeds, few.images, few.threads)
+    done = carry_out(
+        inputs.model.proto, inputs.plan, inputs.ranges, correction, rounding=rounding,
+        weight_scales=inputs.weights.scales, progress=inputs.progress,
+    )  # fmt: skip
+    if done.rounding is not None:
+        done.rounding.save(out / ROUNDING)
     save_pair(done.model, out, affine=inputs.affine)
 
 

@@ -11,29 +11,37 @@ from quantbench.calibration.ranges import Ranges
 from quantbench.errors import QuantbenchError
 from quantbench.graph.surgery import check
 from quantbench.progress import Progress
+from quantbench.qdq.adaptive_rounding import Rounded, Rounding, planned_images, round_adaptively
 from quantbench.qdq.correct_bias import correct_bias, planned
 from quantbench.qdq.guard import guarded
 from quantbench.qdq.insert import insert_qdq
+from quantbench.qdq.options import BIAS_SWEEPS, WeightScales
 from quantbench.qdq.plan import Plan
 from quantbench.qdq.record import record
+from quantbench.qdq.reencode import with_int8_weights
+from quantbench.records.rounding import RoundingFacts
 
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """Calibration images that biases are corrected on: `feeds` opens them from the beginning, `images` is how many."""
+    """Calibration images that biases are corrected on: `feeds` opens them from the beginning, `images` is how many;
+    `sweeps` over them."""
 
     feeds: Callable[[], Iterable[Feed]]
     images: int = 0
     threads: int = 0
+    sweeps: int = BIAS_SWEEPS
 
 
 @dataclass(frozen=True, slots=True)
 class CarriedOut:
-    """The Q/DQ model, the plan that it carries out, and the skip connections that the ranges forbade, with their dB."""
+    """The Q/DQ model, the plan that it carries out, the skip connections that the ranges forbade, with their dB, and
+    what adaptive rounding did where it was asked for."""
 
     model: onnx.ModelProto
     plan: Plan
     left_float: Mapping[str, float] = field(default_factory=dict)
+    rounding: RoundingFacts | None = None
 
 
 def check_plan(plan: Plan) -> None:
@@ -53,22 +61,35 @@ def carry_out(
     ranges: Ranges,
     correction: Correction | None = None,
     *,
+    rounding: Rounding | None = None,
+    weight_scales: WeightScales = "max",
     residual_db: float = 0.0,
     int8_weights: bool = False,
     progress: Progress | None = None,
 ) -> CarriedOut:
     """The Q/DQ model of `plan` with `ranges` (`model` is left as it is), its biases corrected, checked in full.
 
+    `rounding`: weights of the worst layers are rounded for their outputs first (`quantbench.qdq.adaptive_rounding`).
     `residual_db`: skips with less signal over noise stay float (`quantbench.qdq.guard`; 0: none is judged).
     `int8_weights`: weights are stored quantized. Raises QuantbenchError where nothing can be quantized, or a range is
     missing. The model records the plan (`quantbench.qdq.record`).
     """
     plan, poor = guarded(plan, ranges, residual_db)
     check_plan(plan)
-    quantized = insert_qdq(model, plan, ranges, int8_weights=int8_weights)
+    told = progress or Progress("none")
+    rounded = Rounded(insert_qdq(model, plan, ranges, weight_scales=weight_scales))
+    if rounding is not None:
+        with told.task("Adaptive rounding", planned_images(rounding.images)) as advance:
+            rounded = round_adaptively(rounded.model, rounding, advance)
+    quantized = rounded.model
     if correction is not None:
-        with (progress or Progress("none")).task("Bias correction", planned(correction.images)) as advance:
-            quantized = correct_bias(quantized, correction.feeds, threads=correction.threads, on_batch=advance)
+        with told.task("Bias correction", planned(correction.images, correction.sweeps)) as advance:
+            quantized = correct_bias(
+                quantized, correction.feeds, floats=rounded.floats, sweeps=correction.sweeps,
+                threads=correction.threads, on_batch=advance,
+            )  # fmt: skip
+    if int8_weights:
+        quantized = with_int8_weights(quantized)
     record(quantized, plan)
     check(quantized, full=True)
-    return CarriedOut(quantized, plan, poor)
+    return CarriedOut(quantized, plan, poor, rounded.facts)

@@ -18,16 +18,15 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
-from onnx import numpy_helper
 
 from quantbench.calibration.ort_outputs import Feed
 from quantbench.calibration.sums import Levels
-from quantbench.graph.ops import WEIGHTED
 from quantbench.graph.surgery import edited
 from quantbench.qdq.mean_inputs import MeanInputs, MeanLayer
+from quantbench.qdq.options import BIAS_SWEEPS
+from quantbench.qdq.quantized_layers import quantized_layers
 from quantbench.qdq.simulate import simulated
 
-SWEEPS = 2
 # The first sweep only gives the second one something to stand on, so that part of the images does.
 _ROUGH = 16
 
@@ -49,28 +48,30 @@ def correct_bias(
     model: onnx.ModelProto,
     open_feeds: Callable[[], Iterable[Feed]],
     *,
+    floats: Mapping[str, onnx.TensorProto] | None = None,
+    sweeps: int = BIAS_SWEEPS,
     threads: int = 0,
     on_batch: Callable[[int], None] | None = None,
 ) -> onnx.ModelProto:
     """Return a copy of the Q/DQ `model` (float weights behind Q and DQ) with corrected biases.
 
-    `open_feeds` starts the images from the beginning; it is called `SWEEPS` times, the first time read in part. A bias
-    that is computed stays.
+    `floats`: what weights were before something other than Q moved them, by name. `open_feeds` starts the images from
+    the beginning; it is called `sweeps` times, the first time read in part. A bias that is computed stays.
     """
-    sites = _sites(model)
+    sites = _sites(model, floats or {})
     if not sites:
         return model
     plain = simulated(model)
     errors = _mean_errors(plain, sites, _first(open_feeds(), _ROUGH), threads, on_batch)
-    for _ in range(SWEEPS - 1):
+    for _ in range(sweeps - 1):
         plain = _with_biases(plain, sites, errors)
         errors = _mean_errors(plain, sites, open_feeds(), threads, on_batch)
     return _with_biases(model, sites, errors)
 
 
-def planned(images: int) -> int:
+def planned(images: int, sweeps: int = BIAS_SWEEPS) -> int:
     """Images that `correct_bias` runs where its feeds hold `images`, give or take a batch."""
-    return min(_ROUGH, images) + images
+    return min(_ROUGH, images) + (sweeps - 1) * images
 
 
 def _first(feeds: Iterable[Feed], images: int) -> Iterator[Feed]:
@@ -101,9 +102,8 @@ def _mean_errors(
     return {site.node.name: error for site, error in zip(sites, found, strict=True)}
 
 
-def _sites(model: onnx.ModelProto) -> list[_Site]:
+def _sites(model: onnx.ModelProto, floats: Mapping[str, onnx.TensorProto]) -> list[_Site]:
     """The quantized layers whose bias is a constant, or which can be given one."""
-    makers = {out: node for node in model.graph.node for out in node.output}
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in model.graph.node:
@@ -111,16 +111,8 @@ def _sites(model: onnx.ModelProto) -> list[_Site]:
             readers.setdefault(name, []).append(node)
     outputs = {value.name for value in model.graph.output}
     sites = []
-    for node in model.graph.node:
-        if node.op_type not in WEIGHTED:
-            continue
-        quantizers = [_quantizer(makers, name) for name in node.input[:2]]
-        activation, weight = quantizers if len(quantizers) == 2 else (None, None)
-        if activation is None or weight is None or weight.input[0] not in stored:
-            continue
-        levels = _levels(activation, stored)
-        if levels is None:
-            continue
+    for layer in quantized_layers(model):
+        node = layer.node
         holder, index = node.name, 2
         if node.op_type == "MatMul":
             found = _add_behind(node, readers, stored) if node.output[0] not in outputs else None
@@ -129,7 +121,8 @@ def _sites(model: onnx.ModelProto) -> list[_Site]:
             holder, index = found
         elif len(node.input) > 2 and node.input[2] and node.input[2] not in stored:
             continue
-        sites.append(_Site(node, activation.input[0], levels, stored[weight.input[0]], holder, index))
+        weight = floats.get(layer.stored.name, layer.stored)
+        sites.append(_Site(node, layer.source, layer.levels, weight, holder, index))
     return sites
 
 
@@ -143,26 +136,6 @@ def _add_behind(
     index = 1 if behind[0].input[0] == node.output[0] else 0
     bias = stored.get(behind[0].input[index])
     return (behind[0].name, index) if bias is not None and len(bias.dims) <= 1 else None
-
-
-def _quantizer(makers: Mapping[str, onnx.NodeProto], name: str) -> onnx.NodeProto | None:
-    """The Q behind whose DQ stands the tensor `name`."""
-    dequantize = makers.get(name)
-    if dequantize is None or dequantize.op_type != "DequantizeLinear":
-        return None
-    quantize = makers.get(dequantize.input[0])
-    return quantize if quantize is not None and quantize.op_type == "QuantizeLinear" else None
-
-
-def _levels(quantize: onnx.NodeProto, stored: Mapping[str, onnx.TensorProto]) -> Levels | None:
-    """What a Q with one constant scale does; None where it is computed, or there is one a channel."""
-    constants = [numpy_helper.to_array(stored[name]) for name in quantize.input[1:] if name in stored]
-    if len(constants) != 2 or constants[0].size != 1:
-        return None
-    scale, zero = constants
-    info = np.iinfo(zero.dtype)
-    offset = int(zero.reshape(-1)[0])
-    return Levels(float(scale.reshape(-1)[0]), info.min - offset, info.max - offset)
 
 
 def _with_biases(

@@ -10,8 +10,8 @@ from quantbench.calibration.ranges import INT8_MAX, Ranges
 from quantbench.errors import QuantbenchError
 from quantbench.graph.surgery import check, edited
 from quantbench.qdq.bias_range import raise_weight_scales
+from quantbench.qdq.options import WeightScales
 from quantbench.qdq.plan import Plan
-from quantbench.qdq.reencode import store_weight
 from quantbench.qdq.weights import weight_scale
 
 # An activation that calibration only ever saw as zero: any positive scale represents it.
@@ -19,23 +19,25 @@ _DEAD_SCALE = np.float32(1.0 / INT8_MAX)
 _SUFFIXES = ("_quantized", "_dequantized", "_scale", "_zero_point", "_int8")
 
 
-def insert_qdq(model: onnx.ModelProto, plan: Plan, ranges: Ranges, *, int8_weights: bool = False) -> onnx.ModelProto:
+def insert_qdq(
+    model: onnx.ModelProto, plan: Plan, ranges: Ranges, *, weight_scales: WeightScales = "max"
+) -> onnx.ModelProto:
     """Return a copy of `model` with the Q/DQ of `plan`; scales are amax/127, zero points 0 (symmetric INT8).
 
     Activations share one Q and one DQ per tensor. The scale of a group is that of its largest amax. Weight scales are
-    max |w| / 127 a channel, or larger where the bias would else not fit INT32 (`bias_range`). With `int8_weights`
-    weights are stored quantized behind a DQ alone, else as float behind Q and DQ.
+    those of `weights.weight_scale`, or larger where the bias would else not fit INT32 (`bias_range`). Weights are
+    stored as float behind Q and DQ.
 
     Raises QuantbenchError where `ranges` lacks a tensor of the plan, or holds a range that is negative or not finite.
     """
     scales = activation_scales(plan, ranges)
-    result = edited(model, lambda graph: _carry_out(graph, plan, scales, int8_weights=int8_weights))
+    result = edited(model, lambda graph: _carry_out(graph, plan, scales, weight_scales))
     result.ir_version = max(result.ir_version, 8)
     check(result)
     return result
 
 
-def _carry_out(graph: gs.Graph, plan: Plan, scales: Mapping[str, np.float32], *, int8_weights: bool) -> None:
+def _carry_out(graph: gs.Graph, plan: Plan, scales: Mapping[str, np.float32], weight_scales: WeightScales) -> None:
     nodes = {node.name: node for node in graph.nodes}
     tensors = graph.tensors()
     taken = set(tensors)
@@ -52,12 +54,10 @@ def _carry_out(graph: gs.Graph, plan: Plan, scales: Mapping[str, np.float32], *,
         key = (weight.tensor, weight.axis)
         if key not in done_weights:
             constant = tensors[weight.tensor]
-            scale = weight_scale(constant.values, weight.axis)
+            scale = weight_scale(constant.values, weight.axis, weight_scales)
             done_weights[key] = _insert_pair(graph, constant, _stem(weight.tensor, taken), scale, weight.axis)
         nodes[weight.node].inputs[weight.index] = done_weights[key]
     raise_weight_scales(graph)
-    for weight_out in done_weights.values() if int8_weights else ():
-        store_weight(weight_out.inputs[0].inputs[0].inputs[0])
 
 
 def activation_scales(plan: Plan, ranges: Ranges) -> Mapping[str, np.float32]:

@@ -1,6 +1,24 @@
-"""Switches of the placement rules; a recipe sets them under `placement:`."""
+"""Switches of the placement rules; a recipe sets them under `placement:`. How weights become integers."""
 
 from dataclasses import dataclass
+from typing import Literal
+
+WeightScales = Literal["max", "mse"]
+# The first of each is what happens unless another is asked for.
+WEIGHT_SCALES: tuple[WeightScales, ...] = ("max", "mse")
+ROUNDINGS = ("nearest", "adaptive")
+# Sweeps of bias correction (`quantbench.qdq.correct_bias`), each under the biases of the one before.
+BIAS_SWEEPS, FULL_BIAS_SWEEPS = 2, 4
+
+
+@dataclass(frozen=True, slots=True)
+class WeightOptions:
+    """How weights become integers. `scales`: per channel from the largest magnitude, or of the least squared error;
+    `adaptive`: those of the worst layers are rounded for the outputs (`quantbench.qdq.adaptive_rounding`)."""
+
+    scales: WeightScales = "max"
+    adaptive: bool = False
+    bias_sweeps: int = BIAS_SWEEPS
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ def _reencode(graph: gs.Graph) -> None:
     raise_weight_scales(graph)
     for node in list(graph.nodes):
         if node.op == "QuantizeLinear" and isinstance(node.inputs[0], gs.Constant):
-            store_weight(node)
+            _store_weight(node)
         elif node.op == "QuantizeLinear" and _is_s8(node):
             zero = node.inputs[2]
             node.inputs[2] = _shifted(zero)
@@ -40,7 +40,18 @@ def _reencode(graph: gs.Graph) -> None:
                     reader.inputs[2] = node.inputs[2]
 
 
-def store_weight(node: gs.Node) -> None:
+def with_int8_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy of the Q/DQ `model` whose constant weights are stored as INT8 behind a DQ alone."""
+    return edited(model, _store_weights)
+
+
+def _store_weights(graph: gs.Graph) -> None:
+    for node in list(graph.nodes):
+        if node.op == "QuantizeLinear" and isinstance(node.inputs[0], gs.Constant):
+            _store_weight(node)
+
+
+def _store_weight(node: gs.Node) -> None:
     """Take the Q `node` of a float constant out: its readers get the INT8 constant that it makes."""
     weight, scale = node.inputs[0], node.inputs[1].values
     axis = node.attrs.get("axis", QDQ_AXIS) if scale.ndim else None

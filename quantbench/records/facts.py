@@ -7,6 +7,7 @@ from pydantic import AfterValidator, JsonValue
 
 from quantbench.records.judged import Judged
 from quantbench.records.record import Record
+from quantbench.records.rounding import RoundingFacts
 
 
 def _plain(name: str) -> str:
@@ -95,7 +96,8 @@ class RangeFacts(Record):
 class CalibrationFacts(Record):
     """`method` as recorded; `source`: "images", or the cache whose ranges were taken; `warnings` about ranges;
     `judged`: what calibrator `auto` chose among; `ranges` of the tensors with Q/DQ, as the model has them (a scale may
-    be shared), where values were counted."""
+    be shared), where values were counted; `weight_scales`: max or mse; `rounding`: what adaptive rounding did, None
+    where weights are rounded to the nearest."""
 
     method: str
     source: str = "images"
@@ -103,6 +105,8 @@ class CalibrationFacts(Record):
     warnings: tuple[str, ...] = ()
     judged: Judged | None = None
     ranges: tuple[RangeFacts, ...] = ()
+    weight_scales: str = "max"
+    rounding: RoundingFacts | None = None
 
     @property
     def described(self) -> str:

@@ -23,6 +23,7 @@ from quantbench.report.sections import (
     prediction,
     provenance,
     ranges,
+    rounding,
     thresholds,
 )
 from quantbench.report.verdict import Verdict
@@ -37,6 +38,7 @@ def write_reports(folder: Path, run: PtqRun, decision: Decision, extra: Sequence
         accuracy.section(run),
         *thresholds.sections(run),
         *ranges.sections(run.calibration.ranges),
+        *rounding.sections(run),
         prediction.section(run),
         compiler.section(run.compiled, lambda node: kept.get(node, "")),
         latency.section(run),

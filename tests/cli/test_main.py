@@ -6,8 +6,10 @@ import sys
 import pytest
 
 import quantbench
-from quantbench.cli.requests import image_size
+from quantbench.cli.requests import image_size, ptq_request
 from quantbench.errors import QuantbenchError
+from quantbench.qdq.options import WeightOptions
+from quantbench.recipe import Recipe
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -42,6 +44,27 @@ def test_sizes_of_images(text: str, size: object) -> None:
     for wrong in ("", "0", "1,2,3", "a", "64,"):
         with pytest.raises(QuantbenchError, match="HEIGHT,WIDTH"):
             image_size(wrong)
+
+
+@pytest.mark.parametrize(
+    ("given", "options"),
+    [
+        ({}, WeightOptions()),
+        ({"effort": "full"}, WeightOptions(adaptive=True, bias_sweeps=4)),
+        ({"effort": "full", "rounding": "nearest"}, WeightOptions(bias_sweeps=4)),
+        ({"rounding": "adaptive", "weight_scales": "mse"}, WeightOptions("mse", adaptive=True)),
+    ],
+)
+def test_effort_and_the_words_of_its_parts(given: dict[str, str], options: WeightOptions) -> None:
+    recipe = Recipe().merged({f"calibration.{name}": word for name, word in given.items()})
+    assert ptq_request(recipe).weights == options
+
+
+@pytest.mark.parametrize("flag", ["--effort", "--rounding", "--weight-scales"])
+def test_a_word_that_an_algorithm_lacks(cli, flag: str) -> None:
+    code, _, error = cli("ptq", "m.onnx", flag, "most")
+    assert code == 2
+    assert f"calibration.{flag[2:].replace('-', '_')} = 'most'" in error
 
 
 def test_the_help_of_ptq_has_panels_and_an_example(cli) -> None:

@@ -14,9 +14,11 @@ import quantbench.ptq.prepare as prepare
 from quantbench.calibration.store import load_histograms, save_histograms
 from quantbench.errors import QuantbenchError
 from quantbench.graph.view import GraphView
-from quantbench.qdq.options import PlacementOptions
+from quantbench.qdq.options import PlacementOptions, WeightOptions
 from quantbench.qdq.place import place
 from quantbench.records.run import PtqRun
+from quantbench.report.blocks import Text
+from quantbench.report.sections import rounding
 from quantbench.run_folder import Identity, RunFolder
 from tests.ptq.small_run import OWN, holds, outputs, run, write_data
 
@@ -230,3 +232,37 @@ def test_a_damaged_record_of_stages_means_doing_all_anew(home: Path) -> None:
         run(home, out)
         assert outputs(out) == whole
     onnx.checker.check_model(str(out / "model.qdq.onnx"))
+
+
+def test_a_run_with_full_effort_goes_on_ends_the_same_and_says_what_it_rounded(home: Path) -> None:
+    out = home / "run"
+    plain = run(home, out)
+    assert plain.calibration.rounding is None
+    assert not (out / "rounding.json").exists()
+    full = WeightOptions("mse", adaptive=True, bias_sweeps=4)
+    record = run(home, out, weights=full)
+    found = record.calibration.rounding
+    assert found is not None
+    assert {layer.node for layer in found.layers} | set(found.left_out) <= set(record.placement.quantized)
+    assert found.layers
+    assert record.calibration.weight_scales == "mse"
+    assert keys(record)["calibrate"] == keys(plain)["calibrate"]
+    assert len({keys(run(home, out, weights=each))["quantize"] for each in options_of_weights()}) == 4
+    assert ended(run(home, out, weights=full)) != ended(record)
+    again = run(home, out, weights=full)
+    assert ended(run(home, out, weights=full)) == ended(again)
+    # What is made in another folder, or without biases corrected, from the same.
+    fresh = run(home, home / "fresh", weights=full)
+    assert fresh.calibration == again.calibration
+    assert outputs(home / "fresh")["model.qdq.onnx"] == outputs(out)["model.qdq.onnx"]
+    bare = run(home, home / "bare", weights=full, bias_correction=False)
+    assert bare.calibration.rounding == again.calibration.rounding
+    shown = "".join(block.text for s in rounding.sections(again) for block in s.blocks if isinstance(block, Text))
+    assert found.layers[0].node in str(rounding.sections(again))
+    assert "arXiv:2004.10568" in shown
+    assert rounding.sections(plain) == ()
+
+
+def options_of_weights() -> tuple[WeightOptions, ...]:
+    plain = WeightOptions()
+    return plain, replace(plain, scales="mse"), replace(plain, adaptive=True), replace(plain, bias_sweeps=4)

@@ -21,6 +21,7 @@ from quantbench.qdq.integer_activation import activations_on_integers
 from quantbench.qdq.mean_inputs import MeanLayer
 from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.place import place
+from quantbench.qdq.reencode import with_int8_weights
 from quantbench.qdq.simulate import simulated
 
 RNG = np.random.default_rng(5)
@@ -40,10 +41,10 @@ def network(
     return normalise(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
 
 
-def quantized(model: onnx.ModelProto, x: np.ndarray, share: float = 1.0, **kwargs: bool) -> onnx.ModelProto:
+def quantized(model: onnx.ModelProto, x: np.ndarray, share: float = 1.0) -> onnx.ModelProto:
     plan = place(view_of(model), EVERYTHING)
     maxima = maxima_of(collect(model, [{"x": x}], plan.tensors))
-    return insert_qdq(model, plan, Ranges({n: TensorRange(share * m) for n, m in maxima.items()}), **kwargs)
+    return insert_qdq(model, plan, Ranges({n: TensorRange(share * m) for n, m in maxima.items()}))
 
 
 def run(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
@@ -130,7 +131,7 @@ def test_layers_are_corrected_in_order() -> None:
     model, x = network(nodes, weights, ["n", 50, 16]), rows(8, 50, 16)
     plain = quantized(model, x, share=0.8)
     corrected = correct_bias(plain, lambda: [{"x": x}])
-    errors = _mean_errors(simulated(corrected), _sites(corrected), [{"x": x}], 0, None)
+    errors = _mean_errors(simulated(corrected), _sites(corrected, {}), [{"x": x}], 0, None)
     stored = [{t.name: numpy_helper.to_array(t) for t in m.graph.initializer} for m in (plain, corrected)]
     for node in plain.graph.node:
         if node.op_type == "Gemm":
@@ -151,7 +152,7 @@ def test_layers_of_large_weights_run_in_parts_with_the_same_result(monkeypatch: 
     plain = quantized(network(nodes, weights, ["n", 16, 8, 8], 4), x, share=0.6)
     whole = correct_bias(plain, lambda: [{"x": x}], threads=1)
     monkeypatch.setattr(mean_inputs, "_MOST_BYTES", 2 * weights["w0"].nbytes)
-    sites = _sites(plain)
+    sites = _sites(plain, {})
     layers = [MeanLayer(site.node, site.source, site.levels, site.weight) for site in sites]
     assert [len(part) for part in mean_inputs._parts(layers)] == [2, 2]
     parts = correct_bias(plain, lambda: [{"x": x}], threads=1)
@@ -195,7 +196,8 @@ def with_dead_channels(op: str, tiny: float) -> tuple[onnx.ModelProto, np.ndarra
 def test_a_dead_channel_keeps_its_bias(op: str, tiny: float, int8_weights: bool) -> None:
     """bias / (s_x s_w) fits INT32; a channel of -1.19 came out as -0.0004."""
     model, x = with_dead_channels(op, tiny)
-    found = for_onnxruntime(quantized(model, x, int8_weights=int8_weights))
+    made = quantized(model, x)
+    found = for_onnxruntime(with_int8_weights(made) if int8_weights else made)
     assert sqnr(run(model, x), run(found, x)) > 35
 
 

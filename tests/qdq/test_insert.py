@@ -15,12 +15,13 @@ from quantbench.errors import QuantbenchError
 from quantbench.graph.onnx_view import view_of
 from quantbench.ort import create_session
 from quantbench.qdq.affine import affine_activations
+from quantbench.qdq.carry_out import Correction, carry_out
 from quantbench.qdq.correct_bias import correct_bias
 from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.place import place
 from quantbench.qdq.plan import Plan
-from quantbench.qdq.reencode import to_u8_activations
+from quantbench.qdq.reencode import to_u8_activations, with_int8_weights
 from quantbench.qdq.weights import quantize_weight, weight_scale
 
 
@@ -113,12 +114,20 @@ def test_u8_alone_changes_no_number(quantized: onnx.ModelProto, images: np.ndarr
     np.testing.assert_array_equal(run(quantized, images, optimize=False), run(twin, images, optimize=False))
 
 
-def test_int8_weights_are_a_quarter_and_the_same(
-    model: onnx.ModelProto, plan: Plan, ranges: Ranges, quantized: onnx.ModelProto, images: np.ndarray
-) -> None:
-    small = insert_qdq(model, plan, ranges, int8_weights=True)
+def test_int8_weights_are_a_quarter_and_the_same(quantized: onnx.ModelProto, images: np.ndarray) -> None:
+    small = with_int8_weights(quantized)
     assert small.ByteSize() < 0.4 * quantized.ByteSize()
     np.testing.assert_array_equal(run(small, images, optimize=False), run(quantized, images, optimize=False))
+
+
+def test_biases_of_a_model_with_int8_weights_are_corrected_too(
+    model: onnx.ModelProto, plan: Plan, ranges: Ranges, images: np.ndarray
+) -> None:
+    """Weights were stored first, and bias correction found no layer in them."""
+    some = Correction(lambda: [{"image": images}], 16, 1)
+    made, small = (carry_out(model, plan, ranges, some, int8_weights=int8).model for int8 in (False, True))
+    assert not any(node.op_type == "QuantizeLinear" and node.input[0].endswith(".weight") for node in small.graph.node)
+    np.testing.assert_array_equal(run(made, images, optimize=False), run(small, images, optimize=False))
 
 
 def test_bias_correction_takes_the_mean_error_out(

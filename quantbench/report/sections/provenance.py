@@ -17,6 +17,8 @@ def section(run: PtqRun | QatRun) -> Section:
         ("Preprocessing", f"{run.preprocess.words} ({run.preprocess.origin})"),
         ("Bias correction", "yes" if run.calibration and run.calibration.bias_correction else "no"),
     ]
+    if run.calibration and run.calibration.weight_scales != "max":
+        rows.append(("Weight scales", f"of the least squared error ({run.calibration.weight_scales})"))
     if run.calibration and run.calibration.source != "images":
         rows.append(("Ranges", f"taken from {run.calibration.source}, not calibrated in this run"))
     return Section("Provenance", (Table(("", ""), tuple(rows)), *stage_tables(run.stages_or_call())))
