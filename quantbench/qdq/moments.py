@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from quantbench.calibration.ort_outputs import Feed, InnerTensors
 from quantbench.calibration.sums import Levels
-from quantbench.graph.ops import CONVS
+from quantbench.graph.ops import CONVS, MATRIX
 from quantbench.qdq.patches import Floats, conv_rows, matrix_rows, window_of
 from quantbench.qdq.quantized_layers import QuantizedLayer
 
@@ -43,7 +43,7 @@ def is_linear(layer: QuantizedLayer) -> bool:
     """Whether the layer is one matrix over rows of its input: a Conv, a MatMul with [K, outputs], a Gemm with rows."""
     if layer.node.op_type == "Conv":
         return True
-    return layer.weight.ndim == 2 and layer.node.op_type in ("MatMul", "Gemm") and not _has(layer.node, "transA")
+    return layer.weight.ndim == 2 and layer.node.op_type in MATRIX and not _has(layer.node, "transA")
 
 
 def rows_of(layer: QuantizedLayer, values: Floats, most: int, random: np.random.Generator) -> Floats:
