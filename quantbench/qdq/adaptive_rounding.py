@@ -57,7 +57,7 @@ class Rounded:
     """The model, its rounded weights as they were, by name, and the facts."""
 
     model: onnx.ModelProto
-    floats: Weights = field(default_factory=dict)
+    floats: Mapping[str, onnx.TensorProto] = field(default_factory=dict)
     facts: RoundingFacts | None = None
 
 
@@ -90,7 +90,7 @@ def round_adaptively(
         least_db=LEAST_DB, limit_seconds=rounding.limit_seconds, images=rounding.images, layers=tuple(layers),
         left_out=left_out,
     )  # fmt: skip
-    floats = {one.layer.tensor: one.layer.weight for one in chosen}
+    floats = {one.layer.tensor: one.layer.stored for one in chosen}
     return Rounded(_with_weights(model, new) if new else model, floats, found)
 
 
@@ -104,7 +104,7 @@ def _candidates(model: onnx.ModelProto) -> list[QuantizedLayer]:
     layers = list(quantized_layers(model))
     uses = Counter(name for node in model.graph.node for name in node.input)
     alone = [one for one in layers if uses[one.tensor] == 1 and uses[one.node.input[1]] == 1]
-    return [one for one in alone if one.weight.size and is_linear(one) and _fits(one)]
+    return [one for one in alone if math.prod(one.shape) and is_linear(one) and _fits(one)]
 
 
 def _fits(layer: QuantizedLayer) -> bool:
@@ -153,10 +153,10 @@ def _nearest_error(layer: QuantizedLayer) -> NDArray[np.float64]:
 
 def _steps(layer: QuantizedLayer) -> NDArray[np.float64]:
     """The weight's scale for each element of its matrix."""
-    shape = [1] * layer.weight.ndim
+    shape = [1] * len(layer.shape)
     if layer.axis is not None:
         shape[layer.axis] = -1
-    return as_matrix(layer, np.broadcast_to(layer.scale.reshape(shape), layer.weight.shape))
+    return as_matrix(layer, np.broadcast_to(layer.scale.reshape(shape), layer.shape))
 
 
 def _within(looked: Sequence[_Chosen], rounding: Rounding) -> tuple[list[_Chosen], tuple[str, ...]]:
@@ -214,6 +214,7 @@ def _moments(
             total.add(rows)
         if on_batch:
             on_batch(len(next(iter(piece.values()))))
+    del inputs  # and with it the network's session
     while sums:  # each let go of as soon as its layer is rounded
         total = sums.pop(0)
         yield part[len(part) - len(sums) - 1], total.moments()

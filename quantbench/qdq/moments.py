@@ -17,11 +17,11 @@ from quantbench.qdq.quantized_layers import QuantizedLayer
 
 def matrix_shape(layer: QuantizedLayer) -> tuple[int, int, int]:
     """Groups, outputs of each, and K, inputs of each output: the shape of `as_matrix`."""
-    shape = layer.weight.shape
+    shape = layer.shape
     if layer.node.op_type in CONVS:
         groups = window_of(layer.node, shape[2:]).groups
         return groups, shape[0] // groups, math.prod(shape[1:])
-    return (1, *shape) if _turned(layer) else (1, *shape[::-1])
+    return (1, shape[0], shape[1]) if _turned(layer) else (1, shape[1], shape[0])
 
 
 def as_matrix(layer: QuantizedLayer, values: NDArray[np.generic]) -> NDArray[np.float64]:
@@ -35,7 +35,7 @@ def as_matrix(layer: QuantizedLayer, values: NDArray[np.generic]) -> NDArray[np.
 def as_weight(layer: QuantizedLayer, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     """The inverse of `as_matrix`."""
     if layer.node.op_type in CONVS:
-        return matrix.reshape(layer.weight.shape)
+        return matrix.reshape(layer.shape)
     return np.asarray(matrix[0] if _turned(layer) else matrix[0].T)
 
 
@@ -43,7 +43,7 @@ def is_linear(layer: QuantizedLayer) -> bool:
     """Whether the layer is one matrix over rows of its input: a Conv, a MatMul with [K, outputs], a Gemm with rows."""
     if layer.node.op_type == "Conv":
         return True
-    return layer.weight.ndim == 2 and layer.node.op_type in MATRIX and not _has(layer.node, "transA")
+    return len(layer.shape) == 2 and layer.node.op_type in MATRIX and not _has(layer.node, "transA")
 
 
 def rows_of(layer: QuantizedLayer, values: Floats, most: int, random: np.random.Generator) -> Floats:
@@ -52,7 +52,7 @@ def rows_of(layer: QuantizedLayer, values: Floats, most: int, random: np.random.
     step = np.float32(levels.scale)
     wide = values.astype(np.float32, copy=False)
     if layer.node.op_type in CONVS:
-        rows = conv_rows(wide, window_of(layer.node, layer.weight.shape[2:]), most, random)
+        rows = conv_rows(wide, window_of(layer.node, layer.shape[2:]), most, random)
     else:
         rows = matrix_rows(wide, most, random)
     return np.asarray(np.clip(np.rint(rows / step), levels.low, levels.high) * step)
