@@ -43,6 +43,7 @@ class ArrayCalls:
         self.inputs = inputs
         self.path = path
         self._cache: tuple[Path, Call] | None = None
+        self._labels: dict[int, NDArray[Any] | None] = {}
         self._unchanged = Unchanged()
         self._parts = [self._part(files, name) for name, files in _files(path, inputs)]
         if not self._parts:
@@ -81,10 +82,15 @@ class ArrayCalls:
     def label(self, index: int) -> Label:
         """From the array `labels` of the file, or None."""
         number, row = self._where[index]
-        found = self._read(self._parts[number]).get(LABELS)
-        if found is None or found.dtype.kind not in "iu" or found.size != max(self._parts[number].rows, 1):
-            return None
-        return int(found.reshape(-1)[row])
+        if number not in self._labels:
+            part = self._parts[number]
+            self._refuse_changed(part)
+            found = self._read(part, only=LABELS).get(LABELS)
+            fits = found is not None and found.dtype.kind in "iu" and found.size == max(part.rows, 1)
+            self._labels[number] = np.array(found).reshape(-1) if fits else None
+            self._refuse_changed(part)
+        labels = self._labels[number]
+        return None if labels is None else int(labels[row])
 
     def sha256(self) -> str:
         """Hash of the files and their names. Raises QuantbenchError where one cannot be read."""
@@ -150,9 +156,12 @@ class ArrayCalls:
         self._cache = (part.files[0][1], found)
         return found
 
-    def _read(self, part: _Part) -> dict[str, NDArray[Any]]:
+    def _read(self, part: _Part, only: str = "") -> dict[str, NDArray[Any]]:
+        """Arrays of `part` by input, mapped where they can be; `only` one of them."""
         found: dict[str, NDArray[Any]] = {}
         for key, file in part.files:
+            if file.suffix.lower() == ".npy" and only not in ("", key):
+                continue
             try:
                 limits.regular_file(file, limits.ANY_BYTES)
                 if file.suffix.lower() == ".npy":
@@ -161,7 +170,7 @@ class ArrayCalls:
                     with np.load(file, allow_pickle=False) as stored:
                         data = [name for name in stored.files if name != LABELS]
                         lone = len(self.inputs) == 1 == len(data)
-                        for name in stored.files:
+                        for name in [only] if only in stored.files else [] if only else stored.files:
                             own = self.inputs[0].name if lone and name != LABELS else name
                             found[own] = stored[name]
             except DAMAGE as error:

@@ -9,6 +9,7 @@ from quantbench.records.evaluation import Measured, NotMeasurable
 
 _Z95 = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
 RESAMPLES = 1000
+_DRAWN_AT_ONCE = 1_000_000
 
 Floats = NDArray[np.float64]
 
@@ -74,7 +75,13 @@ def resampled(images: int, resamples: int = RESAMPLES, seed: int = 0) -> NDArray
     """How often each image stands in each bootstrap resample: [resamples, images]. The same for the same numbers, so
     that two models measured with it are compared in pairs."""
     rng = np.random.default_rng(seed)
-    return np.stack([np.bincount(rng.integers(0, images, images), minlength=images) for _ in range(resamples)])
+    counts = np.empty((resamples, images), np.int64)
+    rows = max(1, _DRAWN_AT_ONCE // max(images, 1))
+    for start in range(0, resamples, rows):
+        part = counts[start : start + rows]
+        drawn = rng.integers(0, images, part.shape) + images * np.arange(len(part))[:, None]
+        part[:] = np.bincount(drawn.reshape(-1), minlength=part.size).reshape(part.shape)
+    return counts
 
 
 def sqnr_db(signal: Floats, noise: Floats, *, resamples: int = RESAMPLES) -> Measured | NotMeasurable:

@@ -1,11 +1,11 @@
 """Mean inputs of linear layers, and what the layers make of them: how far quantizing moves each channel on average.
 
 The mean over images of W x is W applied to the mean of x. So the network runs once, each float input of a layer is
-summed beside the integers that it becomes (`quantbench.calibration.sums`), and each layer runs once, on the two means,
-whatever its strides, pads and groups are.
+summed beside the integers that it becomes (`quantbench.calibration.sums`), and each layer runs on the two means alone,
+whatever its strides, pads and groups are. Its weights are inputs of these runs, so that onnxruntime copies none.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from quantbench.calibration.ort_outputs import Bound, Feed, InnerTensors
 from quantbench.calibration.sums import Levels, Means, Sums
 from quantbench.graph.ops import CONVS
 from quantbench.graph.surgery import bytes_of_tensor
-from quantbench.ort import create_session
+from quantbench.ort import create_session, run
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -58,6 +58,7 @@ class MeanInputs:
         self._keys = [_Key(layer.source, layer.levels, _width(layer)) for layer in layers]
         self._inner = InnerTensors(model, list(dict.fromkeys(k.source for k in self._keys)), threads=threads,
                                    fuse_qdq=False)  # fmt: skip
+        self._quantized = _quantized_weights(model, layers)
         self._model = model
         self._parts = _parts(layers)
         self._only: onnxruntime.InferenceSession | None = None
@@ -100,36 +101,43 @@ class MeanInputs:
         """Images of another size begin, or the end is reached: what was summed goes through the layers."""
         if not self._images:
             return
-        given = {}
-        for key, name in zip(self._keys, _names(self._keys), strict=True):
-            means, rows = self._means[key], max(self._rows[key], 1)
-            for side, values in enumerate((means.sums / rows, means.levels * (key.levels.scale / rows))):
-                given[f"{name}_{side}"] = values.astype(np.float32).reshape(self._shapes[key])
         errors = [
             self._images * _over_positions(self._layers[index].node, a.astype(np.float64) - b)
             for part in self._parts
-            for index, (a, b) in zip(part, self._results(part, given), strict=True)
+            for index, a, b in zip(part, *self._results(part), strict=True)
         ]
         self._errors = [a + b for a, b in zip(self._errors, errors, strict=True)] if self._errors else errors
         self._all_images += self._images
         self._images = 0
 
-    def _results(self, part: range, given: Mapping[str, NDArray[np.float32]]) -> list[tuple[Any, Any]]:
-        """What each layer of `part` makes of the mean float input and of the mean quantized one."""
+    def _results(self, part: range) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
+        """What each layer of `part` makes of the mean float input with the float weight, and of the mean quantized one
+        with the quantized weight."""
         session = self._only
         if session is None:
-            layers = self._layers[part.start : part.stop]
-            # Each layer runs once: optimizing it would take longer.
-            twins = _twins(self._model, layers, _names(self._keys)[part.start : part.stop])
-            session = create_session(twins, threads=self._threads, optimize=False)
+            # Each layer runs twice: optimizing it would take longer.
+            alone = _alone([self._layers[index].node for index in part], self._model)
+            session = create_session(alone, threads=self._threads, optimize=False)
             if len(self._parts) == 1:  # images of many sizes would build it again and again
                 self._only = session
-        results = session.run(None, {entry.name: given[entry.name] for entry in session.get_inputs()})
-        return list(zip(results[: len(part)], results[len(part) :], strict=True))
+        plain = run(session, None, self._given(part, quantized=False))
+        return plain, run(session, None, self._given(part, quantized=True))
+
+    def _given(self, part: range, *, quantized: bool) -> dict[str, NDArray[np.float32]]:
+        """Mean inputs and weights of the layers of `part`."""
+        given = {}
+        for place, index in enumerate(part):
+            key = self._keys[index]
+            means, rows = self._means[key], max(self._rows[key], 1)
+            mean = means.levels * (key.levels.scale / rows) if quantized else means.sums / rows
+            given[f"mean_{place}"] = mean.astype(np.float32).reshape(self._shapes[key])
+            weight = self._quantized[index] if quantized else self._layers[index].weight
+            given[f"weight_{place}"] = np.ascontiguousarray(numpy_helper.to_array(weight), np.float32)
+        return given
 
 
 def _parts(layers: Sequence[MeanLayer]) -> list[range]:
-    """Runs of layers whose weights together are at most `_MOST_BYTES`, or one layer's: they are held thrice."""
+    """Runs of layers whose weights together are at most `_MOST_BYTES`, or one layer's: they are held twice."""
     parts: list[range] = []
     start, held = 0, 0
     for index, layer in enumerate(layers):
@@ -160,28 +168,22 @@ def _over_positions(node: onnx.NodeProto, error: NDArray[np.float64]) -> NDArray
     return np.asarray(error.reshape(-1, error.shape[-1]).mean(axis=0))
 
 
-def _names(keys: Sequence[_Key]) -> list[str]:
-    known = {key: f"mean_{number}" for number, key in enumerate(dict.fromkeys(keys))}
-    return [known[key] for key in keys]
-
-
-def _twins(model: onnx.ModelProto, layers: Sequence[MeanLayer], names: Sequence[str]) -> onnx.ModelProto:
-    """The layers alone, without bias, in float32: on the mean float input, then all on the mean quantized one."""
+def _quantized_weights(model: onnx.ModelProto, layers: Sequence[MeanLayer]) -> list[onnx.TensorProto]:
+    """Of each layer, as they stand in `model`."""
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
-    folded = {node.name: node.input[1] for node in model.graph.node if len(node.input) > 1}
+    read = {node.name: node.input[1] for node in model.graph.node if len(node.input) > 1}
+    return [stored[read[layer.node.name]] for layer in layers]
+
+
+def _alone(nodes: Sequence[onnx.NodeProto], model: onnx.ModelProto) -> onnx.ModelProto:
+    """These layers of `model` alone, without bias, in float32: `result_0` of `mean_0` and `weight_0` …"""
     graph = onnx.GraphProto(name="layers")
-    for side in (0, 1):
-        for index, (layer, source) in enumerate(zip(layers, names, strict=True)):
-            weight = numpy_helper.to_array(layer.weight if side == 0 else stored[folded[layer.node.name]])
-            node = onnx.NodeProto()
-            node.CopyFrom(layer.node)
-            del node.input[:], node.output[:]
-            name = node.name = f"layer_{index}_{side}"
-            node.input.extend([f"{source}_{side}", f"{name}_weight"])
-            node.output.append(f"{name}_result")
-            graph.node.append(node)
-            graph.initializer.append(numpy_helper.from_array(weight.astype(np.float32), f"{name}_weight"))
-            graph.output.append(helper.make_tensor_value_info(f"{name}_result", TensorProto.FLOAT, None))
-    for name in dict.fromkeys(f"{name}_{side}" for side in (0, 1) for name in names):
-        graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+    for place, node in enumerate(nodes):
+        own = graph.node.add()
+        own.CopyFrom(node)
+        del own.input[:], own.output[:]
+        own.input.extend([f"mean_{place}", f"weight_{place}"])
+        own.output.append(f"result_{place}")
+        graph.input.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in own.input)
+        graph.output.append(helper.make_tensor_value_info(own.output[0], TensorProto.FLOAT, None))
     return helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)

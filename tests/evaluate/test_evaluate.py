@@ -7,6 +7,7 @@ import pytest
 from quantbench.calibration.collect import collect, maxima_of
 from quantbench.calibration.ranges import Ranges, TensorRange
 from quantbench.demo import resnet18
+from quantbench.evaluate import statistics
 from quantbench.evaluate.evaluator import Evaluator, Subject, Wanted
 from quantbench.evaluate.latency import interleaved
 from quantbench.evaluate.layers import layer_errors
@@ -41,6 +42,14 @@ def test_paired_difference_covers_the_truth() -> None:
         measured = paired_difference(first, second)
         covered += measured.low <= true <= measured.high
     assert 0.91 <= covered / 400 <= 0.98
+
+
+def test_resamples_are_drawn_image_by_image_whatever_is_drawn_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    each = np.stack([np.bincount(rng.integers(0, 7, 7), minlength=7) for _ in range(20)])
+    for at_once in (1, 50, 1_000_000):
+        monkeypatch.setattr(statistics, "_DRAWN_AT_ONCE", at_once)
+        np.testing.assert_array_equal(statistics.resampled(7, 20), each)
 
 
 def test_sqnr() -> None:

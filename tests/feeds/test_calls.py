@@ -162,6 +162,16 @@ def test_a_data_loader_a_data_set_and_a_generator_are_the_same() -> None:
     assert [found[1].label(i) for i in range(6)] == list(range(6))
 
 
+def test_labels_are_read_once_a_file_not_once_a_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez(tmp_path / "m.npz", left=np.zeros((5, 2), np.float32), labels=np.arange(5))
+    calls = ArrayCalls((LEFT,), tmp_path / "m.npz")
+    taken: list[str] = []
+    real = np.lib.npyio.NpzFile.__getitem__
+    monkeypatch.setattr(np.lib.npyio.NpzFile, "__getitem__", lambda file, key: taken.append(key) or real(file, key))
+    assert [calls.label(i) for i in range(5)] == list(range(5))
+    assert taken == ["labels"]
+
+
 def test_an_endless_generator_is_read_as_far_as_it_is_used() -> None:
     spooled = Spooled((LEFT,), ({"left": np.zeros((2, 2), np.float32)} for _ in itertools.count()), 7, "data.py:data")
     assert len(spooled) == 8
