@@ -64,7 +64,8 @@ class Calibration(_Section):
     qat-export takes mse) or `path/to/file.py:Class`. mse leads on most networks of docs/accuracy.md. Weights of `ptq`:
     `weight_scales` a channel from the largest magnitude or of the least squared error; `rounding` each to the nearest,
     or in the worst layers for the layer's output. `effort` full: adaptive rounding, unless `rounding` says otherwise,
-    and biases corrected in more sweeps."""
+    and biases corrected in more sweeps. `equalize`, `smooth`: cross-layer equalization and SmoothQuant, where they help
+    (auto), wherever they can (on), or off."""
 
     calibrator: str = "mse"
     batch_size: int = Field(default=8, ge=1)
@@ -72,6 +73,8 @@ class Calibration(_Section):
     weight_scales: Literal["max", "mse"] = "max"
     rounding: Literal["nearest", "adaptive"] | None = None
     effort: Literal["fast", "full"] = "fast"
+    equalize: Literal["auto", "on", "off"] = "off"
+    smooth: Literal["auto", "on", "off"] = "off"
 
 
 class Placement(_Section):

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import onnx
 
@@ -15,16 +16,20 @@ from quantbench.calibration.collect import collect, usable
 from quantbench.calibration.find_ranges import find_ranges
 from quantbench.calibration.ort_outputs import Feed
 from quantbench.calibration.ranges import Ranges
+from quantbench.calibration.thresholds import threshold_method
 from quantbench.core.auto import JUDGED, Judging, best_by_outputs
+from quantbench.core.fold_by_outputs import JUDGED as FOLDS_JUDGED
+from quantbench.core.fold_by_outputs import SEEN, Foldable, fold_by_outputs
 from quantbench.core.qdq_or_not import refuse_quantized
 from quantbench.core.quantize import BIAS_IMAGES, ORT_MODEL, QDQ_MODEL, for_onnxruntime
 from quantbench.errors import QuantbenchError
+from quantbench.folding.options import FoldOptions
 from quantbench.graph.load import load_model, prepared_model
 from quantbench.graph.save import save_model
 from quantbench.graph.surgery import copied
 from quantbench.graph.to_fp16 import as_it_came
 from quantbench.predict.best import best_placement
-from quantbench.ptq.calibrator_choice import choose
+from quantbench.ptq.calibrator_choice import Choice, choose
 from quantbench.ptq.range_warnings import range_warnings
 from quantbench.qdq.adaptive_rounding import Rounding
 from quantbench.qdq.carry_out import Correction, carry_out
@@ -32,6 +37,7 @@ from quantbench.qdq.options import ROUNDINGS, WEIGHT_SCALES, PlacementOptions, W
 from quantbench.qdq.place import place
 from quantbench.qdq.plan import Plan
 from quantbench.qdq.tensors import calibrated_tensors
+from quantbench.records.folded import Folded, Mode
 from quantbench.records.judged import Judged
 from quantbench.runnable import runnable_part, told, view_to_quantize
 
@@ -41,7 +47,7 @@ class Quantized:
     """A quantized model. `model`: explicit Q/DQ, symmetric INT8, for TensorRT. `for_onnxruntime`: the same numbers in
     the form that onnxruntime's CPU kernels are fast on. `plan`: where Q/DQ stands and what stays float, why.
     `ranges`: amax of each calibrated tensor. `warnings`: what a user should look at. `judged`: what calibrator auto
-    chose among."""
+    chose among. `folded`: what equalization and SmoothQuant did."""
 
     model: onnx.ModelProto
     for_onnxruntime: onnx.ModelProto
@@ -49,6 +55,7 @@ class Quantized:
     ranges: Ranges
     warnings: tuple[str, ...] = ()
     judged: Judged | None = None
+    folded: Folded | None = None
 
     def save(self, folder: str | Path) -> Path:
         """Write model.qdq.onnx, model.ort.onnx and ranges.json into `folder`; returns it as a Path."""
@@ -80,6 +87,8 @@ def quantize(
     bias_correction: bool = True,
     rounding: str = "nearest",
     weight_scales: WeightScales = "max",
+    equalize: Mode = "off",
+    smooth: Mode = "off",
     keep_float: Iterable[str] = (),
     preprocess: str | Mapping[str, Any] | None = None,
     max_images: int = 512,
@@ -89,7 +98,8 @@ def quantize(
 
     `model`: an ONNX file, or a ModelProto (left as it is). `data`: a folder of images or arrays, or an iterable of
     batches: dicts of arrays by input name, arrays, or a torch DataLoader. `calibrator`: mse, minmax, entropy,
-    percentile:99.99, auto (the best of them by the outputs), … or `path/to/file.py:Class`. `placement`: "rules", "best"
+    percentile:99.99, auto (the best of them by the outputs), … or `path/to/file.py:Class`. `equalize`, `smooth`:
+    cross-layer equalization and SmoothQuant, auto (where they help), on or off. `placement`: "rules", "best"
     (the variant that the predictor finds cheapest), or PlacementOptions. `keep_float`: names or patterns (fnmatch) of
     nodes. `rounding` of weights: nearest, or adaptive: in the worst layers for the layer's output, on the first of the
     data. `weight_scales` of a channel: max, or mse. `preprocess`: of a folder's images, a preset or a declaration.
@@ -105,6 +115,10 @@ def quantize(
     view = view_to_quantize(proto)
     plan = best_placement(view, options).plan if placement == "best" else place(view, options)
     held = _Held(Feeds(proto, data, preprocess=preprocess, max_images=max_images))
+    fold = FoldOptions(_mode("equalize", equalize), _mode("smooth", smooth))
+    folded = None
+    if fold.asked:
+        proto, folded = fold_by_outputs(_foldable(proto, plan, held, choice, (options, bias_correction, threads)), fold)
     histograms = collect(proto, held, calibrated_tensors(view, plan), threads=threads)
     good, broken = usable(histograms, plan.tensors)
     correction = Correction(lambda: held.first, _count_of(held.first), threads) if bias_correction else None
@@ -124,7 +138,7 @@ def quantize(
     cut = told(proto)
     notes = (*([cut] if cut else []), *_told(broken, done.left_float), *range_warnings(ranges))
     onnxruntime = for_onnxruntime(runnable_part(done.model), affine=options.add_both)
-    return Quantized(as_it_came(done.model), onnxruntime, done.plan, ranges, notes, judged)
+    return Quantized(as_it_came(done.model), onnxruntime, done.plan, ranges, notes, judged, folded)
 
 
 class _Held:
@@ -132,12 +146,19 @@ class _Held:
     come later, for `auto` to judge on."""
 
     def __init__(self, feeds: Feeds) -> None:
-        self._feeds = feeds
+        self._rest = iter(feeds)
+        self._ahead: list[Feed] = []
         self.first: list[Feed] = []
         self.later: list[Feed] = []
 
+    def ahead(self, count: int) -> list[Feed]:
+        """The first feeds until they hold `count` samples; they are walked with the others all the same."""
+        while _count_of(self._ahead) < count and (feed := next(self._rest, None)) is not None:
+            self._ahead.append(feed)
+        return self._ahead
+
     def __iter__(self) -> Iterator[Feed]:
-        for feed in self._feeds:
+        for feed in chain(self._ahead, self._rest):
             if _count_of(self.first) < BIAS_IMAGES:
                 self.first.append(feed)
             elif _count_of(self.later) < JUDGED:
@@ -148,6 +169,27 @@ class _Held:
 def _count_of(feeds: Iterable[Feed]) -> int:
     """Samples in `feeds`."""
     return sum(len(next(iter(feed.values()))) for feed in feeds)
+
+
+def _mode(name: str, given: str) -> Mode:
+    if given not in get_args(Mode):
+        raise QuantbenchError(f"{name} {given!r} is none of {', '.join(get_args(Mode))}")
+    return cast(Mode, given)
+
+
+def _foldable(
+    model: onnx.ModelProto, plan: Plan, held: _Held, choice: Choice, how: tuple[PlacementOptions, bool, int]
+) -> Foldable:
+    """The first samples, every third batch of them to judge trials on."""
+    options, corrected, threads = how
+    ahead = held.ahead(SEEN + FOLDS_JUDGED)
+    judged = ahead[::3] if len(ahead) > 2 else ahead
+    seen = [feed for place, feed in enumerate(ahead) if place % 3] or ahead
+    threshold = threshold_method("mse") if choice.is_auto else choice.threshold
+    return Foldable(
+        model, view_to_quantize(model), plan, lambda: seen, _count_of(seen), lambda: judged, _count_of(judged),
+        threshold, corrected, options.residual_db, threads,
+    )  # fmt: skip
 
 
 def _judging(

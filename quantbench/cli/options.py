@@ -59,6 +59,18 @@ ResidualFloat = Annotated[
         "--residual-float", help="Leave skip connections in float: slower, for nets that lose accuracy in them."
     ),
 ]
+Equalize = Annotated[
+    str | None,
+    typer.Option(
+        metavar="auto|on|off", help="Bring the channels between convs to like ranges first; auto: where that helps."
+    ),
+]
+Smooth = Annotated[
+    str | None,
+    typer.Option(
+        metavar="auto|on|off", help="SmoothQuant: norms and Linears before Linears likewise; auto: where that helps."
+    ),
+]
 NoCompile = Annotated[bool, typer.Option("--no-compile", help="Build no engine.")]
 MinSqnr = Annotated[float | None, typer.Option(help="Exit 3 where the worst output has fewer dB.")]
 MaxDrop = Annotated[float | None, typer.Option(help="Exit 3 where the task's measure loses more points.")]

@@ -9,6 +9,7 @@ from quantbench.cli.options import (
     CalibData,
     Classes,
     Effort,
+    Equalize,
     InputData,
     KeepFloat,
     MaxBad,
@@ -21,6 +22,7 @@ from quantbench.cli.options import (
     ResidualFloat,
     Rounding,
     RunJson,
+    Smooth,
     Threads,
     TimedOn,
     Trust,
@@ -74,6 +76,8 @@ def ptq(
     rounding: Rounding = None,
     weight_scales: WeightScales = None,
     effort: Effort = None,
+    equalize: Equalize = None,
+    smooth: Smooth = None,
     placement: str = typer.Option(None, help="rules, or best: try variants against the TensorRT predictor."),
     for_tensorrt: str = typer.Option(
         None, "--for", help="Version of TensorRT that best placement and the prediction speak of. (default: 10.9)"
@@ -142,6 +146,8 @@ def ptq(
         "calibration.rounding": rounding,
         "calibration.weight_scales": weight_scales,
         "calibration.effort": effort,
+        "calibration.equalize": equalize,
+        "calibration.smooth": smooth,
         "placement.method": placement,
         "placement.tensorrt": for_tensorrt,
         "placement.device": device or None,

@@ -21,6 +21,7 @@ from quantbench.engines.build_arguments import (
 )
 from quantbench.engines.shapes import parse_profile
 from quantbench.errors import QuantbenchError
+from quantbench.folding.options import FoldOptions
 from quantbench.predict.versions import PredictedFor, version_of
 from quantbench.ptq.request import DataChoice, EvaluationChoice, InputChoice, ModelChoice, PtqRequest
 from quantbench.qdq.options import BIAS_SWEEPS, FULL_BIAS_SWEEPS, PlacementOptions, WeightOptions
@@ -50,6 +51,7 @@ def ptq_request(recipe: Recipe, *, trust: bool = False) -> PtqRequest:
         batch_size=recipe.calibration.batch_size,
         bias_correction=recipe.calibration.bias_correction,
         weights=weight_options(recipe.calibration),
+        fold=FoldOptions(recipe.calibration.equalize, recipe.calibration.smooth),
         placement=placement_options(recipe.placement),
         best_placement=recipe.placement.method == "best",
         predicted=PredictedFor(recipe.placement.tensorrt, recipe.placement.gpu, recipe.placement.device),
@@ -98,7 +100,7 @@ def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
 _UNUSED = {
     "ptq": ("seed", "weights", "training", "export"),
     "qat-export": ("evaluation", "calibration.bias_correction", "calibration.weight_scales", "calibration.rounding",
-                   "calibration.effort", "threads"),
+                   "calibration.effort", "calibration.equalize", "calibration.smooth", "threads"),
 }  # fmt: skip
 
 

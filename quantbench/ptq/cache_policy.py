@@ -10,6 +10,7 @@ from quantbench.cache.tensorrt import parse, render
 from quantbench.calibration.ranges import INT8_MAX, Ranges, TensorRange
 from quantbench.errors import QuantbenchError
 from quantbench.images.source import file_sha256
+from quantbench.json_types import JsonObject
 from quantbench.text_file import read_object, read_text
 
 CACHE = "calibration.cache"
@@ -19,11 +20,13 @@ Policy = Literal["check", "reuse", "refresh"]
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Which model and data (by hash) and which method a cache belongs to."""
+    """Which model and data (by hash) and which method a cache belongs to; `folded`: its ranges are those of the model
+    after equalization or SmoothQuant."""
 
     model: str
     data: str
     method: str
+    folded: bool = False
 
 
 def takes_cache(folder: Path, owner: Owner, policy: Policy) -> bool:
@@ -35,10 +38,13 @@ def takes_cache(folder: Path, owner: Owner, policy: Policy) -> bool:
     path = folder / CACHE
     if policy == "refresh" or not path.exists():
         return False
-    if policy == "reuse":
-        return True
     known = _sidecar(folder)
-    wanted = asdict(owner)
+    if policy == "reuse":
+        if known.get("folded"):
+            raise QuantbenchError(f"{path} holds ranges of the network as --equalize or --smooth changed it, which fit "
+                                  f"no other; --refresh calibrates anew")  # fmt: skip
+        return True
+    wanted = {"model": owner.model, "data": owner.data, "method": owner.method}
     different = sorted(key for key in wanted if known.get(key) != wanted[key])
     if not known:
         fault = "does not say what it belongs to; --reuse-cache takes it, --refresh replaces it"
@@ -63,7 +69,7 @@ def write_cache(folder: Path, ranges: Ranges, owner: Owner, algorithm: str) -> N
     write_json(folder / SIDECAR, {**asdict(owner), "sha256": file_sha256(folder / CACHE)})
 
 
-def _sidecar(folder: Path) -> dict[str, str]:
+def _sidecar(folder: Path) -> JsonObject:
     try:
         return read_object(folder / SIDECAR)
     except QuantbenchError:

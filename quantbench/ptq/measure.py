@@ -32,10 +32,12 @@ _LAYER_IMAGES = 32
 
 @dataclass(frozen=True, slots=True)
 class Measuring:
-    """FP32 against INT8: the model, names of its quantized layers, both files of the INT8 model, `images` to compare on
-    (with the hash of their labels), and those that layers are compared on."""
+    """FP32 against INT8: the model, the one that was quantized (`scaled`: its inner tensors are others where channels
+    were), names of the quantized layers, both files of the INT8 model, `images` to compare on (with the hash of their
+    labels), and those that layers are compared on."""
 
     model: FloatModel
+    scaled: FloatModel
     nodes: tuple[str, ...]
     qdq: FileRef
     onnxruntime: FileRef
@@ -70,7 +72,7 @@ def layers_of(inputs: Measuring) -> list[LayerError]:
     few = at_most(inputs.calibration.source, _LAYER_IMAGES)
     with inputs.progress.task("Error of each layer", len(few)) as advance:
         return layer_errors(
-            runnable_part(inputs.model.proto),
+            runnable_part(inputs.scaled.proto),
             # Not the onnxruntime model: there activations run on integers, and what stands behind them has no tensor.
             load_model(inputs.qdq.path),
             inputs.nodes,

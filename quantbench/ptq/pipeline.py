@@ -1,4 +1,4 @@
-"""`quantbench ptq`: four stages, each a value, and the record that is put together from theirs."""
+"""`quantbench ptq`: its stages, each a value, and the record that is put together from theirs."""
 
 import re
 from dataclasses import replace
@@ -9,6 +9,7 @@ from quantbench.calibration.store import load_histograms
 from quantbench.compilation.stage import Compiling, compile_in
 from quantbench.core.quantize import ORT_MODEL, QDQ_MODEL
 from quantbench.errors import QuantbenchError
+from quantbench.graph.load import load_model, model_sha256
 from quantbench.images.source import file_sha256
 from quantbench.latency.facts import timed_prediction
 from quantbench.progress import Progress
@@ -17,7 +18,7 @@ from quantbench.ptq import stages
 from quantbench.ptq.cache_policy import CACHE, SIDECAR, Owner, Policy, takes_cache
 from quantbench.ptq.calibrate import HISTOGRAMS
 from quantbench.ptq.measure import Measuring
-from quantbench.ptq.prepare import Prepared, prepare
+from quantbench.ptq.prepare import FloatModel, Prepared, prepare
 from quantbench.ptq.range_warnings import range_warnings
 from quantbench.ptq.request import PtqRequest
 from quantbench.ptq.resolve import display_name
@@ -27,11 +28,12 @@ from quantbench.qdq.rules import loops
 from quantbench.qdq.tensors import calibrated_tensors
 from quantbench.records.evaluation import Evaluation
 from quantbench.records.facts import CalibrationFacts, RangeFacts
+from quantbench.records.folded import Folded
 from quantbench.records.judged import Judged
 from quantbench.records.rounding import ROUNDING, RoundingFacts
 from quantbench.records.run import RUN, PtqRun
 from quantbench.run_folder import Identity, RunFolder
-from quantbench.runnable import told
+from quantbench.runnable import told, view_to_quantize
 
 _SHOWN_WARNINGS = 3
 # Below this many calibration images a warning is due: maxima of activations still grow by tens of percent.
@@ -89,11 +91,16 @@ def _stages(
     request: PtqRequest, run: Prepared, folder: RunFolder, owner: Owner, progress: Progress, cache: Policy
 ) -> PtqRun:
     given = takes_cache(folder.path, owner, cache)
+    plain = run.model
+    if given and request.fold.asked:
+        progress.note("Ranges of a cache are those of the network as it is, so that no channels are scaled")
+    run, folded = (run, None) if given else _folded(request, run, folder, progress)
     if given:
         progress.note(f"Ranges from {folder.path / CACHE}, as --reuse-cache says")
         path = folder.path / CACHE
         folder.run(stages.taking_cache(stages.TakingCache(file_sha256(path), path)), keep=(CACHE, SIDECAR))
     else:
+        owner = replace(owner, folded=run.model is not plain)
         _calibrate(request, run, folder, owner, progress, refresh=cache == "refresh")
     ranges = stages.read_ranges(folder.path)
     run = _without_poor_skips(run, ranges, request.placement.residual_db, progress)
@@ -116,13 +123,14 @@ def _stages(
         progress.note(f"Adaptive rounding: {rounding.in_words()}")
     qdq = stages.output_of(quantized, QDQ_MODEL, folder.path)
     places = run.placement_facts
+    implicit = request.compile.implicit
     compiling = Compiling(
-        qdq, run.model.sha256, places.quantized, places.weighted, tuple(run.shapes.items()),
-        ranges if request.compile.implicit else None, request.compile, "quantize", run.model.proto,
+        qdq, plain.sha256, places.quantized, places.weighted, tuple(run.shapes.items()),
+        ranges if implicit else None, request.compile, "quantize", run.model.proto if implicit else plain.proto,
     )  # fmt: skip
     compiled = compile_in(folder, compiling, run.compiler, progress)
     measuring = Measuring(
-        run.model, places.quantized, qdq, stages.output_of(quantized, ORT_MODEL, folder.path), run.evaluation,
+        plain, run.model, places.quantized, qdq, stages.output_of(quantized, ORT_MODEL, folder.path), run.evaluation,
         run.evaluated_on.labels_sha256, run.calibration, run.batch, request.threads, request.latency,
         request.data.max_bad, progress,
     )  # fmt: skip
@@ -143,6 +151,7 @@ def _stages(
             ranges=() if given else _range_facts(run, ranges, folder),
             weight_scales=request.weights.scales,
             rounding=rounding,
+            folded=folded,
         ),
         placement=run.placement_facts,
         evaluated_on=run.evaluated_on,
@@ -160,6 +169,28 @@ def _range_facts(run: Prepared, ranges: Ranges, folder: RunFolder) -> tuple[Rang
     except QuantbenchError:
         return ()
     return range_facts(run.plan, ranges, histograms)
+
+
+def _folded(
+    request: PtqRequest, run: Prepared, folder: RunFolder, progress: Progress
+) -> tuple[Prepared, Folded | None]:
+    """`run` with the model that equalization and SmoothQuant made of its own, and what they did."""
+    if not request.fold.asked:
+        folder.forget(stages.FOLD)
+        return run, None
+    inputs = stages.Folding(
+        run.model, run.plan, run.calibration, run.batch, request.fold, run.choice, request.bias_correction,
+        request.placement.residual_db, request.data.max_bad, request.threads, progress,
+    )  # fmt: skip
+    folder.run(stages.folding(inputs))
+    folded = Folded.load(folder.path / stages.FOLDED)
+    progress.note(folded.in_words())
+    if not folded.taken:
+        return run, folded
+    path = folder.path / stages.FOLDED_MODEL
+    proto = load_model(path)
+    model = FloatModel(path, model_sha256(path), proto, view_to_quantize(proto), run.model.inputs)
+    return replace(run, model=model), folded
 
 
 def _without_poor_skips(run: Prepared, ranges: Ranges, least_db: float, progress: Progress) -> Prepared:

@@ -6,6 +6,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from quantbench.compilation.request import CompileRequest
+from quantbench.folding.options import FoldOptions
 from quantbench.json_types import JsonObject
 from quantbench.predict.versions import PredictedFor
 from quantbench.qdq.options import PlacementOptions, WeightOptions
@@ -66,6 +67,7 @@ class PtqRequest:
     batch_size: int = 8
     bias_correction: bool = True
     weights: WeightOptions = field(default_factory=WeightOptions)
+    fold: FoldOptions = field(default_factory=FoldOptions)
     placement: PlacementOptions = field(default_factory=PlacementOptions)
     best_placement: bool = False
     predicted: PredictedFor = field(default_factory=PredictedFor)

@@ -1,15 +1,21 @@
-"""The four stages of `quantbench ptq`, each with exactly what its work gets."""
+"""The stages of `quantbench ptq`, each with exactly what its work gets."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from quantbench.atomic import write_json
 from quantbench.calibration.find_ranges import find_ranges
+from quantbench.calibration.ort_outputs import Feed
 from quantbench.calibration.ranges import Ranges
+from quantbench.calibration.thresholds import threshold_method
 from quantbench.calibrator import feeds as calibrator_feeds
 from quantbench.core.auto import Judging, best_by_outputs, judged_samples
+from quantbench.core.fold_by_outputs import Foldable, fold_by_outputs, fold_samples
 from quantbench.core.quantize import BIAS_IMAGES, save_pair
 from quantbench.data.sources import Images, at_most, feed_names, feeds, some
+from quantbench.folding.options import FoldOptions
+from quantbench.graph.save import save_model
 from quantbench.progress import Progress
 from quantbench.provenance import chosen_versions
 from quantbench.ptq import judged_model
@@ -32,8 +38,28 @@ RANGES = "ranges.json"
 EVALUATION = "evaluation.json"
 PICTURES = "pictures.json"
 JUDGED = "judged.json"
+FOLD = "fold"
+FOLDED, FOLDED_MODEL = "folded.json", "model.folded.onnx"
 # What can change the numbers of a run.
 NUMBERS = ("numpy", "onnx", "onnxruntime", "pillow")
+
+
+@dataclass(frozen=True, slots=True)
+class Folding:
+    """The model, changed by equalization and SmoothQuant as `options` have it: what trials are made with, the plan,
+    calibration images, the method of thresholds, and whether biases are corrected."""
+
+    model: FloatModel
+    plan: Plan
+    images: Images
+    batch: int
+    options: FoldOptions
+    choice: Choice
+    bias_correction: bool
+    residual_db: float
+    max_bad: int = field(metadata=UNKEYED)
+    threads: int = field(metadata=UNKEYED)
+    progress: Progress = field(metadata=UNKEYED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +126,31 @@ class Quantizing:
     threads: int = field(metadata=UNKEYED)
     state: Path = field(metadata=UNKEYED)
     progress: Progress = field(metadata=UNKEYED)
+
+
+def folding(inputs: Folding) -> Stage[Folding]:
+    """Model and images to folded.json, and model.folded.onnx where the model was changed."""
+    return Stage(FOLD, inputs, chosen_versions(*NUMBERS), _fold)
+
+
+def _fold(inputs: Folding, out: Path) -> None:
+    seen, judged = fold_samples(len(inputs.images.source))
+    # Of a class that brings its own images, and of auto, mse says what a change is worth.
+    plain = inputs.choice.is_auto or inputs.choice.feeder
+    given = Foldable(
+        inputs.model.proto, inputs.model.view, inputs.plan, _some_feeds(inputs, seen), len(seen),
+        _some_feeds(inputs, judged), len(judged), threshold_method("mse") if plain else inputs.choice.threshold,
+        inputs.bias_correction, inputs.residual_db, inputs.threads, inputs.progress,
+    )  # fmt: skip
+    made, folded = fold_by_outputs(given, inputs.options)
+    folded.save(out / FOLDED)
+    if folded.taken:
+        save_model(made, out / FOLDED_MODEL)
+
+
+def _some_feeds(inputs: Folding, indices: tuple[int, ...]) -> Callable[[], Iterable[Feed]]:
+    source = some(inputs.images.source, indices)
+    return lambda: feeds(source, inputs.model.input_name, inputs.batch, max_bad=inputs.max_bad)
 
 
 def calibrating(inputs: Calibrating) -> Stage[Calibrating]:

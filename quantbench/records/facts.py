@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, JsonValue
 
+from quantbench.records.folded import Folded
 from quantbench.records.judged import Judged
 from quantbench.records.record import Record
 from quantbench.records.rounding import RoundingFacts
@@ -97,7 +98,7 @@ class CalibrationFacts(Record):
     """`method` as recorded; `source`: "images", or the cache whose ranges were taken; `warnings` about ranges;
     `judged`: what calibrator `auto` chose among; `ranges` of the tensors with Q/DQ, as the model has them (a scale may
     be shared), where values were counted; `weight_scales`: max or mse; `rounding`: what adaptive rounding did, None
-    where weights are rounded to the nearest."""
+    where weights are rounded to the nearest; `folded`: what equalization and SmoothQuant did before."""
 
     method: str
     source: str = "images"
@@ -107,6 +108,7 @@ class CalibrationFacts(Record):
     ranges: tuple[RangeFacts, ...] = ()
     weight_scales: str = "max"
     rounding: RoundingFacts | None = None
+    folded: Folded | None = None
 
     @property
     def described(self) -> str:

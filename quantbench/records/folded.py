@@ -6,6 +6,7 @@ from quantbench.records.record import Record
 
 Method = Literal["equalize", "smooth"]
 Mode = Literal["auto", "on", "off"]
+NAMES = {"equalize": "equalization", "smooth": "SmoothQuant"}
 
 
 class FoldedSite(Record):
@@ -58,3 +59,17 @@ class Folded(Record):
     passed_by: tuple[PassedBy, ...] = ()
     trials: tuple[FoldTrial, ...] = ()
     samples: int = 0
+
+    def in_words(self) -> str:
+        """One line: what was taken, at how many places, and by how much it led."""
+        modes = {"equalize": self.equalize, "smooth": self.smooth}
+        if not self.taken:
+            asked = " and ".join(NAMES[method] for method, mode in modes.items() if mode != "off")
+            why = "too little gain" if self.sites else "nothing can be scaled with a gain"
+            return f"Channels: {asked} left out, {why}"
+        places = sum(site.method in self.taken for site in self.sites)
+        shifts = f", biases absorbed at {len(self.absorbed)}" if self.absorbed else ""
+        decibels = {trial.methods: trial.sqnr_db for trial in self.trials}
+        first, best = next(iter(decibels.values()), None), decibels.get(self.taken)
+        led = "" if first is None or best is None else f": {best:.1f} dB at the worst output, {first:.1f} without"
+        return f"Channels: {' and '.join(NAMES[method] for method in self.taken)} at {places} places{shifts}{led}"

@@ -17,6 +17,7 @@ from quantbench.report.page.data import Milliseconds
 from quantbench.report.sections import (
     accuracy,
     compiler,
+    folding,
     headline,
     latency,
     layers,
@@ -36,6 +37,7 @@ def write_reports(folder: Path, run: PtqRun, decision: Decision, extra: Sequence
     sections = [
         headline.section(run),
         accuracy.section(run),
+        *folding.sections(run),
         *thresholds.sections(run),
         *ranges.sections(run.calibration.ranges),
         *rounding.sections(run),

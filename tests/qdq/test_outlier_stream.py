@@ -13,8 +13,11 @@ from quantbench.calibration.find_ranges import find_ranges
 from quantbench.calibration.ort_outputs import InnerTensors
 from quantbench.calibration.ranges import Ranges
 from quantbench.calibration.thresholds import threshold_method
+from quantbench.core.fold_by_outputs import Foldable, fold_by_outputs
 from quantbench.core.quantize import for_onnxruntime
 from quantbench.data.sources import at_most, dataset_source, feeds
+from quantbench.folding.options import FoldOptions
+from quantbench.folding.smooth import ALPHAS
 from quantbench.graph.load import load_model
 from quantbench.graph.onnx_view import view_of
 from quantbench.graph.view import GraphView
@@ -25,6 +28,7 @@ from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.place import place
 from quantbench.qdq.plan import ActivationSite, Plan
 from quantbench.qdq.rules.streams import normalised_streams
+from quantbench.records.folded import Folded
 
 VIT = Path(__file__).parents[1] / "data" / "models" / "vit-animals.onnx"
 CHANNEL, TIMES, START = 5, 200.0, "add_17"
@@ -87,6 +91,53 @@ def sqnr(model: onnx.ModelProto, plan: Plan, ranges: Ranges, pictures: tuple[Fee
         plain, int8 = (session.run(None, feed)[0] for session in sessions)
         energies += (plain**2).sum(), ((plain - int8) ** 2).sum()
     return float(10 * np.log10(energies[0] / energies[1]))
+
+
+def smoothed(model: onnx.ModelProto, feeds: Feeds) -> tuple[onnx.ModelProto, Folded]:
+    view = view_of(model)
+    given = Foldable(model, view, place(view), lambda: feeds, 48, lambda: feeds, 48, threshold_method("mse"), threads=1)
+    return fold_by_outputs(given, FoldOptions(smooth="on"))
+
+
+def by_mse(model: onnx.ModelProto, plan: Plan, feeds: Feeds) -> Ranges:
+    return find_ranges(collect(model, feeds, plan.tensors, threads=1), "mse", threshold_method("mse"))
+
+
+def test_smoothquant_leaves_the_linears_of_an_outlier_stream_in_int8(
+    planted: tuple[onnx.ModelProto, GraphView], pictures: tuple[Feeds, Feeds]
+) -> None:
+    model, view = planted
+    made, folded = smoothed(model, pictures[0])
+    assert folded.taken == ("smooth",)
+    plan = place(view_of(made))
+    assert plan == place(view)
+    assert len(plan.weights) == 13
+    float_stream = place(view, PlacementOptions(residual=False))
+    ours = sqnr(made, plan, by_mse(made, plan, pictures[0]), pictures)
+    assert ours >= sqnr(model, float_stream, by_mse(model, float_stream, pictures[0]), pictures) - 1.0
+
+
+def test_smoothquant_gains_where_norms_let_a_loud_channel_through(pictures: tuple[Feeds, Feeds]) -> None:
+    """As in language models: the norm gives one channel 100 times the others, its row of the weights is small."""
+    model = load_model(VIT)
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    norms = {node.output[0]: node for node in model.graph.node if node.op_type == "LayerNormalization"}
+    turned = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "Transpose"}
+    norms |= {name: norms[source] for name, source in turned.items() if source in norms}
+    readers = [node for node in model.graph.node if node.op_type == "MatMul" and node.input[0] in norms]
+    assert len(readers) == 6
+    for node in readers:
+        norm = norms[node.input[0]]
+        for name, by in ((norm.input[1], 100), (norm.input[2], 100), (node.input[1], 0.01)):
+            values = numpy_helper.to_array(stored[name]).copy()
+            values[CHANNEL] *= by
+            stored[name].CopyFrom(numpy_helper.from_array(values, name))
+    plan = place(view_of(model))
+    made, folded = smoothed(model, pictures[0])
+    assert {site.alpha for site in folded.sites} <= set(ALPHAS)
+    before, after = (sqnr(m, plan, by_mse(m, plan, pictures[0]), pictures) for m in (model, made))
+    assert after > before + 5.0
+    assert after > 25.0
 
 
 def test_an_outlier_in_the_stream_costs_nothing_that_a_float_stream_does_not(
