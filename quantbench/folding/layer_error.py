@@ -16,24 +16,26 @@ from quantbench.qdq.weights import INT8_MAX
 Floats = NDArray[np.float64]
 # Shares of the largest magnitude at which clipping is tried.
 _CLIPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
-# Rows that are multiplied with a weight: so many that this takes about as many multiplications.
-_WORK, _LEAST_ROWS = 1 << 28, 128
+# Rows are so many that a product takes about this many multiplications, and has at most so many elements.
+_WORK, _ELEMENTS, _LEAST_ROWS = 1 << 26, 1 << 22, 128
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layer:
     """A layer as taps: rows [n, groups, I] of samples that its range is taken from and of others, weight [groups, I,
-    taps * O]. `largest` [C]: of each channel of its input over the samples that are seen, `most` over all; `weights`
-    [C]: the largest weight that each meets, over the largest of its output channel, which is what a step of the weight
-    hangs on (zeros where every channel has steps of its own: depthwise)."""
+    taps * O]; `plain`: what it makes of the held rows, less the mean, and the `energy` of that. `largest` [C]: of each
+    channel of its input over the seen samples; `weights` [C]: the largest weight that each meets, over the largest of
+    its output channel, which is what a step of the weight hangs on (zeros where every channel has steps of its own:
+    depthwise)."""
 
     reader: Reader
     seen: NDArray[np.float32]
     held: NDArray[np.float32]
     weight: NDArray[np.float32]
     outputs: int
+    plain: NDArray[np.float32]
+    energy: float
     largest: Floats
-    most: Floats
     weights: Floats
 
 
@@ -49,12 +51,15 @@ def layers_of(model: onnx.ModelProto, readers: Sequence[Reader], rows: Mapping[s
             shaped = np.abs(weight).reshape(groups, size, outputs, -1)
             steps = np.maximum(shaped.max(axis=(1, 3), keepdims=True), 1e-30)
             meets = (shaped / steps).max(axis=(2, 3)).reshape(-1) if size > 1 else np.zeros(groups)
-            few = max(_LEAST_ROWS, _WORK // max(weight.size, 1))
+            made = max(groups * weight.shape[2], 1)
+            few = max(_LEAST_ROWS, min(_WORK // max(weight.size, 1), _ELEMENTS // made))
             seen, held = (
                 rows[:: max(1, len(rows) // few)].reshape(-1, groups, size) for rows in (known.seen, known.held)
             )
-            largest, most = (np.abs(ends).max(axis=0).astype(np.float64) for ends in (known.ends, known.all_ends))
-            found.append(Layer(reader, seen, held, weight, outputs, largest, most, meets))
+            largest = np.abs(known.ends).max(axis=0).astype(np.float64)
+            plain = _centred(_product(held, weight))
+            energy = _energy(plain)
+            found.append(Layer(reader, seen, held, weight, outputs, plain, energy, largest, meets))
     return found
 
 
@@ -83,11 +88,18 @@ def relative_error(layer: Layer, scale: Floats) -> float:
     by = scale.reshape(groups, size).astype(np.float32)
     weight = layer.weight / by[:, :, None]
     step = _step(layer.seen * by, float((layer.largest * scale).max()))
-    plain = _product(layer.held, layer.weight)
-    error = _product(_rounded(layer.held * by, step), _weights(weight, layer.outputs)) - plain
-    error -= error.mean(axis=1, keepdims=True)
-    energy = float((plain - plain.mean(axis=1, keepdims=True)).astype(np.float64).ravel().var()) + 1e-30
-    return float((error.astype(np.float64) ** 2).mean()) / energy
+    error = _centred(_product(_rounded(layer.held * by, step), _weights(weight, layer.outputs))) - layer.plain
+    return _energy(error) / max(layer.energy, 1e-30)
+
+
+def _centred(made: NDArray[np.float32]) -> NDArray[np.float32]:
+    made -= made.mean(axis=1, keepdims=True)
+    return made
+
+
+def _energy(values: NDArray[np.float32]) -> float:
+    flat = values.reshape(-1)
+    return float(np.dot(flat, flat))
 
 
 def _product(x: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArray[np.float32]:

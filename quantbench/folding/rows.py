@@ -62,11 +62,11 @@ def rows_of(
             for name, array in inner.run(part):
                 for image in range(images):
                     half = (turn + image) % 2
-                    rows = np.moveaxis(_sample(array, image, images), axes[name], -1).reshape(
-                        -1, array.shape[axes[name]]
-                    )
-                    halves[half].setdefault(name, []).append(rows[random.integers(0, len(rows), min(each, len(rows)))])
-                    _widen(ends[half], name, rows)
+                    own = _channels_first(_sample(array, image, images), axes[name])
+                    taken = random.integers(0, own.shape[2], min(each, own.shape[2]))
+                    first = random.integers(0, own.shape[0], len(taken))
+                    halves[half].setdefault(name, []).append(own[first, :, taken])
+                    _widen(ends[half], name, own)
             turn += images
             if on_batch:
                 on_batch(images)
@@ -79,8 +79,20 @@ def _sample(array: NDArray[np.float32], image: int, images: int) -> NDArray[np.f
     return array[image * size : (image + 1) * size] if size else array
 
 
-def _widen(ends: dict[str, NDArray[np.float32]], name: str, rows: NDArray[np.float32]) -> None:
-    low, high = rows.min(axis=0), rows.max(axis=0)
+def _channels_first(array: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
+    """[outer, C, inner] of what lies before the channels, these, and what lies behind; no copy."""
+    before, behind = array.shape[:axis], array.shape[axis + 1 :] if axis != -1 else ()
+    if axis == -1:
+        before = array.shape[:-1]
+    return array.reshape(int(np.prod(before)), array.shape[axis], int(np.prod(behind)))
+
+
+def _widen(ends: dict[str, NDArray[np.float32]], name: str, own: NDArray[np.float32]) -> None:
+    if own.shape[2] == 1:  # channels last
+        own = own.transpose(2, 1, 0)
+        low, high = own[0].min(axis=1), own[0].max(axis=1)
+    else:
+        low, high = own.min(axis=2).min(axis=0), own.max(axis=2).max(axis=0)
     known = ends.get(name)
     ends[name] = np.stack([low, high] if known is None else [np.minimum(known[0], low), np.maximum(known[1], high)])
 
