@@ -92,7 +92,7 @@ def cases(assets: Path, images: int) -> Iterator[tuple[str, Callable[[], Case]]]
     ):  # fmt: skip
         yield name, partial(_carried, name, assets, inside, declared, images)
     yield "mlsd", partial(_mlsd, assets, images)
-    for scale in (2, 4, 8):
+    for scale in (2, 4):
         yield f"esrgan-x{scale}", partial(_esrgan, assets, images, scale)
     for network, size in (("pnet", 96), ("onet", 48)):
         yield network, partial(_mtcnn, assets, images, network, size)

@@ -69,6 +69,11 @@ def run_qat_export(request: QatRequest, progress: Progress, *, overwrite: bool =
         raise QuantbenchError("no model: name a checkpoint (yolov8.pt) or a torchvision classifier")
     if request.compile.implicit:
         raise QuantbenchError("qat-export trains and exports Q/DQ; take 'quantization: implicit' out of the recipe")
+    if request.placement.plugin_int8 or request.placement.plugin_tensors:
+        raise QuantbenchError(
+            "qat-export leaves plugins in float; take placement.plugin_precision out of the recipe, or quantize the "
+            "float model's ONNX file with 'quantbench ptq --plugin-precision'"
+        )
     check_request(request.compile)  # a wrong option is refused before hours of training
     model = load_model(
         wanted.name, weights=wanted.weights, architecture=wanted.architecture, size=wanted.size,

@@ -25,6 +25,7 @@ from quantbench.qat.insert import insert
 from quantbench.qat.models import TorchModel
 from quantbench.qat.observe import apply_ranges, collect, ranges_of
 from quantbench.qat.options import TrainOptions
+from quantbench.qat.plugins import plugin_calls, told, up_to_plugins
 from quantbench.qat.quantizer import Mode, activation_quantizers, set_mode
 from quantbench.qat.request import TorchChoice
 from quantbench.qat.sources import first_images, tensor_batches
@@ -35,6 +36,7 @@ from quantbench.qdq.plan import Plan
 from quantbench.recipe import Architecture
 from quantbench.records.qat import ExportFacts
 from quantbench.run_folder import RunFolder
+from quantbench.runnable import runnable_part
 from quantbench.stage import UNKEYED, FileRef, Inputs, Stage, digest
 from quantbench.text_file import read_object
 
@@ -220,20 +222,24 @@ def _export(inputs: Exporting, out: Path) -> None:
     with as_exported:
         exported = export_onnx(module, model.example, job.traced.folds if quantized is not None else (), options)
         images = first_images(job.source, _COMPARED)
-        reference = run_torch(module, images)
+        with plugin_calls() as calls:
+            reference = run_torch(module, images)
         set_mode(module, Mode.OFF)
-        unquantized = run_torch(module, images)
+        with plugin_calls() as float_calls:
+            unquantized = run_torch(module, images)
         set_mode(module, Mode.QUANTIZE)
     if quantized is not None:
         write_json(out / RANGES, _ranges_of(module, quantized).to_json())
     path = out / f"{inputs.name}.qdq.onnx"
     save_model(exported, path)
-    answers = run_onnx(exported, images.numpy())
+    answers = run_onnx(runnable_part(exported), images.numpy())
+    if cut := told(exported):
+        job.progress.note(cut)
     boxes = yolo.boxes(module) if model.kind == "yolo" else None
     ExportFacts(
         exported=exported_facts(exported, path),
-        against_torch=compare(reference, answers, boxes),
-        against_float=compare(unquantized, answers, boxes),
+        against_torch=compare(up_to_plugins(exported, reference, answers, calls), answers, boxes),
+        against_float=compare(up_to_plugins(exported, unquantized, answers, float_calls), answers, boxes),
     ).save(out / EXPORT)
 
 

@@ -5,6 +5,7 @@ import copy
 import functools
 import io
 import logging
+import os
 import re
 import tempfile
 import warnings
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from quantbench.errors import QuantbenchError
 from quantbench.qat.clean import clean
 from quantbench.qat.fold import fold_batch_norms
+from quantbench.qat.plugins import PluginCalls, functions_called
 
 EXPORTERS = ("dynamo", "legacy")
 OLDEST_OPSET = 17
@@ -55,22 +57,44 @@ def export_onnx(
     fold_batch_norms(ready, folds)
     for parameter in ready.parameters():
         parameter.requires_grad_(False)
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    calls = PluginCalls()
+    with tempfile.TemporaryDirectory() as folder, _quiet(), functions_called(calls):
         path = Path(folder) / "model.onnx"
         try:
             _export(ready, example.cpu().float(), path, dynamo, opset, options)
             exported = onnx.load(str(path))
         except (RuntimeError, TypeError, ValueError, AssertionError, torch.onnx.OnnxExporterError) as error:
+            if unknown := _UNKNOWN.search(str(error)):
+                name = (unknown[1] or unknown[2]).replace(".", "::")
+                raise QuantbenchError(
+                    f"the {options.exporter} exporter has no ONNX form of operator {name}; name one in the file of "
+                    f"architecture.factory, torch.onnx.register_custom_op_symbolic({name!r}, function, {OLDEST_OPSET}),"
+                    f" and take --exporter legacy"
+                ) from error
             raise QuantbenchError(
                 f"the {options.exporter} exporter of torch {torch.__version__} cannot export the model: "
                 f"{_reason(error)}; try --exporter {'legacy' if dynamo else 'dynamo'}"
             ) from error
+    if dynamo and calls.names and not _reads_input(exported):
+        raise QuantbenchError(
+            f"the dynamo exporter writes what {', '.join(dict.fromkeys(calls.names))}.forward computes, and that hangs "
+            f"on no input; take --exporter legacy, which writes the node that its symbolic names"
+        )
     if options.dynamic_batch and not exported.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
         raise QuantbenchError(
             f"the {options.exporter} exporter fixed the batch size, as the model asks; export without --dynamic, or "
             f"try --exporter {'legacy' if dynamo else 'dynamo'}"
         )
     return clean(exported, int8_weights=options.int8_weights)
+
+
+def _reads_input(model: onnx.ModelProto) -> bool:
+    """Whether an output of `model` depends on its input."""
+    reached = {value.name for value in model.graph.input}
+    for node in model.graph.node:
+        if reached.intersection(node.input):
+            reached.update(node.output)
+    return any(value.name in reached for value in model.graph.output)
 
 
 def _export(model: nn.Module, example: Tensor, path: Path, dynamo: bool, opset: int, options: ExportOptions) -> None:
@@ -107,6 +131,8 @@ def _register_shapes() -> None:
 
 
 _LIBRARIES: list[Any] = []
+# How the exporters name an operator of someone's own that they do not know.
+_UNKNOWN = re.compile(r"No ONNX function found for <OpOverload\(op='((?!aten|prim)[\w.]+)'|namespace (\w+::\w+)")
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -120,7 +146,7 @@ def _quiet() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export")]
     levels = [logger.level for logger in loggers]
     aside = io.StringIO()
-    with warnings.catch_warnings(), contextlib.redirect_stdout(aside), contextlib.redirect_stderr(aside):
+    with warnings.catch_warnings(), contextlib.redirect_stdout(aside), contextlib.redirect_stderr(aside), _below():
         warnings.simplefilter("ignore")
         for logger in loggers:
             logger.setLevel(logging.ERROR)
@@ -129,6 +155,21 @@ def _quiet() -> Iterator[None]:
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _below() -> Iterator[None]:
+    """Send what torch's C++ prints to nowhere: dumps of graphs, and a warning for each node of someone's own."""
+    kept = [(stream, os.dup(stream)) for stream in (1, 2)]
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            for stream, _ in kept:
+                os.dup2(nowhere.fileno(), stream)
+        yield
+    finally:
+        for stream, copy_of in kept:
+            os.dup2(copy_of, stream)
+            os.close(copy_of)
 
 
 def _reason(error: BaseException) -> str:
