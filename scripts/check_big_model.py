@@ -1,10 +1,11 @@
-"""`quantbench ptq` on a model of over 2 GB, which one protobuf message cannot hold: end to end, with time and memory.
+"""`quantbench ptq` on large models, end to end, with time and memory.
 
-    python scripts/check_big_model.py FOLDER [--kind table|gemm] [--gigabytes 2.1]
+    python scripts/check_big_model.py FOLDER [--kind table|gemm|vit] [--gigabytes 2.1] [--images 64]
 
-`table`: two convs, a pooling, and a table of weights that the answers look up a row of; `gemm`: a Gemm of that size
-behind them, which is quantized. Checks that the Q/DQ model loads, runs in onnxruntime, and agrees with the float one.
-FOLDER needs four times the size; what is written there is removed.
+`table`: over 2 GB, which one protobuf message cannot hold: two convs, a pooling, and a table of weights that the
+answers look up a row of; `gemm`: a Gemm of that size behind them, which is quantized; `vit`: the shape of ViT-B/16 with
+random weights at 224 pixels, by default settings (wants torch). Checks that the Q/DQ model loads, runs in onnxruntime,
+and agrees with the float one. FOLDER needs four times the size; what is written there is removed.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 _ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(_ROOT))
 _ROW = 16_384
 
 
@@ -75,22 +77,44 @@ def big_model(folder: Path, kind: str, weight_bytes: int) -> Path:
     return folder / "model.onnx"
 
 
+def vit(folder: Path) -> Path:
+    """model.onnx of a ViT-B/16 with random weights in `folder`: 86 million parameters, 343 MB."""
+    import torch
+
+    from scripts.networks import SmallViT
+
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    network = SmallViT(224, 16, channels=3, width=768, depth=12, heads=12, hidden=3072).eval()
+    path = folder / "model.onnx"
+    torch.onnx.export(
+        network, (torch.randn(1, 3, 224, 224),), str(path), dynamo=False, opset_version=17, input_names=["x"],
+        dynamic_axes={"x": {0: "n"}},
+    )  # fmt: skip
+    return path
+
+
 def main() -> None:
     """Command line: see the module's first lines."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--kind", choices=("table", "gemm"), default="table")
+    parser.add_argument("--kind", choices=("table", "gemm", "vit"), default="table")
     parser.add_argument("--gigabytes", type=float, default=2.1)
+    parser.add_argument("--images", type=int, default=0, help="4, or 64 of the ViT")
     given = parser.parse_args()
-    home = given.folder / f"big-{given.kind}"
-    model = big_model(home, given.kind, int(given.gigabytes * 1e9))
-    np.save(home / "images.npy", np.random.default_rng(1).normal(size=(4, 3, 64, 64)).astype(np.float32))
+    home, is_vit = given.folder / f"big-{given.kind}", given.kind == "vit"
+    model = vit(home) if is_vit else big_model(home, given.kind, int(given.gigabytes * 1e9))
+    shape = (given.images or (64 if is_vit else 4), 3, *((224, 224) if is_vit else (64, 64)))
+    np.save(home / "images.npy", np.random.default_rng(1).normal(size=shape).astype(np.float32))
     command = [sys.executable, "-m", "quantbench", "ptq", str(model), "--calib-data", str(home / "images.npy"),
-               "--out", str(home / "run"), "--no-compile", "--batch-size", "2", "--calibrator", "minmax"]  # fmt: skip
+               "--out", str(home / "run"), "--no-compile"]  # fmt: skip
+    if not is_vit:
+        command += ["--batch-size", "2", "--calibrator", "minmax"]
     start = time.perf_counter()
     done = subprocess.run(command, cwd=_ROOT, check=False)
     seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    peak = used.ru_maxrss * 1024 / 1e9
     if done.returncode:
         sys.exit(f"quantbench ptq ended with {done.returncode} after {seconds:.0f} s, {peak:.1f} GB at most")
     again = time.perf_counter()
@@ -100,9 +124,11 @@ def main() -> None:
     written = sum(path.stat().st_size for path in (home / "run").rglob("*") if path.is_file())
     onnx.checker.check_model(str(home / "run" / "model.qdq.onnx"))
     print(json.dumps({
-        "kind": given.kind, "model_gb": round((home / "bulk.bin").stat().st_size / 1e9, 2),
-        "seconds": round(seconds, 1), "second_call_seconds": round(again, 1), "peak_gb": round(peak, 2),
-        "run_folder_gb": round(written / 1e9, 2), "quantized": record["placement"]["quantized"],
+        "kind": given.kind, "images": shape[0],
+        "model_gb": round((model if is_vit else home / "bulk.bin").stat().st_size / 1e9, 2),
+        "seconds": round(seconds, 1), "processor_seconds": round(used.ru_utime + used.ru_stime, 1),
+        "second_call_seconds": round(again, 1), "peak_gb": round(peak, 2),
+        "run_folder_gb": round(written / 1e9, 2), "quantized": len(record["placement"]["quantized"]),
         "sqnr_db": record["evaluation"]["outputs"]["sqnr_db"],
     }, indent=2))  # fmt: skip
     shutil.rmtree(home)
