@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 from onnx_graphsurgeon.ir.tensor import LazyValues
 
@@ -64,6 +65,13 @@ def keep_notes(result: onnx.ModelProto, source: onnx.ModelProto) -> None:
 def copied(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of `model`, whatever its size."""
     return _copied_but(model, ())
+
+
+def values_of(constant: gs.Constant) -> NDArray[Any]:
+    """The values of `constant`, which its own `values` would keep in it: large weights would be held twice."""
+    stored = constant._values
+    values: NDArray[Any] = stored.load() if isinstance(stored, LazyValues) else stored
+    return values
 
 
 def set_outputs(model: onnx.ModelProto, names: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ import onnx_graphsurgeon as gs
 
 from quantbench.calibration.ranges import INT8_MAX, Ranges
 from quantbench.errors import QuantbenchError
-from quantbench.graph.surgery import check, edited
+from quantbench.graph.surgery import check, edited, values_of
 from quantbench.qdq.bias_range import raise_weight_scales
 from quantbench.qdq.options import WeightScales
 from quantbench.qdq.plan import Plan
@@ -54,7 +54,7 @@ def _carry_out(graph: gs.Graph, plan: Plan, scales: Mapping[str, np.float32], we
         key = (weight.tensor, weight.axis)
         if key not in done_weights:
             constant = tensors[weight.tensor]
-            scale = weight_scale(constant.values, weight.axis, weight_scales)
+            scale = weight_scale(values_of(constant), weight.axis, weight_scales)
             done_weights[key] = _insert_pair(graph, constant, _stem(weight.tensor, taken), scale, weight.axis)
         nodes[weight.node].inputs[weight.index] = done_weights[key]
     raise_weight_scales(graph)

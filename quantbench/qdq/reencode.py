@@ -10,7 +10,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from quantbench.graph.ops import QDQ_AXIS
-from quantbench.graph.surgery import edited
+from quantbench.graph.surgery import edited, values_of
 from quantbench.qdq.bias_range import raise_weight_scales
 from quantbench.qdq.weights import quantize_weight
 
@@ -55,7 +55,7 @@ def _store_weight(node: gs.Node) -> None:
     """Take the Q `node` of a float constant out: its readers get the INT8 constant that it makes."""
     weight, scale = node.inputs[0], node.inputs[1].values
     axis = node.attrs.get("axis", QDQ_AXIS) if scale.ndim else None
-    stored = gs.Constant(f"{node.outputs[0].name}_int8", quantize_weight(weight.values, scale, axis))
+    stored = gs.Constant(f"{node.outputs[0].name}_int8", quantize_weight(values_of(weight), scale, axis))
     for reader in list(node.outputs[0].outputs):
         reader.inputs[0] = stored
     node.outputs.clear()

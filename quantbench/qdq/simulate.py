@@ -12,7 +12,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from quantbench.graph.ops import QDQ_AXIS
-from quantbench.graph.surgery import edited
+from quantbench.graph.surgery import edited, values_of
 from quantbench.qdq.weights import quantize_weight
 
 
@@ -48,11 +48,11 @@ def weight_behind(dequantize: gs.Node) -> NDArray[np.floating] | None:
         return None
     axis = int(dequantize.attrs.get("axis", QDQ_AXIS)) if np.ndim(scale.values) else None
     if isinstance(source, gs.Constant):
-        return dequantized(np.asarray(source.values), np.asarray(scale.values), axis)
+        return dequantized(values_of(source), np.asarray(scale.values), axis)
     quantize = source.inputs[0] if source.inputs else None
     if quantize is None or quantize.op != "QuantizeLinear" or not isinstance(quantize.inputs[0], gs.Constant):
         return None
-    stored = quantize_weight(quantize.inputs[0].values, np.asarray(scale.values), axis)
+    stored = quantize_weight(values_of(quantize.inputs[0]), np.asarray(scale.values), axis)
     return dequantized(stored, np.asarray(scale.values), axis)
 
 
