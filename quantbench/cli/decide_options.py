@@ -44,4 +44,7 @@ def bench_of(recipe: "Recipe", *, quiet: bool = False, trust: bool = False) -> "
     progress = Progress("none" if quiet else None)
     if cut := told(run.model.proto):
         progress.note(cut)
-    return Workbench(run, request.placement, progress, request.threads, request.data.max_bad)
+    return Workbench(
+        run, request.placement, progress, request.threads, request.data.max_bad, request.predicted,
+        request.best_placement, request.weights,
+    )  # fmt: skip

@@ -11,6 +11,7 @@ from quantbench.cli.options import (
     DecideEval,
     DecideModel,
     DecideRecipe,
+    Effort,
     MaxImages,
     Preprocess,
     Threads,
@@ -43,14 +44,15 @@ def tune(
     min_speedup: float = typer.Option(None, help="Goal: at least so many times float's speed on --device."),
     device: str = typer.Option("", help="Device whose layer times are predicted (quantbench device list)."),
     sensitivity: Path = typer.Option(None, help="Costs of regions (quantbench sensitivity), maybe edited."),
-    effort: str = typer.Option("fast", help="fast, or full: more thresholds, every step back."),
+    effort: Effort = None,
     max_images: MaxImages = None,
     threads: Threads = None,
     out: Path = typer.Option(None, help="Run folder of the result. (default: runs/MODEL-tuned)"),
     trust: Trust = False,
     dry_run: bool = typer.Option(False, "--dry-run", help="Say what would be done and about how long it takes."),
 ) -> None:
-    """Search thresholds and regions in float for the variant with most in INT8 that meets the goal, by measuring.
+    """Search thresholds, placement, rounding and regions in float for the variant with most in INT8 that meets the
+    goal, by measuring.
 
     The same command again goes on where an interrupted search stopped. Exits 3 where nothing meets the goal.
 
@@ -66,29 +68,38 @@ def tune(
     from quantbench.errors import QuantbenchError
     from quantbench.records.search import TUNE, Sensitivity
 
-    if effort not in ("fast", "full"):
+    if effort not in (None, "fast", "full"):
         raise QuantbenchError(f"--effort {effort} is neither fast nor full")
     timing = timing_of(device)
     goal = Goal(Gates(min_agreement, min_sqnr, max_drop), milliseconds(max_latency), min_speedup)
     goal.check(timed=timing is not None)
     changes = {"model": model, "data.preprocess": preprocess, "data.max_images": max_images, "threads": threads,
-               "evaluation.labels": labels, "evaluation.classes": classes}  # fmt: skip
+               "evaluation.labels": labels, "evaluation.classes": classes,
+               "placement.device": device or None}  # fmt: skip
     asked = recipe_of(recipe, changes, data, eval_data, trust=trust)
     bench = bench_of(asked, trust=trust)
     folder = out or Path("runs") / f"{bench.run.model_facts.name}-tuned"
     start = shlex.join(
-        ["quantbench", "ptq", str(asked.model), *_images(asked.data.calib_dir, recipe), *(["--trust"] if trust else [])]
+        [
+            "quantbench",
+            "ptq",
+            str(asked.model),
+            *_images(asked.data.calib_dir, recipe),
+            *(["--device", device] if device else []),
+            *(["--trust"] if trust else []),
+        ]
     )
     state = folder.with_name(f"{folder.name}-search")
     search = Search(bench, goal, state, start, "full" if effort == "full" else "fast", timing, savings_of(device))
     if dry_run:
-        echo("\n".join(estimate(bench, search.effort)))
+        echo("\n".join(estimate(search)))
         return
     best = search.run(Sensitivity.load(sensitivity) if sensitivity is not None else None)
     _deliver(asked, best.settings, folder, state, device, trust=trust)
     echo(
         f"trial {best.number} of {len(search.trials)}: {100 * best.int8_macs:.1f} % of multiply-adds in INT8, "
-        f"{best.settings.calibrator} ranges, layers kept in float: {len(best.settings.keep_float) or 'none'}"
+        f"{best.settings.calibrator} ranges{best.settings.in_words()}, layers kept in float: "
+        f"{len(best.settings.keep_float) or 'none'}"
     )
     for name in best.settings.keep_float:
         echo(f"  float: {name}")
@@ -115,7 +126,17 @@ def _deliver(asked: "Recipe", best: "Settings", folder: Path, state: Path, devic
     from quantbench.report.write import write_reports
 
     kept = (*asked.placement.keep_float, *(glob.escape(name) for name in best.keep_float))
-    chosen = asked.merged({"out": folder, "calibration.calibrator": best.calibrator, "placement.keep_float": kept})
+    chosen = asked.merged(
+        {
+            "out": folder,
+            "calibration.calibrator": best.calibrator,
+            "placement.keep_float": kept,
+            "placement.residual": False if best.residual_float else None,
+            "placement.method": "best" if best.best_placement else "rules",
+            "placement.device": device or None,
+            "calibration.rounding": "adaptive" if best.adaptive else "nearest",
+        }
+    )
     path, record = run_ptq(ptq_request(chosen, trust=trust), Progress())
     for name in (TUNE, SENSITIVITY):
         if (state / name).exists():

@@ -2,11 +2,17 @@
 
 1. Threshold methods, each measured once; the first that meets the goal ends the search (`--effort full`: the best of
    all), else the best goes on.
-2. Where all in INT8 misses the goal: what each region costs (see `sensitivity`), and regions go to float in the order
-   of noise they bring for the multiply-adds they hold, doubling their number until the goal is met, then halving back
-   to the fewest.
-3. Step back on overshoot, as NNCF does (docs.openvino.ai, "quantize with accuracy control"): regions return to INT8,
+2. Where all in INT8 misses the goal: skip connections in float, where the rules quantize some. It ends the search where
+   it meets the goal; with `--effort full` the better of the two goes on.
+3. What each region costs (see `sensitivity`). Where one alone in INT8 misses the goal (`--effort full`: anyway) weights
+   are rounded adaptively, as the last thing that leaves every layer in INT8. It ends the search where it meets the
+   goal; with `--effort full` the better goes on.
+4. Regions go to float in the order of noise they bring for the multiply-adds they hold, doubling their number until the
+   goal is met, then halving back to the fewest.
+5. Step back on overshoot, as NNCF does (docs.openvino.ai, "quantize with accuracy control"): regions return to INT8,
    the most multiply-adds first, and stay there where the goal is still met.
+6. Where a device tells the time: the placement that the predictor finds best there, taken where it is faster and still
+   meets the goal.
 Every step is a measured trial, written down as soon as it is known, so that a killed search goes on where it was.
 """
 
@@ -54,22 +60,66 @@ class Search:
     def run(self, given: Sensitivity | None = None) -> Trial:
         """The best trial; `given`: costs of regions, which a user may have edited."""
         self._known = self._earlier()
+        found = self._search(given)
+        return found if found.misses or self.timing is None else self._faster(found)
+
+    def _search(self, given: Sensitivity | None) -> Trial:
         firsts: list[Trial] = []
+        start = Settings(best_placement=self.bench.best_placement, adaptive=self.bench.weights.adaptive)
         for method in METHODS[self.effort]:
-            firsts.append(self.trial(Settings(method), f"thresholds by {method}"))
+            firsts.append(self.trial(replace(start, calibrator=method), f"thresholds by {method}"))
             # All in INT8 is as fast by any method: the first that is good enough will do, unless all are asked for.
             if self.effort == "fast" and not firsts[-1].misses:
                 return firsts[-1]
-        best = max(firsts, key=lambda trial: (not trial.misses, quality(trial.measures)))
+        best = max(firsts, key=_order)
+        if best.misses and self.has_skips():
+            best = self._with(best, replace(best.settings, residual_float=True), "skip connections in float")
         if not best.misses:
             return best
         costs = given or self._sensitivity(best.settings.calibrator)
+        if not best.settings.adaptive and (self.effort == "full" or any(map(self._misses_alone, costs.regions))):
+            best = self._with(best, replace(best.settings, adaptive=True), "weights rounded adaptively")
+            if not best.misses:
+                return best
         order = sorted(
             (cost for cost in costs.regions if cost.consider and cost.weighted),
             key=lambda cost: -cost.noise / (cost.macs + _REFORMATS),
         )
         fewest = self._fewest(best, order)
         return self._step_back(fewest, order) if not fewest.misses else self._best_of()
+
+    def _with(self, best: Trial, settings: Settings, why: str) -> Trial:
+        """The trial of `settings` where it meets the goal, or is better and there is time to go on from it."""
+        found = self.trial(settings, why)
+        if not found.misses:
+            return found
+        return max(best, found, key=_order) if self.effort == "full" else best
+
+    def _faster(self, found: Trial) -> Trial:
+        """The best placement by the predictor, where it takes less time on the device than `found`."""
+        if found.settings.best_placement:
+            return found
+        best = replace(found.settings, best_placement=True, residual_float=False)
+        if self.bench.plan(best) == self.bench.plan(found.settings):
+            return found
+        tried = self.trial(best, "best placement by the predictor")
+        is_faster = tried.ms is not None and found.ms is not None and tried.ms < found.ms
+        return tried if is_faster and not tried.misses else found
+
+    def has_skips(self) -> bool:
+        """Whether the rules quantize skip connections, so that leaving them in float is another variant."""
+        start = Settings(best_placement=self.bench.best_placement)
+        return self.bench.plan(start) != self.bench.plan(replace(start, residual_float=True))
+
+    def _misses_alone(self, cost: RegionCost) -> bool:
+        """Whether the region alone in INT8, all else in float, misses a gate of the goal."""
+        gates = self.goal.gates
+        lost = 100 * (1 - cost.agreement) if cost.agreement is not None else 0.0
+        return (
+            (gates.min_sqnr is not None and cost.sqnr_db is not None and cost.sqnr_db < gates.min_sqnr)
+            or (gates.min_agreement is not None and lost > 100 - gates.min_agreement)
+            or (gates.max_drop is not None and lost > gates.max_drop)
+        )
 
     def trial(self, settings: Settings, why: str) -> Trial:
         """Measure a variant, or take it from an earlier search with the same images and goal."""
@@ -136,7 +186,7 @@ class Search:
         return self.trial(replace(settings, keep_float=names), words)
 
     def _best_of(self) -> Trial:
-        return max(self.trials, key=lambda trial: (not trial.misses, quality(trial.measures)))
+        return max(self.trials, key=_order)
 
     def _int8(self, settings: Settings) -> float:
         macs = multiply_adds(self.bench)
@@ -157,7 +207,8 @@ class Search:
         run = self.bench.run
         return {"model": run.model.sha256, "calibration": run.data_facts.sha256,
                 "evaluation": run.evaluated_on.sha256, "labels": run.evaluated_on.labels_sha256,
-                "placement": digest(self.bench.options), "batch": str(run.batch),
+                "placement": digest([self.bench.options, self.bench.predicted, self.bench.weights]),
+                "batch": str(run.batch),
                 "versions": digest(chosen_versions(*NUMBERS, "onnx-graphsurgeon"))}  # fmt: skip
 
     def _earlier(self) -> dict[Settings, Trial]:
@@ -171,7 +222,12 @@ class Search:
         Trials(identity=self.identity(), trials=tuple(self.trials)).save(self.folder / TUNE)
 
 
-def most_trials(regions: int, effort: Effort) -> int:
-    """How many variants a search measures at most: methods, doubling, halving, stepping back."""
+def most_trials(regions: int, effort: Effort, *, skips: bool, timed: bool) -> int:
+    """How many variants a search measures at most: methods, skips in float, adaptive rounding, doubling, halving,
+    stepping back, best placement."""
     doubling = math.ceil(math.log2(max(regions, 2))) + 1
-    return len(METHODS[effort]) + 2 * doubling + min(_STEPS_BACK[effort], regions)
+    return len(METHODS[effort]) + skips + 1 + 2 * doubling + min(_STEPS_BACK[effort], regions) + timed
+
+
+def _order(trial: Trial) -> tuple[bool, tuple[float, float]]:
+    return not trial.misses, quality(trial.measures)

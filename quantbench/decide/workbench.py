@@ -4,7 +4,7 @@ What all of them share is done once: images are decoded, float outputs computed 
 """
 
 import glob
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -25,13 +25,14 @@ from quantbench.evaluate.outputs import compare_outputs, measures_of
 from quantbench.evaluate.task import OutputFacts, facts_of
 from quantbench.images.truth import Label
 from quantbench.ort import create_session
+from quantbench.predict.versions import PredictedFor
 from quantbench.progress import Progress
 from quantbench.ptq.calibrator_choice import choose
 from quantbench.ptq.measure import runner
-from quantbench.ptq.prepare import Prepared
+from quantbench.ptq.prepare import Prepared, planned
+from quantbench.qdq.adaptive_rounding import Rounding
 from quantbench.qdq.carry_out import Correction, carry_out
-from quantbench.qdq.options import PlacementOptions
-from quantbench.qdq.place import place
+from quantbench.qdq.options import PlacementOptions, WeightOptions
 from quantbench.qdq.plan import Plan
 from quantbench.qdq.tensors import calibrated_tensors
 from quantbench.records.evaluation import Measured
@@ -44,14 +45,21 @@ _KEPT_BYTES = 512_000_000
 
 @dataclass
 class Workbench:
-    """See the module. `options`: the placement rules' switches, to which a variant's `keep_float` is added."""
+    """See the module. `options`: the placement rules' switches, to which a variant's are added; `predicted`: what best
+    placement speaks of. `best_placement` and `weights`: as the run was asked for; a variant may have another
+    placement and rounding."""
 
     run: Prepared
     options: PlacementOptions
     progress: Progress
     threads: int = 0
     max_bad: int = 0
+    predicted: PredictedFor = field(default_factory=PredictedFor)
+    best_placement: bool = False
+    weights: WeightOptions = field(default_factory=WeightOptions)
     _histograms: dict[str, Histogram] = field(default_factory=dict)
+    _counted: set[str] = field(default_factory=set)
+    _plans: dict[tuple[bool, PlacementOptions], Plan] = field(default_factory=dict)
     _batches: list[tuple[Feed, Sequence[Label]]] = field(default_factory=list)
     _reference: list[list[NDArray[Any]]] = field(default_factory=list)
     _kept: bool = True
@@ -77,14 +85,23 @@ class Workbench:
         return facts_of(self.model)
 
     def plan(self, settings: Settings) -> Plan:
-        """What the rules decide with the variant's nodes kept in float."""
+        """What the rules, or the search for the best placement, decide with the variant's nodes kept in float."""
+        options = self.options
         patterns = tuple(glob.escape(name) for name in settings.keep_float)
-        return place(self.run.model.view, replace(self.options, keep_float=self.options.keep_float + patterns))
+        options = replace(
+            options, keep_float=options.keep_float + patterns, residual=options.residual and not settings.residual_float
+        )
+        if (settings.best_placement, options) not in self._plans:
+            found = planned(self.run.model.view, options, self.predicted, best=settings.best_placement)
+            self._plans[settings.best_placement, options] = found
+        return self._plans[settings.best_placement, options]
 
-    def ranges(self, calibrator: str) -> Ranges:
-        """Ranges of all tensors by a threshold method; images are counted on the first call."""
-        if not self._histograms:
-            tensors = calibrated_tensors(self.run.model.view, self.run.plan)
+    def ranges(self, calibrator: str, plan: Plan | None = None) -> Ranges:
+        """Ranges of the tensors of `plan` (None: that of the run), and of all counted before, by a threshold method;
+        images are counted on the first call, and again where a plan quantizes tensors that none before it did."""
+        plan = plan or self.run.plan
+        tensors = [name for name in calibrated_tensors(self.run.model.view, plan) if name not in self._counted]
+        if tensors:
             source = self.run.calibration.source
             with self.progress.task("Calibration", len(source)) as advance:
                 counted = collect(
@@ -94,19 +111,30 @@ class Workbench:
                     threads=self.threads,
                     on_batch=advance,
                 )
-            self._histograms, _ = usable(counted, self.run.plan.tensors)
+            found, _ = usable(counted, [name for name in plan.tensors if name in counted])
+            self._histograms |= found
+            self._counted |= set(tensors)
         choice = choose(calibrator)
         return find_ranges(self._histograms, choice.method, choice.threshold)
 
     def quantized(self, settings: Settings) -> onnx.ModelProto:
         """The Q/DQ model of a variant: that of `quantbench ptq` with its options, to the bit."""
-        correction = None
+        few = at_most(self.run.calibration.source, BIAS_IMAGES)
+        name, batch = self.run.model.input_name, self.run.batch
+
+        def opened() -> Iterable[Feed]:
+            return feeds(few, name, batch, max_bad=self.max_bad)
+
+        correction, rounding = None, None
         if settings.bias_correction:
-            few = at_most(self.run.calibration.source, BIAS_IMAGES)
-            name, batch = self.run.model.input_name, self.run.batch
-            correction = Correction(lambda: feeds(few, name, batch, max_bad=self.max_bad), len(few), self.threads)
-        ranges = self.ranges(settings.calibrator)
-        made = carry_out(self.model, self.plan(settings), ranges, correction, residual_db=self.options.residual_db)
+            correction = Correction(opened, len(few), self.threads, self.weights.bias_sweeps)
+        if settings.adaptive:
+            rounding = Rounding(opened, len(few), self.threads)
+        plan = self.plan(settings)
+        made = carry_out(
+            self.model, plan, self.ranges(settings.calibrator, plan), correction, rounding=rounding,
+            weight_scales=self.weights.scales, residual_db=self.options.residual_db,
+        )  # fmt: skip
         return made.model
 
     def batches(self) -> Iterator[tuple[Feed, Sequence[Label]]]:

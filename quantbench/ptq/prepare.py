@@ -23,13 +23,14 @@ from quantbench.images.truth import labels_sha256
 from quantbench.latency.facts import device_cost
 from quantbench.ort import create_session, refusals
 from quantbench.predict.best import best_placement
-from quantbench.predict.versions import DEFAULT
+from quantbench.predict.versions import DEFAULT, PredictedFor
 from quantbench.ptq.calibrator_choice import Choice, choose
 from quantbench.ptq.data_sources import calibration_data, evaluation_data
 from quantbench.ptq.request import PtqRequest
 from quantbench.ptq.resolve import display_name, model_path
 from quantbench.qdq.carry_out import check_plan
 from quantbench.qdq.facts import placement_facts
+from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.place import place
 from quantbench.qdq.plan import Plan
 from quantbench.records.facts import DataFacts, ModelFacts, PlacementFacts, PreprocessFacts
@@ -100,13 +101,7 @@ def prepare(request: PtqRequest) -> Prepared:
     if request.evaluation.labels == "yolo" and request.evaluation.dir is not None and not is_calls(evaluation):
         check_box_labels(proto, inputs[0].name, evaluation, labels, request.evaluation.dir, threads=request.threads)
     view = view_to_quantize(proto)
-    goal = request.predicted
-    # Known before anything is calibrated: an unknown device is an error now, not at the end.
-    cost = device_cost(goal.device) if goal.device else None
-    if request.best_placement:
-        plan = best_placement(view, request.placement, version=goal.tensorrt or DEFAULT, gpu=goal.gpu, cost=cost).plan
-    else:
-        plan = place(view, request.placement)
+    plan = planned(view, request.placement, request.predicted, best=request.best_placement)
     check_plan(plan)
     _check_size(proto, calibration, opened.facts, request.threads)
     model = FloatModel(path, model_sha256(path), proto, view, inputs)
@@ -123,6 +118,15 @@ def prepare(request: PtqRequest) -> Prepared:
         ),
         placement_facts(view, plan),
     )  # fmt: skip
+
+
+def planned(view: GraphView, options: PlacementOptions, goal: PredictedFor, *, best: bool) -> Plan:
+    """The plan of the rules, or the best of their variants for `goal`. Raises QuantbenchError for an unknown device."""
+    # Known before anything is calibrated: an unknown device is an error now, not at the end.
+    cost = device_cost(goal.device) if goal.device else None
+    if not best:
+        return place(view, options)
+    return best_placement(view, options, version=goal.tensorrt or DEFAULT, gpu=goal.gpu, cost=cost).plan
 
 
 def _over_range(name: str, shape: Shape, wanted: Sequence[Shape], inputs: Sequence[TensorInput]) -> Shape:

@@ -15,16 +15,32 @@ SENSITIVITY, TUNE = "sensitivity.json", "tune.json"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """One variant: threshold method, weighted nodes kept in float (sorted), whether biases are corrected."""
+    """One variant: threshold method, weighted nodes kept in float (sorted), whether biases are corrected; whether skip
+    connections are left in float, the placement is the best by the predictor, and weights are rounded adaptively."""
 
     calibrator: str = "minmax"
     keep_float: tuple[str, ...] = ()
     bias_correction: bool = True
+    residual_float: bool = False
+    best_placement: bool = False
+    adaptive: bool = False
 
     def flags(self) -> str:
         """The same as options of `quantbench ptq`."""
         kept = "".join(f" --keep-float {shlex.quote(glob.escape(name))}" for name in self.keep_float)
-        return f"--calibrator {self.calibrator}{kept}{'' if self.bias_correction else ' --no-bias-correction'}"
+        switches = {
+            " --no-bias-correction": not self.bias_correction, " --residual-float": self.residual_float,
+            " --placement best": self.best_placement, " --rounding adaptive": self.adaptive,
+        }  # fmt: skip
+        return f"--calibrator {self.calibrator}{kept}{''.join(flag for flag, on in switches.items() if on)}"
+
+    def in_words(self) -> str:
+        """What sets it apart besides thresholds and layers: `, skips in float, weights rounded adaptively`."""
+        told = {
+            ", skips in float": self.residual_float, ", best placement": self.best_placement,
+            ", weights rounded adaptively": self.adaptive,
+        }  # fmt: skip
+        return "".join(words for words, on in told.items() if on)
 
 
 class RegionCost(Record):
