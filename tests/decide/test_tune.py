@@ -117,6 +117,8 @@ def test_the_poisoned_layer_is_found_and_left_alone_in_float(cli, tmp_path: Path
     code, printed, error = cli("tune", *base, *goal, "--out", out, "--dry-run")
     assert code == 0, error
     assert "at most" in printed
+    for words in ("skip connections in float", "weights rounded adaptively", "best placement by the predictor"):
+        assert words in printed
     assert not out.exists()
     code, printed, error = cli("tune", *base, *goal, "--out", out)
     assert code == 0, error
