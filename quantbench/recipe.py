@@ -63,9 +63,9 @@ class Calibration(_Section):
     """`calibrator`: a name (`quantbench recipes`, calibrators/), auto (ptq judges threshold methods by the outputs;
     qat-export takes mse) or `path/to/file.py:Class`. mse leads on most networks of docs/accuracy.md. Weights of `ptq`:
     `weight_scales` a channel from the largest magnitude or of the least squared error; `rounding` each to the nearest,
-    or in the worst layers for the layer's output. `effort` full: adaptive rounding, unless `rounding` says otherwise,
-    and biases corrected in more sweeps. `equalize`, `smooth`: cross-layer equalization and SmoothQuant, where they help
-    (auto), wherever they can (on), or off."""
+    or in the worst layers for the layer's output. `effort` full: biases corrected in more sweeps, and adaptive rounding
+    where the outputs are nearer for it, unless `rounding` says otherwise. `equalize`, `smooth`: cross-layer
+    equalization and SmoothQuant, where they help (auto), wherever they can (on), or off."""
 
     calibrator: str = "mse"
     batch_size: int = Field(default=8, ge=1)

@@ -129,8 +129,13 @@ def placement_options(section: Placement) -> PlacementOptions:
 def weight_options(section: Calibration) -> WeightOptions:
     """How weights become integers: the effort, unless a word of its own says otherwise."""
     full = section.effort == "full"
-    adaptive = section.rounding == "adaptive" or (full and section.rounding is None)
-    return WeightOptions(section.weight_scales, adaptive, FULL_BIAS_SWEEPS if full else BIAS_SWEEPS)
+    judged = full and section.rounding is None
+    return WeightOptions(
+        section.weight_scales,
+        judged or section.rounding == "adaptive",
+        judged,
+        FULL_BIAS_SWEEPS if full else BIAS_SWEEPS,
+    )
 
 
 def compile_request(section: Compile) -> CompileRequest:

@@ -98,13 +98,13 @@ def best_by_outputs(histograms: Mapping[str, Histogram], judging: Judging, progr
     Where no output can be compared (a model of integer outputs) minmax is taken. Raises QuantbenchError where nothing
     can be quantized.
     """
-    bench = _Bench(judging)
+    bench = Bench(judging)
     ranges = {name: find_ranges(histograms, name, threshold_method(name)) for name in CANDIDATES}
     few = min(_FIRST_ROUND, judging.count)
     total = len(CANDIDATES) * few + 3 * judging.count
     with (progress or Progress("none")).task("Judging thresholds", total) as advance:
         first = {name: bench.judge(bench.inserted(ranges[name]), few, advance) for name in CANDIDATES}
-        rival = max(CANDIDATES, key=lambda name: _lead(first[name], first[PRIOR]))
+        rival = max(CANDIDATES, key=lambda name: lead(first[name], first[PRIOR]))
         made = {name: bench.finished(ranges[name]) for name in dict.fromkeys((SAFE, PRIOR, rival))}
         last = {name: bench.judge(model, judging.count, advance) for name, model in made.items()}
         advance((3 - len(made)) * judging.count)
@@ -140,7 +140,7 @@ def _norms_db(norms: NDArray[np.float64]) -> float:
     return 20.0 * math.log10(signal / noise) if signal > 0 and noise > 0 else math.inf
 
 
-def _lead(one: _Figures | None, safe: _Figures | None) -> float:
+def lead(one: _Figures | None, safe: _Figures | None) -> float:
     """How far `one` leads by the figure in which it leads less, in dB."""
     if one is None or safe is None:
         return -math.inf
@@ -199,7 +199,7 @@ def _once(opened: OpenFeeds) -> OpenFeeds:
     return walk
 
 
-class _Bench:
+class Bench:
     """Makes candidates and holds them against the float outputs of the judged samples, which are computed once."""
 
     def __init__(self, judging: Judging) -> None:

@@ -12,6 +12,7 @@ from quantbench.calibration.thresholds import threshold_method
 from quantbench.calibrator import feeds as calibrator_feeds
 from quantbench.core.auto import Judging, best_by_outputs, judged_samples
 from quantbench.core.fold_by_outputs import Foldable, fold_by_outputs, fold_samples
+from quantbench.core.full_effort import fully_quantized
 from quantbench.core.quantize import BIAS_IMAGES, save_pair
 from quantbench.data.sources import Images, at_most, feed_names, feeds, some
 from quantbench.folding.options import FoldOptions
@@ -175,13 +176,16 @@ def _calibrate(inputs: Calibrating, out: Path) -> None:
     if inputs.candidates is None:
         found, algorithm = find_ranges(histograms, choice.method, choice.threshold), choice.algorithm
     else:
-        taken = best_by_outputs(histograms, _judging(counting, inputs.candidates), inputs.progress)
+        candidates = inputs.candidates
+        correction = _correction(counting, counting.images) if candidates.bias_correction else None
+        judging = _judging(counting, counting.images, candidates.plan, correction, candidates.residual_db)
+        taken = best_by_outputs(histograms, judging, inputs.progress)
         taken.judged.save(out / JUDGED)
         found, algorithm = taken.ranges, algorithm_of(taken.judged.taken)
         quantizing_it = Quantizing(
-            counting.model, taken.made.plan, found, counting.images if inputs.candidates.bias_correction else None,
-            inputs.candidates.bias_correction, WeightOptions(), counting.batch, inputs.candidates.affine,
-            counting.max_bad, counting.threads, inputs.state, inputs.progress,
+            counting.model, taken.made.plan, found, counting.images if candidates.bias_correction else None,
+            candidates.bias_correction, WeightOptions(), counting.batch, candidates.affine, counting.max_bad,
+            counting.threads, inputs.state, inputs.progress,
         )  # fmt: skip
         key = quantizing(quantizing_it).key
         judged_model.keep(inputs.state, taken.made.model, key, affine=inputs.candidates.affine)
@@ -189,20 +193,16 @@ def _calibrate(inputs: Calibrating, out: Path) -> None:
     write_cache(out, found, inputs.owner, algorithm)
 
 
-def _judging(counting: Counting, candidates: Candidates) -> Judging:
-    indices, apart = judged_samples(len(counting.images.source))
-    judged = some(counting.images.source, indices)
-    name, batch, max_bad = counting.model.input_name, counting.batch, counting.max_bad
+def _judging(
+    inputs: "Counting | Quantizing", images: Images, plan: Plan, correction: Correction | None, residual_db: float = 0.0
+) -> Judging:
+    indices, apart = judged_samples(len(images.source))
+    judged = some(images.source, indices)
+    name, batch, max_bad = inputs.model.input_name, inputs.batch, inputs.max_bad
     return Judging(
-        counting.model.proto,
-        candidates.plan,
-        lambda: feeds(judged, name, batch, max_bad=max_bad),
-        len(judged),
-        _correction(counting, counting.images) if candidates.bias_correction else None,
-        apart,
-        candidates.residual_db,
-        counting.threads,
-    )
+        inputs.model.proto, plan, lambda: feeds(judged, name, batch, max_bad=max_bad), len(judged), correction, apart,
+        residual_db, inputs.threads,
+    )  # fmt: skip
 
 
 def _correction(inputs: "Counting | Quantizing", images: Images) -> Correction:
@@ -240,10 +240,15 @@ def _quantize(inputs: Quantizing, out: Path) -> None:
         correction = replace(few, sweeps=inputs.weights.bias_sweeps)
     if few is not None and inputs.weights.adaptive:
         rounding = Rounding(few.feeds, few.images, few.threads)
-    done = carry_out(
-        inputs.model.proto, inputs.plan, inputs.ranges, correction, rounding=rounding,
-        weight_scales=inputs.weights.scales, progress=inputs.progress,
-    )  # fmt: skip
+    if inputs.images is not None and rounding is not None and inputs.weights.judged:
+        plain = few if inputs.corrected else None
+        judging = _judging(inputs, inputs.images, inputs.plan, plain)
+        done = fully_quantized(judging, inputs.ranges, inputs.weights, rounding, inputs.progress)
+    else:
+        done = carry_out(
+            inputs.model.proto, inputs.plan, inputs.ranges, correction, rounding=rounding,
+            weight_scales=inputs.weights.scales, progress=inputs.progress,
+        )  # fmt: skip
     if done.rounding is not None:
         done.rounding.save(out / ROUNDING)
     save_pair(done.model, out, affine=inputs.affine)

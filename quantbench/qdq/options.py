@@ -14,10 +14,12 @@ BIAS_SWEEPS, FULL_BIAS_SWEEPS = 2, 4
 @dataclass(frozen=True, slots=True)
 class WeightOptions:
     """How weights become integers. `scales`: per channel from the largest magnitude, or of the least squared error;
-    `adaptive`: those of the worst layers are rounded for the outputs (`quantbench.qdq.adaptive_rounding`)."""
+    `adaptive`: those of the worst layers are rounded for the outputs (`quantbench.qdq.adaptive_rounding`);
+    `judged`: if the network's own are nearer for it (`quantbench.core.full_effort`). `bias_sweeps` go with that."""
 
     scales: WeightScales = "max"
     adaptive: bool = False
+    judged: bool = False
     bias_sweeps: int = BIAS_SWEEPS
 
 

@@ -50,7 +50,7 @@ def test_sizes_of_images(text: str, size: object) -> None:
     ("given", "options"),
     [
         ({}, WeightOptions()),
-        ({"effort": "full"}, WeightOptions(adaptive=True, bias_sweeps=4)),
+        ({"effort": "full"}, WeightOptions(adaptive=True, judged=True, bias_sweeps=4)),
         ({"effort": "full", "rounding": "nearest"}, WeightOptions(bias_sweeps=4)),
         ({"rounding": "adaptive", "weight_scales": "mse"}, WeightOptions("mse", adaptive=True)),
     ],

@@ -17,10 +17,10 @@ from quantbench.core.auto import (
     Judging,
     _Figures,
     _is_better,
-    _lead,
     best_by_outputs,
     best_of,
     judged_samples,
+    lead,
 )
 from quantbench.core.quantize import BIAS_IMAGES, for_onnxruntime
 from quantbench.data.sources import at_most, dataset_source, feeds, labelled
@@ -165,7 +165,7 @@ def test_what_leads_by_one_figure_alone_or_by_chance_is_not_taken() -> None:
     wide = figures([0.1, 0.11, 0.09, 0.1, 5.0], 30.0)
     assert _is_better(figures([0.05, 0.06, 0.05, 0.05, 4.9], 30.1), wide)
     assert not _is_better(None, safe)
-    assert _lead(figures([0.5, 0.5, 0.5, 0.5], 39.8), safe) == pytest.approx(-0.2)
+    assert lead(figures([0.5, 0.5, 0.5, 0.5], 39.8), safe) == pytest.approx(-0.2)
 
 
 def test_minmax_takes_the_place_of_mse_only_where_it_leads() -> None:

@@ -257,10 +257,27 @@ def test_a_run_with_full_effort_goes_on_ends_the_same_and_says_what_it_rounded(h
     assert outputs(home / "fresh")["model.qdq.onnx"] == outputs(out)["model.qdq.onnx"]
     bare = run(home, home / "bare", weights=full, bias_correction=False)
     assert bare.calibration.rounding == again.calibration.rounding
+    # Judged by the outputs, the result is one of the two.
+    judged = run(home, out, weights=replace(full, judged=True)).calibration.rounding
+    assert judged is not None
+    assert judged.layers == found.layers
+    assert judged.judged is not None
+    assert judged.judged.nearest is not None
+    assert judged.judged.adaptive is not None
+    ours, plain_db = judged.judged.adaptive, judged.judged.nearest
+    assert judged.judged.taken == (ours.sqnr > plain_db.sqnr and ours.norms > plain_db.norms)
+    assert ("taken: " if judged.judged.taken else "left: ") in judged.in_words()
+    kept = full if judged.judged.taken else WeightOptions("mse")
+    assert outputs(out)["model.qdq.onnx"] == outputs(run_in(home, weights=kept))["model.qdq.onnx"]
     shown = "".join(block.text for s in rounding.sections(again) for block in s.blocks if isinstance(block, Text))
     assert found.layers[0].node in str(rounding.sections(again))
     assert "arXiv:2004.10568" in shown
     assert rounding.sections(plain) == ()
+
+
+def run_in(home: Path, **more: Any) -> Path:
+    run(home, home / "other", **more)
+    return home / "other"
 
 
 def options_of_weights() -> tuple[WeightOptions, ...]:
