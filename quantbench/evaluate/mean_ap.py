@@ -101,17 +101,20 @@ def average_precision(matches: Sequence[ClassMatches], weights: NDArray[np.int64
 
 
 def _class_ap(m: ClassMatches, w: NDArray[np.int64], positives: int) -> Floats:
-    found = np.zeros(len(IOU_THRESHOLDS))
     if not len(m.right):
-        return found
+        return np.zeros(len(IOU_THRESHOLDS))
     # Recall rises, and precision peaks, at right detections alone; the others only count as seen.
     true = np.cumsum(m.hit * w[m.right], axis=1)
     seen = np.maximum(np.cumsum(w)[m.right], 1)
     precision = np.maximum.accumulate((true / seen)[:, ::-1], axis=1)[:, ::-1]
-    recall = true / positives
-    for t in range(len(IOU_THRESHOLDS)):
-        at = np.searchsorted(recall[t], _RECALLS, side="left")
-        found[t] = np.where(at < len(m.right), precision[t, np.minimum(at, len(m.right) - 1)], 0.0).mean()
+    # Of so many right ones, true / positives is a recall of the 101; the rows, moved apart, are one sorted line.
+    wanted = np.searchsorted(np.arange(positives + 1) / positives, _RECALLS, side="left")
+    apart = (positives + 1) * np.arange(len(IOU_THRESHOLDS))[:, None]
+    places = np.searchsorted((true + apart).reshape(-1), (wanted + apart).reshape(-1), side="left")
+    at = places.reshape(len(IOU_THRESHOLDS), -1) - len(m.right) * np.arange(len(IOU_THRESHOLDS))[:, None]
+    reached = at < len(m.right)
+    rows = np.arange(len(IOU_THRESHOLDS))[:, None]
+    found: Floats = np.where(reached, precision[rows, np.minimum(at, len(m.right) - 1)], 0.0).mean(axis=1)
     return found
 
 
