@@ -1,4 +1,5 @@
-"""Small networks that take no picture: audio, CT, points, a table, token ids, stereo, image and vector."""
+"""Small networks that take more than a picture: audio, CT, points, a table, token ids, stereo, image and vector, and an
+encoder with its decoder."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ class Network:
     """A model, and a maker of one sample's arrays without the batch axis."""
 
     model: onnx.ModelProto
-    shapes: dict[str, tuple[int, ...]]
+    shapes: dict[str, tuple[int | str, ...]]
     dtypes: dict[str, str]
 
     def samples(self, count: int) -> dict[str, NDArray[Any]]:
@@ -39,7 +40,7 @@ def weight(*shape: int) -> NDArray[np.float32]:
 
 def network(
     nodes: Sequence[onnx.NodeProto],
-    inputs: dict[str, tuple[int, ...]],
+    inputs: dict[str, tuple[int | str, ...]],
     constants: dict[str, NDArray[Any]],
     dtypes: dict[str, str] | None = None,
 ) -> Network:
@@ -132,6 +133,37 @@ def image_and_vector() -> Network:
         helper.make_node("Gemm", ["e", "w2"], ["y"], "head"),
     ]
     return network(nodes, {"image": (3, 32, 32), "state": (6,)}, {"w1": weight(16, 3, 3, 3), "w2": weight(22, 8)})
+
+
+def encoder() -> Network:
+    """A picture to 64 tokens of 16 numbers."""
+    nodes = [
+        helper.make_node("Conv", ["image", "w1"], ["a"], "patches", strides=[4, 4]),
+        helper.make_node("Relu", ["a"], ["b"], "relu"),
+        helper.make_node("Conv", ["b", "w2"], ["c"], "mix", pads=[1, 1, 1, 1]),
+        helper.make_node("Reshape", ["c", "flat"], ["d"], "flatten"),
+        helper.make_node("Transpose", ["d"], ["y"], "tokens", perm=[0, 2, 1]),
+    ]
+    constants = {"w1": weight(16, 3, 4, 4), "w2": weight(16, 16, 3, 3), "flat": np.array([0, 16, -1])}
+    return network(nodes, {"image": (3, 32, 32)}, constants)
+
+
+def decoder() -> Network:
+    """Token ids of any length, [n, t], and the encoder's tokens to logits of the next one, [n, t, 32]."""
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["e"], "embedding"),
+        helper.make_node("MatMul", ["e", "w1"], ["q"], "query"),
+        helper.make_node("Transpose", ["memory"], ["k"], "keys", perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["q", "k"], ["s"], "scores"),
+        helper.make_node("Softmax", ["s"], ["p"], "shares", axis=-1),
+        helper.make_node("MatMul", ["p", "memory"], ["v"], "seen"),
+        helper.make_node("Add", ["e", "v"], ["f"], "stream"),
+        helper.make_node("MatMul", ["f", "w2"], ["g"], "wide"),
+        helper.make_node("Relu", ["g"], ["h"], "relu"),
+        helper.make_node("MatMul", ["h", "w3"], ["y"], "head"),
+    ]
+    constants = {"table": weight(32, 16), "w1": weight(16, 16), "w2": weight(16, 48), "w3": weight(48, 32)}
+    return network(nodes, {"ids": ("t",), "memory": (64, 16)}, constants, {"ids": "int64"})
 
 
 NETWORKS = {

@@ -9,7 +9,7 @@ from PIL import Image
 
 from quantbench.data.array_calls import save_call
 from quantbench.records.run import PtqRun
-from tests.feeds.networks import NETWORKS, Network, image_and_vector, stereo, table, tokens
+from tests.feeds.networks import NETWORKS, Network, decoder, encoder, image_and_vector, stereo, table, tokens
 
 
 def run(cli, folder: Path, network: Network, *arguments: object) -> PtqRun:
@@ -87,3 +87,38 @@ def test_an_input_that_does_not_exist_is_told_of_those_that_do(cli, tmp_path: Pa
     code, _, error = cli("ptq", tmp_path / "m.onnx", "--input", f"rows={tmp_path / 'x.npy'}")
     assert code == 2
     assert "--input gives rows, but the model also takes 'x', float32[N, 12]" in error
+
+
+CAPTIONS = """
+import numpy as np
+import onnxruntime as ort
+
+encoder, decoder = ort.InferenceSession("encoder.onnx"), ort.InferenceSession("decoder.onnx")
+rng = np.random.default_rng(0)
+for picture in range(12):
+    (memory,) = encoder.run(None, {"image": rng.normal(size=(1, 3, 32, 32)).astype(np.float32)})
+    ids = [picture]
+    for _ in range(4):
+        (logits,) = decoder.run(None, {"ids": np.array([ids]), "memory": memory})
+        ids.append(int(logits[0, -1].argmax()))
+"""
+
+
+def test_an_encoder_and_a_decoder_by_what_their_program_feeds_them(
+    cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, made in (("encoder", encoder()), ("decoder", decoder())):
+        onnx.save(made.model, f"{name}.onnx")
+    Path("app.py").write_text(CAPTIONS, encoding="utf-8")
+    code, out, error = cli("record", "app.py")
+    assert code == 0, error
+    assert "recorded/decoder: 48 of 48 calls" in out
+    for name, samples, layers in (("encoder", 12, {"patches"}), ("decoder", 48, {"query", "wide"})):
+        calls = Path("recorded") / name
+        code, _, error = cli("ptq", f"{name}.onnx", "--calib-data", calls, "--out", f"run-{name}", "--no-compile")
+        assert code == 0, error
+        found = PtqRun.load(Path(f"run-{name}") / "run.json")
+        assert found.data.images == samples
+        assert layers <= set(found.placement.quantized)
+        assert found.evaluation.outputs.sqnr_db.value > 25
