@@ -17,7 +17,7 @@ from quantbench.graph.check_tensors import check_tensors
 from quantbench.graph.fold_constants import fold_constants
 from quantbench.graph.half import as_float
 from quantbench.graph.normalise import normalise
-from quantbench.graph.ops import DEQUANTIZE, QUANTIZE
+from quantbench.graph.ops import DEQUANTIZE, KEEPS_VALUES, QUANTIZE, RECURRENT, WEIGHTED, Kind, of_kind
 from quantbench.graph.order import drop_dead, sort_nodes
 from quantbench.graph.standard import DOMAINS, known
 from quantbench.graph.subgraphs import tensors_of
@@ -26,6 +26,11 @@ from quantbench.graph.surgery import at_opset, bits_of, default_opset, keep_note
 OLDEST_OPSET = 13  # the first whose QuantizeLinear has an axis
 
 _FLOAT_TYPES = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
+
+
+# What takes an initializer for a weight, and what may stand between the two.
+_TAKES_WEIGHTS = WEIGHTED | RECURRENT | of_kind(Kind.NORM)
+_PASSES = KEEPS_VALUES | {"Cast", QUANTIZE, DEQUANTIZE}
 
 
 def load_model(path: Path) -> onnx.ModelProto:
@@ -165,16 +170,24 @@ def check_ops(model: onnx.ModelProto, name: str) -> None:
 
 
 def check_weights(model: onnx.ModelProto, name: str) -> None:
-    """Raise QuantbenchError for the first float initializer that holds NaN or infinity (and is no clip bound)."""
+    """Raise QuantbenchError for the first float initializer that holds NaN, or infinity where a layer or norm takes it
+    for a weight: an attention's mask may well be infinite."""
     bounds = {
         i for node in model.graph.node if node.op_type in ("Clip", "Pad", "Where", "Max", "Min") for i in node.input
     }
+    weights: set[str] = set()
+    for node in reversed(model.graph.node):
+        if node.op_type in _TAKES_WEIGHTS:
+            weights.update(node.input)
+        elif node.op_type in _PASSES and weights.intersection(node.output):
+            weights.add(node.input[0])
     for tensor in model.graph.initializer:
         if tensor.data_type not in _FLOAT_TYPES or tensor.name in bounds:
             continue
         values = numpy_helper.to_array(tensor)
         # Of half precisions that are no numpy types, both ends want to be floats; NaN is both ends of what holds it.
-        if values.size > 1 and not np.isfinite([float(values.min()), float(values.max())]).all():
+        ends = [float(values.min()), float(values.max())] if values.size > 1 else [0.0]
+        if np.isnan(ends).any() or (tensor.name in weights and np.isinf(ends).any()):
             values = values.astype(np.float32)
             count = int(values.size - np.isfinite(values).sum())
             raise QuantbenchError(

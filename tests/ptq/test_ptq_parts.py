@@ -1,6 +1,7 @@
 """Small parts of ptq: warnings, preprocessing that fits, recipes, compiler figures."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -101,9 +102,9 @@ def test_compiler_figures_by_hand() -> None:
     assert found.traffic_bytes == 500 + 550 + 500 + 300 + 400
 
 
-def masked() -> onnx.ModelProto:
+def masked(channels: int = 2) -> onnx.ModelProto:
     """A conv, and scores to which a mask of -inf is added that nothing quantizes."""
-    weight = numpy_helper.from_array(np.full((2, 1, 1, 1), 0.5, np.float32), "w")
+    weight = numpy_helper.from_array(np.full((channels, 1, 1, 1), 0.5, np.float32), "w")
     mask = numpy_helper.from_array(np.array([0, -np.inf], np.float32), "mask")
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["c"]),
@@ -113,9 +114,19 @@ def masked() -> onnx.ModelProto:
     shape = ["n", 1, 2, 2]
     graph = helper.make_graph(
         nodes, "masked", [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", 2, 2, 2])], [weight, mask],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", channels, 2, 2])], [weight, mask],
     )  # fmt: skip
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def test_a_model_with_a_mask_of_infinity_is_quantized(tmp_path: Path, cli: Any) -> None:
+    """From its file on: the mask is an initializer, as exporters of attention write it."""
+    model = masked(channels=8)
+    onnx.save(model, tmp_path / "m.onnx")
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(8, 1, 2, 2)).astype(np.float32))
+    code, _, error = cli("ptq", tmp_path / "m.onnx", "--calib-data", tmp_path / "x.npy", "--out", tmp_path / "run",
+                         "--no-compile")  # fmt: skip
+    assert code == 0, error
 
 
 def test_a_mask_of_infinity_is_left_out_with_a_note_unless_it_is_needed(tmp_path: Path, capsys) -> None:

@@ -92,3 +92,13 @@ def test_of_trained_networks_all_linears_but_the_heads_are_quantized(
     plan = place(view_of(load_model(FOLDER.parent / "models" / f"{name}.onnx")))
     assert len(plan.weights) == layers
     assert Counter(reason.partition(":")[0] for reason in plan.kept_float.values()) == float_
+
+
+def test_no_skip_of_a_convnext_is_quantized() -> None:
+    """Its norms read the stream through a depthwise conv, in the last stage nothing else does: 32.3 dB with its skips
+    in INT8, 33.9 without (512 held-out pictures, mse), and a kernel fewer on 10.9."""
+    view = view_of(load_model(Path(__file__).parents[1] / "data" / "models" / "convnext-animals.onnx"))
+    plan = place(view)
+    assert not [site for site in plan.activations if site.rule == "residual"]
+    refused = {refusal.node for refusal in plan.refusals if refusal.reason == "a layer norm reads its stream"}
+    assert refused == {n.name for n in view.nodes if n.op == "Add" and not any(map(view.is_constant, n.inputs))}

@@ -2,14 +2,15 @@
 
 from typing import TypeGuard
 
-from quantbench.graph.ops import SAMPLE_NORMS
+from quantbench.graph.ops import AVERAGES, SAMPLE_NORMS
 from quantbench.graph.view import GraphView, NodeView
 from quantbench.qdq.ops import is_mover
 
 
 def normalised_streams(view: GraphView) -> frozenset[str]:
     """Names of the Adds of two activations whose sum a layer, group, instance or RMS norm reads, or a later Add of
-    such a sum; and of those that go on with such a tensor, as the last one of a pre-norm encoder does."""
+    such a sum; and of those that go on with such a tensor, as the last one of a pre-norm encoder does. A norm reads
+    what a depthwise conv or an average gives it of a sum, too: the blocks of ConvNeXt begin so, and its head."""
     normed: set[str] = set()  # tensors that a norm reads, here or further down the stream
     adds: set[str] = set()
     for node in reversed(view.nodes):
@@ -21,7 +22,9 @@ def normalised_streams(view: GraphView) -> frozenset[str]:
             if joins and not any(view.is_constant(name) for name in node.inputs):
                 adds.add(node.name)
             normed.update(name for name in node.inputs if name and not view.is_constant(name))
-        elif node.op in SAMPLE_NORMS:
+        elif node.op in SAMPLE_NORMS or (
+            (_is_depthwise(view, node) or node.op in AVERAGES) and normed & {*node.outputs}
+        ):
             normed.add(node.inputs[0])
         elif (centred := _centred(view, node)) is not None:
             normed.add(centred)
@@ -34,6 +37,12 @@ def normalised_streams(view: GraphView) -> frozenset[str]:
             if joins:
                 adds.add(node.name)
     return frozenset(adds)
+
+
+def _is_depthwise(view: GraphView, node: NodeView) -> bool:
+    """Whether `node` is a conv of one channel a group."""
+    known = view.tensors.get(node.inputs[1]) if node.op == "Conv" else None
+    return known is not None and known.shape is not None and known.shape[0] not in (1, None) and known.shape[1] == 1
 
 
 def _centred(view: GraphView, node: NodeView) -> str | None:
