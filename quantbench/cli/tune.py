@@ -134,6 +134,8 @@ def _deliver(asked: "Recipe", best: "Settings", folder: Path, state: Path, devic
             "placement.residual": False if best.residual_float else None,
             "placement.method": "best" if best.best_placement else "rules",
             "placement.device": device or None,
+            "calibration.equalize": "on" if best.equalize else "off",
+            "calibration.smooth": "on" if best.smooth else "off",
             "calibration.rounding": "adaptive" if best.adaptive else "nearest",
         }
     )

@@ -36,7 +36,7 @@ from quantbench.runnable import lacking, runnable_part
 
 # Samples that channels are looked at and trials made on, and others that trials are judged on.
 SEEN, JUDGED = 64, 32
-_WORTH_TRYING_DB = 2.0
+WORTH_TRYING_DB = 2.0
 _LEAD_DB = 0.5
 
 
@@ -112,7 +112,7 @@ def fold_by_outputs(given: Foldable, options: FoldOptions) -> tuple[onnx.ModelPr
 
 
 def _is_worth(found: Mapping[Method, Folding], method: Method, given: Foldable) -> bool:
-    return mean_gain({method: found[method]}, given.layers) >= _WORTH_TRYING_DB
+    return mean_gain({method: found[method]}, given.layers) >= WORTH_TRYING_DB
 
 
 def _best(

@@ -5,7 +5,7 @@ import time
 from quantbench.calibration.ort_outputs import padded, static_batch
 from quantbench.core.quantize import BIAS_IMAGES
 from quantbench.decide.sensitivity import IMAGES
-from quantbench.decide.tune import METHODS, Search, most_trials
+from quantbench.decide.tune import FOLDED, METHODS, Search, most_trials
 from quantbench.ort import create_session
 from quantbench.ort import run as ort_run
 
@@ -30,15 +30,17 @@ def estimate(search: Search) -> list[str]:
     calibrated = len(bench.run.calibration.source)
     each = image * (bench.images + _BIAS * min(calibrated, BIAS_IMAGES))
     sensitivity = image * IMAGES * (regions + 20)
+    counted = image * _CALIBRATION * calibrated
     rounding = image * _ROUNDING * min(calibrated, BIAS_IMAGES)
     # With all time given, all that follows may go on from rounded weights.
     rounded = trials - len(METHODS[effort]) if effort == "full" else 1
-    seconds = image * _CALIBRATION * calibrated + sensitivity + trials * each + rounded * rounding
+    seconds = (1 + len(FOLDED)) * counted + sensitivity + trials * each + rounded * rounding
     when = "in any case" if effort == "full" else "where a region alone misses the goal"
     return [
         f"calibrate on {calibrated} images, then measure on {bench.images} images against FP32",
         f"thresholds by {', '.join(METHODS[effort])}: one trial each, {_span(each)}; done where one meets the goal",
         *([f"else skip connections in float: one trial, {_span(each)}"] if skips else []),
+        f"else {', then '.join(FOLDED.values())}, where layers gain by it: one trial each, {_span(each + counted)}",
         f"else cost of {regions} regions on {min(IMAGES, bench.images)} images, {_span(sensitivity)}",
         f"then weights rounded adaptively, {when}: one trial, {_span(each + rounding)}",
         f"else regions in float until the goal is met, steps back: at most {trials} trials in all, {_span(each)} each",

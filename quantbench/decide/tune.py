@@ -4,14 +4,16 @@
    all), else the best goes on.
 2. Where all in INT8 misses the goal: skip connections in float, where the rules quantize some. It ends the search where
    it meets the goal; with `--effort full` the better of the two goes on.
-3. What each region costs (see `sensitivity`). Where one alone in INT8 misses the goal (`--effort full`: anyway) weights
+3. Cross-layer equalization, then SmoothQuant, each where it takes 2 dB off the noise of a layer's output in the mean
+   (`--effort full`: wherever it can); they end the search or go on as in 2.
+4. What each region costs (see `sensitivity`). Where one alone in INT8 misses the goal (`--effort full`: anyway) weights
    are rounded adaptively, as the last thing that leaves every layer in INT8. It ends the search where it meets the
    goal; with `--effort full` the better goes on.
-4. Regions go to float in the order of noise they bring for the multiply-adds they hold, doubling their number until the
+5. Regions go to float in the order of noise they bring for the multiply-adds they hold, doubling their number until the
    goal is met, then halving back to the fewest.
-5. Step back on overshoot, as NNCF does (docs.openvino.ai, "quantize with accuracy control"): regions return to INT8,
+6. Step back on overshoot, as NNCF does (docs.openvino.ai, "quantize with accuracy control"): regions return to INT8,
    the most multiply-adds first, and stay there where the goal is still met.
-6. Where a device tells the time: the placement that the predictor finds best there, taken where it is faster and still
+7. Where a device tells the time: the placement that the predictor finds best there, taken where it is faster and still
    meets the goal.
 Every step is a measured trial, written down as soon as it is known, so that a killed search goes on where it was.
 """
@@ -22,6 +24,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from quantbench.core.fold_by_outputs import WORTH_TRYING_DB
 from quantbench.decide.goal import Goal, quality
 from quantbench.decide.sensitivity import Savings, measure_sensitivity, multiply_adds
 from quantbench.decide.workbench import Workbench
@@ -35,6 +38,7 @@ METHODS = {
     "fast": ("mse", "minmax", "percentile:99.99"),
     "full": ("mse", "minmax", "percentile:99.99", "percentile:99.9", "entropy"),
 }
+FOLDED = {"equalize": "cross-layer equalization", "smooth": "SmoothQuant"}
 _STEPS_BACK = {"fast": 6, "full": 10_000}
 # A region of few multiply-adds still costs two reformats when it is float.
 _REFORMATS = 0.01
@@ -74,6 +78,11 @@ class Search:
         best = max(firsts, key=_order)
         if best.misses and self.has_skips():
             best = self._with(best, replace(best.settings, residual_float=True), "skip connections in float")
+        for method in FOLDED:
+            plain = best.settings
+            scaled = replace(plain, equalize=True) if method == "equalize" else replace(plain, smooth=True)
+            if best.misses and self._promises(scaled):
+                best = self._with(best, scaled, FOLDED[method])
         if not best.misses:
             return best
         costs = given or self._sensitivity(best.settings.calibrator)
@@ -105,6 +114,11 @@ class Search:
         tried = self.trial(best, "best placement by the predictor")
         is_faster = tried.ms is not None and found.ms is not None and tried.ms < found.ms
         return tried if is_faster and not tried.misses else found
+
+    def _promises(self, settings: Settings) -> bool:
+        """Whether scaling channels gains enough at the outputs of layers to be measured."""
+        gain = self.bench.network(settings).gain_db
+        return gain is not None and (self.effort == "full" or gain >= WORTH_TRYING_DB)
 
     def has_skips(self) -> bool:
         """Whether the rules quantize skip connections, so that leaving them in float is another variant."""
@@ -223,10 +237,10 @@ class Search:
 
 
 def most_trials(regions: int, effort: Effort, *, skips: bool, timed: bool) -> int:
-    """How many variants a search measures at most: methods, skips in float, adaptive rounding, doubling, halving,
-    stepping back, best placement."""
+    """How many variants a search measures at most: methods, skips in float, equalization and SmoothQuant, adaptive
+    rounding, doubling, halving, stepping back, best placement."""
     doubling = math.ceil(math.log2(max(regions, 2))) + 1
-    return len(METHODS[effort]) + skips + 1 + 2 * doubling + min(_STEPS_BACK[effort], regions) + timed
+    return len(METHODS[effort]) + skips + len(FOLDED) + 1 + 2 * doubling + min(_STEPS_BACK[effort], regions) + timed
 
 
 def _order(trial: Trial) -> tuple[bool, tuple[float, float]]:

@@ -13,20 +13,21 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from quantbench.calibration.collect import collect, usable
 from quantbench.calibration.find_ranges import find_ranges
-from quantbench.calibration.histogram import Histogram
 from quantbench.calibration.ort_outputs import Feed, static_batch
 from quantbench.calibration.ranges import Ranges
 from quantbench.core.quantize import BIAS_IMAGES, for_onnxruntime
 from quantbench.data.sources import at_most, feeds, labelled
+from quantbench.decide.floats import FloatNetwork, options_of, scaled
 from quantbench.evaluate.evaluator import Run
 from quantbench.evaluate.outputs import compare_outputs, measures_of
 from quantbench.evaluate.task import OutputFacts, facts_of
+from quantbench.folding.options import FoldOptions
 from quantbench.images.truth import Label
 from quantbench.ort import create_session
 from quantbench.predict.versions import PredictedFor
 from quantbench.progress import Progress
+from quantbench.ptq import stages
 from quantbench.ptq.calibrator_choice import choose
 from quantbench.ptq.measure import runner
 from quantbench.ptq.prepare import Prepared, planned
@@ -34,7 +35,6 @@ from quantbench.qdq.adaptive_rounding import Rounding
 from quantbench.qdq.carry_out import Correction, carry_out
 from quantbench.qdq.options import PlacementOptions, WeightOptions
 from quantbench.qdq.plan import Plan
-from quantbench.qdq.tensors import calibrated_tensors
 from quantbench.records.evaluation import Measured
 from quantbench.records.search import Settings
 from quantbench.runnable import runnable_part
@@ -57,8 +57,7 @@ class Workbench:
     predicted: PredictedFor = field(default_factory=PredictedFor)
     best_placement: bool = False
     weights: WeightOptions = field(default_factory=WeightOptions)
-    _histograms: dict[str, Histogram] = field(default_factory=dict)
-    _counted: set[str] = field(default_factory=set)
+    _floats: dict[tuple[FoldOptions, frozenset[str]], FloatNetwork] = field(default_factory=dict)
     _plans: dict[tuple[bool, PlacementOptions], Plan] = field(default_factory=dict)
     _batches: list[tuple[Feed, Sequence[Label]]] = field(default_factory=list)
     _reference: list[list[NDArray[Any]]] = field(default_factory=list)
@@ -99,23 +98,30 @@ class Workbench:
     def ranges(self, calibrator: str, plan: Plan | None = None) -> Ranges:
         """Ranges of the tensors of `plan` (None: that of the run), and of all counted before, by a threshold method;
         images are counted on the first call, and again where a plan quantizes tensors that none before it did."""
-        plan = plan or self.run.plan
-        tensors = [name for name in calibrated_tensors(self.run.model.view, plan) if name not in self._counted]
-        if tensors:
-            source = self.run.calibration.source
-            with self.progress.task("Calibration", len(source)) as advance:
-                counted = collect(
-                    self.model,
-                    feeds(source, self.run.model.input_name, self.run.batch, max_bad=self.max_bad),
-                    tensors,
-                    threads=self.threads,
-                    on_batch=advance,
-                )
-            found, _ = usable(counted, [name for name in plan.tensors if name in counted])
-            self._histograms |= found
-            self._counted |= set(tensors)
+        return self._ranges(calibrator, plan or self.run.plan, self.network(Settings(calibrator)))
+
+    def _ranges(self, calibrator: str, plan: Plan, network: FloatNetwork) -> Ranges:
+        network.count(self.run, plan, self.max_bad, self.threads, self.progress)
         choice = choose(calibrator)
-        return find_ranges(self._histograms, choice.method, choice.threshold)
+        return find_ranges(network.histograms, choice.method, choice.threshold)
+
+    def network(self, settings: Settings) -> FloatNetwork:
+        """The float network that the variant is made of."""
+        options = options_of(equalize=settings.equalize, smooth=settings.smooth)
+        if not options.asked:
+            return self._floats.setdefault((options, frozenset()), FloatNetwork(self.model))
+        plan = self.plan(settings)
+        key = options, frozenset(site.node for site in plan.weights)
+        if key not in self._floats:
+            run = self.run
+            given = stages.Folding(
+                run.model, plan, run.calibration, run.batch, options, choose(settings.calibrator),
+                settings.bias_correction, self.options.residual_db, self.max_bad, self.threads, self.progress,
+            )  # fmt: skip
+            # The model as it is, and one other: each is a copy of the weights.
+            self._floats = {known: found for known, found in self._floats.items() if not known[0].asked}
+            self._floats[key] = scaled(given)
+        return self._floats[key]
 
     def quantized(self, settings: Settings) -> onnx.ModelProto:
         """The Q/DQ model of a variant: that of `quantbench ptq` with its options, to the bit."""
@@ -130,9 +136,10 @@ class Workbench:
             correction = Correction(opened, len(few), self.threads, self.weights.bias_sweeps)
         if settings.adaptive:
             rounding = Rounding(opened, len(few), self.threads)
-        plan = self.plan(settings)
+        plan, network = self.plan(settings), self.network(settings)
+        ranges = self._ranges(settings.calibrator, plan, network)
         made = carry_out(
-            self.model, plan, self.ranges(settings.calibrator, plan), correction, rounding=rounding,
+            network.model, plan, ranges, correction, rounding=rounding,
             weight_scales=self.weights.scales, residual_db=self.options.residual_db,
         )  # fmt: skip
         return made.model

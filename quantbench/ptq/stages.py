@@ -134,16 +134,20 @@ def folding(inputs: Folding) -> Stage[Folding]:
     return Stage(FOLD, inputs, chosen_versions(*NUMBERS), _fold)
 
 
-def _fold(inputs: Folding, out: Path) -> None:
+def foldable(inputs: Folding) -> Foldable:
+    """What of the calibration images is looked at and judged on, and how trials are made."""
     seen, judged = fold_samples(len(inputs.images.source))
     # Of a class that brings its own images, and of auto, mse says what a change is worth.
     plain = inputs.choice.is_auto or inputs.choice.feeder
-    given = Foldable(
+    return Foldable(
         inputs.model.proto, inputs.model.view, inputs.plan, _some_feeds(inputs, seen), len(seen),
         _some_feeds(inputs, judged), len(judged), threshold_method("mse") if plain else inputs.choice.threshold,
         inputs.bias_correction, inputs.residual_db, inputs.threads, inputs.progress,
     )  # fmt: skip
-    made, folded = fold_by_outputs(given, inputs.options)
+
+
+def _fold(inputs: Folding, out: Path) -> None:
+    made, folded = fold_by_outputs(foldable(inputs), inputs.options)
     folded.save(out / FOLDED)
     if folded.taken:
         save_model(made, out / FOLDED_MODEL)

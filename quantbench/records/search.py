@@ -16,7 +16,8 @@ SENSITIVITY, TUNE = "sensitivity.json", "tune.json"
 @dataclass(frozen=True, slots=True)
 class Settings:
     """One variant: threshold method, weighted nodes kept in float (sorted), whether biases are corrected; whether skip
-    connections are left in float, the placement is the best by the predictor, and weights are rounded adaptively."""
+    connections are left in float, the placement is the best by the predictor, weights are rounded adaptively, and
+    channels are scaled by equalization or SmoothQuant."""
 
     calibrator: str = "minmax"
     keep_float: tuple[str, ...] = ()
@@ -24,6 +25,8 @@ class Settings:
     residual_float: bool = False
     best_placement: bool = False
     adaptive: bool = False
+    equalize: bool = False
+    smooth: bool = False
 
     def flags(self) -> str:
         """The same as options of `quantbench ptq`."""
@@ -31,6 +34,7 @@ class Settings:
         switches = {
             " --no-bias-correction": not self.bias_correction, " --residual-float": self.residual_float,
             " --placement best": self.best_placement, " --rounding adaptive": self.adaptive,
+            " --equalize on": self.equalize, " --smooth on": self.smooth,
         }  # fmt: skip
         return f"--calibrator {self.calibrator}{kept}{''.join(flag for flag, on in switches.items() if on)}"
 
@@ -38,7 +42,7 @@ class Settings:
         """What sets it apart besides thresholds and layers: `, skips in float, weights rounded adaptively`."""
         told = {
             ", skips in float": self.residual_float, ", best placement": self.best_placement,
-            ", weights rounded adaptively": self.adaptive,
+            ", weights rounded adaptively": self.adaptive, ", equalized": self.equalize, ", smoothed": self.smooth,
         }  # fmt: skip
         return "".join(words for words, on in told.items() if on)
 

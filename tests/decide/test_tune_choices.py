@@ -7,7 +7,7 @@ import pytest
 from quantbench.cli.decide_options import bench_of, recipe_of
 from quantbench.decide.gates import Gates
 from quantbench.decide.goal import Goal
-from quantbench.decide.tune import METHODS, Search, most_trials
+from quantbench.decide.tune import FOLDED, METHODS, Search, most_trials
 from quantbench.decide.workbench import Workbench
 from quantbench.records.search import RegionCost, Sensitivity, Settings, Trial
 
@@ -40,7 +40,7 @@ def sqnr(trial: Trial) -> float:
 
 def test_weights_are_rounded_adaptively_where_a_region_alone_misses(tmp_path: Path) -> None:
     """Weights of one scale a layer, so that their rounding is what the outputs miss by."""
-    coarse = bench("vit-animals", per_channel=False)
+    coarse = bench("animals_resnet18", per_channel=False)
 
     def search(goal_db: float, alone_db: float) -> tuple[Trial, list[Trial]]:
         one = Search(coarse, Goal(Gates(min_sqnr=goal_db)), tmp_path, "quantbench ptq m.onnx")
@@ -48,21 +48,21 @@ def test_weights_are_rounded_adaptively_where_a_region_alone_misses(tmp_path: Pa
 
     _, trials = search(200.0, 100.0)
     assert [trial.settings.calibrator for trial in trials[:3]] == THRESHOLDS
-    assert trials[3].settings.adaptive
-    # No Add of its stream is quantized, so that there is no skip to leave in float.
-    assert len(trials) == 4
-    best = max(map(sqnr, trials[:3]))
-    assert sqnr(trials[3]) > best
+    *others, rounded = trials
+    assert rounded.settings.adaptive
+    assert {t.why for t in others[3:]} <= {"skip connections in float", *FOLDED.values()}
+    best = max(map(sqnr, others))
+    assert sqnr(rounded) > best
     # Known trials count again; this goal only the rounded weights meet.
-    goal = (best + sqnr(trials[3])) / 2
+    goal = (best + sqnr(rounded)) / 2
     found, again = search(goal, goal - 1)
-    assert found.settings == trials[3].settings
+    assert found.settings == rounded.settings
     assert found.command.endswith("--rounding adaptive")
     assert [trial.measures for trial in again] == [trial.measures for trial in trials]
     # A region alone that is good enough: rounding is not tried, and the search says that the goal is missed.
     missed, few = search(goal, goal + 1)
     assert missed.misses
-    assert len(few) == 3
+    assert len(few) == len(others)
     # A goal that the first thresholds meet ends it.
     assert len(search(sqnr(trials[0]) - 0.1, 0.0)[1]) == 1
 
@@ -72,9 +72,8 @@ def test_skips_are_left_in_float_where_the_rules_quantize_some(tmp_path: Path) -
     search = Search(resnet, Goal(Gates(min_sqnr=200.0)), tmp_path, "quantbench ptq m.onnx")
     search.run(costs(300.0))
     assert search.has_skips()
-    assert [trial.settings for trial in search.trials[3:]] == [
-        Settings(max(search.trials[:3], key=sqnr).settings.calibrator, residual_float=True)
-    ]
+    best = max(search.trials[:3], key=sqnr).settings.calibrator
+    assert search.trials[3].settings == Settings(best, residual_float=True)
     assert search.trials[3].int8_macs == search.trials[0].int8_macs
     assert "--residual-float" in search.trials[3].command
     plain, without = (resnet.plan(Settings("mse", residual_float=skips)) for skips in (False, True))
@@ -98,3 +97,14 @@ def test_a_variant_in_flags(settings: Settings, flags: str) -> None:
 
 def test_most_trials_count_each_choice() -> None:
     assert most_trials(8, "fast", skips=True, timed=True) == most_trials(8, "fast", skips=False, timed=False) + 2
+
+
+def test_a_variant_with_scaled_channels_has_a_float_network_of_its_own() -> None:
+    vit = bench("vit-animals")
+    plain, smooth = (vit.network(Settings("mse", smooth=smooth)) for smooth in (False, True))
+    assert plain.model is vit.model
+    assert plain.gain_db is None
+    assert smooth.gain_db is not None
+    assert smooth.gain_db > 0
+    assert smooth.model is not vit.model
+    assert vit.network(Settings("minmax", smooth=True)) is smooth

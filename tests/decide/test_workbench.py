@@ -10,6 +10,7 @@ import pytest
 from quantbench.compilation.request import CompileRequest
 from quantbench.decide.workbench import Workbench
 from quantbench.demo import resnet18
+from quantbench.folding.options import FoldOptions
 from quantbench.progress import Progress
 from quantbench.ptq.pipeline import run_ptq
 from quantbench.ptq.prepare import prepare
@@ -22,6 +23,7 @@ CASES = [
     Settings("mse", (), False),
     Settings("mse", residual_float=True, adaptive=True),
     Settings("minmax", best_placement=True),
+    Settings("mse", equalize=True),
 ]
 
 
@@ -34,12 +36,13 @@ def test_a_variant_is_the_model_of_the_run(tmp_path: Path, settings: Settings) -
     request = PtqRequest(
         ModelChoice(str(tmp_path / "m.onnx")), DataChoice(tmp_path / "images.npy"), calibrator=settings.calibrator,
         bias_correction=settings.bias_correction, placement=placement, latency=False, compile=CompileRequest("none"),
-        best_placement=settings.best_placement, weights=WeightOptions(adaptive=settings.adaptive), threads=1,
+        best_placement=settings.best_placement, weights=WeightOptions(adaptive=settings.adaptive),
+        fold=FoldOptions("on" if settings.equalize else "off"), threads=1,
         out=tmp_path / "run",
     )  # fmt: skip
     _, record = run_ptq(request, Progress("none"))
     assert "residual" not in record.placement.rules
-    asked = replace(request, placement=replace(placement, residual=True), best_placement=False)
+    asked = replace(request, fold=FoldOptions(), placement=replace(placement, residual=True), best_placement=False)
     bench = Workbench(prepare(asked), asked.placement, Progress("none"), 1)
     bench.ranges(settings.calibrator)  # of the rules; a plan that quantizes more has the rest counted
     made, written = bench.quantized(settings), onnx.load(str(tmp_path / "run" / "model.qdq.onnx"))
