@@ -102,7 +102,7 @@ def measure(inputs: Measuring, pair: Pair, layers: Sequence[LayerError]) -> Eval
     times = None
     if inputs.latency:
         size = fixed or 1
-        few = at_most(inputs.calibration.source, size)
+        few = at_most(inputs.calibration.source, size + max_bad)  # so many may be of no use
         one = padded(next(iter(feeds(few, input_name, size, max_bad=max_bad))), fixed)
         calls = {"plain": lambda: ort_run(reference, None, one), "int8": lambda: ort_run(quantized, None, one)}
         times = LatencyPair(**interleaved(calls, batch=size, threads=threads))
