@@ -88,6 +88,12 @@ def test_explain_takes_the_text_of_an_error(quantbench_cli: CliRunner) -> None:
     assert result.exit_code == 0, result.output
     assert "no-implementation" in result.output
     assert "→ quantbench build MODEL.onnx --pool workspace=4G" in result.output
+    for remembered, name in (
+        ("int8 is not configured", "int8-not-configured"),
+        ("shift weights count", "weights-count"),
+        ("invalid weights type of Int8", "invalid-weights-type"),
+    ):
+        assert name in quantbench_cli.invoke(app, ["explain", remembered]).output
     assert "outside-profile" in quantbench_cli.invoke(app, ["explain"]).output
     wrong = quantbench_cli.invoke(app, ["explain", "no-scalling-factors"])
     assert "did you mean no-scaling-factors" in str(wrong.exception)

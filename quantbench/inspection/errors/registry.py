@@ -1,6 +1,7 @@
 """Look errors up by their text or name."""
 
 import difflib
+import re
 
 from quantbench.inspection.errors import kernels, machine, parsing, quantization, shapes
 from quantbench.inspection.errors.entry import ErrorEntry
@@ -18,6 +19,9 @@ ERRORS: dict[str, ErrorEntry] = {entry.name: entry for entries in SECTIONS.value
 _FIRST = ("foreign-node-no-implementation", "calibrator-illegal-memory", "candidates-empty", "plugin-not-found")
 
 
+_WORD = re.compile(r"[a-z0-9]+")
+
+
 def explain_error(message: str) -> ErrorEntry | None:
     """The entry that `message` (with or without its prefix) belongs to, None for an unknown error."""
     ordered = [*(ERRORS[name] for name in _FIRST), *(e for e in ERRORS.values() if e.name not in _FIRST)]
@@ -25,8 +29,21 @@ def explain_error(message: str) -> ErrorEntry | None:
 
 
 def lookup_error(text: str) -> ErrorEntry | None:
-    """An entry by its name or by the text of an error."""
-    return ERRORS.get(text.strip()) or explain_error(text)
+    """An entry by its name, by the text of an error, or by some words of one, as people remember it."""
+    return ERRORS.get(text.strip()) or explain_error(text) or _remembered(text)
+
+
+def _remembered(text: str) -> ErrorEntry | None:
+    """The one entry whose text as printed, or else with its causes, holds all words of `text`; None for one word, and
+    where several do."""
+    words = set(_WORD.findall(text.lower()))
+    printed = {entry.name: entry.printed for entry in ERRORS.values()}
+    whole = {entry.name: " ".join((entry.printed, entry.name, *entry.causes)) for entry in ERRORS.values()}
+    for texts in (printed, whole):
+        fitting = [name for name, told in texts.items() if words <= set(_WORD.findall(told.lower()))]
+        if len(words) > 1 and len(fitting) == 1:
+            return ERRORS[fitting[0]]
+    return None
 
 
 def similar_errors(text: str) -> list[str]:
