@@ -22,6 +22,7 @@ from quantbench.terminal import echo
 if TYPE_CHECKING:
     from quantbench.recipe import Recipe
     from quantbench.records.search import Settings
+    from quantbench.report.verdict import Verdict
 
 
 def register(app: typer.Typer) -> None:
@@ -95,7 +96,7 @@ def tune(
         echo("\n".join(estimate(search)))
         return
     best = search.run(Sensitivity.load(sensitivity) if sensitivity is not None else None)
-    _deliver(asked, best.settings, folder, state, device, trust=trust)
+    verdict = _deliver(asked, best.settings, folder, state, device, trust=trust)
     echo(
         f"trial {best.number} of {len(search.trials)}: {100 * best.int8_macs:.1f} % of multiply-adds in INT8, "
         f"{best.settings.calibrator} ranges{best.settings.in_words()}, layers kept in float: "
@@ -103,6 +104,7 @@ def tune(
     )
     for name in best.settings.keep_float:
         echo(f"  float: {name}")
+    echo(f"{verdict.level}: {verdict.headline}. {verdict.sentence}.")
     echo(f"the same by hand: {best.command}")
     echo(f"trials: {folder / TUNE}; report: {folder / 'report.html'}")
     gate(list(best.misses), "more calibration images, --effort full, or fine-tuning: quantbench qat-export")
@@ -112,8 +114,8 @@ def _images(folder: Path | None, recipe: str | None) -> list[str]:
     return [*(["--calib-dir", str(folder)] if folder else []), *(["--recipe", recipe] if recipe else [])]
 
 
-def _deliver(asked: "Recipe", best: "Settings", folder: Path, state: Path, device: str, *, trust: bool) -> None:
-    """The run of the chosen variant, with its report and what the search left in `state`."""
+def _deliver(asked: "Recipe", best: "Settings", folder: Path, state: Path, device: str, *, trust: bool) -> "Verdict":
+    """The run of the chosen variant, with its report and what the search left in `state`; the verdict on it."""
     import glob
     import shutil
 
@@ -143,4 +145,6 @@ def _deliver(asked: "Recipe", best: "Settings", folder: Path, state: Path, devic
     for name in (TUNE, SENSITIVITY):
         if (state / name).exists():
             shutil.copyfile(state / name, path / name)
-    write_reports(path, record, decide(path, record, times=times_of(device)))
+    decision = decide(path, record, times=times_of(device))
+    write_reports(path, record, decision)
+    return decision.verdict

@@ -109,7 +109,9 @@ def _latency(gain: tuple[float, Latency, Latency] | None, device: str, given: Th
         return "latency on a GPU is not known (quantbench predict MODEL --device NAME, or measure on the device)"
     ratio, plain, int8 = gain
     worth = "" if ratio >= given.least_speedup else f", not worth it under {given.least_speedup:g} x"
-    return f"{ratio:.2f} x the speed of {plain.what} on {device} ({plain.ms:.3g} → {int8.ms:.3g} ms, {int8.how}{worth})"
+    sure = "" if int8.high < plain.low or int8.low > plain.high or worth else "; their intervals overlap"
+    times = f"{plain.ms:.3g} → {int8.ms:.3g} ms, {int8.how}{worth}{sure}"
+    return f"{ratio:.2f} x the speed of {plain.what} on {device} ({times})"
 
 
 def _mend(accuracy: Accuracy, command: Command) -> str:

@@ -1,6 +1,7 @@
 """`quantbench sensitivity` and `tune` on a small real network, and on one with a poisoned layer."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,7 @@ def test_the_poisoned_layer_is_found_and_left_alone_in_float(cli, tmp_path: Path
     assert all(0 < trial["ms"] < 10 and trial["float_ms"] > 0.5 * trial["ms"] for trial in trials)
     assert f"float: {poisoned}" in printed
     assert "layers kept in float: 1" in printed
+    assert re.search(r"^(green|amber|red): .+ x the speed of FP.. on orin \(", printed, re.MULTILINE)
     run = json.loads((out / "run.json").read_text())
     assert run["evaluation"]["outputs"]["sqnr_db"]["value"] >= 14
     assert poisoned not in run["placement"]["quantized"]

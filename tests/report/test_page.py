@@ -59,6 +59,9 @@ def test_labels_count_more_than_agreement() -> None:
     assert verdict.level == "green"
     assert "which may be chance" in verdict.sentence
     assert "2.00 x the speed of FP16 on orin (2 → 1 ms, predicted)" in verdict.sentence
+    wide = [Latency("orin", what, ms, 0.5, 3, "predicted") for what, ms in (("FP16", 2), ("INT8", 1))]
+    assert "predicted; their intervals overlap" in judge(outputs, wide, "orin", COMMAND).sentence
+    assert "overlap" not in verdict.sentence
     strict = judge(outputs, times(2, 1), "orin", COMMAND, Thresholds(good_drop=0.05))
     assert strict.level == "amber"
     assert strict.next_step == "quantbench ptq m.onnx --calib-dir imgs --calibrator mse"
