@@ -20,6 +20,9 @@ from quantbench.atomic import write_json
 from quantbench.calibration.ort_outputs import static_batch
 from quantbench.graph.load import load_model
 from quantbench.qdq.options import PlacementOptions
+from quantbench.qdq.place import place
+from quantbench.qdq.plan import Plan
+from quantbench.runnable import view_to_quantize
 from scripts.compare_decisions import Made, accuracy, kept_folder, plain, predicted
 from scripts.compare_models import BATCH, int8_layers
 from scripts.compared_networks import Case, asked_for, parser_of
@@ -32,7 +35,7 @@ SETTINGS = {
     "tensorrt: 10": replace(_DEFAULT, silu_residual=True),
     "tensorrt: 10, head_float: false": replace(_DEFAULT, silu_residual=True, head_float=False),
 }
-PEERS = ("ModelOpt", "onnxruntime")
+PEERS = ("ModelOpt",)
 
 
 def quantized(case: Case, options: PlacementOptions, target: Path) -> Made:
@@ -46,12 +49,19 @@ def quantized(case: Case, options: PlacementOptions, target: Path) -> Made:
 
 
 def rows(case: Case, folder: Path, known: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(setting or peer, figures) of each that is not `known`."""
+    """(setting or peer, figures) of each that is not `known`; settings that change nothing are left out."""
+    view = view_to_quantize(load_model(case.path))
+    plans: list[Plan] = []
     for name in (*SETTINGS, *PEERS):
+        if name in SETTINGS:
+            plan = place(view, SETTINGS[name])
+            if plan in plans:
+                continue
+            plans.append(plan)
         if name in known:
             continue
-        target = folder / "setting.onnx"
-        made = quantized(case, SETTINGS[name], target) if name in SETTINGS else Made(*2 * [folder / f"{name}.onnx"])
+        target = folder / ("setting.onnx" if name in SETTINGS else f"{name}.onnx")
+        made = quantized(case, SETTINGS[name], target) if name in SETTINGS else Made(target, target)
         int8, weighted = int8_layers(made.built)
         yield name, {"ms": predicted(made, "INT8"), "int8": int8, "weighted": weighted, **accuracy(case, made)}
 

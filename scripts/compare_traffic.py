@@ -65,7 +65,7 @@ def compare(name: str, maker: Callable[[], Case], file: Path, given: Namespace) 
 
 
 def table(out: Path) -> Iterator[str]:
-    """Markdown: one network a row, one variant a column."""
+    """Markdown: one network a row, one variant a column; MB, and kernels that only convert."""
     yield "| network | " + " | ".join(VARIANTS) + " |"
     yield "|---" * (len(VARIANTS) + 1) + "|"
     for file in sorted(out.glob("*.json")):
@@ -75,8 +75,8 @@ def table(out: Path) -> Iterator[str]:
 
 def _cell(row: Mapping[str, Any]) -> str:
     if "failed" in row:
-        return f"fails: {row['failed'][:80]}"
-    return f"{row['traffic_mb']:.4g} MB, {row['kernels']} / {row['conversions']} / {row['int8']}"
+        return "refused" if row["failed"].startswith("QuantbenchError") else f"fails: {row['failed'][:60]}"
+    return f"{row['traffic_mb']:.3g} ({row['conversions']})"
 
 
 def main() -> None:
