@@ -32,8 +32,8 @@ _DEFAULT = PlacementOptions()
 SETTINGS = {
     "default": _DEFAULT,
     "head_float: false, tiny_channels: 0": replace(_DEFAULT, head_float=False, tiny_channels=0),
-    "tensorrt: 10": replace(_DEFAULT, silu_residual=True),
-    "tensorrt: 10, head_float: false": replace(_DEFAULT, silu_residual=True, head_float=False),
+    'tensorrt: "10.9"': replace(_DEFAULT, silu_residual=True),
+    'tensorrt: "10.9", head_float: false': replace(_DEFAULT, silu_residual=True, head_float=False),
 }
 PEERS = ("ModelOpt",)
 
