@@ -265,11 +265,18 @@ def _explain(error: ValidationError) -> str:
     path = [str(part) for part in first["loc"]]
     key = ".".join(path)
     if first["type"] != "extra_forbidden":
-        return f"{key} = {reprlib.repr(first['input'])}: {first['msg'][0].lower()}{first['msg'][1:]}"
+        return f"{key} = {_shown(first['input'])}: {first['msg'][0].lower()}{first['msg'][1:]}"
     known = _keys_of(path[:-1])
     near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
     return f"unknown key {key!r}; {hint}"
+
+
+def _shown(value: object) -> str:
+    try:
+        return reprlib.repr(value)
+    except ValueError:  # Python writes no integer of over 4300 digits
+        return "a number of thousands of digits"
 
 
 def _keys_of(path: list[str]) -> list[str]:

@@ -17,7 +17,7 @@ DEFAULT_VERSION = "8601"
 DEFAULT_ALGORITHM = "EntropyCalibration2"
 ALGORITHMS = ("EntropyCalibration2", "EntropyCalibration", "MinMaxCalibration", "LegacyCalibration")
 SEPARATOR = ": "
-_HEADER = re.compile(r"TRT-(?P<version>\d+)-(?P<algorithm>\w+)\s*")
+_HEADER = re.compile(r"TRT-(?P<version>\d{1,9})-(?P<algorithm>\w+)\s*")
 
 
 def is_header(line: str) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from quantbench import limits
 from quantbench.calibration.sweep import FLOAT16, FLOAT32, Block, block_of
 from quantbench.cores import usable_cores
 from quantbench.errors import QuantbenchError
@@ -106,6 +107,8 @@ def padded(feed: Feed, batch: int) -> dict[str, NDArray[np.generic]]:
         return dict(feed)
     if count > batch:
         raise QuantbenchError(f"batch of {count} images for a model with static batch {batch}")
+    size = sum(array.nbytes for array in feed.values()) // max(count, 1) * batch
+    limits.check(f"a batch of {batch:,} images, as the model has it,", size, limits.INPUT_BYTES)
     # An input that does not grow with the batch (a table, a scalar) stays as it is.
     return {
         name: np.resize(array, (batch, *array.shape[1:])) if array.shape[:1] == (count,) else array

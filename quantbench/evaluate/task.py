@@ -105,7 +105,7 @@ def _find(outputs: Arrays, facts: OutputFacts, wanted: str) -> Task:
     classes = _classes(outputs, facts, sure=wanted == "classes") if wanted in ("auto", "classes") else None
     if classes is not None:
         return classes
-    maps = [i for i, a in enumerate(outputs) if a.ndim == 4 and min(a.shape[2:]) > 1 and _float(a)]
+    maps = [i for i, a in enumerate(outputs) if a.ndim == 4 and min(a.shape[2:]) > 1 and _float(a) and a.size]
     if wanted == "auto" and (masks := _masks(outputs, maps, facts)) is not None:
         return masks
     for kind in get_args(Kind):
@@ -114,7 +114,7 @@ def _find(outputs: Arrays, facts: OutputFacts, wanted: str) -> Task:
     labelled = [i for i, a in enumerate(outputs) if a.ndim in (3, 4) and a.dtype.kind in "iu"]
     if wanted == "masks" and labelled:
         return Task("masks", "indices", (labelled[0],), why="as asked")
-    points = [i for i, a in enumerate(outputs) if _float(a) and a.ndim in (2, 3) and a[0].size % 2 == 0]
+    points = [i for i, a in enumerate(outputs) if _float(a) and a.ndim in (2, 3) and a.size and a[0].size % 2 == 0]
     if wanted == "keypoints" and points:
         return Task("keypoints", "coordinates", (points[0],), why="as asked")
     if wanted != "auto":
@@ -154,7 +154,7 @@ def _boxes(outputs: Arrays, facts: OutputFacts) -> Task | None:
     if (found := _before_suppression(outputs, facts)) is not None:
         return found
     task = facts.metadata.get("task", "")
-    flat = [i for i, a in enumerate(outputs) if a.ndim == 3 and _float(a)]
+    flat = [i for i, a in enumerate(outputs) if a.ndim == 3 and _float(a) and a.size]
     if task in _ULTRALYTICS and facts.names and flat:
         return _ultralytics(outputs, flat[0], facts, task)
     return _by_values(outputs, flat, facts) or _detr(outputs, flat, facts) or _efficient_nms(outputs)
@@ -241,7 +241,7 @@ def _efficient_nms(outputs: Arrays) -> Task | None:
 
 def _classes(outputs: Arrays, facts: OutputFacts, *, sure: bool) -> Task | None:
     """One vector of scores an image, [N, K] or [N, K, 1, 1], that is known to be of classes."""
-    found = [i for i, a in enumerate(outputs) if is_vector(a)]
+    found = [i for i, a in enumerate(outputs) if is_vector(a) and a.size]
     if len(found) != 1 or (len(outputs) > 1 and not sure):
         return None
     index = found[0]

@@ -13,6 +13,8 @@ from quantbench.graph.surgery import default_opset
 _NEWEST = 1 << 16
 _MODEL_TEXTS = ("producer_name", "producer_version", "domain", "doc_string")
 _TYPES = {number: name for name, number in onnx.AttributeProto.AttributeType.items()}
+# Operators of onnxruntime's own that read otherwise than ONNX's of the same name.
+_OWN_INPUTS = frozenset({"Attention", "Range"})
 _DTYPES = frozenset(onnx.helper.get_all_tensor_dtypes())
 
 
@@ -72,8 +74,10 @@ def _standard_fault(node: onnx.NodeProto, opset: int) -> str:
     schema = schema_of(node.op_type, opset)
     inputs = len(node.input)
     if node.domain not in DOMAINS:
-        # Another's of that name: what it reads is for its owner to say, that of Q/DQ apart, which go by their names.
-        fewest = schema.min_input if node.op_type in (QUANTIZE, DEQUANTIZE) else min(schema.min_input, 1)
+        # Another's of that name: what it reads is for its owner to say, those apart that go by their plain names.
+        plain = shown_op(node) == node.op_type and node.op_type not in _OWN_INPUTS
+        whole = plain or node.op_type in (QUANTIZE, DEQUANTIZE)
+        fewest = schema.min_input if whole else min(schema.min_input, 1)
         if inputs < fewest:
             return f"({shown_op(node)}) has {inputs} inputs"
         return _attribute_fault(node, schema, required=False) if shown_op(node) == node.op_type else ""

@@ -16,6 +16,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 from onnx_graphsurgeon.ir.tensor import LazyValues
+from onnx_graphsurgeon.util.exception import OnnxGraphSurgeonException
 
 from quantbench.errors import QuantbenchError
 from quantbench.graph.standard import is_plugin
@@ -36,7 +37,13 @@ def edited(model: onnx.ModelProto, change: Callable[[gs.Graph], None]) -> onnx.M
     change(graph)
     graph.cleanup(remove_unused_graph_inputs=False).toposort()
     large = _set_aside(graph)
-    result: onnx.ModelProto = gs.export_onnx(graph)
+    try:
+        result: onnx.ModelProto = gs.export_onnx(graph)
+    except OnnxGraphSurgeonException as error:
+        words = " ".join(str(error).split())[:200]
+        raise QuantbenchError(
+            f"a part of the model cannot be written ({words}); export it with the types of its tensors"
+        ) from error
     _put_back(result, large)
     keep_notes(result, model)
     result.ir_version = model.ir_version

@@ -11,6 +11,7 @@ import importlib
 import os
 import pickle
 import shutil
+import struct
 import tempfile
 import zipfile
 import zlib
@@ -28,7 +29,7 @@ _MODULE_NAMES = ("ultralytics.nn.tasks", "torchvision.models.resnet", "torchvisi
 # What torch and pickle raise for files that are damaged, wherever in them.
 _DAMAGE = (
     RuntimeError, EOFError, KeyError, IndexError, TypeError, ValueError, AttributeError, ImportError, AssertionError,
-    OverflowError, MemoryError, OSError, zipfile.BadZipFile, zlib.error,
+    OverflowError, MemoryError, OSError, struct.error, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 # Plain data holders with neither constructor side effects nor hooks.
 _GETATTR = frozenset({"builtins.getattr", "__builtin__.getattr"})

@@ -13,7 +13,7 @@ from quantbench.calibration import collect as collector_module
 from quantbench.calibration import native
 from quantbench.calibration.collect import Collector, collect, merge_histograms, usable
 from quantbench.calibration.histogram import BINS, Histogram, empty, merge, shares, summary
-from quantbench.calibration.ort_outputs import InnerTensors
+from quantbench.calibration.ort_outputs import InnerTensors, padded
 from quantbench.calibration.same_values import representatives
 from quantbench.calibration.store import load_histograms, save_histograms
 from quantbench.calibration.sweep import BFLOAT16, Block, Counter, histogram_of
@@ -255,3 +255,10 @@ def test_shares_are_those_of_the_values() -> None:
         assert found.lost == pytest.approx(np.mean(nonzero <= half), abs=0.005)
     assert shares(histogram_of(np.zeros(9, np.float32)), 0.0).zero == 1.0
     assert shares(histogram_of(np.zeros(9, np.float32)), 0.0).lost == 0.0
+
+
+def test_a_static_batch_that_no_memory_holds_is_refused() -> None:
+    feed = {"x": np.zeros((2, 3, 8, 8), np.float32)}
+    assert padded(feed, 4)["x"].shape == (4, 3, 8, 8)
+    with pytest.raises(QuantbenchError, match=r"a batch of 1,073,741,824 images"):
+        padded(feed, 1 << 30)

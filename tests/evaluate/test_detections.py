@@ -218,3 +218,8 @@ def test_boxes_after_suppression_and_of_queries_give_the_same_map(
         maps[name] = result(both)["map_float"].value
     assert maps["nms"] == pytest.approx(maps["raw"], abs=0.01)
     assert maps["detr"] == pytest.approx(maps["raw"], abs=0.02)
+
+
+@pytest.mark.parametrize("shape", [(0, 10), (0, 8, 100), (1, 0, 6), (0, 3, 8, 8)])
+def test_outputs_without_a_value_say_nothing_of_the_task(shape: tuple[int, ...]) -> None:
+    assert find_task([np.zeros(shape, np.float32)]).kind == "values"

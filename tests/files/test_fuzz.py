@@ -16,6 +16,8 @@ CHEAP = ("caches", "recipes", "pictures", "npy", "npz", "run state", "trtexec li
 # What the script found: each was uncaught once.
 FOUND = {
     ".onnx": (b"\x08\x08", b"\x08\x00\x3a\x00"),
+    ".cache": (b"TRT-" + b"1" * 5000 + b"-EntropyCalibration2\nx: 3c010a14\n",),
+    ".yaml": (b"model: a.onnx\ntraining: {freeze_after: 0x" + b"f" * 5000 + b"}\n",),
     ".npy": (
         b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (2, None), }",
         b"\x93NUMPY\x01\x00v\x00 'fortran_order': False, 'shape': (2, 3, 4, 4), }",  # a SystemError of Python 3.12

@@ -45,6 +45,7 @@ def write(folder: Path, body: str, opset: int = 17) -> Path:
         ("q = QuantizeLinear(x, scale, w) y = DequantizeLinear(q, scale, zero)", r"Linear\) cannot take floats"),
         ("q = QuantizeLinear(x, zero, zero) y = DequantizeLinear(q, scale, zero)", r"Linear\) cannot take integers"),
         ("r = own.Relu() y = Add(r, x)", r"own::Relu\) has 0 inputs"),
+        ("s = com.microsoft.Sub(x) y = Relu(s)", r"\(Sub\) has 1 inputs"),
         ("y = com.microsoft.Conv<pads=\"no\">(x, w)", r"\(Conv\) has the attribute pads in another type"),
         ("q = own.QuantizeLinear(x) y = Add(q, x)", r"own::QuantizeLinear\) has 1 inputs"),
         ("t = Transpose<perm=[0,2,1,3]>(i) y = Add(x, t)", r"\(Transpose\) cannot be computed of its constants"),

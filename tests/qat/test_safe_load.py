@@ -1,6 +1,7 @@
 """A checkpoint from anyone: it loads, or it is refused in one line, and it never runs code."""
 
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -95,3 +96,11 @@ def test_getattr_reaches_forward_methods_of_modules_only(tmp_path: Path) -> None
     torch.save({"model": Evil(getattr, nn.Linear(1, 1), "__init__")}, tmp_path / "evil.pt")
     with pytest.raises(QuantbenchError, match="refused"):
         load_checkpoint(tmp_path / "evil.pt")
+
+
+def test_a_pickle_cut_within_a_length_is_one_line(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "w.pt", "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02X\x01")  # BINUNICODE, whose length has four bytes
+        archive.writestr("archive/version", b"3\n")
+    with pytest.raises(QuantbenchError, match=r"w\.pt cannot be read"):
+        load_checkpoint(tmp_path / "w.pt")
