@@ -70,9 +70,8 @@ def integer_kernels(model: onnx.ModelProto) -> Counter[str]:
         options.optimized_model_filepath = f"{folder}/m.onnx"
         onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         made = onnx.load(options.optimized_model_filepath)
-    return Counter(
-        node.op_type for node in made.graph.node if node.op_type.startswith("Q") and "zeLinear" not in node.op_type
-    )
+    found = (node.op_type for node in made.graph.node)
+    return Counter(op for op in found if op.startswith("QLinear") or op in ("QGemm", "MatMulInteger"))
 
 
 if __name__ == "__main__":

@@ -112,9 +112,9 @@ class Int8Reference:
         return [np.asarray(result) for result in self._evaluators[index].run(None, feed)]
 
     def _evaluator(self, node: NodeProto) -> ReferenceEvaluator:
-        values = [[onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names) if name]
-                  for names in (node.input, node.output)]  # fmt: skip
-        graph = helper.make_graph([node], "node", *values)
+        read, written = ([onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names) if name]
+                         for names in (node.input, node.output))  # fmt: skip
+        graph = helper.make_graph([node], "node", read, written)
         opsets = [helper.make_opsetid(domain, version) for domain, version in self._opsets.items()]
         try:
             return ReferenceEvaluator(helper.make_model(graph, opset_imports=opsets))

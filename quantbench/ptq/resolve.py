@@ -22,6 +22,8 @@ def model_path(model: ModelChoice) -> Path:
     path = Path(name)
     if not path.exists():
         raise QuantbenchError(f"model {path} does not exist")
+    if not path.is_file():
+        raise QuantbenchError(f"model {path} is not a file")
     if path.suffix not in _CHECKPOINTS:
         return path
     if model.architecture is None:
