@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from quantbench.cli.options import Json, ThreadCount
+from quantbench.cli.options import Json, Preprocess, ThreadCount
 from quantbench.terminal import echo
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def bench(
     input: list[str] = typer.Option(
         None, metavar="NAME=FILE", help="Real input: .npy, raw values (as trtexec), a picture or a folder of them."
     ),
-    preprocess: str = typer.Option(None, help="Preset for pictures: imagenet, efficientnet-lite, yolo."),
+    preprocess: Preprocess = None,
     times: Path = typer.Option(None, help="Write the times of every call (JSON of trtexec --exportTimes) here."),
     plugin: list[Path] = typer.Option(None, metavar="LIB.so", help="Library of plugins that the engine needs."),
     runtime: str = typer.Option("full", help="full, lean or dispatch runtime of TensorRT."),

@@ -5,7 +5,7 @@ from pathlib import Path
 import typer
 
 from quantbench.cli.build_options import EngineOptions
-from quantbench.cli.options import CalibData, InputData, grouped
+from quantbench.cli.options import CalibData, InputData, Preprocess, grouped
 from quantbench.terminal import echo
 
 # Opt and max of a dynamic batch that nothing names.
@@ -30,7 +30,7 @@ def build(
     calib_dir: CalibData = None,
     inputs: InputData = None,
     calib_batch: int = typer.Option(8, min=1, help="Images a calibration batch."),
-    preprocess: str = typer.Option(None, help="Preset for images: imagenet, efficientnet-lite, yolo."),
+    preprocess: Preprocess = None,
     recipe: str = typer.Option(None, help="Take the `compile` section of this recipe: a name or a YAML file."),
     trust: bool = typer.Option(False, "--trust", help="Load plugins that the recipe names."),
     from_trtexec: str = typer.Option(None, metavar="LINE", help="Build what this trtexec command line builds."),

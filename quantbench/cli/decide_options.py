@@ -20,9 +20,9 @@ def recipe_of(
     from quantbench.recipe_files import recipe_path
 
     found = dict(changes)
-    for name, (folder, dataset) in {
-        data: ("data.calib_dir", "data.dataset"), eval_data: ("evaluation.dir", "evaluation.dataset"),
-    }.items():  # fmt: skip
+    for name, folder, dataset in (
+        (data, "data.calib_dir", "data.dataset"), (eval_data, "evaluation.dir", "evaluation.dataset"),
+    ):  # fmt: skip
         if name is not None:
             found[folder if Path(name).exists() else dataset] = Path(name) if Path(name).exists() else name
     return load_recipe(recipe_path(recipe), found, trust=trust) if recipe else Recipe().merged(found)

@@ -15,11 +15,23 @@ import typer
 from quantbench import limits
 
 Recipe = Annotated[str | None, typer.Option(help="Recipe: a name (see 'quantbench recipes') or a YAML file.")]
+
+
+def _known_preset(name: str | None) -> str | None:
+    """A typo is told whatever the data: arrays need no preprocessing, and would hide it."""
+    if name is not None:
+        from quantbench.images.preprocess import preset
+
+        preset(name)
+    return name
+
+
 Preprocess = Annotated[
     str | None,
     typer.Option(
+        callback=_known_preset,
         help="Preset: imagenet, efficientnet-lite, yolo; a recipe's data.preprocess declares it key by key: shortest, "
-        "exact, letterbox, pad, crop, filter, scale, mean, std, channels, layout, dtype (docs/data.md)."
+        "exact, letterbox, pad, crop, filter, scale, mean, std, channels, layout, dtype (docs/data.md).",
     ),
 ]
 Classes = Annotated[

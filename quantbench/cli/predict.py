@@ -206,6 +206,6 @@ def _print(prediction: "Prediction", notes: tuple[str, ...], told: list[str]) ->
         out.print(table)
     else:
         for row in rows(prediction):
-            out.print("\t".join(row))
+            echo("\t".join(row))
     for line in (*notes, *lines(prediction), *told):
         out.print(line)

@@ -19,7 +19,7 @@ from onnx.reference import ReferenceEvaluator
 
 from quantbench.errors import QuantbenchError
 from quantbench.evaluate.int8_arithmetic import conv, conv_transpose, same_pads
-from quantbench.graph.ops import DEQUANTIZE, QUANTIZE, WEIGHTED
+from quantbench.graph.ops import CONVS, DEQUANTIZE, QUANTIZE, WEIGHTED
 from quantbench.graph.order import order_of
 from quantbench.graph.subgraphs import bodies
 
@@ -161,7 +161,7 @@ def _weighted(op: str, inputs: list[Any], attributes: Mapping[str, Any]) -> NDAr
         sums = sums + _beside(op, np.clip(grid, -_INT32, _INT32 - 1), sums.ndim, {})
     if np.abs(sums).max(initial=0) >= _INT32:
         raise QuantbenchError(f"a sum of {op} does not fit int32")
-    shown = scale if op in ("Gemm", "MatMul") or not scale.ndim else scale.reshape(-1, *[1] * (rank - 2))
+    shown = scale.reshape(-1, *[1] * (rank - 2)) if op in CONVS and scale.ndim else scale
     factor = attributes.get("alpha", 1.0) if op == "Gemm" else 1.0
     return np.asarray(sums * (shown * factor), np.float32)
 
@@ -209,9 +209,9 @@ def _product(op: str, x: Values, w: Values, attributes: Mapping[str, Any]) -> ND
 
 def _beside(op: str, bias: Values, rank: int, attributes: Mapping[str, Any]) -> Values:
     """A bias so shaped that it adds to a result of `rank` axes."""
-    if op in ("Gemm", "MatMul"):
-        return np.asarray(bias * attributes.get("beta", 1.0))
-    return np.asarray(bias).reshape(-1, *[1] * (rank - 2))
+    if op in CONVS:
+        return np.asarray(bias).reshape(-1, *[1] * (rank - 2))
+    return np.asarray(bias * attributes.get("beta", 1.0))
 
 
 def _along(values: Values, rank: int, axis: int) -> Values:

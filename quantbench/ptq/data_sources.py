@@ -27,7 +27,7 @@ from quantbench.engines.shapes import Shape
 from quantbench.errors import QuantbenchError
 from quantbench.images.arrays import ArrayFiles
 from quantbench.images.depth import depth_note
-from quantbench.images.preprocess import Preprocess
+from quantbench.images.preprocess import Preprocess, preset
 from quantbench.images.sizes import OfSizes
 from quantbench.images.source import Prepared, Source
 from quantbench.load_object import load_object, names_code
@@ -58,6 +58,9 @@ def calibration_data(
     Raises QuantbenchError, before anything runs, for data that do not fit: input, what it takes, what is given.
     """
     inputs = tensor_inputs(model)
+    for declared in (data.preprocess, *(choice.preprocess for choice in data.inputs)):
+        if isinstance(declared, str):
+            preset(declared)  # a typo is told, although arrays need none
     if data.inputs:
         return _joined(inputs, data)
     if data.calib_dir is not None and names_code(str(data.calib_dir)):
@@ -122,7 +125,10 @@ def evaluation_data(
         raise QuantbenchError(f"--labels {wanted.labels} needs --eval-dir FOLDER: the images that the labels belong to")
     if wanted.dataset is not None:
         if calibration.preprocess is None:
-            raise QuantbenchError("a data set of images needs calibration images, whose preprocessing it takes")
+            raise QuantbenchError(
+                f"{wanted.dataset} is no folder, and a data set of images needs calibration images, whose "
+                f"preprocessing it takes"
+            )
         return at_most(dataset_source(wanted.dataset, calibration.preprocess), wanted.max_images), wanted.dataset
     few = at_most(calibration.source, wanted.max_images)
     return few, "the calibration data themselves (name others with --eval-data)"
@@ -136,6 +142,9 @@ def _named(model: onnx.ModelProto, wanted: EvaluationChoice, calibration: Opened
         if wanted.labels != "none":
             raise QuantbenchError(f"--labels {wanted.labels} goes with image files; {wanted.dir} holds arrays")
         return ArrayCalls(tensor_inputs(model), wanted.dir)
+    if not wanted.dir.is_dir():
+        what = "is a file, not a folder of images or arrays" if wanted.dir.exists() else "does not exist"
+        raise QuantbenchError(f"--eval-dir {wanted.dir} {what}")
     if calibration.preprocess is None:
         raise QuantbenchError(f"{wanted.dir} holds images, the calibration data are arrays; give both in one form")
     return folder_source(wanted.dir, calibration.preprocess, wanted.labels, classes)

@@ -18,10 +18,18 @@ import numpy as np
 import torch
 from PIL import Image
 
+from quantbench.load_object import load_object
 from tests.cli.bad_inputs.gallery import make_gallery, with_ending
 from tests.cli.bad_inputs.models import write_models
 from tests.ptq.small_run import run as small_run
 
+_NET = """
+from torch import nn
+
+
+def make():
+    return nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+"""
 _PLACE = re.compile(r"\{x\}(\.\w+|)")
 _OF_THE_PROCESS = ("quantbench-yolo-", "torchinductor_")
 HANGS_AFTER = 60  # seconds on a loaded machine; what counts is processor time
@@ -60,6 +68,14 @@ class Ground:
         (good / "m.engine").write_bytes(b"ptrt" + b"\0" * 100)
         torch.save({"w": torch.zeros(1)}, good / "w.pt")
         (good / "r.yaml").write_text("data: {preprocess: {exact: 8, scale: 0.01}}\n", encoding="utf-8")
+        (good / "net.py").write_text(_NET, encoding="utf-8")
+        torch.manual_seed(0)
+        torch.save(load_object(f"{good / 'net.py'}:make")().state_dict(), good / "net.pt")
+        (good / "typo.yaml").write_text("data: {preprocess: imagnet}\n", encoding="utf-8")
+        (good / "net.yaml").write_text(
+            f"architecture: {{factory: '{good}/net.py:make', input_shape: [3, 8, 8]}}\n"
+            f"model: {good}/net.pt\nexport: {{exporter: legacy}}\n", encoding="utf-8",
+        )  # fmt: skip
         for name in "abcd":
             (good / "pictures" / name).mkdir(parents=True)
             pixels = np.random.default_rng(ord(name)).integers(0, 255, (8, 8, 3), np.uint8)
@@ -77,7 +93,7 @@ class Ground:
             "good": good / "m.onnx", "data": good / "data", "cache": run / "calibration.cache", "run": run,
             "qdq": run / "model.qdq.onnx", "engine": good / "m.engine", "checkpoint": good / "w.pt",
             "recipe": good / "r.yaml", "pictures": good / "pictures", "array": good / "data" / "0.npy",
-            **{name: good / name for name in arrays},
+            "net": good / "net.yaml", "typo": good / "typo.yaml", **{name: good / name for name in arrays},
         }  # fmt: skip
 
     def arguments(self, command: str, file: str = "") -> list[str]:

@@ -38,13 +38,24 @@ PLACES: dict[str, tuple[str, tuple[str, ...]]] = {
         "ptq --recipe {x} --out {out}/run", "sweep {x} --out {out}/s",
         "build {good} --recipe {x} --backend onnxruntime --out {out}/b", "tune --recipe {x} --min-sqnr 1 --out {out}/t",
         "sensitivity --recipe {x} --out {out}/s.json", "eval {good} --data {data} --recipe {x}", "device show {x}",
-        "device compare {x} a100", "device scale {x} L4 --out {out}/d.yaml",
+        "device compare {x} a100", "device compare a100 {x}", "predict {qdq} --device {x}",
+        "qat-export {checkpoint} --recipe {x} --calib-dir {pictures} --out {out}/q --no-compile",
+        "device scale {x} L4 --out {out}/d.yaml",
     )),
     "data": ("", (
         "ptq {good} --calib-data {x} --out {out}/run --no-compile",
         "ptq {good} --calib-data {data} --eval-data {x} --out {out}/run --no-compile",
         "ptq {good} --input x={x} --out {out}/run --no-compile", "eval {good} --data {x}",
         "sensitivity {good} --data {x} --out {out}/s.json",
+        "sensitivity {good} --data {data} --eval-dir {x} --out {out}/s.json",
+        "tune {good} --data {x} --min-sqnr 1 --out {out}/t",
+        "tune {good} --data {data} --eval-dir {x} --min-sqnr 1 --out {out}/t",
+        "bench {good} {qdq} --data {x} --calls 1 --warm-up 0 --seconds 0",
+        "cache to-qdq {cache} {good} --calib-dir {x} --out {out}/q.onnx",
+        "cache to-qdq {cache} {good} --input x={x} --out {out}/q.onnx",
+        "qat-export --recipe {net} --trust --calib-dir {x} --out {out}/q --no-compile",
+        "qat-export --recipe {net} --trust --calib-dir {pictures} --data {x} --epochs 1 --out {out}/q "
+        "--no-compile",
     )),
     "array": (".npy", (
         "ptq {good} --calib-data {x} --out {out}/run --no-compile",
@@ -53,6 +64,7 @@ PLACES: dict[str, tuple[str, tuple[str, ...]]] = {
     )),
     "arrays": (".npz", ("ptq {good} --calib-data {x} --out {out}/run --no-compile", "eval {good} --data {x}")),
     "run": ("", (
+        "verify {x}",
         "report {x} --out {out}/r", "report {run} {x} --out {out}/r", "cache from-run {x} --out {out}/c.cache",
     )),
     "engine": (".engine", (
@@ -62,11 +74,30 @@ PLACES: dict[str, tuple[str, tuple[str, ...]]] = {
         "eval {good} --data {pictures} --recipe {recipe} --labels csv={x}",
         "eval {good} --data {pictures} --recipe {recipe} --labels coco={x}",
         "eval {good} --data {pictures} --recipe {recipe} --classes {x} --labels folder",
+        "ptq {good} --recipe {recipe} --calib-dir {pictures} --eval-dir {pictures} --labels csv={x} --out {out}/run "
+        "--no-compile",
+        "ptq {good} --recipe {recipe} --calib-dir {pictures} --eval-dir {pictures} --labels folder --classes {x} "
+        "--out {out}/run --no-compile",
+        "tune {good} --recipe {recipe} --data {pictures} --eval-dir {pictures} --labels csv={x} --min-sqnr 1 "
+        "--out {out}/t",
+        "tune {good} --recipe {recipe} --data {pictures} --eval-dir {pictures} --labels folder --classes {x} "
+        "--min-sqnr 1 --out {out}/t",
+    )),
+    "checkpoint": (".pt", (
+        "qat-export {x} --recipe {net} --trust --calib-dir {pictures} --out {out}/q --no-compile",
+        "qat-export --recipe {net} --trust --weights {x} --calib-dir {pictures} --out {out}/q --no-compile",
+        "ptq {x} --recipe {net} --trust --calib-dir {pictures} --out {out}/run --no-compile",
+    )),
+    "plugin": (".so", (
+        "build {good} --plugin {x} --backend tensorrt-rtx --out {out}/e.engine",
+        "ptq {good} --calib-data {data} --plugin {x} --backend tensorrt-rtx --out {out}/run",
     )),
     "program": (".py", (
         "record {x} --out {out}/r", "ptq {good} --calib-data {x}:items --out {out}/run --no-compile",
         "ptq {good} --calib-data {data} --calibrator {x}:C --out {out}/run --no-compile",
         "eval {good} --data {data} --metric {x}:f",
+        "build {good} --calibrator {x}:C --out {out}/e.engine",
+        "build {x}:make --backend tensorrt-rtx --out {out}/e.engine",
     )),
 }  # fmt: skip
 # What is wrong is the command line, or what stands in it: the command, and a part of the line.
@@ -90,6 +121,16 @@ LINES_OF_COMMANDS: tuple[tuple[str, str], ...] = (
     ("ptq {good} --calib-data {data} --calibrator os:path", "subclass"),
     ("ptq {good} --calib-data {data} --calibrator :", "names no attribute"),
     ("ptq {good} --calib-data {pictures} --preprocess frob", "frob"),
+    ("ptq {good} --calib-data {data} --preprocess imagnet", "no preprocessing preset 'imagnet'"),
+    ("ptq {good} --input x={data} --preprocess imagnet", "no preprocessing preset 'imagnet'"),
+    ("eval {good} --data {data} --preprocess imagnet", "no preprocessing preset 'imagnet'"),
+    ("sensitivity {good} --data {data} --preprocess imagnet", "no preprocessing preset 'imagnet'"),
+    ("tune {good} --data {data} --min-sqnr 1 --preprocess imagnet", "no preprocessing preset 'imagnet'"),
+    ("bench {good} --input x={array} --preprocess imagnet", "no preprocessing preset 'imagnet'"),
+    ("build {good} --backend onnxruntime --preprocess imagnet", "no preprocessing preset 'imagnet'"),
+    ("cache to-qdq {cache} {good} --calib-dir {data} --preprocess imagnet --out {out}/q", "preset 'imagnet'"),
+    ("qat-export --recipe {net} --trust --preprocess imagnet", "no preprocessing preset 'imagnet'"),
+    ("ptq {good} --calib-data {data} --recipe {typo}", "no preprocessing preset 'imagnet'"),
     ("ptq {good} --calib-data {data} --placement frob", "placement.method"),
     ("ptq {good} --calib-data {data} --device frob", "frob"),
     ("ptq {good} --calib-data {data} --backend frob", "backend"),
