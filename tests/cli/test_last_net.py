@@ -10,7 +10,9 @@ import pytest
 
 from quantbench import limits
 from quantbench.errors import QuantbenchError
+from quantbench.predict.words import COLUMNS
 from quantbench.terminal import console, one_line, printable
+from scripts.fuzz_networks import small
 
 
 def test_an_unexpected_error_is_one_line_with_the_command_and_its_details(cli, monkeypatch, tmp_path: Path) -> None:
@@ -131,3 +133,10 @@ def test_every_command_prints_through_the_terminal() -> None:
             if isinstance(node, ast.Call) and ast.unparse(node.func) in ("print", "typer.echo", "Console"):
                 found.append(f"{file.name}:{node.lineno}")
     assert not found
+
+
+def test_a_pipe_gets_the_layers_of_a_prediction_between_tabs(cli, tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(small()[0])
+    code, printed, _ = cli("predict", tmp_path / "m.onnx")
+    assert code == 0
+    assert all(row.count("\t") == len(COLUMNS) - 1 for row in printed.splitlines()[:2])
