@@ -33,6 +33,9 @@ def evaluate(
     min_agreement: float = typer.Option(None, help="Exit 3 where fewer percent of answers are the first model's."),
     min_sqnr: MinSqnr = None,
     max_drop: MaxDrop = None,
+    reference: int = typer.Option(
+        0, min=0, help="Hold onnxruntime's INT8 against quantbench's own integers on so many images; slow."
+    ),
     out: Path = typer.Option(None, help="Write the evaluation as JSON here."),
     as_json: Json = False,
 ) -> None:
@@ -61,6 +64,7 @@ def evaluate(
         task,
         metric,
         threads,
+        reference,
     )
     evaluation = eval_models(request, Progress("none" if as_json else None))
     if out is not None:

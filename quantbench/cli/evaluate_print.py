@@ -23,6 +23,13 @@ def echo_evaluation(evaluation: Evaluation) -> None:
         echo("\nDifferences on the same images (second minus first)")
     for pair in evaluation.pairs:
         echo(f"  {difference(pair)}")
+    if evaluation.arithmetic:
+        echo("\nINT8 of onnxruntime beside our own integers, each tensor computed of what onnxruntime had before it")
+    for name, found in evaluation.arithmetic.items():
+        steps = (
+            f", by {found.worst} step{'s' if found.worst > 1 else ''} at most, in {found.where}" if found.worst else ""
+        )
+        echo(f"  {name}: {found.tensors} tensors, {found.values:,} values, {found.differing:,} differ{steps}")
     for model in evaluation.models[1:]:
         _echo_classes(evaluation, first, model)
 

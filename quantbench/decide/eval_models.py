@@ -1,18 +1,19 @@
 """`quantbench eval`: models and labelled images to an Evaluation."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
 
-from quantbench.calibration.ort_outputs import static_batch
+from quantbench.calibration.ort_outputs import padded, static_batch
 from quantbench.data.model_input import fitting_preprocess, image_input
 from quantbench.data.sources import at_most, dataset_source, first_image, folder_source, labelled
 from quantbench.data.tensor_inputs import fitted, tensor_inputs
 from quantbench.errors import QuantbenchError
 from quantbench.evaluate.evaluator import Evaluation, Subject, Wanted, evaluate
+from quantbench.evaluate.int8_agreement import int8_agreement
 from quantbench.evaluate.task import facts_of
-from quantbench.graph.load import load_model
+from quantbench.graph.load import has_qdq, load_model
 from quantbench.images.arrays import ArrayFiles
 from quantbench.images.source import Source
 from quantbench.json_types import JsonObject
@@ -39,13 +40,17 @@ class DataRequest:
 
 @dataclass(frozen=True, slots=True)
 class EvalRequest:
-    """What `quantbench eval` is asked. The first model is the one that the others are held against."""
+    """What `quantbench eval` is asked. The first model is the one that the others are held against.
+
+    `reference`: on so many images each model's INT8 is held against our own arithmetic.
+    """
 
     models: tuple[Path, ...]
     data: DataRequest
     task: str = "auto"
     metric: str = ""
     threads: int = 0
+    reference: int = 0
 
     @property
     def metric_name(self) -> str:
@@ -60,21 +65,28 @@ def eval_models(request: EvalRequest, progress: Progress) -> Evaluation:
     metric = load_object(request.metric) if request.metric else None
     wanted = Wanted(request.task, metric, request.metric_name)
     batch = static_batch(first) or request.data.batch
+    loaded = [first, *(_load(path) for path in request.models[1:])]
+    names = short_names(request.models)
     subjects = [
         _subject(name, path, model, input_name, request.threads)
-        for name, path, model in zip(
-            short_names(request.models),
-            request.models,
-            [first, *(_load(path) for path in request.models[1:])],
-            strict=True,
-        )
+        for name, path, model in zip(names, request.models, loaded, strict=True)
     ]
     if cut := told(first):
         progress.note(cut)
     with progress.task("Evaluating", len(source)) as advance:
-        return evaluate(
+        found = evaluate(
             subjects, labelled(source, input_name, batch, max_bad=request.data.max_bad), wanted, on_batch=advance
         )
+    if not request.reference:
+        return found
+    few = labelled(at_most(source, request.reference), input_name, batch, max_bad=request.data.max_bad)
+    feeds = [padded(feed, static_batch(first)) for feed, _ in few]
+    quantized = {name: model for name, model in zip(names, loaded, strict=True) if has_qdq(model)}
+    if not quantized:
+        raise QuantbenchError("--reference goes with models that hold Q/DQ; none of these does")
+    progress.note(f"INT8 arithmetic of {len(quantized)} models on {request.reference} images")
+    agreements = {n: int8_agreement(m, feeds, threads=request.threads) for n, m in quantized.items()}
+    return replace(found, arithmetic=agreements)
 
 
 def open_data(model: onnx.ModelProto, name: str, data: DataRequest) -> tuple[Source, str]:

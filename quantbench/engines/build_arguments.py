@@ -65,6 +65,16 @@ def existing(path: Path, option: str) -> Path:
     return path
 
 
+def library(path: Path, option: str) -> Path:
+    """`path`; raises QuantbenchError, naming the option, where there is no file that can be a shared library: what
+    loads it comes long after."""
+    with existing(path, option).open("rb") as stream:
+        begins = stream.read(4)
+    if begins != b"\x7fELF" and begins[:2] != b"MZ":
+        raise QuantbenchError(f"{option} {path} is no shared library; give the .so or .dll of the plugins")
+    return path
+
+
 def read_ranges(path: Path) -> Ranges:
     """Ranges from `ranges.json` or from a calibration cache in any dialect that quantbench reads.
 

@@ -1,7 +1,7 @@
 """Any number of models on the same images: each against the labels, each against the first, and any two in pairs."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from quantbench.calibration.ort_outputs import Feed
 from quantbench.errors import QuantbenchError
+from quantbench.evaluate.int8_agreement import Int8Agreement
 from quantbench.evaluate.pairs import Answers, Noise, worst
 from quantbench.evaluate.samples import Difference, Sample, difference, measured
 from quantbench.evaluate.scores import Metric, Scores, UserScores, scores_for
@@ -72,13 +73,15 @@ class Pair:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All that `evaluate` found. `names`: of classes, where the model says them."""
+    """All that `evaluate` found. `names`: of classes, where the model says them. `arithmetic`: by model, how far
+    onnxruntime's INT8 is from our own, where that was asked for."""
 
     task: Task
     images: int
     names: tuple[str, ...]
     models: tuple[ModelScores, ...]
     pairs: tuple[Pair, ...]
+    arithmetic: Mapping[str, Int8Agreement] = field(default_factory=dict)
 
     def pair(self, first: str, second: str, measure: str) -> Difference | None:
         """The difference of two models, if it was measured."""
@@ -103,6 +106,7 @@ class Evaluation:
                  "p": p.difference.p, "differs": p.difference.real}
                 for p in self.pairs
             ],
+            "int8_arithmetic": {name: asdict(found) for name, found in self.arithmetic.items()},
         }  # fmt: skip
 
 

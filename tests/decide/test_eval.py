@@ -11,6 +11,8 @@ from PIL import Image
 
 from quantbench.data.class_list import folder_classes, read_classes
 from quantbench.errors import QuantbenchError
+from tests.ptq.small_run import run as small_run
+from tests.ptq.small_run import write_data, write_model
 
 SIDE = 8
 COLOURS = {"blue": (0, 0, 255), "green": (0, 255, 0), "red": (255, 0, 0)}
@@ -171,3 +173,19 @@ def test_faults(cli, tmp_path: Path, pictures: Path, recipe: Path, extra: tuple[
     code, _, error = cli("eval", model, "--data", pictures, "--recipe", recipe, *extra)
     assert code == 2
     assert words in error.replace("\n", " ")
+
+
+def test_int8_is_held_against_our_own_integers(cli, tmp_path: Path) -> None:
+    write_model(tmp_path / "m.onnx")
+    write_data(tmp_path / "data")
+    small_run(tmp_path, tmp_path / "run")
+    models = [tmp_path / "m.onnx", tmp_path / "run" / "model.qdq.onnx", tmp_path / "run" / "model.ort.onnx"]
+    base = ("--data", tmp_path / "data", "--reference", 4)
+    code, printed, _ = cli("eval", *models, *base, "--out", tmp_path / "e.json")
+    assert code == 0
+    assert "model.qdq: 2 tensors, 2,816 values" in printed
+    found = json.loads((tmp_path / "e.json").read_text())["int8_arithmetic"]
+    assert set(found) == {"model.qdq", "model.ort"}
+    assert all(one["worst"] <= 1 for one in found.values())
+    code, _, error = cli("eval", models[0], *base)
+    assert (code, "none of these does" in error) == (2, True)
