@@ -100,13 +100,13 @@ class Lane:
         out.mkdir()
         return out
 
-    def call(self, job: Job, out: Path, fault: Fault | None = None) -> Ended:
-        """The command on `out`, disturbed as `fault` says."""
+    def call(self, job: Job, out: Path, fault: Fault | None = None, more: tuple[str, ...] = ()) -> Ended:
+        """The command on `out`, with `more` words, disturbed as `fault` says."""
         asked = fault or Fault(job, "")
         words = tuple(word.format(home=self.home, out=out) for word in job.command.split())
         environment = {"XDG_CACHE_HOME": str(self.folder / "cache"), "TMPDIR": str(self.folder / "tmp")}
         return self.server.run(
-            Call(words, (str(out),), asked.at, asked.signal, asked.error, asked.after, str(self.home),
+            Call((*words, *more), (str(out),), asked.at, asked.signal, asked.error, asked.after, str(self.home),
                  environment=environment)
         )  # fmt: skip
 
@@ -134,6 +134,9 @@ class Lane:
         while "is in use by" in resumed.output and time.monotonic() < end:
             time.sleep(0.5)
             resumed = self.call(fault.job, out)
+        if fault.damaged and asks(resumed):
+            found.counts["asked first"] += 1
+            resumed = self.call(fault.job, out, more=("--refresh",))
         found.ended(fault, resumed)
         after = results(out)
         left = [p.name for p in out.rglob("*") if p.name.endswith(".part") or p.name in ("new", "commit.json")]
@@ -157,6 +160,11 @@ class Lane:
                 found.counts["half_written"] += 1
                 found.lines.append(f"{fault.job.name}, {fault.kind}, {ended.last}: {path} is not whole")
         return ended.last
+
+
+def asks(ended: Ended) -> bool:
+    """Whether ptq, which takes a cache that was changed for the user's own, asks in one line what to do with it."""
+    return ended.code == 2 and "was changed since it was written; --reuse-cache" in ended.output
 
 
 def plan(job: Job, whole: Whole, steps: int, rng: random.Random) -> Iterator[Fault]:
@@ -260,7 +268,7 @@ def _tell(found: dict[str, Found], given: argparse.Namespace, seconds: int) -> N
     for name, of_job in found.items():
         print(name, dict(of_job.counts))
         total.update(of_job.counts)
-    kinds = ("steps", "calls", "losses", "uncaught", "half_written", "not tried")
+    kinds = ("steps", "calls", "losses", "uncaught", "half_written", "not tried", "asked first")
     lines = [line for of_job in found.values() for line in of_job.lines]
     data = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "seconds": seconds, "seed": given.seed,

@@ -25,6 +25,12 @@ DTYPES = {
     "ShortStorage": "<i2", "CharStorage": "i1", "ByteStorage": "u1", "BoolStorage": "?", "BFloat16Storage": "<u2",
 }  # fmt: skip
 
+# What zipfile raises for a member that is damaged, encrypted, or packed in a way that Python does not know.
+_DAMAGE = (
+    KeyError, IndexError, ValueError, NotImplementedError, RuntimeError, EOFError, OSError, zipfile.BadZipFile,
+    zlib.error,
+)  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
@@ -53,7 +59,7 @@ class StoredTensor:
                 steps = np.arange(size) * stride
                 index = index + steps.reshape([-1 if a == axis else 1 for a in range(len(self.shape))])
             return flat[index].astype(np.float64)
-        except (KeyError, IndexError, ValueError, zipfile.BadZipFile) as error:
+        except _DAMAGE as error:
             raise QuantbenchError(f"{self.archive}: the storage {self.member} is missing or broken") from error
 
 

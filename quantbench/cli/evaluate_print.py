@@ -25,11 +25,9 @@ def echo_evaluation(evaluation: Evaluation) -> None:
         echo(f"  {difference(pair)}")
     if evaluation.arithmetic:
         echo("\nINT8 of onnxruntime beside our own integers, each tensor computed of what onnxruntime had before it")
-    for name, found in evaluation.arithmetic.items():
-        steps = (
-            f", by {found.worst} step{'s' if found.worst > 1 else ''} at most, in {found.where}" if found.worst else ""
-        )
-        echo(f"  {name}: {found.tensors} tensors, {found.values:,} values, {found.differing:,} differ{steps}")
+    for name, far in evaluation.arithmetic.items():
+        steps = f", by {far.worst} step{'s' if far.worst > 1 else ''} at most, in {far.where}" if far.worst else ""
+        echo(f"  {name}: {far.tensors} tensors, {far.values:,} values, {far.differing:,} differ{steps}")
     for model in evaluation.models[1:]:
         _echo_classes(evaluation, first, model)
 

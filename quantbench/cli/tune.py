@@ -141,7 +141,7 @@ def _deliver(asked: "Recipe", best: "Settings", folder: Path, state: Path, devic
             "calibration.rounding": "adaptive" if best.adaptive else "nearest",
         }
     )
-    path, record = run_ptq(ptq_request(chosen, trust=trust), Progress())
+    path, record = run_ptq(ptq_request(chosen, trust=trust), Progress(), cache="own")
     for name in (TUNE, SENSITIVITY):
         if (state / name).exists():
             shutil.copyfile(state / name, path / name)

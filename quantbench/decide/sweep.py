@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -20,6 +20,7 @@ import quantbench
 from quantbench.atomic import write_bytes, write_json, write_text
 from quantbench.errors import QuantbenchError
 from quantbench.progress import Progress
+from quantbench.ptq.cache_policy import CACHE
 from quantbench.ptq.verify import outputs
 from quantbench.records.run import load_run
 
@@ -75,7 +76,7 @@ def run_sweep(
     `on_done` gets the folders that are done, after each trial. Raises QuantbenchError where Ray is absent.
     """
     state = {trial.name: "" if _done(folder / trial.name, trial) else "not run" for trial in trials}
-    waiting = [trial for trial in trials if state[trial.name]]
+    waiting = [_again(folder / trial.name, trial) for trial in trials if state[trial.name]]
     end = time.monotonic() + 60 * minutes if minutes is not None else float("inf")
     runner = _on_ray(ray) if ray else _on_processes(jobs)
     with progress.task("Sweep", len(trials), "trials") as advance:
@@ -97,6 +98,15 @@ def run_sweep(
 def _write_state(folder: Path, trials: Sequence[SweepTrial], state: Mapping[str, str]) -> None:
     rows = [{"name": t.name, "values": dict(t.values), "state": state[t.name] or "done"} for t in trials]
     write_json(folder / SWEEP, {"format": "quantbench-sweep-1", "trials": rows})
+
+
+def _again(run: Path, trial: SweepTrial) -> SweepTrial:
+    """The trial, told to calibrate anew where the cache of an earlier run of it was changed: nobody edits that."""
+    try:
+        changed = {found.what for found in outputs(run, load_run(run)) if found.change}
+    except QuantbenchError:
+        return trial
+    return replace(trial, arguments=(*trial.arguments, "--refresh")) if CACHE in changed else trial
 
 
 def _done(run: Path, trial: SweepTrial) -> bool:

@@ -61,6 +61,8 @@ def layer_errors(
     errors = []
     for name, (tensor, behind) in wanted.items():
         xx, yy, xy, noise = totals[row_of[tensor]]
+        if not np.isfinite(totals[row_of[tensor]]).all():
+            continue  # calibration told of it by name: what is no number has no error
         sqnr = None if noise == 0 else float(10 * np.log10(max(xx, 1e-300) / noise))
         cosine = float(np.clip(xy / np.sqrt(xx * yy), -1, 1)) if xx > 0 and yy > 0 else float(xx == yy)
         errors.append(LayerError(name, made[name].op_type, tensor, sqnr, cosine, behind))

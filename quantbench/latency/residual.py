@@ -5,6 +5,7 @@ stands. Leave-one-shape-out residuals come in closed form, so that intervals are
 Rasmussen & Williams, Gaussian Processes for Machine Learning, eq. 2.25, 2.26 and 5.12 (by groups).
 """
 
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,9 +24,9 @@ _DIMENSIONS = 8
 def features(works: Sequence[Work]) -> Array:
     """Coordinates of `works` [len, 8]: sizes in units of a factor e; another window or stride is another kernel."""
     rows = [
-        (np.log(max(w.m, 1)), np.log(max(w.n, 1)), np.log(max(w.k, 1)), np.log(max(w.groups, 1)),
-         4.0 * np.log(max(w.window, 1)), 2.0 * np.log(max(w.stride, 1)), 2.0 * w.residual,
-         0.5 * np.log(max(w.elements, 1.0)))
+        (math.log(max(w.m, 1)), math.log(max(w.n, 1)), math.log(max(w.k, 1)), math.log(max(w.groups, 1)),
+         4.0 * math.log(max(w.window, 1)), 2.0 * math.log(max(w.stride, 1)), 2.0 * w.residual,
+         0.5 * math.log(max(w.elements, 1.0)))
         for w in works
     ]  # fmt: skip
     return np.array(rows, dtype=np.float64).reshape(-1, _DIMENSIONS)

@@ -15,7 +15,8 @@ from quantbench.text_file import read_object, read_text
 
 CACHE = "calibration.cache"
 SIDECAR = "calibration.cache.json"
-Policy = Literal["check", "reuse", "refresh"]
+# "own": nobody edits the cache of that folder; what was changed there is made again.
+Policy = Literal["check", "reuse", "refresh", "own"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ def takes_cache(folder: Path, owner: Owner, policy: Policy) -> bool:
     "check": --reuse-cache or --refresh decides.
     """
     path = folder / CACHE
-    if policy == "refresh" or not path.exists():
+    if policy in ("refresh", "own") or not path.exists():
         return False
     known = _sidecar(folder)
     if policy == "reuse":

@@ -1,6 +1,7 @@
 """Every dialect against files that the tools themselves wrote, and what we write against their own readers."""
 
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from quantbench.cache import (
 from quantbench.cache.convert import WRITABLE, convert
 from quantbench.cache.model import CalibrationCache
 from quantbench.cache.read import decode, encode, parse_bytes, read_cache
+from quantbench.cache.torch_zip import StoredTensor
 from quantbench.calibration.ranges import Ranges, TensorRange
 from quantbench.errors import QuantbenchError
 from quantbench.graph.load import load_model
@@ -292,3 +294,15 @@ def test_modelopt_needs_the_model_and_unknown_dialects_are_named() -> None:
         convert(cache, "modelopt")
     with pytest.raises(QuantbenchError, match="tensorrt, "):
         convert(cache, "caffe")
+
+
+def test_a_storage_that_is_packed_in_an_unknown_way_is_broken(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "c.pt", "w") as archive:
+        archive.writestr("data/0", b"\0" * 8)
+    data = (tmp_path / "c.pt").read_bytes()
+    local, central = data.index(b"PK\3\4"), data.index(b"PK\1\2")
+    for place in (local + 8, central + 10):  # the method of compression
+        data = data[:place] + b"\x55\x00" + data[place + 2 :]
+    (tmp_path / "c.pt").write_bytes(data)
+    with pytest.raises(QuantbenchError, match="data/0 is missing or broken"):
+        StoredTensor(tmp_path / "c.pt", "data/0", "FloatStorage", 0, (2,), (1,)).read()

@@ -73,9 +73,13 @@ def test_a_sweep_resumes_and_one_fault_costs_one_trial(cli, recipe: Path, tmp_pa
     code, printed, _ = cli("sweep", recipe, "--grid", "calibrator=mse", "--out", out, "--minutes", 0)
     assert (code, "1 not run" in printed) == (3, True)
     # A trial whose files were damaged since is not done.
+    whole = (good / "calibration.cache").read_bytes()
     (good / "calibration.cache").write_bytes(b"")
     code, printed, _ = cli("sweep", recipe, "--grid", "calibrator=minmax", "--out", out, "--minutes", 0)
     assert (code, "1 not run" in printed) == (3, True)
+    code, printed, _ = cli("sweep", recipe, "--grid", "calibrator=minmax", "--out", out)
+    assert (code, printed.splitlines()[0]) == (0, "1 done, 0 not run, 0 failed")
+    assert (good / "calibration.cache").read_bytes() == whole
 
 
 @pytest.mark.skipif(find_spec("ray") is None, reason="Ray is an extra: pip install 'quantbench[ray]'")

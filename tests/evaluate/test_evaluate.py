@@ -200,3 +200,11 @@ def test_latency_takes_turns() -> None:
     assert order[6:] == ["a", "b"] * 5
     assert found["a"].runs == found["b"].runs == 5
     assert found["a"].median_ms <= found["a"].p90_ms <= found["a"].p99_ms
+
+
+def test_a_layer_that_gives_no_numbers_has_no_error() -> None:
+    model = resnet18.build(width=8, size=32, classes=10)
+    images = np.full((1, 3, 32, 32), np.nan, np.float32)
+    plan = place(view_of(model))
+    quantized = insert_qdq(model, plan, Ranges({name: TensorRange(1.0) for name in plan.tensors}))
+    assert layer_errors(model, quantized, [site.node for site in plan.weights], [{"image": images}]) == []

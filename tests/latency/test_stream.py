@@ -9,6 +9,7 @@ from quantbench.latency.device_file import find_device
 from quantbench.latency.engine_time import time_of_works
 from quantbench.latency.layout import Format
 from quantbench.latency.prior import Prior
+from quantbench.latency.residual import features
 from quantbench.latency.sources import Source
 from quantbench.latency.stream import Stream, from_memory, padded, stream_us
 from quantbench.latency.work import Work
@@ -62,3 +63,8 @@ def test_first_layer_counts_once_in_a_profile_and_never_in_kernels(a100: Device)
 def test_offsets_of_a_log_without_profile_are_assumed(a100_log: Source) -> None:
     device = learn_device("a100", [Source(a100_log.names, a100_log.rows[:2000], specs=a100_log.specs)], Prior())
     assert device.profile == Offset(3.0, 3.0, "assumed: no profile of this GPU was learnt")
+
+
+def test_sizes_beyond_64_bits_have_features() -> None:
+    form = Format("FP32", "linear")
+    assert np.isfinite(features([Work("gemm", form, form, m=1 << 70, n=1 << 64, k=3)])).all()
