@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -34,7 +34,7 @@ from quantbench.ptq.measure import runner
 from scripts.compared_networks import Case, Images, asked_for, parser_of
 
 BATCH = 8
-OURS = ("auto", "minmax", "mse")
+OURS = ("auto", "minmax", "mse", "mse-scaled")
 PEERS = ("onnxruntime", "modelopt-max", "modelopt-entropy")
 _SHOWN = ("agreement", "boxes_kept", "top1_change", "map_change")
 _MODELOPT = """
@@ -78,13 +78,17 @@ def by_modelopt(source: Path, images: Images, method: str, target: Path) -> None
 
 
 def by_quantbench(case: Case, target: Path, *, method: str) -> str:
-    """The public function; what auto took."""
+    """The public function; what auto took. `-scaled`: with equalization and SmoothQuant where they help."""
+    method, _, scaled = method.partition("-")
+    channels: Literal["auto", "off"] = "auto" if scaled else "off"
     model, images = load_model(case.path), case.calibration
     name, size = model.graph.input[0].name, static_batch(model) or BATCH
     batches = [{name: images[i : i + size]} for i in range(0, len(images), size)]
-    found = quantbench.quantize(case.path, batches, calibrator=method, threads=1)
+    found = quantbench.quantize(case.path, batches, calibrator=method, equalize=channels, smooth=channels, threads=1)
     # As the peers' models are: explicit S8 Q/DQ.
     onnx.save(found.model, target)
+    if found.folded is not None:
+        return " and ".join(found.folded.taken) or "as it is"
     return found.judged.taken if found.judged is not None else method
 
 
@@ -138,8 +142,9 @@ def rows(case: Case, folder: Path, known: Mapping[str, Any]) -> Iterator[tuple[s
 
 def table(out: Path) -> Iterator[str]:
     """The Markdown rows of all networks that are measured."""
-    yield "| network | held out | auto (takes) | minmax | mse | onnxruntime S8 | ModelOpt max | ModelOpt entropy |"
-    yield "|---|---|---|---|---|---|---|---|"
+    yield ("| network | held out | auto (takes) | minmax | mse | mse, scaled (takes) | onnxruntime S8 | ModelOpt max | "
+           "ModelOpt entropy |")  # fmt: skip
+    yield "|---|---|---|---|---|---|---|---|---|"
     for file in sorted(out.glob("*.json")):
         found = json.loads(file.read_text(encoding="utf-8"))
         cells = [_cell(found["tools"].get(tool, {"failed": "not run"}), tool) for tool in (*OURS, *PEERS)]
@@ -152,7 +157,7 @@ def _cell(row: Mapping[str, Any], tool: str) -> str:
     sqnr = f"{row['sqnr_db']['value']:.1f}" if "sqnr_db" in row else "-"
     task = [f"{100 * row[key]['value']:.1f} %" if "change" not in key else f"{100 * row[key]['value']:+.1f} pt"
             for key in _SHOWN if key in row]  # fmt: skip
-    taken = f" {row['taken']}" if tool == "auto" else ""
+    taken = f" {row['taken']}" if tool in ("auto", "mse-scaled") else ""
     return f"{sqnr} ({row['int8']}/{row['weighted']}){taken}{', ' if task else ''}{', '.join(task)}"
 
 

@@ -14,8 +14,9 @@ from quantbench.folding.rows import Rows
 # Ranges and weights below this share of the largest are taken for this: a channel that was almost never seen may be
 # larger in the next sample.
 _LEAST = 1.0 / 1024
-# A channel may grow by this factor over what was seen before a Clip bites that did not.
-_ROOM = 1.25
+# Before a Clip bites that did not a channel may grow by this factor over what was seen, and up to this share of the
+# limit whatever was seen: one that no sample made speak may speak yet.
+_ROOM, _ALWAYS = 2.0, 0.5
 # Of the error of the layers of a site, in dB, under which a change is not worth it.
 _WORTH_DB = 0.1
 # By which a larger alpha must be better: the larger, the more channels are clipped once they say more than was seen.
@@ -78,11 +79,10 @@ def _most(channels: Channels, site: Site, rows: Mapping[str, Rows], place: NDArr
     for bound in site.bounds:
         at = place[channels.class_of[bound.ids]]
         known = rows.get(bound.tensor)
-        room = (
-            bound.limit / _ROOM / np.maximum(np.abs(known.all_ends).max(axis=0), 1e-30)
-            if known is not None
-            else np.ones(len(at))
-        )
+        room = np.ones(len(at))
+        if known is not None:
+            largest = np.abs(known.all_ends).max(axis=0) * _ROOM
+            room = bound.limit / np.maximum(largest, bound.limit * _ALWAYS)
         np.minimum.at(most, at[at >= 0], room[at >= 0])
     limited: Scales = np.maximum(most, 1.0)
     return limited

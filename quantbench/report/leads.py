@@ -12,6 +12,8 @@ from quantbench.report.verdict import Command
 from quantbench.report.words import listed, size
 
 _POOR_LAYER_DB = 15.0
+# Where the outputs are worse, scaling channels may be worth its time.
+_UNLIKE_CHANNELS_DB = 20.0
 _FEW_IMAGES = 200
 _FEW_CALIBRATED = 64
 
@@ -63,6 +65,17 @@ def _accuracy(run: PtqRun, command: Command) -> list[Lead]:
                 f"{names}; the worst, {worst.node}, has {worst.sqnr_db:.1f} dB, with what came from layers before it",
                 f"quantbench sensitivity {command.model} --data {command.data}",
                 "measured",
+            )
+        )
+    sqnr = run.evaluation.outputs.sqnr_db
+    if sqnr is not None and sqnr.value < _UNLIKE_CHANNELS_DB and run.calibration.folded is None:
+        found.append(
+            Lead(
+                "Equalization and SmoothQuant were not tried",
+                "where channels of one tensor differ much, they were worth 4.5 dB at BlazeFace's outputs, "
+                "and much more where a norm has a few loud ones; auto takes them only where the outputs are better",
+                f"quantbench ptq {command.model} --calib-dir {command.data} --equalize auto --smooth auto",
+                "guess",
             )
         )
     parts = [part for part in run.evaluation.parts if isinstance(part.sqnr, Measured) and part.sqnr.value < 10]

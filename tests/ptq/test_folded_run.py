@@ -15,7 +15,9 @@ from quantbench.folding.options import FoldOptions
 from quantbench.ort import create_session
 from quantbench.recipe import Recipe
 from quantbench.records.run import PtqRun
+from quantbench.report.leads import leads_of
 from quantbench.report.sections import folding
+from quantbench.report.verdict import Command
 from tests.ptq import small_run
 from tests.ptq.small_run import run, write_data
 
@@ -73,6 +75,10 @@ def test_auto_equalizes_where_that_helps_and_tells_by_how_much(folder: Path) -> 
     assert min(e.sqnr_db for e in record.evaluation.layers if e.sqnr_db is not None) > 20
     assert "equalization at" in str(folding.sections(record))
     assert folding.sections(plain) == ()
+    command = Command("m.onnx", "data", "minmax", False, "model.qdq.onnx")
+    told = [[lead.next_step for lead in leads_of(one, command)] for one in (plain, record)]
+    asked = [any("--equalize auto --smooth auto" in step for step in steps) for steps in told]
+    assert asked == [True, False]
 
 
 def test_the_folded_model_is_left_and_gives_what_the_float_model_gives(folder: Path) -> None:
