@@ -62,12 +62,23 @@ class GraphView:
 
     @cached_property
     def consumers(self) -> dict[str, tuple[tuple[NodeView, int], ...]]:
-        """Tensor name to (node, input index) of everyone who reads it; () for unread tensors."""
+        """Tensor name to (node, input index) of everyone who reads it; () for unread tensors. The index of a node whose
+        body reads it is -1: no input of the node is it."""
         found: dict[str, list[tuple[NodeView, int]]] = {}
         for node in self.nodes:
             for index, name in enumerate(node.inputs):
                 if name:
                     found.setdefault(name, []).append((node, index))
+        owners = {node.name: node for node in self.nodes} if self.inner else {}
+        for inner in self.inner:
+            if (reader := owners.get(inner.owner)) is None:
+                continue
+            for name in inner.node.inputs:
+                if name not in self.producers and name not in self.inputs:
+                    continue
+                known = found.setdefault(name, [])
+                if all(other is not reader for other, _ in known):
+                    known.append((reader, -1))
         return {name: tuple(readers) for name, readers in found.items()}
 
     @cached_property

@@ -120,6 +120,8 @@ def _pool_variants(plan: Plan, view: GraphView, pool: NodeView) -> Iterator[tupl
     yield "input", _with_sites(plan, pool.name, {0: pool.inputs[0]})
     both = _with_sites(plan, pool.name, {0: pool.inputs[0]})
     for reader, index in view.readers(pool.outputs[0]):
+        if index < 0:
+            continue  # in a body, where nothing is quantized
         others = {s.index: s.tensor for s in both.activations if s.node == reader.name}
         both = _with_sites(both, reader.name, others | {index: pool.outputs[0]})
     yield "input and output", both

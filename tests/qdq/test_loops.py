@@ -8,7 +8,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import quantbench
+from quantbench.graph.onnx_view import view_of
 from quantbench.ort import create_session
+from quantbench.qdq.place import place
+from tests.qdq.golden import parse
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +88,22 @@ def test_a_run_says_it_before_it_calibrates(cli, model: onnx.ModelProto, tmp_pat
     assert "gru, and 1 more stay float, in loops and branches" in told
     assert "keep_named: matches 'conv_yes'" in (out / "run.json").read_text()
     assert "TensorRT runs GRU as a loop, in float" in (out / "report.md").read_text()
+
+
+def test_a_layer_that_only_a_body_reads_is_no_head() -> None:
+    """Its reader stands in a branch of If, whose inputs do not list it."""
+    text = """
+x: 1x3x16x16
+flag = ReduceMax(x) keepdims=0
+whether = Cast(flag) to=9
+first = Conv(x, 16x3x3x3) pads=1,1,1,1
+branch = If(whether)
+  then: inner = Conv(first, 16x16x1x1)
+  else: same = Identity(first)
+second = Conv(branch, 16x16x3x3)
+last = Conv(second, 16x16x3x3)
+-> last
+"""
+    view = view_of(parse(text)[0])
+    assert [(reader.name, index) for reader, index in view.readers("first")] == [("branch", -1)]
+    assert sorted({site.node for site in place(view).weights}) == ["first", "second"]
