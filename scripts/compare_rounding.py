@@ -27,7 +27,7 @@ from quantbench.graph.surgery import copied
 from quantbench.ort import create_session
 from quantbench.ptq.measure import runner
 from quantbench.qdq.adaptive_rounding import Rounding
-from quantbench.qdq.carry_out import Correction, carry_out
+from quantbench.qdq.carry_out import Correction, WeightWork, carry_out
 from quantbench.qdq.options import FULL_BIAS_SWEEPS, PlacementOptions
 from quantbench.qdq.place import place
 from quantbench.qdq.quantized_layers import quantized_layers
@@ -70,8 +70,11 @@ def rows(case: Case) -> Iterator[tuple[str, dict[str, Any]]]:
         sweeps = FULL_BIAS_SWEEPS if "sweeps" in variant else 2
         made = carry_out(
             model, plan, ranges, Correction(lambda: feeds(few), few, THREADS, sweeps) if corrected else None,
-            rounding=Rounding(lambda: feeds(few), few, THREADS) if variant.startswith("adaptive") else None,
-            weight_scales="mse" if variant == "mse scales" else "max", residual_db=options.residual_db,
+            weights=WeightWork(
+                "mse" if variant == "mse scales" else "max",
+                Rounding(lambda: feeds(few), few, THREADS) if variant.startswith("adaptive") else None,
+            ),
+            residual_db=options.residual_db,
         )  # fmt: skip
         found: dict[str, Any] = {"processor_seconds": round(time.process_time() - begin, 1)}
         if made.rounding is not None:

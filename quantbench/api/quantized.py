@@ -32,7 +32,7 @@ from quantbench.predict.best import best_placement
 from quantbench.ptq.calibrator_choice import Choice, choose
 from quantbench.ptq.range_warnings import range_warnings
 from quantbench.qdq.adaptive_rounding import Rounding
-from quantbench.qdq.carry_out import Correction, carry_out
+from quantbench.qdq.carry_out import Correction, WeightWork, carry_out
 from quantbench.qdq.options import ROUNDINGS, WEIGHT_SCALES, PlacementOptions, WeightScales
 from quantbench.qdq.place import place
 from quantbench.qdq.plan import Plan
@@ -132,7 +132,7 @@ def quantize(
     if done is None:
         adaptive = Rounding(lambda: held.first, _count_of(held.first), threads) if rounding == "adaptive" else None
         done = carry_out(
-            proto, plan, ranges, correction, rounding=adaptive, weight_scales=weight_scales,
+            proto, plan, ranges, correction, weights=WeightWork(weight_scales, adaptive),
             residual_db=options.residual_db,
         )  # fmt: skip
     cut = told(proto)

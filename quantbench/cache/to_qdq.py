@@ -15,7 +15,7 @@ from quantbench.calibration.ranges import Ranges
 from quantbench.errors import QuantbenchError
 from quantbench.graph.onnx_view import view_of
 from quantbench.graph.view import GraphView
-from quantbench.qdq.carry_out import Correction, carry_out
+from quantbench.qdq.carry_out import Correction, WeightWork, carry_out
 from quantbench.qdq.insert import activation_scales
 from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.place import place
@@ -55,7 +55,7 @@ def to_qdq(
             f"no range of the cache reaches a layer: {len(result.matching.matches)} of {len(cache.by_name)} entries "
             f"match a tensor of the model; is it the model that the cache was made for? (`quantbench cache check`)"
         )
-    quantized = carry_out(model, plan, result.meaning.ranges, correction, int8_weights=int8_weights).model
+    quantized = carry_out(model, plan, result.meaning.ranges, correction, weights=WeightWork(stored=int8_weights)).model
     attach(quantized, _carried(cache, result, plan))
     return ToQdq(quantized, plan, result)
 

@@ -11,7 +11,7 @@ from quantbench.calibration.ranges import Ranges
 from quantbench.core.auto import Bench, Judging, lead
 from quantbench.progress import Progress
 from quantbench.qdq.adaptive_rounding import Rounding
-from quantbench.qdq.carry_out import CarriedOut, carry_out
+from quantbench.qdq.carry_out import CarriedOut, WeightWork, carry_out
 from quantbench.qdq.options import WeightOptions
 from quantbench.records.rounding import RoundingJudged
 
@@ -24,11 +24,11 @@ def fully_quantized(
     told = progress or Progress("none")
     correction = judging.correction and replace(judging.correction, sweeps=weights.bias_sweeps)
     plain = carry_out(
-        judging.model, judging.plan, ranges, judging.correction, weight_scales=weights.scales,
+        judging.model, judging.plan, ranges, judging.correction, weights=WeightWork(weights.scales),
         residual_db=judging.residual_db, progress=told,
     )  # fmt: skip
     full = carry_out(
-        judging.model, judging.plan, ranges, correction, rounding=rounding, weight_scales=weights.scales,
+        judging.model, judging.plan, ranges, correction, weights=WeightWork(weights.scales, rounding),
         residual_db=judging.residual_db, progress=told,
     )  # fmt: skip
     assert full.rounding is not None

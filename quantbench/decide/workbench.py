@@ -32,7 +32,7 @@ from quantbench.ptq.calibrator_choice import choose
 from quantbench.ptq.measure import runner
 from quantbench.ptq.prepare import Prepared, planned
 from quantbench.qdq.adaptive_rounding import Rounding
-from quantbench.qdq.carry_out import Correction, carry_out
+from quantbench.qdq.carry_out import Correction, WeightWork, carry_out
 from quantbench.qdq.options import PlacementOptions, WeightOptions
 from quantbench.qdq.plan import Plan
 from quantbench.records.evaluation import Measured
@@ -139,8 +139,8 @@ class Workbench:
         plan, network = self.plan(settings), self.network(settings)
         ranges = self._ranges(settings.calibrator, plan, network)
         made = carry_out(
-            network.model, plan, ranges, correction, rounding=rounding,
-            weight_scales=self.weights.scales, residual_db=self.options.residual_db,
+            network.model, plan, ranges, correction, weights=WeightWork(self.weights.scales, rounding),
+            residual_db=self.options.residual_db,
         )  # fmt: skip
         return made.model
 

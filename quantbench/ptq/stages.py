@@ -27,7 +27,7 @@ from quantbench.ptq.measure import Measuring, layers_of, measure, sessions
 from quantbench.ptq.pictures import pictures_of
 from quantbench.ptq.prepare import FloatModel
 from quantbench.qdq.adaptive_rounding import Rounding
-from quantbench.qdq.carry_out import Correction, carry_out
+from quantbench.qdq.carry_out import Correction, WeightWork, carry_out
 from quantbench.qdq.options import WeightOptions
 from quantbench.qdq.plan import Plan
 from quantbench.records.facts import StageRecord
@@ -250,8 +250,8 @@ def _quantize(inputs: Quantizing, out: Path) -> None:
         done = fully_quantized(judging, inputs.ranges, inputs.weights, rounding, inputs.progress)
     else:
         done = carry_out(
-            inputs.model.proto, inputs.plan, inputs.ranges, correction, rounding=rounding,
-            weight_scales=inputs.weights.scales, progress=inputs.progress,
+            inputs.model.proto, inputs.plan, inputs.ranges, correction,
+            weights=WeightWork(inputs.weights.scales, rounding), progress=inputs.progress,
         )  # fmt: skip
     if done.rounding is not None:
         done.rounding.save(out / ROUNDING)

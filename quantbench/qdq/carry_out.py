@@ -34,6 +34,17 @@ class Correction:
 
 
 @dataclass(frozen=True, slots=True)
+class WeightWork:
+    """How weights become INT8: `scales` of the largest value or the least squared error; `rounding`: those of the worst
+    layers are rounded for their outputs first (`quantbench.qdq.adaptive_rounding`); `stored`: the model holds them
+    quantized."""
+
+    scales: WeightScales = "max"
+    rounding: Rounding | None = None
+    stored: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class CarriedOut:
     """The Q/DQ model, the plan that it carries out, the skip connections that the ranges forbade, with their dB, and
     what adaptive rounding did where it was asked for."""
@@ -61,26 +72,23 @@ def carry_out(
     ranges: Ranges,
     correction: Correction | None = None,
     *,
-    rounding: Rounding | None = None,
-    weight_scales: WeightScales = "max",
+    weights: WeightWork = WeightWork(),
     residual_db: float = 0.0,
-    int8_weights: bool = False,
     progress: Progress | None = None,
 ) -> CarriedOut:
     """The Q/DQ model of `plan` with `ranges` (`model` is left as it is), its biases corrected, checked in full.
 
-    `rounding`: weights of the worst layers are rounded for their outputs first (`quantbench.qdq.adaptive_rounding`).
-    `residual_db`: skips with less signal over noise stay float (`quantbench.qdq.guard`; 0: none is judged).
-    `int8_weights`: weights are stored quantized. Raises QuantbenchError where nothing can be quantized, or a range is
-    missing. The model records the plan (`quantbench.qdq.record`).
+    `residual_db`: skips with less signal over noise stay float (`quantbench.qdq.guard`; 0: none is judged). Raises
+    QuantbenchError where nothing can be quantized, or a range is missing. The model records the plan
+    (`quantbench.qdq.record`).
     """
     plan, poor = guarded(plan, ranges, residual_db)
     check_plan(plan)
     told = progress or Progress("none")
-    rounded = Rounded(insert_qdq(model, plan, ranges, weight_scales=weight_scales))
-    if rounding is not None:
-        with told.task("Adaptive rounding", planned_images(rounding.images)) as advance:
-            rounded = round_adaptively(rounded.model, rounding, advance)
+    rounded = Rounded(insert_qdq(model, plan, ranges, weight_scales=weights.scales))
+    if weights.rounding is not None:
+        with told.task("Adaptive rounding", planned_images(weights.rounding.images)) as advance:
+            rounded = round_adaptively(rounded.model, weights.rounding, advance)
     quantized = rounded.model
     if correction is not None:
         with told.task("Bias correction", planned(correction.images, correction.sweeps)) as advance:
@@ -88,7 +96,7 @@ def carry_out(
                 quantized, correction.feeds, floats=rounded.floats, sweeps=correction.sweeps,
                 threads=correction.threads, on_batch=advance,
             )  # fmt: skip
-    if int8_weights:
+    if weights.stored:
         quantized = with_int8_weights(quantized)
     record(quantized, plan)
     check(quantized, full=True)

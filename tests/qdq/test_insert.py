@@ -15,7 +15,7 @@ from quantbench.errors import QuantbenchError
 from quantbench.graph.onnx_view import view_of
 from quantbench.ort import create_session
 from quantbench.qdq.affine import affine_activations
-from quantbench.qdq.carry_out import Correction, carry_out
+from quantbench.qdq.carry_out import Correction, WeightWork, carry_out
 from quantbench.qdq.correct_bias import correct_bias
 from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.options import PlacementOptions
@@ -125,7 +125,9 @@ def test_biases_of_a_model_with_int8_weights_are_corrected_too(
 ) -> None:
     """Weights were stored first, and bias correction found no layer in them."""
     some = Correction(lambda: [{"image": images}], 16, 1)
-    made, small = (carry_out(model, plan, ranges, some, int8_weights=int8).model for int8 in (False, True))
+    made, small = (
+        carry_out(model, plan, ranges, some, weights=WeightWork(stored=int8)).model for int8 in (False, True)
+    )
     assert not any(node.op_type == "QuantizeLinear" and node.input[0].endswith(".weight") for node in small.graph.node)
     np.testing.assert_array_equal(run(made, images, optimize=False), run(small, images, optimize=False))
 
