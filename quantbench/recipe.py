@@ -60,14 +60,14 @@ class Evaluation(_Section):
 
 
 class Calibration(_Section):
-    """`calibrator`: a name (`quantbench recipes`, calibrators/), auto (ptq judges threshold methods by the outputs;
-    qat-export takes mse) or `path/to/file.py:Class`. mse leads on most networks of docs/accuracy.md. Weights of `ptq`:
+    """`calibrator`: a name (`quantbench recipes`, calibrators/), auto (mse over the samples with signal, or
+    minmax, judged by the outputs; qat-export takes mse) or `path/to/file.py:Class`. Weights of `ptq`:
     `weight_scales` a channel from the largest magnitude or of the least squared error; `rounding` each to the nearest,
     or in the worst layers for the layer's output. `effort` full: biases corrected in more sweeps, and adaptive rounding
     where the outputs are nearer for it, unless `rounding` says otherwise. `equalize`, `smooth`: cross-layer
     equalization and SmoothQuant, where they help (auto), wherever they can (on), or off."""
 
-    calibrator: str = "mse"
+    calibrator: str = "auto"
     batch_size: int = Field(default=8, ge=1)
     bias_correction: bool = True
     weight_scales: Literal["max", "mse"] = "max"

@@ -17,7 +17,8 @@ from quantbench.calibration.find_ranges import find_ranges
 from quantbench.calibration.ort_outputs import Feed
 from quantbench.calibration.ranges import Ranges
 from quantbench.calibration.thresholds import threshold_method
-from quantbench.core.auto import JUDGED, Judging, best_by_outputs
+from quantbench.core.auto import best_by_outputs
+from quantbench.core.bench import JUDGED, Judging
 from quantbench.core.fold_by_outputs import JUDGED as FOLDS_JUDGED
 from quantbench.core.fold_by_outputs import SEEN, Foldable, fold_by_outputs
 from quantbench.core.qdq_or_not import refuse_quantized
@@ -82,7 +83,7 @@ def quantize(
     model: str | Path | onnx.ModelProto,
     data: Any,
     *,
-    calibrator: str = "mse",
+    calibrator: str = "auto",
     placement: PlacementOptions | str = "rules",
     bias_correction: bool = True,
     rounding: str = "nearest",
@@ -97,8 +98,9 @@ def quantize(
     """Calibrate and quantize a float model.
 
     `model`: an ONNX file, or a ModelProto (left as it is). `data`: a folder of images or arrays, or an iterable of
-    batches: dicts of arrays by input name, arrays, or a torch DataLoader. `calibrator`: mse, minmax, entropy,
-    percentile:99.99, auto (the best of them by the outputs), … or `path/to/file.py:Class`. `equalize`, `smooth`:
+    batches: dicts of arrays by input name, arrays, or a torch DataLoader. `calibrator`: auto (mse over the
+    samples with signal, or minmax, judged by the outputs), mse, minmax, entropy, percentile:99.99, … or
+    `path/to/file.py:Class`. `equalize`, `smooth`:
     cross-layer equalization and SmoothQuant, auto (where they help), on or off. `placement`: "rules", "best"
     (the variant that the predictor finds cheapest), or PlacementOptions. `keep_float`: names or patterns (fnmatch) of
     nodes. `rounding` of weights: nearest, or adaptive: in the worst layers for the layer's output, on the first of the

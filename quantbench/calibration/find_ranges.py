@@ -20,10 +20,15 @@ def find_ranges(histograms: Mapping[str, Histogram], method: str, threshold: Thr
     found = {}
     for name, histogram in histograms.items():
         require_finite(histogram, name)
-        amax = threshold(histogram)
-        facts: dict[str, float | int | None] = {**summary(histogram, amax)}
-        facts["bins_filled"] = int(np.count_nonzero(histogram.counts))
-        noise = bulk_sqnr_db(histogram, amax)
-        facts["bulk_sqnr_db"] = round(noise, 2) if math.isfinite(noise) else None  # JSON has no infinity
-        found[name] = TensorRange(amax, method, facts)
+        found[name] = range_of(histogram, name, method, threshold(histogram))
     return Ranges(found)
+
+
+def range_of(histogram: Histogram, name: str, method: str, amax: float) -> TensorRange:
+    """`amax` for the tensor `name`, with what its histogram says of it. Raises as `find_ranges`."""
+    require_finite(histogram, name)
+    facts: dict[str, float | int | None] = {**summary(histogram, amax)}
+    facts["bins_filled"] = int(np.count_nonzero(histogram.counts))
+    noise = bulk_sqnr_db(histogram, amax)
+    facts["bulk_sqnr_db"] = round(noise, 2) if math.isfinite(noise) else None  # JSON has no infinity
+    return TensorRange(amax, method, facts)

@@ -50,8 +50,8 @@ def ptq(
     out: Path = typer.Option(None, help="Run folder. (default: runs/MODEL-CALIBRATOR)"),
     calibrator: str = typer.Option(
         None,
-        help="mse (default), minmax, entropy, percentile[:99.9], auto (the best of them, judged on the images), "
-        "legacy, a name from calibrators/, or file.py:Class.",
+        help="auto (default: mse on the images with signal, or minmax, judged by the outputs), mse, minmax, entropy, "
+        "percentile[:99.9], legacy, a name from calibrators/, or file.py:Class.",
     ),
     preprocess: Preprocess = None,
     batch_size: int = typer.Option(None, help="Images a batch while calibrating."),

@@ -1,252 +1,211 @@
-"""auto: the threshold method under which the network's own outputs come out best, judged on calibration samples.
+"""auto: mse over the samples that hold the outputs' energy, unless minmax is better at the outputs beyond chance.
 
-No one method wins on every network, but mse leads or is even on most (docs/accuracy.md). Candidates all make thresholds
-of the same histograms, so that the images are counted once. A first round inserts each and holds its outputs against
-float. mse, minmax and the best of the others, where it leads mse, are then made as the result will be, biases corrected
-on the same samples, and held against float again:
+mse leads on nearly all networks of docs/accuracy.md; where it does not, either few samples hold all signal, or rare
+large values do. So:
 
-1. minmax takes the place of mse where it leads it (as 2. has it), or by SQNR alone by more than half a decibel;
-2. another takes the place of that where it leads it by norms, sample by sample beyond chance, and is no worse by SQNR,
-   but for 0.1 dB.
+1. the float network runs on up to 64 calibration samples. Where few of them hold nearly all energy of an output
+   (`quantbench.core.signal`: a detector of text, pictures without text), mse's thresholds are searched over the values
+   of these few, counted anew; else over those of all that was calibrated on;
+2. minmax is held beside it: both are inserted, biases as they are, and run on 16 samples. Where minmax leads there,
+   both have their biases corrected as the result has, and are compared again; minmax is taken where it leads again.
 
-Norms: 20 log10 (sum of |x| / sum of |x - x_int8|), the Euclidean norms of each sample, of the worst output, hangs less
-on chance. SQNR, the ratio of energies, is that of the few samples with the most signal or noise, but these may be all
-that matters (a detector of text on pictures without text).
+Minmax leads where its SQNR is higher and the noise of each sample is lower on average, in dB and weighted by the
+sample's share of the output's energy, by more than 1.645 standard errors. SQNR alone is a sum that few samples make up:
+on 64 samples it does not tell leads under about 1 dB.
+
+The calibration data is counted once; the float outputs are computed once for both; the model that is taken is the one
+that was compared, its biases corrected, and not made again.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
-from quantbench.calibration.find_ranges import find_ranges
+from quantbench.calibration.collect import collect
+from quantbench.calibration.find_ranges import find_ranges, range_of
 from quantbench.calibration.histogram import Histogram
 from quantbench.calibration.ort_outputs import Feed, padded, static_batch, unpadded
 from quantbench.calibration.ranges import Ranges
 from quantbench.calibration.thresholds import threshold_method
-from quantbench.core.quantize import BIAS_IMAGES, for_onnxruntime
-from quantbench.evaluate.pairs import Noise, worst
+from quantbench.core.bench import Judging, once, spread
+from quantbench.core.quantize import for_onnxruntime
+from quantbench.core.signal import Signal, energies_of, rows_of, shares, together
+from quantbench.evaluate.pairs import Noise
 from quantbench.evaluate.task import OutputFacts, Task, facts_of, find_task
 from quantbench.ort import create_session
 from quantbench.progress import Advance, Progress
-from quantbench.qdq.carry_out import CarriedOut, Correction, carry_out
-from quantbench.qdq.plan import Plan
-from quantbench.records.evaluation import Measured
-from quantbench.records.judged import Candidate, Judged, JudgedDb
+from quantbench.qdq.carry_out import CarriedOut, carry_out, with_biases
+from quantbench.records.judged import Beside, Judged
 from quantbench.runnable import runnable_part
 
 AUTO = "auto"
 SAFE, PRIOR = "minmax", "mse"
-# Those that lead on some network of docs/accuracy.md.
-CANDIDATES = (SAFE, PRIOR, "percentile:99.999", "percentile:99.99", "entropy")
-JUDGED = 64
-_FIRST_ROUND = 16
-# dB of SQNR on so few samples that are no difference.
-_EVEN = 0.1
-# dB of SQNR by which mse may be behind minmax before that is taken for more than chance.
-_BEHIND = 0.5
+# On which both are compared.
+_COMPARED = 16
 # Standard errors of the mean that a lead must have: 95 % of leads by chance are smaller (normal, one-sided).
 _BEYOND_CHANCE = 1.645
-# Of judged and of correcting samples each.
-_KEPT_BYTES = 256_000_000
-# With fewer others than this, samples that correct biases are judged on too.
-_FEW = 16
+# dB in place of infinity, which JSON has not.
+_INFINITE = 1000.0
+# Of what an only sample leaves of 1 - sum w^2 but for rounding.
+_ONE = 1e-9
 
-OpenFeeds = Callable[[], Iterable[Feed]]
-
-
-@dataclass(frozen=True, slots=True)
-class Judging:
-    """What candidates are made and judged with. `samples` opens the `count` samples that they are judged on;
-    `correction`: the result's own (None: biases stay); `apart`: no judged sample corrects biases."""
-
-    model: onnx.ModelProto
-    plan: Plan
-    samples: OpenFeeds
-    count: int
-    correction: Correction | None
-    apart: bool
-    residual_db: float = 0.0
-    threads: int = 0
+Outputs = list[NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """The ranges of the best candidate, its model as it was judged, and what each candidate came to."""
+    """The ranges that were taken, the finished model, and what was found on the way."""
 
     ranges: Ranges
     made: CarriedOut
     judged: Judged
 
 
-def judged_samples(count: int) -> tuple[tuple[int, ...], bool]:
-    """Indices of those of `count` calibration samples that candidates are judged on, spread evenly, and whether they
-    are apart from those that correct biases (`BIAS_IMAGES`, spread evenly)."""
-    correcting = set(_spread(range(count), BIAS_IMAGES))
-    others = [index for index in range(count) if index not in correcting]
-    apart = len(others) >= _FEW
-    return _spread(others if apart else range(count), JUDGED), apart
-
-
 def best_by_outputs(histograms: Mapping[str, Histogram], judging: Judging, progress: Progress | None = None) -> Taken:
-    """The best candidate, by the two rules of this module.
+    """mse or minmax, as this module has it. Raises QuantbenchError where nothing can be quantized."""
+    shown = progress or Progress("none")
+    bench = _Bench(judging)
+    with shown.task("Judging thresholds", judging.count + 2 * _COMPARED) as advance:
+        signal = bench.signal(advance)
+        holders = signal.holders()
+        ranges = {
+            PRIOR: _least_error(histograms, bench.counted(holders, tuple(histograms)) if holders else histograms),
+            SAFE: find_ranges(histograms, SAFE, threshold_method(SAFE)),
+        }
+        made = {PRIOR: bench.inserted(ranges[PRIOR])}
+        found: list[Beside] = []
+        if signal.energies:
+            made[SAFE] = bench.inserted(ranges[SAFE])
+            bench.choose(holders)
+            found = _compared(bench, made, advance, corrected=False)
+    ahead = bool(found) and leads(found[-1])
+    again = ahead and judging.correction is not None
+    if again:
+        made = {name: bench.finished(each, shown) for name, each in made.items()}
+        found += _compared(bench, made, lambda _: None, corrected=True)
+        ahead = leads(found[-1])
+    taken = SAFE if ahead else PRIOR
+    done = made[taken] if again else bench.finished(made[taken], shown)
+    searched = len(holders) or judging.count
+    judged = Judged(taken=taken, samples=judging.count, searched=searched, beside=tuple(found))
+    return Taken(ranges[taken], done, judged)
 
-    Where no output can be compared (a model of integer outputs) minmax is taken. Raises QuantbenchError where nothing
-    can be quantized.
-    """
-    bench = Bench(judging)
-    ranges = {name: find_ranges(histograms, name, threshold_method(name)) for name in CANDIDATES}
-    few = min(_FIRST_ROUND, judging.count)
-    total = len(CANDIDATES) * few + 3 * judging.count
-    with (progress or Progress("none")).task("Judging thresholds", total) as advance:
-        first = {name: bench.judge(bench.inserted(ranges[name]), few, advance) for name in CANDIDATES}
-        rival = max(CANDIDATES, key=lambda name: lead(first[name], first[PRIOR]))
-        made = {name: bench.finished(ranges[name]) for name in dict.fromkeys((SAFE, PRIOR, rival))}
-        last = {name: bench.judge(model, judging.count, advance) for name, model in made.items()}
-        advance((3 - len(made)) * judging.count)
-    taken = best_of(last, rival)
-    candidates = tuple(
-        Candidate(
-            method=name,
-            first=one.db if (one := first[name]) is not None else None,
-            finished=one.db if (one := last.get(name)) is not None else None,
-        )
-        for name in CANDIDATES
+
+def leads(beside: Beside) -> bool:
+    """Whether minmax leads beyond chance."""
+    return beside.minmax_db > beside.mse_db and beside.lead_db > _BEYOND_CHANCE * beside.error_db
+
+
+def beside(prior: Mapping[str, NDArray[np.float64]], safe: Mapping[str, NDArray[np.float64]], *,
+           corrected: bool) -> Beside | None:  # fmt: skip
+    """mse (`prior`) and minmax (`safe`) by the energies [2, samples], reference and noise, of each output: at the one
+    that comes out worst with mse. None where none has both."""
+    some = {name: _decibels(energies) for name, energies in prior.items() if _decibels(energies) < math.inf}
+    name = min(some, key=lambda each: some[each], default="")
+    if not name or name not in safe:
+        return None
+    signal, ours = prior[name]
+    theirs = safe[name][1]
+    tiny = np.finfo(np.float64).tiny
+    weights = shares(signal)
+    ratio = 10 * np.log10(np.maximum(ours, tiny) / np.maximum(theirs, tiny))
+    lead = float(weights @ ratio)
+    # As Bessel's correction has it, of so many effective samples; of one alone there is no error to tell.
+    unbiased = 1.0 - float(weights @ weights)
+    error = float(np.sqrt(weights**2 @ (ratio - lead) ** 2 / unbiased)) if unbiased > _ONE else _INFINITE
+    other = min(_decibels(safe[name]), _INFINITE)
+    return Beside(
+        samples=len(ours), corrected=corrected, mse_db=some[name], minmax_db=other, lead_db=lead, error_db=error
     )
-    corrected = judging.correction is not None
-    judged = Judged(taken=taken, samples=judging.count, apart=judging.apart, corrected=corrected, candidates=candidates)
-    return Taken(ranges[taken], made[taken], judged)
 
 
-@dataclass(frozen=True, slots=True)
-class _Figures:
-    """What a candidate came to: norms [2, samples] by output, reference and noise, and the record of the worst."""
-
-    norms: Mapping[str, NDArray[np.float64]]
-    db: JudgedDb
-
-    @property
-    def worst(self) -> str:
-        """The output of which the noise is largest."""
-        return min(self.norms, key=lambda name: _norms_db(self.norms[name]))
+def _decibels(energies: NDArray[np.float64]) -> float:
+    """SQNR; infinite where there is nothing to compare."""
+    signal, noise = energies.sum(axis=1)
+    return 10.0 * math.log10(signal / noise) if 0 < signal < math.inf and 0 < noise < math.inf else math.inf
 
 
-def _norms_db(norms: NDArray[np.float64]) -> float:
-    signal, noise = norms.sum(axis=1)
-    return 20.0 * math.log10(signal / noise) if signal > 0 and noise > 0 else math.inf
+def _compared(bench: "_Bench", made: Mapping[str, CarriedOut], advance: Advance, *, corrected: bool) -> list[Beside]:
+    found = beside(bench.energies(made[PRIOR], advance), bench.energies(made[SAFE], advance), corrected=corrected)
+    return [found] if found is not None else []
 
 
-def lead(one: _Figures | None, safe: _Figures | None) -> float:
-    """How far `one` leads by the figure in which it leads less, in dB."""
-    if one is None or safe is None:
-        return -math.inf
-    return min(one.db.norms - safe.db.norms, one.db.sqnr - safe.db.sqnr)
+def _least_error(histograms: Mapping[str, Histogram], searched: Mapping[str, Histogram]) -> Ranges:
+    """Thresholds of mse, searched over `searched`; what these never saw is searched over all."""
+    threshold = threshold_method(PRIOR)
+    amax = {name: threshold(searched[name] if searched[name].amax > 0 else each) for name, each in histograms.items()}
+    return Ranges({name: range_of(each, name, PRIOR, amax[name]) for name, each in histograms.items()})
 
 
-def _is_better(one: _Figures | None, safe: _Figures | None) -> bool:
-    if one is None or safe is None or one.db.sqnr < safe.db.sqnr - _EVEN or one.db.norms <= safe.db.norms:
-        return False
-    ours, theirs = one.norms[one.worst][1], safe.norms[one.worst][1]
-    some = (ours > 0) & (theirs > 0)
-    # In its own unit a lead is that of the samples with the most noise; as a ratio each sample counts alike.
-    return _beyond_chance(theirs - ours) or _beyond_chance(np.log(theirs[some] / ours[some]))
-
-
-def _beyond_chance(leads: NDArray[np.float64]) -> bool:
-    return len(leads) > 0 and bool(leads.mean() > _BEYOND_CHANCE * leads.std() / len(leads) ** 0.5)
-
-
-def best_of(finished: Mapping[str, "_Figures | None"], rival: str) -> str:
-    """The one taken of minmax, mse and `rival`, by the two rules of this module."""
-    safe, prior = finished[SAFE], finished[PRIOR]
-    if safe is None or prior is None:
-        return SAFE
-    behind = safe.db.sqnr > prior.db.sqnr + _BEHIND
-    base = SAFE if behind or _is_better(safe, prior) else PRIOR
-    return rival if rival not in (SAFE, PRIOR) and _is_better(finished[rival], finished[base]) else base
-
-
-def _spread(indices: Sequence[int], count: int) -> tuple[int, ...]:
-    if len(indices) <= count:
-        return tuple(indices)
-    return tuple(indices[int(place)] for place in np.linspace(0, len(indices) - 1, count))
-
-
-def _once(opened: OpenFeeds) -> OpenFeeds:
-    """`opened`, decoded once where the feeds are at most `_KEPT_BYTES`: every candidate walks them."""
-    kept: list[Feed] = []
-    state = {"whole": False, "bytes": 0}
-
-    def walk() -> Iterator[Feed]:
-        if state["whole"]:
-            yield from kept
-            return
-        kept.clear()
-        state["bytes"] = 0
-        for feed in opened():
-            state["bytes"] += sum(np.asarray(array).nbytes for array in feed.values())
-            if state["bytes"] <= _KEPT_BYTES:
-                kept.append(feed)
-            else:
-                kept.clear()
-            yield feed
-        state["whole"] = state["bytes"] <= _KEPT_BYTES
-
-    return walk
-
-
-class Bench:
-    """Makes candidates and holds them against the float outputs of the judged samples, which are computed once."""
+class _Bench:
+    """Makes both models and holds them against the float outputs of the chosen samples, which are computed once."""
 
     def __init__(self, judging: Judging) -> None:
         held = judging.correction
-        self._judging = replace(
-            judging,
-            samples=_once(judging.samples),
-            correction=held and replace(held, feeds=_once(held.feeds)),
-        )
+        corrects = held and replace(held, feeds=once(held.feeds))
+        self._judging = replace(judging, samples=once(judging.samples), correction=corrects)
         self._plain = runnable_part(judging.model)
         self._batch = static_batch(self._plain)
         self._names = tuple(value.name for value in self._plain.graph.output)
         self._facts: OutputFacts = facts_of(judging.model)
+        self._session = create_session(self._plain, threads=judging.threads)
         self._task: Task | None = None
-        self._float: list[list[NDArray[Any]]] = []
+        self._counts: list[int] = []
+        self._chosen: list[tuple[Feed, Outputs]] = []
+
+    def signal(self, advance: Advance) -> Signal:
+        """What the float network gives on all samples."""
+        batches = []
+        for feed in self._judging.samples():
+            outputs = self._run(self._session, feed)
+            self._task = self._task or find_task(outputs, self._facts, "auto")
+            count = len(next(iter(feed.values())))
+            batches.append(energies_of(dict(zip(self._names, outputs, strict=True)), count))
+            self._counts.append(count)
+            advance(count)
+        return together(batches)
+
+    def counted(self, indices: Sequence[int], tensors: Sequence[str]) -> dict[str, Histogram]:
+        """Histograms of those samples alone."""
+        judging = self._judging
+        return collect(judging.model, rows_of(judging.samples(), indices), tensors, threads=judging.threads)
+
+    def choose(self, holders: Sequence[int]) -> None:
+        """The samples to compare on: some of `holders`; where there are none some batches, whole."""
+        if not holders:
+            wanted = spread(range(len(self._counts)), -(-_COMPARED // max(self._counts)))
+            starts = np.cumsum([0, *self._counts])
+            holders = [i for batch in wanted for i in range(starts[batch], starts[batch + 1])]
+        else:
+            holders = spread(holders, _COMPARED)
+        chosen = rows_of(self._judging.samples(), holders)
+        self._chosen = [(feed, self._run(self._session, feed)) for feed in chosen]
 
     def inserted(self, ranges: Ranges) -> CarriedOut:
         """The Q/DQ model of the plan with `ranges`, biases as they are."""
         judging = self._judging
         return carry_out(judging.model, judging.plan, ranges, residual_db=judging.residual_db)
 
-    def finished(self, ranges: Ranges) -> CarriedOut:
-        """The same as the result would be."""
-        judging = self._judging
-        return carry_out(judging.model, judging.plan, ranges, judging.correction, residual_db=judging.residual_db)
+    def finished(self, made: CarriedOut, progress: Progress) -> CarriedOut:
+        """The same with its biases corrected, where the result's are to be."""
+        correction = self._judging.correction
+        return made if correction is None else with_biases(made, correction, progress)
 
-    def judge(self, made: CarriedOut, limit: int, advance: Advance) -> _Figures | None:
-        """Figures of the worst output on `limit` samples, or up to a batch more; None where none can be compared."""
-        if not self._float:
-            plain = create_session(self._plain, threads=self._judging.threads)
-            self._float = [self._run(plain, feed) for feed in self._judging.samples()]
+    def energies(self, made: CarriedOut, advance: Advance) -> dict[str, NDArray[np.float64]]:
+        """Energies [2, samples] of each output that can be compared, float and noise."""
         session = create_session(for_onnxruntime(runnable_part(made.model)), threads=self._judging.threads)
-        self._task = self._task or find_task(self._float[0], self._facts, "auto")
-        noise, seen = Noise(self._task, self._names), 0
-        for feed, reference in zip(self._judging.samples(), self._float, strict=True):
+        assert self._task is not None
+        noise = Noise(self._task, self._names)
+        for feed, reference in self._chosen:
             count = len(next(iter(feed.values())))
             noise.update(reference, self._run(session, feed), count)
             advance(count)
-            seen += count
-            if seen >= limit:
-                break
-        norms, sqnr = noise.norms(), worst(noise.result())
-        lowest = min((_norms_db(one) for one in norms.values()), default=math.inf)
-        if not isinstance(sqnr, Measured) or lowest == math.inf:
-            return None
-        return _Figures(norms, JudgedDb(norms=lowest, sqnr=sqnr.value))
+        return {name: norms**2 for name, norms in noise.norms().items()}
 
-    def _run(self, session: Any, feed: Feed) -> list[NDArray[Any]]:
+    def _run(self, session: Any, feed: Feed) -> Outputs:
         count = len(next(iter(feed.values())))
         return [unpadded(array, self._batch, count) for array in session.run(None, padded(feed, self._batch))]

@@ -8,7 +8,7 @@ candidates; the full one is taken where it leads by both figures.
 from dataclasses import replace
 
 from quantbench.calibration.ranges import Ranges
-from quantbench.core.auto import Bench, Judging, lead
+from quantbench.core.bench import Bench, Judging, lead
 from quantbench.progress import Progress
 from quantbench.qdq.adaptive_rounding import Rounding
 from quantbench.qdq.carry_out import CarriedOut, WeightWork, carry_out

@@ -63,7 +63,7 @@ class PtqRequest:
     model: ModelChoice
     data: DataChoice = field(default_factory=DataChoice)
     evaluation: EvaluationChoice = field(default_factory=EvaluationChoice)
-    calibrator: str = "mse"
+    calibrator: str = "auto"
     batch_size: int = 8
     bias_correction: bool = True
     weights: WeightOptions = field(default_factory=WeightOptions)

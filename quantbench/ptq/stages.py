@@ -10,7 +10,8 @@ from quantbench.calibration.ort_outputs import Feed
 from quantbench.calibration.ranges import Ranges
 from quantbench.calibration.thresholds import threshold_method
 from quantbench.calibrator import feeds as calibrator_feeds
-from quantbench.core.auto import Judging, best_by_outputs, judged_samples
+from quantbench.core.auto import best_by_outputs
+from quantbench.core.bench import Judging, judged_samples
 from quantbench.core.fold_by_outputs import Foldable, fold_by_outputs, fold_samples
 from quantbench.core.full_effort import fully_quantized
 from quantbench.core.quantize import BIAS_IMAGES, save_pair

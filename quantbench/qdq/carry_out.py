@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import onnx
 
@@ -101,3 +101,15 @@ def carry_out(
     record(quantized, plan)
     check(quantized, full=True)
     return CarriedOut(quantized, plan, poor, rounded.facts)
+
+
+def with_biases(made: CarriedOut, correction: Correction, progress: Progress | None = None) -> CarriedOut:
+    """`made`, rounded to the nearest and its weights float, with biases corrected as `carry_out` has it; its model is
+    left as it is."""
+    with (progress or Progress("none")).task("Bias correction", planned(correction.images, correction.sweeps)) as step:
+        corrected = correct_bias(
+            made.model, correction.feeds, sweeps=correction.sweeps, threads=correction.threads, on_batch=step
+        )
+    record(corrected, made.plan)
+    check(corrected, full=True)
+    return replace(made, model=corrected)

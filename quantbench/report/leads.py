@@ -110,12 +110,18 @@ def _accuracy(run: PtqRun, command: Command) -> list[Lead]:
             Lead(
                 "Ranges to look at",
                 run.calibration.warnings[0] + more,
-                f"quantbench ptq {command.model} --calib-dir {command.data} --calibrator "
-                + ("minmax" if command.method == "mse" else "mse"),
+                _other_ranges(command, compared=run.calibration.judged is not None),
                 "guess",
             )
         )
     return found
+
+
+def _other_ranges(command: Command, *, compared: bool) -> str:
+    if compared:  # mse and minmax, by calibrator auto
+        return f"quantbench tune {command.model} --data {command.data} --min-sqnr 15"
+    other = "minmax" if command.method == "mse" else "mse"
+    return f"quantbench ptq {command.model} --calib-dir {command.data} --calibrator {other}"
 
 
 def _speed(run: Run, command: Command) -> list[Lead]:

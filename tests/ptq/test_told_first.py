@@ -43,4 +43,4 @@ def test_model_input_preprocessing_and_images_are_told_before_the_first_image(cl
     assert rest
     assert "m.onnx: input x float32[N, 3, 8, 8], 2 of 3 weighted layers get Q/DQ" in told
     assert "Preprocessing: none (arrays are taken as they are stored)" in told
-    assert f"Calibration: mse on 8 images, {home / 'data'}" in told
+    assert f"Calibration: auto on 8 images, {home / 'data'}" in told

@@ -1,34 +1,39 @@
-"""What calibrator `auto` chose among."""
+"""What calibrator `auto` compared and took."""
 
-from quantbench.records.judged import JudgedDb
+from quantbench.records.judged import Beside, Judged
 from quantbench.records.run import PtqRun
 from quantbench.report.blocks import Section, Table, Text
 
 
 def sections(run: PtqRun) -> tuple[Section, ...]:
-    """A table of the candidates, each with its SQNR on the judged samples; nothing where the method was named."""
+    """mse beside minmax on the samples that both ran on; nothing where the method was named."""
     judged = run.calibration.judged
     if judged is None:
         return ()
-    rows = tuple(
-        (
-            f"{candidate.method} (taken)" if candidate.method == judged.taken else candidate.method,
-            *_decibels(candidate.first),
-            *_decibels(candidate.finished),
-        )
-        for candidate in judged.candidates
+    searched = (
+        f"{judged.searched} of {judged.samples} calibration samples hold nearly all energy of an output; mse's "
+        f"thresholds are searched over the values of these. "
+        if judged.few
+        else ""
     )
-    biases = ", others than those that biases were corrected on" if judged.corrected and judged.apart else ""
-    if judged.corrected and not judged.apart:
-        biases = ", which biases were corrected on too: give 80 or more for a judgement apart"
-    text = (
-        f"The worst output on {judged.samples} of the calibration samples{biases}: dB by the norms of the samples, and "
-        f"SQNR. All have their ranges from the same histograms; minmax and the best other were finished, biases and "
-        f"all, and judged again: the other is taken where it leads by norms and is not behind by SQNR."
-    )
-    head = ("Method", "First round, norms", "First round, SQNR", "Finished, norms", "Finished, SQNR")
-    return (Section("Thresholds, chosen by auto", (Text(text), Table(head, rows))),)
+    text = Text(f"{searched}{_why(judged)}")
+    if not judged.beside:
+        return (Section("Thresholds, chosen by auto", (text,)),)
+    head = ("Biases", "Samples", "mse", "minmax", "minmax leads by")
+    table = Table(head, tuple(_row(each) for each in judged.beside))
+    return (Section("Thresholds, chosen by auto", (text, table)),)
 
 
-def _decibels(found: JudgedDb | None) -> tuple[str, str]:
-    return ("-", "-") if found is None else (f"{found.norms:.2f} dB", f"{found.sqnr:.2f} dB")
+def _why(judged: Judged) -> str:
+    if not judged.beside:
+        return f"No output could be compared, so {judged.taken} is taken."
+    return (
+        f"{judged.taken} is taken. SQNR of the output that comes out worst with mse; minmax is taken where it leads "
+        f"there and in the mean of the samples, in dB and weighted by their energy, by over 1.645 standard errors."
+    )
+
+
+def _row(found: Beside) -> tuple[str, str, str, str, str]:
+    biases = "corrected" if found.corrected else "as they are"
+    lead = f"{found.lead_db:+.2f} ± {found.error_db:.2f} dB"
+    return biases, str(found.samples), f"{found.mse_db:.2f} dB", f"{found.minmax_db:.2f} dB", lead
