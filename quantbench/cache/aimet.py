@@ -6,7 +6,7 @@ of its farther bound.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
 from typing import Any
 
 from quantbench.cache.model import CalibrationCache, Entry
@@ -41,7 +41,10 @@ def parse(data: Mapping[str, Any]) -> CalibrationCache:
                 entries.append(read(name, encoding))
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise QuantbenchError(f"encoding of {name!r} lacks or garbles a field: {error!r}") from error
-    weights += len(data.get("param_encodings", ()))
+    parameters = data.get("param_encodings", ())
+    if not isinstance(parameters, Sized):
+        raise QuantbenchError(f"these AIMET encodings have {parameters!r} for param_encodings, not a list or an object")
+    weights += len(parameters)
     notes = []
     if weights:
         notes.append(f"{weights} weights and biases left out: TensorRT finds their ranges itself")

@@ -114,4 +114,14 @@ def _constants(name: str, scale: np.ndarray, dtype: np.dtype) -> tuple[gs.Consta
 
 
 def _dtype(tensor: gs.Tensor) -> np.dtype:
-    return np.dtype(tensor.dtype) if tensor.dtype is not None else np.dtype(np.float32)
+    """Raises QuantbenchError for a type of the standard that numpy has not, as 8-bit floats."""
+    if tensor.dtype is None:
+        return np.dtype(np.float32)
+    try:
+        known: np.dtype = np.dtype(tensor.dtype)
+    except TypeError as error:
+        kind = onnx.TensorProto.DataType.Name(tensor.dtype)
+        raise QuantbenchError(
+            f"tensor {tensor.name!r} is of type {kind}: Q/DQ wants float32, float16 or bfloat16; export the model so"
+        ) from error
+    return known

@@ -261,6 +261,11 @@ def test_torch_archive_runs_no_code(tmp_path: Path) -> None:
     assert not marker.exists()
 
 
+def test_parameters_of_aimet_that_are_no_list_are_refused() -> None:
+    with pytest.raises(QuantbenchError, match="have 7 for param_encodings, not a list"):
+        aimet.parse({"activation_encodings": {}, "param_encodings": 7})
+
+
 def test_torch_encodings_of_aimet_say_what_to_give_instead() -> None:
     data = {"activation_encodings": {"conv1": {"input": {"0": {"bitwidth": 8}}}}, "param_encodings": {}}
     with pytest.raises(QuantbenchError, match="torch modules"):

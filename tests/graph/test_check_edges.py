@@ -12,12 +12,14 @@ from onnx import TensorProto, helper, numpy_helper, parser
 
 from quantbench.errors import QuantbenchError
 from quantbench.graph.load import load_model
+from quantbench.graph.onnx_view import view_of
 from quantbench.inspection.qdq_onnx import read_qdq_onnx
+from quantbench.qdq.place import place
 
 _TENSORS = {
     "w": np.ones((3, 3, 1, 1), np.float32), "flat": np.ones((3, 3), np.float32), "scale": np.array(0.1, np.float32),
-    "zero": np.array(0, np.int8), "words": np.array(["a"], object), "i": np.array([0], np.int64),
-    "half": np.array(0.1, np.float16), "yes": np.array(True), "fp8": None,
+    "zero": np.array(0, np.int8), "vector": np.ones(3, np.float32), "words": np.array(["a"], object),
+    "i": np.array([0], np.int64), "half": np.array(0.1, np.float16), "yes": np.array(True), "fp8": None,
 }  # fmt: skip
 
 
@@ -107,3 +109,8 @@ def test_inspect_shows_what_it_can_of_a_node_that_writes_nothing(tmp_path: Path)
     del model.graph.node[0].output[:]
     onnx.save(model, tmp_path / "m.onnx")
     assert len(read_qdq_onnx(tmp_path / "m.onnx").weighted) == 1
+
+
+def test_a_conv_whose_weight_is_flat_only_after_inference_is_placed(tmp_path: Path) -> None:
+    body = "q = QuantizeLinear(vector, scale, zero) k = DequantizeLinear(q, scale, zero) y = Conv(x, k)"
+    assert not place(view_of(load_model(write(tmp_path, body)))).weights

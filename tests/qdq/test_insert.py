@@ -144,6 +144,14 @@ def test_bias_correction_takes_the_mean_error_out(
     assert sqnr(reference, run(corrected, images)) > sqnr(reference, run(quantized, images))
 
 
+def test_a_tensor_of_8_bit_floats_is_refused_by_name() -> None:
+    text = "<ir_version: 8, opset_import: ['': 17]> g (float8e5m2[4,8] x) => (float y) { y = MatMul(x, w) }"
+    made = onnx.parser.parse_model(text.replace("'", '"'))
+    made.graph.initializer.append(numpy_helper.from_array(np.ones((8, 8), np.float32), "w"))
+    with pytest.raises(QuantbenchError, match="'x' is of type FLOAT8E5M2: Q/DQ wants float32"):
+        insert_qdq(made, place(view_of(made)), Ranges({"x": TensorRange(1.0)}))
+
+
 def test_missing_and_impossible_ranges_are_named(model: onnx.ModelProto, plan: Plan, ranges: Ranges) -> None:
     first = plan.tensors[0]
     with pytest.raises(QuantbenchError, match="no range for tensor"):

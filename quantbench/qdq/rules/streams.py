@@ -42,7 +42,8 @@ def normalised_streams(view: GraphView) -> frozenset[str]:
 def _is_depthwise(view: GraphView, node: NodeView) -> bool:
     """Whether `node` is a conv of one channel a group."""
     known = view.tensors.get(node.inputs[1]) if node.op == "Conv" else None
-    return known is not None and known.shape is not None and known.shape[0] not in (1, None) and known.shape[1] == 1
+    shape = known.shape if known is not None else None
+    return shape is not None and len(shape) > 1 and shape[0] not in (1, None) and shape[1] == 1
 
 
 def _centred(view: GraphView, node: NodeView) -> str | None:
