@@ -44,4 +44,4 @@ def _is_clip_from_zero(node: onnx.NodeProto, graph: onnx.GraphProto) -> bool:
     if node.op_type != "Clip" or len(node.input) < 2:
         return False
     low = next((t for t in graph.initializer if t.name == node.input[1]), None)
-    return low is not None and float(onnx.numpy_helper.to_array(low)) >= 0
+    return low is not None and onnx.numpy_helper.to_array(low).item() >= 0

@@ -1,6 +1,7 @@
 """What nodes read: tensors that something writes, and constants that their operator can take."""
 
 import functools
+import math
 from collections.abc import Iterable, Mapping
 
 import onnx
@@ -17,6 +18,8 @@ _RANKS = {
     ("Gemm", 0): (2, 2), ("Gemm", 1): (2, 2), ("MatMul", 0): (1, 9), ("MatMul", 1): (1, 9),
     **{("BatchNormalization", place): (1, 1) for place in range(1, 5)},
 }  # fmt: skip
+# Inputs of one value, whatever its dimensions: no runtime takes another number.
+_SINGLE = {("Clip", 1), ("Clip", 2)}
 # Kinds of dtypes: another precision is for the compiler to refuse, another kind is no model. Those of 8 bits and fewer
 # that are no integers stand in none: they came to the standard later than to compilers.
 _KINDS = {
@@ -32,7 +35,7 @@ _KIND_OF: dict[int, str] = {dtype: kind for kind, dtypes in _KINDS.items() for d
 
 def check_edges(model: onnx.ModelProto, name: str) -> None:
     """Raise QuantbenchError for the first node, in the graph or a body, that reads a tensor which nothing writes, or a
-    constant of a kind (strings, booleans, floats, integers) or number of dimensions that its operator does not take.
+    constant of a kind (strings, booleans, floats, integers) or size that its operator does not take.
 
     To be called when `check_nodes` found nothing. `name`: what messages call the model.
     """
@@ -73,6 +76,8 @@ def _fault(node: NodeProto, opset: int, written: frozenset[str], constants: Mapp
         fewest, most = _RANKS.get((node.op_type, place), (0, 1 << 30))
         if not fewest <= len(constant.dims) <= most:
             return f"({node.op_type}) cannot take {tensor!r}, of {len(constant.dims)} dimensions"
+        if (node.op_type, place) in _SINGLE and math.prod(constant.dims) != 1:
+            return f"({node.op_type}) cannot take {tensor!r}, of {math.prod(constant.dims)} values in place of one"
     return ""
 
 

@@ -44,6 +44,7 @@ def write(folder: Path, body: str, opset: int = 17) -> Path:
         ("y = Conv(x, flat)", r"\(Conv\) cannot take 'flat', of 2 dimensions"),
         ("y = Conv(x, zero)", r"\(Conv\) cannot take integers, which its input 'zero' holds"),
         ("y = Add(x, words)", r"\(Add\) cannot take strings"),
+        ("y = Clip(x, vector)", r"\(Clip\) cannot take 'vector', of 3 values in place of one"),
         ("q = QuantizeLinear(x, scale, w) y = DequantizeLinear(q, scale, zero)", r"Linear\) cannot take floats"),
         ("q = QuantizeLinear(x, zero, zero) y = DequantizeLinear(q, scale, zero)", r"Linear\) cannot take integers"),
         ("r = own.Relu() y = Add(r, x)", r"own::Relu\) has 0 inputs"),
@@ -64,6 +65,7 @@ def test_a_bad_edge_is_named(tmp_path: Path, body: str, said: str) -> None:
     "body",
     [
         "y = Conv(x, w)",
+        "y = Clip(x, scale)",
         # Compilers are laxer than the standard about precisions, and plugins are their owners' matter.
         "q = QuantizeLinear(x, half, zero) y = DequantizeLinear(q, half, zero)",
         "q = QuantizeLinear(x, scale, fp8) y = DequantizeLinear(q, scale, fp8)",
