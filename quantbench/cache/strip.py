@@ -59,6 +59,10 @@ def strip_qdq(model: onnx.ModelProto) -> Stripped:
             continue
         source = _resolve(node.input[0], same)
         scale, zero = _parameters(node, constants)
+        if node.op_type == _Q and source in constants and _is_integer(constants[source]):
+            raise QuantbenchError(
+                f"{node.op_type} {node.name} quantizes {source}, which holds integers already; export the model anew"
+            )
         if source in constants and node.op_type == _DQ and _is_integer(constants[source]):
             source = _dequantize(graph, constants, node, scale, zero)
         elif source in constants:

@@ -43,7 +43,7 @@ def read_profile(data: Sequence[Any]) -> Profile:
         if not isinstance(entry, Mapping):
             continue
         if "name" not in entry:
-            iterations = int(entry.get("count", iterations))
+            iterations = int(_number(entry.get("count")) or iterations)
             continue
         mean = _number(entry.get("averageMs"))
         if mean is None:

@@ -120,6 +120,12 @@ def test_computed_scales_are_refused_by_name() -> None:
         strip_qdq(qdq_graph(nodes, z=np.int8(0)))
 
 
+def test_q_of_a_constant_of_integers_is_refused_by_name() -> None:
+    nodes = [*pair("k"), helper.make_node("Add", ["x", "k_dq"], ["y"], name="add")]
+    with pytest.raises(QuantbenchError, match="k_Q quantizes k, which holds integers already"):
+        strip_qdq(qdq_graph(nodes, k=np.int32(3), s=np.float32(1.0), z=np.int8(0)))
+
+
 def test_q_at_an_input_that_is_an_output_too_keeps_the_names() -> None:
     nodes = [*pair("x"), helper.make_node("Identity", ["x_dq"], ["y"], name="id")]
     del nodes[2]

@@ -51,6 +51,11 @@ def test_time_shares_add_up_to_100_percent(graph: str, profile: str) -> None:
     assert math.isclose(sum(s for s in shares(inspection.layers) if s is not None), 1.0, abs_tol=1e-12)
 
 
+def test_a_count_of_infinity_is_none() -> None:
+    profile = read_profile([{"count": float("inf")}, {"name": "conv", "timeMs": 2.0}])
+    assert (profile.iterations, profile.total_ms) == (0, 2.0)
+
+
 def test_sums_of_the_a100_profiles() -> None:
     """Sums of averageMs by an independent few lines; the same figures as TREx' users know."""
     for name, rounded in (("trex_pt_fp16_resnet", 1.02), ("trex_pt_qat_resnet-qat", 1.10),

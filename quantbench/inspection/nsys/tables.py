@@ -1,6 +1,7 @@
 """What `nsys stats` writes: reports as CSV (`--format csv`) or as tables of columns, one or several in a file."""
 
 import csv
+import math
 import re
 from collections.abc import Iterator, Sequence
 
@@ -131,6 +132,7 @@ def _time(row: Row, column: str) -> float:
 
 def _number(text: str) -> float:
     try:
-        return float(text.replace(",", "").strip() or 0)
+        found = float(text.replace(",", "").strip() or 0)
     except ValueError:
         return 0.0
+    return found if math.isfinite(found) else 0.0
