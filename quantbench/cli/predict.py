@@ -52,9 +52,6 @@ def predict(
     The prediction speaks of TensorRT 8 to 11. What TensorRT-RTX makes of a model, 'quantbench build' shows for real.
     """
     from quantbench.errors import QuantbenchError
-    from quantbench.inspection.logs.build_log import read_build_log
-    from quantbench.predict.feedback import feedback
-    from quantbench.predict.score import score_log
     from quantbench.predict.versions import known_gpu, version_of
 
     facts = version_of(for_, gpu)
@@ -64,7 +61,7 @@ def predict(
     if model is None:
         raise QuantbenchError("name a model or a log: quantbench predict MODEL.qdq.onnx")
     source = against or (model if model.suffix != ".onnx" else None)
-    log = read_build_log(source) if source is not None else None
+    log = _read_log(source) if source is not None else None
     rtx = log is not None and log.version == _RTX
     version = for_ or (log.version if log is not None and log.version and not rtx else facts.name)
     if fp16 is None:
@@ -87,8 +84,7 @@ def predict(
         notes = (*notes, "Not scored: the log is of TensorRT-RTX, another compiler")
     elif log is not None:
         _check(log, source or model)
-        scores = score_log(prediction, log.build)
-        told = list(feedback(prediction, scores, log))
+        scores, told = _scored(prediction, log)
     if as_json:
         data: JsonObject = {"model": str(model), "notes": list(notes), **prediction.to_json()}
         if scores:
@@ -115,6 +111,20 @@ def _latency(
     found = find_device(name)
     asked, judged = words.timed(network_of(model, prediction), found, batch)
     return words.to_json(found, asked, judged), list(words.lines(found, asked, judged))
+
+
+def _read_log(path: Path) -> "BuildLog":
+    from quantbench.inspection.logs.build_log import read_build_log
+
+    return read_build_log(path)
+
+
+def _scored(prediction: "Prediction", log: "BuildLog") -> "tuple[tuple[Score, ...], list[str]]":
+    from quantbench.predict.feedback import feedback
+    from quantbench.predict.score import score_log
+
+    scores = score_log(prediction, log.build)
+    return scores, list(feedback(prediction, scores, log))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
-from onnx.reference import ReferenceEvaluator
 
 from quantbench.errors import QuantbenchError
 from quantbench.graph.subgraphs import captures
@@ -65,6 +64,8 @@ def fold_constants(model: onnx.ModelProto, name: str = "the model") -> onnx.Mode
 def _computed(
     model: onnx.ModelProto, nodes: list[onnx.NodeProto], constants: dict[str, onnx.TensorProto], wanted: list[str]
 ) -> dict[str, NDArray[np.generic]]:
+    from onnx.reference import ReferenceEvaluator  # most models have nothing to fold
+
     inside = [constants[name] for name in dict.fromkeys(n for node in nodes for n in node.input) if name in constants]
     graph = helper.make_graph(nodes, "constants", [], [onnx.ValueInfoProto(name=name) for name in wanted], inside)
     small = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)

@@ -4,15 +4,17 @@ import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from quantbench.inspection.logs.build_log import Build
 from quantbench.inspection.logs.lexer import Event
 from quantbench.inspection.qdq_onnx import QdqModel
 from quantbench.json_types import JsonObject
 from quantbench.layers.categories import QUANTIZED, category, is_weighted
 from quantbench.layers.layer import Layer
 from quantbench.layers.names import split_parts, strip_clone, strip_profile
+
+if TYPE_CHECKING:
+    from quantbench.inspection.logs.build_log import Build
 
 # What a status means, in the words that the user sees.
 STATUS: dict[str, str] = {
@@ -84,7 +86,7 @@ def _by_hand(node: str, layer: Layer) -> str:
     return found.group(1) if found is not None and quantized else ""
 
 
-def trace(build: Build | None, layers: Sequence[Layer], model: QdqModel | None = None) -> tuple[Fate, ...]:
+def trace(build: "Build | None", layers: Sequence[Layer], model: QdqModel | None = None) -> tuple[Fate, ...]:
     """Fates of all Q and DQ that the log, the layers or the ONNX model name, in the order of the network."""
     traces = _universe(build, layers, model)
     if build is not None:
@@ -111,7 +113,7 @@ def trace(build: Build | None, layers: Sequence[Layer], model: QdqModel | None =
     )
 
 
-def _universe(build: Build | None, layers: Sequence[Layer], model: QdqModel | None) -> dict[str, _Trace]:
+def _universe(build: "Build | None", layers: Sequence[Layer], model: QdqModel | None) -> dict[str, _Trace]:
     names: dict[str, str] = {}
     if model is not None:
         names |= {n.name: n.op for n in model.nodes}
@@ -203,7 +205,7 @@ def _strings(value: object) -> tuple[str, ...]:
     return tuple(str(v) for v in value) if isinstance(value, tuple) else ()
 
 
-def _log_outputs(build: Build | None) -> dict[str, str]:
+def _log_outputs(build: "Build | None") -> dict[str, str]:
     if build is None:
         return {}
     return {n.name: n.outputs[0][0] for n in build.nodes.values() if n.outputs}
