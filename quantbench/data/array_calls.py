@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from quantbench import limits
 from quantbench.data.tensor_inputs import Call, TensorInput, fitted, refuse_unfit
 from quantbench.errors import QuantbenchError
-from quantbench.images.arrays import DAMAGE
+from quantbench.images.arrays import DAMAGE, member
 from quantbench.images.remember import remembered_sha256
 from quantbench.images.source import combined_sha256, text_sha256
 from quantbench.images.truth import Label
@@ -172,7 +172,7 @@ class ArrayCalls:
                         lone = len(self.inputs) == 1 == len(data)
                         for name in [only] if only in stored.files else [] if only else stored.files:
                             own = self.inputs[0].name if lone and name != LABELS else name
-                            found[own] = stored[name]
+                            found[own] = member(stored, name)
             except DAMAGE as error:
                 reason = " ".join(str(error).split())
                 raise QuantbenchError(

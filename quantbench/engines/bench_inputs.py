@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from quantbench import limits
 from quantbench.engines.shapes import Shape, spelled
 from quantbench.errors import QuantbenchError
-from quantbench.images.arrays import DAMAGE
+from quantbench.images.arrays import DAMAGE, member
 
 # As quantbench.images.decode has them; not imported, for Pillow is.
 _PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -77,7 +77,7 @@ def _array(file: Path) -> NDArray[Any]:
             names = list(found)
             if len(names) != 1:
                 raise QuantbenchError(f"{file} holds {len(names)} arrays ({', '.join(names)}); give a file with one")
-            found = found[names[0]]
+            found = member(found, names[0])
     except DAMAGE as error:
         raise QuantbenchError(f"cannot read {file}: {error}") from error
     array: NDArray[Any] = found

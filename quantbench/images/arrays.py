@@ -3,7 +3,7 @@
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,14 @@ def _list(path: Path) -> list[Path]:
     return [path]
 
 
+def member(stored: Mapping[str, Any], name: str) -> NDArray[Any]:
+    """The array `name` of an opened `.npz`. Raises ValueError where it is none: numpy gives the bytes of others."""
+    found = stored[name]
+    if not isinstance(found, np.ndarray):
+        raise ValueError(f"{name} in it is no array")
+    return found
+
+
 def _open(file: Path, key: str | None) -> tuple[NDArray[Any], NDArray[Any] | None]:
     labels = None
     try:
@@ -113,8 +121,8 @@ def _open(file: Path, key: str | None) -> tuple[NDArray[Any], NDArray[Any] | Non
             array = np.load(file, mmap_mode="r", allow_pickle=False)
         else:
             with np.load(file, allow_pickle=False) as stored:
-                array = stored[_key(file, stored.files, key)]
-                labels = stored["labels"] if "labels" in stored.files else None
+                array = member(stored, _key(file, stored.files, key))
+                labels = member(stored, "labels") if "labels" in stored.files else None
     except DAMAGE as error:
         reason = " ".join(str(error).split())
         raise QuantbenchError(f"{file} cannot be read as an array without pickled objects ({reason})") from error

@@ -1,5 +1,6 @@
 """Array files: .npy and .npz batches become samples; pickles and misfits are refused."""
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,14 @@ def test_damaged_files_are_named(tmp_path: Path, damage: bytes, name: str) -> No
     (tmp_path / name).write_bytes(damage)
     with pytest.raises(QuantbenchError, match=name):
         ArrayFiles(tmp_path / name)
+
+
+def test_a_member_that_is_no_array_is_named(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", data=np.zeros((2, 3), np.float32))
+    with zipfile.ZipFile(tmp_path / "x.npz", "a") as archive:
+        archive.writestr("labels", b"0 1")
+    with pytest.raises(QuantbenchError, match=r"x.npz cannot be read .*labels in it is no array"):
+        ArrayFiles(tmp_path / "x.npz")
 
 
 def test_truncated_files_are_named(tmp_path: Path) -> None:
