@@ -152,7 +152,7 @@ class _Bench:
         self._batch = static_batch(self._plain)
         self._names = tuple(value.name for value in self._plain.graph.output)
         self._facts: OutputFacts = facts_of(judging.model)
-        self._session: Any = create_session(self._plain, threads=judging.threads)
+        self._session = create_session(self._plain, threads=judging.threads)
         self._task: Task | None = None
         self._counts: list[int] = []
         self._chosen: list[tuple[Feed, Outputs]] = []
@@ -185,7 +185,7 @@ class _Bench:
         chosen = rows_of(self._judging.samples(), holders)
         self._chosen = [(feed, self._run(self._session, feed)) for feed in chosen]
         # Its weights need not lie beside those of the models that are made next.
-        self._session = self._plain = None
+        del self._session, self._plain
 
     def inserted(self, ranges: Ranges) -> CarriedOut:
         """The Q/DQ model of the plan with `ranges`, biases as they are."""
