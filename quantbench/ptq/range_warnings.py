@@ -16,11 +16,13 @@ def range_warnings(ranges: Ranges) -> list[str]:
         if tensor.amax == 0:
             found.append((1.0, f"{name} was zero in every calibration image"))
         elif clipped > _MUCH and observed:
+            # Of mse that is the least squared error, and auto has held minmax against it.
+            out = "--calibrator minmax clips nothing" if tensor.method == "mse" else "try --calibrator mse or minmax"
             found.append(
                 (
                     clipped,
                     f"{tensor.method} clips {100 * clipped:.1f} % of {name} (threshold {tensor.amax / observed:.2f} of "
-                    f"its maximum); try --calibrator {'minmax' if tensor.method == 'mse' else 'mse or minmax'}",
+                    f"its maximum); {out}",
                 )
             )
     first = next(iter(ranges), "")  # inputs of the network come first

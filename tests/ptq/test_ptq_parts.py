@@ -38,7 +38,7 @@ def test_warnings_name_what_is_clipped_and_what_is_dead() -> None:
 
 def test_the_method_that_clips_is_no_way_out_of_it() -> None:
     (cut,) = range_warnings(Ranges({"cut": TensorRange(0.2, "mse", {"share_clipped": 0.12, "observed_max": 1.0})}))
-    assert cut.endswith("try --calibrator minmax")
+    assert cut.endswith("--calibrator minmax clips nothing")
 
 
 def image(**changes: object) -> ImageInput:
