@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from quantbench.calibration.collect import collect
 from quantbench.calibration.find_ranges import find_ranges
-from quantbench.calibration.ort_outputs import static_batch
+from quantbench.calibration.ort_outputs import runner, static_batch
 from quantbench.calibration.thresholds import threshold_method
 from quantbench.core.quantize import for_onnxruntime
 from quantbench.evaluate.layers import layer_errors
@@ -32,7 +32,6 @@ from quantbench.evaluate.outputs import compare_outputs
 from quantbench.evaluate.task import facts_of
 from quantbench.graph.onnx_view import view_of
 from quantbench.ort import create_session
-from quantbench.ptq.measure import runner
 from quantbench.qdq.correct_bias import correct_bias
 from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.options import BIAS_SWEEPS

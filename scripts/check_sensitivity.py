@@ -10,7 +10,7 @@ import argparse
 import time
 from pathlib import Path
 
-from quantbench.calibration.ort_outputs import parts_of, static_batch
+from quantbench.calibration.ort_outputs import parts_of, runner, static_batch
 from quantbench.cli.decide_options import bench_of
 from quantbench.decide.regions import grouped, part_of
 from quantbench.decide.sensitivity import measure_sensitivity
@@ -18,7 +18,6 @@ from quantbench.evaluate.pairs import Noise, worst
 from quantbench.evaluate.task import find_task
 from quantbench.latency.judge import spearman
 from quantbench.ort import create_session
-from quantbench.ptq.measure import runner
 from quantbench.qdq.insert import insert_qdq
 from quantbench.recipe import load_recipe
 from quantbench.records.evaluation import Measured

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from quantbench.calibration.collect import collect
 from quantbench.calibration.find_ranges import find_ranges
+from quantbench.calibration.ort_outputs import runner
 from quantbench.calibration.thresholds import threshold_method
 from quantbench.core.quantize import for_onnxruntime
 from quantbench.data.sources import at_most, dataset_source, feeds, labelled
@@ -26,7 +27,6 @@ from quantbench.graph.onnx_view import view_of
 from quantbench.images.preprocess import PRESETS, Preprocess
 from quantbench.images.source import Source
 from quantbench.ort import create_session
-from quantbench.ptq.measure import runner
 from quantbench.qdq.carry_out import Correction, carry_out
 from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.place import place

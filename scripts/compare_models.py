@@ -24,13 +24,12 @@ import onnx
 
 import quantbench
 from quantbench.atomic import write_json
-from quantbench.calibration.ort_outputs import static_batch
+from quantbench.calibration.ort_outputs import runner, static_batch
 from quantbench.evaluate.outputs import compare_outputs, measures_of
 from quantbench.evaluate.task import facts_of
 from quantbench.graph.load import load_model
 from quantbench.graph.ops import WEIGHTED
 from quantbench.ort import create_session
-from quantbench.ptq.measure import runner
 from scripts.compared_networks import Case, Images, asked_for, parser_of
 
 BATCH = 8

@@ -17,7 +17,7 @@ from onnx import numpy_helper
 from quantbench.atomic import write_json
 from quantbench.calibration.collect import collect
 from quantbench.calibration.find_ranges import find_ranges
-from quantbench.calibration.ort_outputs import Feed, static_batch
+from quantbench.calibration.ort_outputs import Feed, runner, static_batch
 from quantbench.calibration.thresholds import threshold_method
 from quantbench.core.quantize import BIAS_IMAGES, for_onnxruntime
 from quantbench.evaluate.outputs import compare_outputs, measures_of
@@ -25,7 +25,6 @@ from quantbench.evaluate.task import facts_of
 from quantbench.graph.load import load_model
 from quantbench.graph.surgery import copied
 from quantbench.ort import create_session
-from quantbench.ptq.measure import runner
 from quantbench.qdq.adaptive_rounding import Rounding
 from quantbench.qdq.carry_out import Correction, WeightWork, carry_out
 from quantbench.qdq.options import FULL_BIAS_SWEEPS, PlacementOptions

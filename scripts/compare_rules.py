@@ -17,14 +17,13 @@ import onnx
 
 import quantbench
 from quantbench.atomic import write_json
-from quantbench.calibration.ort_outputs import static_batch
+from quantbench.calibration.ort_outputs import runner, static_batch
 from quantbench.evaluate.outputs import compare_outputs
 from quantbench.evaluate.task import facts_of
 from quantbench.graph.load import load_model
 from quantbench.ort import create_session
 from quantbench.predict.cost import cost_of
 from quantbench.predict.simulate import predict_model
-from quantbench.ptq.measure import runner
 from quantbench.qdq.options import PlacementOptions
 from scripts.compare_models import int8_layers
 from scripts.compared_networks import Case, asked_for, parser_of

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from quantbench.calibration.ort_outputs import Feed, static_batch
+from quantbench.calibration.ort_outputs import Feed, images_of, static_batch
 from quantbench.data.model_input import fitting_preprocess, image_input
 from quantbench.data.sources import at_most, feeds, folder_source
 from quantbench.errors import QuantbenchError
@@ -41,7 +41,7 @@ class Feeds:
             for feed in self._fitting(batch):
                 if seen >= self._max_images:
                     return
-                seen += len(next(iter(feed.values())))
+                seen += images_of(feed)
                 yield feed
 
     def _opened(self, model: onnx.ModelProto, data: Any, preprocess: Any) -> Callable[[], Iterable[Any]]:
@@ -65,7 +65,7 @@ class Feeds:
 
     def _fitting(self, batch: Any) -> Iterator[Feed]:
         feed = {name: self._array(name, values) for name, values in self._by_name(batch).items()}
-        count = len(next(iter(feed.values())))
+        count = images_of(feed)
         step = self._batch if self._batch and count > self._batch else count
         for start in range(0, count, max(step, 1)):
             yield {name: array[start : start + step] for name, array in feed.items()}

@@ -14,7 +14,7 @@ from quantbench.api.words import in_words_of_python
 from quantbench.atomic import write_json
 from quantbench.calibration.collect import collect, usable
 from quantbench.calibration.find_ranges import find_ranges
-from quantbench.calibration.ort_outputs import Feed
+from quantbench.calibration.ort_outputs import Feed, images_of
 from quantbench.calibration.ranges import Ranges
 from quantbench.calibration.thresholds import threshold_method
 from quantbench.core.auto import best_by_outputs
@@ -170,7 +170,7 @@ class _Held:
 
 def _count_of(feeds: Iterable[Feed]) -> int:
     """Samples in `feeds`."""
-    return sum(len(next(iter(feed.values()))) for feed in feeds)
+    return sum(images_of(feed) for feed in feeds)
 
 
 def _mode(name: str, given: str) -> Mode:

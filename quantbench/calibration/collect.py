@@ -11,7 +11,7 @@ from contextlib import ExitStack
 import onnx
 
 from quantbench.calibration.histogram import Histogram, merge, require_finite
-from quantbench.calibration.ort_outputs import Bound, Feed, InnerTensors, static_batch
+from quantbench.calibration.ort_outputs import Bound, Feed, InnerTensors, images_of, static_batch
 from quantbench.calibration.same_values import representatives
 from quantbench.calibration.sweep import Counter
 from quantbench.cores import usable_cores
@@ -49,12 +49,12 @@ class Collector:
         """Run one batch and count it; returns its images. Only this batch's activations are alive meanwhile, and no
         more than `MOST_BYTES` of them where the batch is dynamic and one image's are less: it is run in parts then.
         """
-        count = int(next(iter(feed.values())).shape[0])
+        count = images_of(feed)
         for part in self._parts(feed, count) if self._splits else (feed,):
             with ExitStack() as stack:
                 blocks = stack.enter_context(self._runner.bound(part))
                 if not self._image_bytes:
-                    images = int(next(iter(part.values())).shape[0])
+                    images = images_of(part)
                     self._image_bytes = sum(block.nbytes for _, block, _ in blocks) // images + 1
                 self._settle()
                 if self._beside is None:

@@ -1,8 +1,8 @@
 """Run a network in onnxruntime and hand out chosen inner tensors, one batch in flight, nothing kept."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -15,6 +15,9 @@ from quantbench.errors import QuantbenchError
 from quantbench.ort import create_session, run_bound
 from quantbench.ort import run as ort_run
 from quantbench.runnable import runnable_part
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 Feed = Mapping[str, NDArray[np.generic]]
 _DTYPES = {"tensor(float)": FLOAT32, "tensor(float16)": FLOAT16}
@@ -56,7 +59,7 @@ class InnerTensors:
             yield name, np.asarray(feed[name], np.float32)
         if not self._inner:
             return
-        count = next(iter(feed.values())).shape[0]
+        count = images_of(feed)
         outputs = ort_run(self._session, self._inner, padded(feed, self._batch))
         outputs.reverse()
         for name in self._inner:
@@ -74,7 +77,7 @@ class InnerTensors:
         if not self._inner:
             yield blocks
             return
-        count = next(iter(feed.values())).shape[0]
+        count = images_of(feed)
         binding = self._session.io_binding()
         inputs = {name: np.ascontiguousarray(array) for name, array in padded(feed, self._batch).items()}
         for name, array in inputs.items():
@@ -97,12 +100,37 @@ class InnerTensors:
         yield blocks
 
 
+def images_of(feed: Feed) -> int:
+    """How many samples `feed` holds: the length of its first input."""
+    return int(next(iter(feed.values())).shape[0])
+
+
+def first_feeds(feeds: Iterable[Feed], images: int) -> Iterator[Feed]:
+    """Feeds until they hold `images` samples."""
+    seen = 0
+    for feed in feeds:
+        yield feed
+        seen += images_of(feed)
+        if seen >= images:
+            return
+
+
+def runner(session: "onnxruntime.InferenceSession", batch: int) -> Callable[[Feed], list[NDArray[Any]]]:
+    """A function from feed to outputs that pads for a static `batch` (0: dynamic) and cuts the padding off again."""
+
+    def run(feed: Feed) -> list[NDArray[Any]]:
+        count = images_of(feed)
+        return [unpadded(array, batch, count) for array in ort_run(session, None, padded(feed, batch))]
+
+    return run
+
+
 def padded(feed: Feed, batch: int) -> dict[str, NDArray[np.generic]]:
     """`feed` with its images repeated up to `batch`; as it is where `batch` is 0 or already met.
 
     Raises QuantbenchError where there are more images than a static batch holds.
     """
-    count = next(iter(feed.values())).shape[0]
+    count = images_of(feed)
     if not batch or count == batch:
         return dict(feed)
     if count > batch:
@@ -118,7 +146,7 @@ def padded(feed: Feed, batch: int) -> dict[str, NDArray[np.generic]]:
 
 def parts_of(feed: Feed, size: int) -> list[Feed]:
     """`feed` in parts of at most `size` images; what does not grow with the batch goes with each of them."""
-    count = next(iter(feed.values())).shape[0]
+    count = images_of(feed)
     if count <= size:
         return [feed]
     return [

@@ -20,7 +20,6 @@ that was compared, its biases corrected, and not made again.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,19 +27,15 @@ from numpy.typing import NDArray
 from quantbench.calibration.collect import collect
 from quantbench.calibration.find_ranges import find_ranges, range_of
 from quantbench.calibration.histogram import Histogram
-from quantbench.calibration.ort_outputs import Feed, padded, static_batch, unpadded
+from quantbench.calibration.ort_outputs import images_of
 from quantbench.calibration.ranges import Ranges
 from quantbench.calibration.thresholds import threshold_method
-from quantbench.core.bench import Judging, once, spread
-from quantbench.core.quantize import for_onnxruntime
+from quantbench.core.bench import FloatNetwork, Held, Judging, once, spread
 from quantbench.core.signal import Signal, energies_of, rows_of, shares, together
-from quantbench.evaluate.pairs import Noise
-from quantbench.evaluate.task import OutputFacts, Task, facts_of, find_task
-from quantbench.ort import create_session
+from quantbench.evaluate.task import Task
 from quantbench.progress import Advance, Progress
 from quantbench.qdq.carry_out import CarriedOut, carry_out, with_biases
 from quantbench.records.judged import Beside, Judged
-from quantbench.runnable import runnable_part
 
 AUTO = "auto"
 SAFE, PRIOR = "minmax", "mse"
@@ -52,8 +47,6 @@ _BEYOND_CHANCE = 1.645
 _INFINITE = 1000.0
 # Of what an only sample leaves of 1 - sum w^2 but for rounding.
 _ONE = 1e-9
-
-Outputs = list[NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,23 +141,20 @@ class _Bench:
         held = judging.correction
         corrects = held and replace(held, feeds=once(held.feeds))
         self._judging = replace(judging, samples=once(judging.samples), correction=corrects)
-        self._plain = runnable_part(judging.model)
-        self._batch = static_batch(self._plain)
-        self._names = tuple(value.name for value in self._plain.graph.output)
-        self._facts: OutputFacts = facts_of(judging.model)
-        self._session = create_session(self._plain, threads=judging.threads)
+        self._network: FloatNetwork | None = FloatNetwork(judging.model, judging.threads)
         self._task: Task | None = None
         self._counts: list[int] = []
-        self._chosen: list[tuple[Feed, Outputs]] = []
+        self._held: Held | None = None
 
     def signal(self, advance: Advance) -> Signal:
         """What the float network gives on all samples."""
-        batches = []
+        network, batches = self._network, []
+        assert network is not None
         for feed in self._judging.samples():
-            outputs = self._run(self._session, feed)
-            self._task = self._task or find_task(outputs, self._facts, "auto")
-            count = len(next(iter(feed.values())))
-            batches.append(energies_of(dict(zip(self._names, outputs, strict=True)), count))
+            outputs = network.run(feed)
+            self._task = self._task or network.task(outputs)
+            count = images_of(feed)
+            batches.append(energies_of(dict(zip(network.names, outputs, strict=True)), count))
             self._counts.append(count)
             advance(count)
         return together(batches)
@@ -182,10 +172,10 @@ class _Bench:
             holders = [i for batch in wanted for i in range(starts[batch], starts[batch + 1])]
         else:
             holders = spread(holders, _COMPARED)
-        chosen = rows_of(self._judging.samples(), holders)
-        self._chosen = [(feed, self._run(self._session, feed)) for feed in chosen]
-        # Its weights need not lie beside those of the models that are made next.
-        del self._session, self._plain
+        chosen = list(rows_of(self._judging.samples(), holders))
+        assert self._network is not None
+        self._held = self._network.held(lambda: chosen, self._task)
+        self._network = None  # its weights need not lie beside those of the models that are made next
 
     def inserted(self, ranges: Ranges) -> CarriedOut:
         """The Q/DQ model of the plan with `ranges`, biases as they are."""
@@ -199,15 +189,5 @@ class _Bench:
 
     def energies(self, made: CarriedOut, advance: Advance) -> dict[str, NDArray[np.float64]]:
         """Energies [2, samples] of each output that can be compared, float and noise."""
-        session = create_session(for_onnxruntime(runnable_part(made.model)), threads=self._judging.threads)
-        assert self._task is not None
-        noise = Noise(self._task, self._names)
-        for feed, reference in self._chosen:
-            count = len(next(iter(feed.values())))
-            noise.update(reference, self._run(session, feed), count)
-            advance(count)
-        return {name: norms**2 for name, norms in noise.norms().items()}
-
-    def _run(self, session: Any, feed: Feed) -> Outputs:
-        count = len(next(iter(feed.values())))
-        return [unpadded(array, self._batch, count) for array in session.run(None, padded(feed, self._batch))]
+        assert self._held is not None
+        return {name: norms**2 for name, norms in self._held.noise(made.model, advance).norms().items()}

@@ -6,22 +6,21 @@ these may be all that matters (a detector of text on pictures without text).
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from quantbench.calibration.ort_outputs import Feed, padded, static_batch, unpadded
-from quantbench.calibration.ranges import Ranges
+from quantbench.calibration.ort_outputs import Feed, images_of, runner, static_batch
 from quantbench.core.quantize import BIAS_IMAGES, for_onnxruntime
 from quantbench.evaluate.pairs import Noise, worst
-from quantbench.evaluate.task import OutputFacts, Task, facts_of, find_task
+from quantbench.evaluate.task import Task, facts_of, find_task
 from quantbench.ort import create_session
 from quantbench.progress import Advance
-from quantbench.qdq.carry_out import CarriedOut, Correction, carry_out
+from quantbench.qdq.carry_out import Correction
 from quantbench.qdq.plan import Plan
 from quantbench.records.evaluation import Measured
 from quantbench.records.judged import JudgedDb
@@ -60,12 +59,11 @@ def judged_samples(count: int) -> tuple[tuple[int, ...], bool]:
     return spread(others if apart else range(count), JUDGED), apart
 
 
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """What a candidate came to: norms [2, samples] by output, reference and noise, and the record of the worst."""
-
-    norms: Mapping[str, NDArray[np.float64]]
-    db: JudgedDb
+def figures(noise: Noise) -> JudgedDb | None:
+    """The two of the worst output; None where no output could be compared."""
+    sqnr = worst(noise.result())
+    lowest = min((_norms_db(one) for one in noise.norms().values()), default=math.inf)
+    return JudgedDb(norms=lowest, sqnr=sqnr.value) if isinstance(sqnr, Measured) and lowest < math.inf else None
 
 
 def _norms_db(norms: NDArray[np.float64]) -> float:
@@ -73,11 +71,11 @@ def _norms_db(norms: NDArray[np.float64]) -> float:
     return 20.0 * math.log10(signal / noise) if signal > 0 and noise > 0 else math.inf
 
 
-def lead(one: Figures | None, safe: Figures | None) -> float:
+def lead(one: JudgedDb | None, safe: JudgedDb | None) -> float:
     """How far `one` leads by the figure in which it leads less, in dB."""
     if one is None or safe is None:
         return -math.inf
-    return min(one.db.norms - safe.db.norms, one.db.sqnr - safe.db.sqnr)
+    return min(one.norms - safe.norms, one.sqnr - safe.sqnr)
 
 
 def spread(indices: Sequence[int], count: int) -> tuple[int, ...]:
@@ -109,54 +107,44 @@ def once(opened: OpenFeeds) -> OpenFeeds:
     return walk
 
 
-class Bench:
-    """Makes candidates and holds them against the float outputs of the judged samples, which are computed once."""
+class FloatNetwork:
+    """The float `model` in onnxruntime; what of it can be run there."""
 
-    def __init__(self, judging: Judging) -> None:
-        held = judging.correction
-        self._judging = replace(
-            judging,
-            samples=once(judging.samples),
-            correction=held and replace(held, feeds=once(held.feeds)),
-        )
-        self._plain = runnable_part(judging.model)
-        self._batch = static_batch(self._plain)
-        self._names = tuple(value.name for value in self._plain.graph.output)
-        self._facts: OutputFacts = facts_of(judging.model)
-        self._task: Task | None = None
-        self._float: list[list[NDArray[Any]]] = []
+    def __init__(self, model: onnx.ModelProto, threads: int) -> None:
+        plain = runnable_part(model)
+        self.names = tuple(value.name for value in plain.graph.output)
+        self.batch, self.threads = static_batch(plain), threads
+        self.run = runner(create_session(plain, threads=threads), self.batch)
+        self._facts = facts_of(model)
 
-    def inserted(self, ranges: Ranges) -> CarriedOut:
-        """The Q/DQ model of the plan with `ranges`, biases as they are."""
-        judging = self._judging
-        return carry_out(judging.model, judging.plan, ranges, residual_db=judging.residual_db)
+    def task(self, outputs: Sequence[NDArray[Any]]) -> Task:
+        """What its `outputs` tell of."""
+        return find_task(outputs, self._facts, "auto")
 
-    def finished(self, ranges: Ranges) -> CarriedOut:
-        """The same as the result would be."""
-        judging = self._judging
-        return carry_out(judging.model, judging.plan, ranges, judging.correction, residual_db=judging.residual_db)
+    def held(self, samples: OpenFeeds, task: Task | None = None) -> "Held":
+        """`samples` with what it makes of them."""
+        outputs = tuple(self.run(feed) for feed in samples())
+        return Held(samples, outputs, task or self.task(outputs[0]), self.names, self.batch, self.threads)
 
-    def judge(self, made: CarriedOut, limit: int, advance: Advance) -> Figures | None:
-        """Figures of the worst output on `limit` samples, or up to a batch more; None where none can be compared."""
-        if not self._float:
-            plain = create_session(self._plain, threads=self._judging.threads)
-            self._float = [self._run(plain, feed) for feed in self._judging.samples()]
-        session = create_session(for_onnxruntime(runnable_part(made.model)), threads=self._judging.threads)
-        self._task = self._task or find_task(self._float[0], self._facts, "auto")
-        noise, seen = Noise(self._task, self._names), 0
-        for feed, reference in zip(self._judging.samples(), self._float, strict=True):
-            count = len(next(iter(feed.values())))
-            noise.update(reference, self._run(session, feed), count)
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Held:
+    """The float network's `outputs` for the feeds that `samples` opens, and their `names`: what INT8 models are held
+    against."""
+
+    samples: OpenFeeds
+    outputs: tuple[list[NDArray[Any]], ...]
+    task: Task
+    names: tuple[str, ...]
+    batch: int
+    threads: int
+
+    def noise(self, quantized: onnx.ModelProto, advance: Advance) -> Noise:
+        """What the Q/DQ model makes of the samples, beside that."""
+        run = runner(create_session(for_onnxruntime(runnable_part(quantized)), threads=self.threads), self.batch)
+        noise = Noise(self.task, self.names)
+        for feed, reference in zip(self.samples(), self.outputs, strict=True):
+            count = images_of(feed)
+            noise.update(reference, run(feed), count)
             advance(count)
-            seen += count
-            if seen >= limit:
-                break
-        norms, sqnr = noise.norms(), worst(noise.result())
-        lowest = min((_norms_db(one) for one in norms.values()), default=math.inf)
-        if not isinstance(sqnr, Measured) or lowest == math.inf:
-            return None
-        return Figures(norms, JudgedDb(norms=lowest, sqnr=sqnr.value))
-
-    def _run(self, session: Any, feed: Feed) -> list[NDArray[Any]]:
-        count = len(next(iter(feed.values())))
-        return [unpadded(array, self._batch, count) for array in session.run(None, padded(feed, self._batch))]
+        return noise

@@ -9,30 +9,23 @@ of the worst output, by norms and by SQNR (`quantbench.core.auto` says what thes
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from quantbench.calibration.collect import collect
 from quantbench.calibration.find_ranges import find_ranges
-from quantbench.calibration.ort_outputs import Feed, padded, static_batch, unpadded
+from quantbench.calibration.ort_outputs import Feed
 from quantbench.calibration.thresholds import Threshold
-from quantbench.core.quantize import for_onnxruntime
-from quantbench.evaluate.pairs import Noise, worst
-from quantbench.evaluate.task import facts_of, find_task
+from quantbench.core.bench import FloatNetwork, figures
 from quantbench.folding.options import FoldOptions
 from quantbench.folding.sites import Folding, look
 from quantbench.folding.together import carried_out, foldings_of, mean_gain
 from quantbench.graph.view import GraphView
-from quantbench.ort import create_session
 from quantbench.progress import Progress
 from quantbench.qdq.carry_out import Correction, carry_out
 from quantbench.qdq.plan import Plan
-from quantbench.records.evaluation import Measured
 from quantbench.records.folded import Absorbed, Folded, FoldTrial, Method
-from quantbench.runnable import lacking, runnable_part
+from quantbench.runnable import lacking
 
 # Samples that channels are looked at and trials made on, and others that trials are judged on.
 SEEN, JUDGED = 64, 32
@@ -149,12 +142,8 @@ class _Bench:
 
     def __init__(self, given: Foldable) -> None:
         self._given = given
-        self._batch = static_batch(given.model)
-        self._feeds = list(given.judged())
-        plain = create_session(given.model, threads=given.threads)
-        self._float = [self._run(plain, feed) for feed in self._feeds]
-        self._task = find_task(self._float[0], facts_of(given.model), "auto")
-        self._names = tuple(value.name for value in given.model.graph.output)
+        feeds = list(given.judged())
+        self._held = FloatNetwork(given.model, given.threads).held(lambda: feeds)
 
     def trial(self, methods: tuple[Method, ...], model: onnx.ModelProto, advance: Callable[[int], None]) -> FoldTrial:
         """`model`, made by `methods`, quantized on the samples that were seen and judged on the others."""
@@ -163,21 +152,9 @@ class _Bench:
         ranges = find_ranges(histograms, "trial", given.threshold)
         correction = Correction(given.seen, given.seen_count, given.threads) if given.corrected else None
         quantized = carry_out(model, given.plan, ranges, correction, residual_db=given.residual_db).model
-        session = create_session(for_onnxruntime(runnable_part(quantized)), threads=given.threads)
-        noise = Noise(self._task, self._names)
-        for feed, reference in zip(self._feeds, self._float, strict=True):
-            count = len(next(iter(feed.values())))
-            noise.update(reference, self._run(session, feed), count)
-            advance(count)
-        sums = [norms.sum(axis=1) for norms in noise.norms().values()]
-        decibels = [float(20 * np.log10(signal / error)) for signal, error in sums if signal > 0 and error > 0]
-        sqnr = worst(noise.result())
+        db = figures(self._held.noise(quantized, advance))
         return FoldTrial(
             methods=methods,
-            norms_db=round(min(decibels), 2) if decibels else None,
-            sqnr_db=round(sqnr.value, 2) if isinstance(sqnr, Measured) else None,
+            norms_db=round(db.norms, 2) if db is not None else None,
+            sqnr_db=round(db.sqnr, 2) if db is not None else None,
         )
-
-    def _run(self, session: Any, feed: Feed) -> list[NDArray[Any]]:
-        count = len(next(iter(feed.values())))
-        return [unpadded(array, self._batch, count) for array in session.run(None, padded(feed, self._batch))]

@@ -8,7 +8,7 @@ candidates; the full one is taken where it leads by both figures.
 from dataclasses import replace
 
 from quantbench.calibration.ranges import Ranges
-from quantbench.core.bench import Bench, Judging, lead
+from quantbench.core.bench import FloatNetwork, Judging, figures, lead, once
 from quantbench.progress import Progress
 from quantbench.qdq.adaptive_rounding import Rounding
 from quantbench.qdq.carry_out import CarriedOut, WeightWork, carry_out
@@ -32,11 +32,10 @@ def fully_quantized(
         residual_db=judging.residual_db, progress=told,
     )  # fmt: skip
     assert full.rounding is not None
-    bench = Bench(judging)
     with told.task("Judging", 2 * judging.count) as advance:
-        figures = [bench.judge(made, judging.count, advance) for made in (plain, full)]
-    is_taken = lead(figures[1], figures[0]) > 0
-    nearest, adaptive = (one.db if one is not None else None for one in figures)
+        held = FloatNetwork(judging.model, judging.threads).held(once(judging.samples))
+        nearest, adaptive = (figures(held.noise(made.model, advance)) for made in (plain, full))
+    is_taken = lead(adaptive, nearest) > 0
     judged = RoundingJudged(
         taken=is_taken, apart=judging.apart, samples=judging.count, nearest=nearest, adaptive=adaptive
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import onnx
 
-from quantbench.calibration.ort_outputs import Feed
+from quantbench.calibration.ort_outputs import Feed, first_feeds
 from quantbench.calibration.ranges import Ranges
 from quantbench.calibrator import Calibrator, feeds
 from quantbench.core.drive import calibrate_with
@@ -64,12 +64,8 @@ def quantize_with(
 
 def _first_feeds(model: onnx.ModelProto, calibrator: Calibrator) -> Iterator[Feed]:
     stored = {tensor.name for tensor in model.graph.initializer}
-    seen = 0
-    for feed in feeds(calibrator, [value.name for value in model.graph.input if value.name not in stored]):
-        yield feed
-        seen += next(iter(feed.values())).shape[0]
-        if seen >= BIAS_IMAGES:
-            return
+    names = [value.name for value in model.graph.input if value.name not in stored]
+    return first_feeds(feeds(calibrator, names), BIAS_IMAGES)
 
 
 def save_pair(model: onnx.ModelProto, folder: Path, *, affine: bool = False) -> None:

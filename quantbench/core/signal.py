@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantbench.calibration.ort_outputs import Feed
+from quantbench.calibration.ort_outputs import Feed, images_of
 
 # With fewer effective samples than this share of all, those that hold `_NEARLY_ALL` of the energy stand for all.
 _FEW = 0.5
@@ -71,7 +71,7 @@ def rows_of(feeds: Iterable[Feed], indices: Sequence[int]) -> Iterator[Feed]:
     """Those samples of `feeds`, numbered through from 0, batch by batch. What does not grow with the batch stays."""
     wanted, start = np.asarray(indices, np.int64), 0
     for feed in feeds:
-        count = len(next(iter(feed.values())))
+        count = images_of(feed)
         rows = wanted[(wanted >= start) & (wanted < start + count)] - start
         if len(rows):
             yield {n: a[rows] if np.shape(a)[:1] == (count,) else a for n, a in feed.items()}

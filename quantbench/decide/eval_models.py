@@ -5,7 +5,7 @@ from pathlib import Path
 
 import onnx
 
-from quantbench.calibration.ort_outputs import padded, static_batch
+from quantbench.calibration.ort_outputs import padded, runner, static_batch
 from quantbench.data.model_input import fitting_preprocess, image_input
 from quantbench.data.sources import at_most, dataset_source, first_image, folder_source, labelled
 from quantbench.data.tensor_inputs import fitted, tensor_inputs
@@ -20,7 +20,6 @@ from quantbench.json_types import JsonObject
 from quantbench.load_object import load_object
 from quantbench.ort import create_session
 from quantbench.progress import Progress
-from quantbench.ptq.measure import runner
 from quantbench.ptq.prepare import model_classes
 from quantbench.runnable import runnable_part, told
 

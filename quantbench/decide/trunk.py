@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from quantbench.calibration.ort_outputs import static_batch, unpadded
+from quantbench.calibration.ort_outputs import images_of, static_batch, unpadded
 from quantbench.graph.tail import Cut, cuts_at
 from quantbench.ort import create_session
 from quantbench.ort import run as ort_run
@@ -66,7 +66,7 @@ def good_cuts(
     known."""
     whole, *others = cuts_at(model, [0, *sorted({start for start in starts if start > 0})])
     sizes = _bytes_an_image(model, others, batches[0], threads)
-    images = sum(len(next(iter(batch.feed.values()))) for batch in batches)
+    images = sum(images_of(batch.feed) for batch in batches)
     # What a node costs: its multiply-adds, and a few for each byte that it writes.
     cost = [work.get(node.name, 0) + sum(sizes.get(out, 0) for out in node.output) for node in model.graph.node]
     behind = np.concatenate([np.cumsum(cost[::-1], dtype=np.float64)[::-1], [0.0]])
@@ -97,7 +97,7 @@ def _bytes_an_image(model: onnx.ModelProto, cuts: Sequence[Cut], batch: Batch, t
     """Of each tensor at `cuts`, measured on one image; one that is no array is left out."""
     fixed = static_batch(model)
     size = fixed or 1
-    feed = {n: a[:size] if a.shape[:1] == (len(next(iter(batch.feed.values()))),) else a for n, a in batch.feed.items()}
+    feed = {n: a[:size] if a.shape[:1] == (images_of(batch.feed),) else a for n, a in batch.feed.items()}
     inner = list(dict.fromkeys(name for cut in cuts for name in cut.tensors if name not in feed))
     if not inner:
         return {}

@@ -14,7 +14,7 @@ import onnx
 from numpy.typing import NDArray
 
 from quantbench.calibration.find_ranges import find_ranges
-from quantbench.calibration.ort_outputs import Feed, static_batch
+from quantbench.calibration.ort_outputs import Feed, runner, static_batch
 from quantbench.calibration.ranges import Ranges
 from quantbench.core.quantize import BIAS_IMAGES, for_onnxruntime
 from quantbench.data.sources import at_most, feeds, labelled
@@ -29,7 +29,6 @@ from quantbench.predict.versions import PredictedFor
 from quantbench.progress import Progress
 from quantbench.ptq import stages
 from quantbench.ptq.calibrator_choice import choose
-from quantbench.ptq.measure import runner
 from quantbench.ptq.prepare import Prepared, planned
 from quantbench.qdq.adaptive_rounding import Rounding
 from quantbench.qdq.carry_out import Correction, WeightWork, carry_out

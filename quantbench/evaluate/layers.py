@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import onnx
 
-from quantbench.calibration.ort_outputs import Feed, InnerTensors
+from quantbench.calibration.ort_outputs import Feed, InnerTensors, images_of
 from quantbench.calibration.sums import Sums
 from quantbench.graph.ops import ACTIVATIONS
 from quantbench.qdq.simulate import simulated
@@ -56,7 +56,7 @@ def layer_errors(
                 found = sums.differences([(bound.block, twins[bound.name]) for bound in one])
                 totals += found[[known[name] for name in tensors]]
         if on_batch:
-            on_batch(next(iter(feed.values())).shape[0])
+            on_batch(images_of(feed))
     row_of = {tensor: row for row, tensor in enumerate(tensors)}
     errors = []
     for name, (tensor, behind) in wanted.items():

@@ -13,11 +13,6 @@ from quantbench.graph.surgery import copied
 Scales = NDArray[np.float64]
 
 
-def ones(channels: Channels) -> Scales:
-    """A scale of 1 for each class of `channels`."""
-    return np.ones(channels.count)
-
-
 def fold(model: onnx.ModelProto, channels: Channels, scales: Scales) -> onnx.ModelProto:
     """A copy of `model` in which the channels of class k are scaled by `scales`[k] (positive; pinned ones by 1).
 

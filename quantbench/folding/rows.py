@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from quantbench.calibration.ort_outputs import Feed, InnerTensors, parts_of, static_batch
+from quantbench.calibration.ort_outputs import Feed, InnerTensors, images_of, parts_of, static_batch
 from quantbench.graph.view import GraphView
 
 # Of each half, spread over its samples by chance with a fixed seed.
@@ -58,7 +58,7 @@ def rows_of(
     each, turn = max(1, 2 * ROWS // max(count, 1)), 0
     for feed in open_feeds():
         for part in inner.cached_parts(feed):
-            images = next(iter(part.values())).shape[0]
+            images = images_of(part)
             for name, array in inner.run(part):
                 for image in range(images):
                     half = (turn + image) % 2

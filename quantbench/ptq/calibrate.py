@@ -9,7 +9,7 @@ import onnx
 
 from quantbench.calibration.collect import Collector, merge_histograms, usable
 from quantbench.calibration.histogram import Histogram
-from quantbench.calibration.ort_outputs import Feed
+from quantbench.calibration.ort_outputs import Feed, images_of
 from quantbench.calibration.store import load_histograms, save_histograms
 from quantbench.errors import QuantbenchError
 from quantbench.progress import Progress
@@ -84,6 +84,6 @@ def _and_more(names: Sequence[str]) -> str:
 def _skip(feeds: Iterable[Feed], images: int) -> Iterator[Feed]:
     passed = 0
     for feed in feeds:
-        passed += next(iter(feed.values())).shape[0]
+        passed += images_of(feed)
         if passed > images:
             yield feed

@@ -3,13 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from numpy.typing import NDArray
-
-from quantbench.calibration.ort_outputs import Feed, padded, static_batch, unpadded
+from quantbench.calibration.ort_outputs import padded, runner, static_batch
 from quantbench.data.sources import Images, at_most, feeds, labelled
-from quantbench.evaluate.evaluator import Run
 from quantbench.evaluate.latency import interleaved
 from quantbench.evaluate.layers import layer_errors
 from quantbench.evaluate.outputs import box_facts, compare_outputs, measures_of
@@ -119,16 +116,6 @@ def measure(inputs: Measuring, pair: Pair, layers: Sequence[LayerError]) -> Eval
         boxes=box_facts(evaluation.task, names),
         latency=times,
     )
-
-
-def runner(session: "onnxruntime.InferenceSession", batch: int) -> Run:
-    """A function from feed to outputs that pads for a static `batch` (0: dynamic) and cuts the padding off again."""
-
-    def run(feed: Feed) -> list[NDArray[Any]]:
-        count = next(iter(feed.values())).shape[0]
-        return [unpadded(array, batch, count) for array in ort_run(session, None, padded(feed, batch))]
-
-    return run
 
 
 def _size(path: Path) -> int:

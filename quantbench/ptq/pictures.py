@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from quantbench.calibration.ort_outputs import static_batch
+from quantbench.calibration.ort_outputs import runner, static_batch
 from quantbench.data.sources import feeds, is_calls
 from quantbench.errors import QuantbenchError
 from quantbench.evaluate.boxes import detections
@@ -19,7 +19,7 @@ from quantbench.evaluate.scores import class_map, resized
 from quantbench.evaluate.suppress import Floats
 from quantbench.evaluate.task import facts_of, find_task
 from quantbench.images.source import Subset
-from quantbench.ptq.measure import Measuring, Pair, runner
+from quantbench.ptq.measure import Measuring, Pair
 from quantbench.records.evaluation import Evaluation
 from quantbench.runnable import runnable_part
 

@@ -20,7 +20,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from quantbench.calibration.ort_outputs import Feed
+from quantbench.calibration.ort_outputs import Feed, images_of
 from quantbench.graph.surgery import copied
 from quantbench.qdq.moments import Inputs, Sum, as_matrix, as_weight, is_linear, matrix_shape
 from quantbench.qdq.quantized_layers import QuantizedLayer, quantized_layers
@@ -129,7 +129,7 @@ def _look(
         for layer, rows, sums in zip(layers, inputs.rows(part, most), power, strict=True):
             weight, error = as_matrix(layer, layer.weight), _nearest_error(layer)
             sums += [np.square(rows @ values.transpose(0, 2, 1)).sum() for values in (weight, error)]
-        count = len(next(iter(part.values())))
+        count = images_of(part)
         seen += count
         if on_batch:
             on_batch(count)
@@ -213,7 +213,7 @@ def _moments(
         for total, rows in zip(sums, inputs.rows(piece, most), strict=True):
             total.add(rows)
         if on_batch:
-            on_batch(len(next(iter(piece.values()))))
+            on_batch(images_of(piece))
     del inputs  # and with it the network's session
     while sums:  # each let go of as soon as its layer is rounded
         total = sums.pop(0)

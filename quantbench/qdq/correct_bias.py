@@ -11,7 +11,7 @@ through weight equalization and bias correction", arXiv:1906.04721, section 4.2 
 layer by layer).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from quantbench.calibration.ort_outputs import Feed
+from quantbench.calibration.ort_outputs import Feed, first_feeds
 from quantbench.calibration.sums import Levels
 from quantbench.graph.surgery import edited
 from quantbench.qdq.mean_inputs import MeanInputs, MeanLayer
@@ -62,7 +62,7 @@ def correct_bias(
     if not sites:
         return model
     plain = simulated(model)
-    errors = _mean_errors(plain, sites, _first(open_feeds(), _ROUGH), threads, on_batch)
+    errors = _mean_errors(plain, sites, first_feeds(open_feeds(), _ROUGH), threads, on_batch)
     for _ in range(sweeps - 1):
         plain = _with_biases(plain, sites, errors)
         errors = _mean_errors(plain, sites, open_feeds(), threads, on_batch)
@@ -72,16 +72,6 @@ def correct_bias(
 def planned(images: int, sweeps: int = BIAS_SWEEPS) -> int:
     """Images that `correct_bias` runs where its feeds hold `images`, give or take a batch."""
     return min(_ROUGH, images) + (sweeps - 1) * images
-
-
-def _first(feeds: Iterable[Feed], images: int) -> Iterator[Feed]:
-    """Feeds until they hold `images` samples."""
-    seen = 0
-    for feed in feeds:
-        yield feed
-        seen += next(iter(feed.values())).shape[0]
-        if seen >= images:
-            return
 
 
 def _mean_errors(

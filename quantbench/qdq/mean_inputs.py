@@ -14,7 +14,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from quantbench.calibration.ort_outputs import Bound, Feed, InnerTensors
+from quantbench.calibration.ort_outputs import Bound, Feed, InnerTensors, images_of
 from quantbench.calibration.sums import Levels, Means, Sums
 from quantbench.graph.ops import CONVS
 from quantbench.graph.surgery import bytes_of_tensor
@@ -74,7 +74,7 @@ class MeanInputs:
         return sum(self._add(part) for part in self._inner.cached_parts(feed))
 
     def _add(self, feed: Feed) -> int:
-        count = int(next(iter(feed.values())).shape[0])
+        count = images_of(feed)
         with self._inner.bound(feed) as blocks, Sums(self._threads) as sums:
             found = {bound.name: bound for bound in blocks}
             shapes = {key: _mean_shape(key, found[key.source]) for key in dict.fromkeys(self._keys)}

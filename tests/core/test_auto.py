@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import quantbench
 from quantbench.calibration.collect import collect
+from quantbench.calibration.ort_outputs import runner
 from quantbench.core.auto import PRIOR, SAFE, beside, best_by_outputs, leads
 from quantbench.core.bench import Judging, judged_samples
 from quantbench.core.quantize import BIAS_IMAGES, for_onnxruntime
@@ -22,7 +23,6 @@ from quantbench.graph.onnx_view import view_of
 from quantbench.images.preprocess import Preprocess
 from quantbench.ort import create_session
 from quantbench.ptq.calibrator_choice import choose
-from quantbench.ptq.measure import runner
 from quantbench.ptq.request import ModelChoice, PtqRequest
 from quantbench.qdq.carry_out import Correction
 from quantbench.qdq.place import place

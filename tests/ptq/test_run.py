@@ -12,9 +12,9 @@ import onnx
 import pytest
 
 from quantbench.cache.tensorrt import parse
+from quantbench.calibration.ort_outputs import runner
 from quantbench.demo import resnet18
 from quantbench.ort import create_session
-from quantbench.ptq.measure import runner
 
 FILES = {
     "model.qdq.onnx", "model.ort.onnx", "calibration.cache", "calibration.cache.json", "ranges.json", "run.json",
