@@ -17,14 +17,13 @@ import onnx
 
 import quantbench
 from quantbench.atomic import write_json
-from quantbench.calibration.ort_outputs import static_batch
 from quantbench.graph.load import load_model
 from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.place import place
 from quantbench.qdq.plan import Plan
 from quantbench.runnable import view_to_quantize
 from scripts.compare_decisions import Made, accuracy, kept_folder, plain, predicted
-from scripts.compare_models import BATCH, int8_layers
+from scripts.compare_models import batches_of, int8_layers
 from scripts.compared_networks import Case, asked_for, parser_of
 
 NETWORKS = ("blazeface", "nudenet", "opennsfw")
@@ -40,9 +39,7 @@ PEERS = ("ModelOpt",)
 
 def quantized(case: Case, options: PlacementOptions, target: Path) -> Made:
     """By the public function."""
-    model = load_model(case.path)
-    name, size = model.graph.input[0].name, static_batch(model) or BATCH
-    batches = [{name: case.calibration[i : i + size]} for i in range(0, len(case.calibration), size)]
+    batches = batches_of(case, load_model(case.path))
     found = quantbench.quantize(case.path, batches, calibrator="mse", placement=options, threads=1)
     onnx.save(found.model, target)
     return Made(target, target)

@@ -25,12 +25,13 @@ import onnx
 import quantbench
 from quantbench.atomic import write_json
 from quantbench.calibration.ort_outputs import runner, static_batch
+from quantbench.evaluate.evaluator import Evaluation
 from quantbench.evaluate.outputs import compare_outputs, measures_of
 from quantbench.evaluate.task import facts_of
 from quantbench.graph.load import load_model
 from quantbench.graph.ops import WEIGHTED
 from quantbench.ort import create_session
-from scripts.compared_networks import Case, Images, asked_for, parser_of
+from scripts.compared_networks import Case, Images, asked_for, made, parser_of
 
 BATCH = 8
 OURS = ("auto", "minmax", "mse", "mse-scaled")
@@ -80,9 +81,7 @@ def by_quantbench(case: Case, target: Path, *, method: str) -> str:
     """The public function; what auto took. `-scaled`: with equalization and SmoothQuant where they help."""
     method, _, scaled = method.partition("-")
     channels: Literal["auto", "off"] = "auto" if scaled else "off"
-    model, images = load_model(case.path), case.calibration
-    name, size = model.graph.input[0].name, static_batch(model) or BATCH
-    batches = [{name: images[i : i + size]} for i in range(0, len(images), size)]
+    batches = batches_of(case, load_model(case.path))
     found = quantbench.quantize(case.path, batches, calibrator=method, equalize=channels, smooth=channels, threads=1)
     # As the peers' models are: explicit S8 Q/DQ.
     onnx.save(found.model, target)
@@ -102,17 +101,27 @@ def int8_layers(path: Path) -> tuple[int, int]:
     return sum(set(node.input[:2]) <= dequantized for node in weighted), len(weighted)
 
 
-def measured(case: Case, path: Path) -> dict[str, Any]:
-    """SQNR of the worst output and the task's measures of the model at `path` against the float one."""
+def batches_of(case: Case, model: onnx.ModelProto) -> list[dict[str, Images]]:
+    """Calibration data of `case` as `model` takes them."""
+    name, size = model.graph.input[0].name, static_batch(model) or BATCH
+    return [{name: case.calibration[i : i + size]} for i in range(0, len(case.calibration), size)]
+
+
+def compared(case: Case, other: Path | onnx.ModelProto, *, threads: int = 1) -> Evaluation:
+    """`other` against the float model on the held-out data."""
     model = load_model(case.path)
     fixed, name = static_batch(model), model.graph.input[0].name
     size = fixed or BATCH
     labels = list(case.labels) if case.labels is not None else [None] * len(case.held_out)
     batches = (({name: case.held_out[i : i + size]}, labels[i : i + size]) for i in range(0, len(labels), size))
     outputs = [value.name for value in model.graph.output]
-    run = [runner(create_session(m, threads=1), fixed) for m in (model, path)]
-    return {k: asdict(v) for k, v in measures_of(
-        compare_outputs(run[0], run[1], batches, facts=facts_of(model), outputs=outputs)).items()}  # fmt: skip
+    run = [runner(create_session(m, threads=threads), fixed) for m in (model, other)]
+    return compare_outputs(run[0], run[1], batches, facts=facts_of(model), outputs=outputs)
+
+
+def measured(case: Case, path: Path) -> dict[str, Any]:
+    """SQNR of the worst output and the task's measures of the model at `path` against the float one."""
+    return {key: asdict(value) for key, value in measures_of(compared(case, path)).items()}
 
 
 def rows(case: Case, folder: Path, known: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -171,10 +180,8 @@ def main() -> None:
         found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"tools": {}}
         if {*OURS, *PEERS} <= set(found["tools"]):
             continue
-        try:
-            case = make()
-        except Exception as error:
-            print(f"{name}: left out, {error}", flush=True)
+        case = made(name, make)
+        if case is None:
             continue
         found |= {"images": len(case.calibration), "held_out": len(case.held_out), "machine": platform.processor(),
                   "date": time.strftime("%Y-%m-%d"), "onnxruntime": __import__("onnxruntime").__version__}  # fmt: skip

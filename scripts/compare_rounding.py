@@ -17,14 +17,12 @@ from onnx import numpy_helper
 from quantbench.atomic import write_json
 from quantbench.calibration.collect import collect
 from quantbench.calibration.find_ranges import find_ranges
-from quantbench.calibration.ort_outputs import Feed, runner, static_batch
+from quantbench.calibration.ort_outputs import Feed, static_batch
 from quantbench.calibration.thresholds import threshold_method
 from quantbench.core.quantize import BIAS_IMAGES, for_onnxruntime
-from quantbench.evaluate.outputs import compare_outputs, measures_of
-from quantbench.evaluate.task import facts_of
+from quantbench.evaluate.outputs import measures_of
 from quantbench.graph.load import load_model
 from quantbench.graph.surgery import copied
-from quantbench.ort import create_session
 from quantbench.qdq.adaptive_rounding import Rounding
 from quantbench.qdq.carry_out import Correction, WeightWork, carry_out
 from quantbench.qdq.options import FULL_BIAS_SWEEPS, PlacementOptions
@@ -34,9 +32,9 @@ from quantbench.qdq.simulate import dequantized
 from quantbench.qdq.tensors import calibrated_tensors
 from quantbench.qdq.weights import quantize_weight
 from quantbench.runnable import view_to_quantize
-from scripts.compared_networks import Case, asked_for, parser_of
+from scripts.compare_models import BATCH, compared
+from scripts.compared_networks import Case, asked_for, made, parser_of
 
-BATCH = 8
 THREADS = 2
 VARIANTS = (
     "nearest",
@@ -78,9 +76,9 @@ def rows(case: Case) -> Iterator[tuple[str, dict[str, Any]]]:
         found: dict[str, Any] = {"processor_seconds": round(time.process_time() - begin, 1)}
         if made.rounding is not None:
             found["rounded"] = made.rounding.in_words()
-        found["db"] = sqnr(case, model, for_onnxruntime(made.model))
+        found["db"] = sqnr(case, for_onnxruntime(made.model))
         if not corrected:
-            found["weights_alone_db"] = sqnr(case, model, with_weights_of(model, made.model))
+            found["weights_alone_db"] = sqnr(case, with_weights_of(model, made.model))
         yield variant, found
 
 
@@ -94,16 +92,9 @@ def with_weights_of(model: onnx.ModelProto, quantized: onnx.ModelProto) -> onnx.
     return result
 
 
-def sqnr(case: Case, model: onnx.ModelProto, other: onnx.ModelProto) -> float:
+def sqnr(case: Case, other: onnx.ModelProto) -> float:
     """dB of the worst output of `other` on the held-out data."""
-    fixed, name = static_batch(model), model.graph.input[0].name
-    size = fixed or BATCH
-    data = case.held_out
-    batches = (({name: part}, [None] * len(part)) for part in (data[i : i + size] for i in range(0, len(data), size)))
-    run = [runner(create_session(m, threads=THREADS), fixed) for m in (model, other)]
-    outputs = [value.name for value in model.graph.output]
-    found = measures_of(compare_outputs(run[0], run[1], batches, facts=facts_of(model), outputs=outputs))
-    return round(found["sqnr_db"].value, 2)
+    return round(measures_of(compared(case, other, threads=THREADS))["sqnr_db"].value, 2)
 
 
 def main() -> None:
@@ -126,10 +117,8 @@ def main() -> None:
         found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
         if set(VARIANTS) <= set(found):
             continue
-        try:
-            case = make()
-        except Exception as error:
-            print(f"{name}: left out, {error}", flush=True)
+        case = made(name, make)
+        if case is None:
             continue
         for variant, row in rows(case):
             found[variant] = row

@@ -17,18 +17,13 @@ import onnx
 
 import quantbench
 from quantbench.atomic import write_json
-from quantbench.calibration.ort_outputs import runner, static_batch
-from quantbench.evaluate.outputs import compare_outputs
-from quantbench.evaluate.task import facts_of
 from quantbench.graph.load import load_model
-from quantbench.ort import create_session
 from quantbench.predict.cost import cost_of
 from quantbench.predict.simulate import predict_model
 from quantbench.qdq.options import PlacementOptions
-from scripts.compare_models import int8_layers
-from scripts.compared_networks import Case, asked_for, parser_of
+from scripts.compare_models import batches_of, compared, int8_layers
+from scripts.compared_networks import Case, asked_for, made, parser_of
 
-BATCH = 8
 METHODS = ("minmax", "mse")
 VERSIONS = ("8.5", "10.9")
 
@@ -41,15 +36,9 @@ def options_of(choice: str) -> PlacementOptions:
 
 def row(case: Case, options: PlacementOptions, method: str, target: Path) -> Mapping[str, Any]:
     """Quantize by `method`, measure, predict."""
-    model, images = load_model(case.path), case.calibration
-    name, fixed = model.graph.input[0].name, static_batch(model)
-    size = fixed or BATCH
-    batches = [{name: images[i : i + size]} for i in range(0, len(images), size)]
+    batches = batches_of(case, load_model(case.path))
     onnx.save(quantbench.quantize(case.path, batches, calibrator=method, threads=1, placement=options).model, target)
-    held = (({name: case.held_out[i : i + size]}, [None] * len(case.held_out[i : i + size]))
-            for i in range(0, len(case.held_out), size))  # fmt: skip
-    run = [runner(create_session(m, threads=1), fixed) for m in (model, target)]
-    found = compare_outputs(run[0], run[1], held, facts=facts_of(model), outputs=[v.name for v in model.graph.output])
+    found = compared(case, target)
     parts = {part.name: getattr(part.sqnr, "value", str(part.sqnr)) for part in found.models[1].errors}
     against = {key: value.value for key, value in found.models[1].against.items()}
     int8, weighted = int8_layers(target)
@@ -88,10 +77,8 @@ def main() -> None:
         wanted = [(choice, method) for choice in given.choices for method in METHODS]
         if all(" ".join(key) in found for key in wanted):
             continue
-        try:
-            case = make()
-        except Exception as error:
-            print(f"{name}: left out, {error}", flush=True)
+        case = made(name, make)
+        if case is None:
             continue
         with tempfile.TemporaryDirectory() as folder:
             for choice, method in wanted:

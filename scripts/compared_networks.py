@@ -63,6 +63,15 @@ def asked_for(given: argparse.Namespace) -> Iterator[tuple[str, Callable[[], Cas
             yield name, make, given.out / f"{name}.json"
 
 
+def made(name: str, make: Callable[[], Case]) -> Case | None:
+    """The network `name`; None, and a line that says why, where it cannot be had."""
+    try:
+        return make()
+    except Exception as error:  # packages that are absent, and whatever their files do to readers
+        print(f"{name}: left out, {error}", flush=True)
+        return None
+
+
 def cases(assets: Path, images: int) -> Iterator[tuple[str, Callable[[], Case]]]:
     """Name and maker of each; `images` to calibrate on and as many, or all that are labelled up to 512, held out.
 
