@@ -98,13 +98,13 @@ def quantize(
     """Calibrate and quantize a float model.
 
     `model`: an ONNX file, or a ModelProto (left as it is). `data`: a folder of images or arrays, or an iterable of
-    batches: dicts of arrays by input name, arrays, or a torch DataLoader. `calibrator`: auto (mse over the
-    samples with signal, or minmax, judged by the outputs), mse, minmax, entropy, percentile:99.99, … or
-    `path/to/file.py:Class`. `equalize`, `smooth`:
-    cross-layer equalization and SmoothQuant, auto (where they help), on or off. `placement`: "rules", "best"
-    (the variant that the predictor finds cheapest), or PlacementOptions. `keep_float`: names or patterns (fnmatch) of
-    nodes. `rounding` of weights: nearest, or adaptive: in the worst layers for the layer's output, on the first of the
-    data. `weight_scales` of a channel: max, or mse. `preprocess`: of a folder's images, a preset or a declaration.
+    batches: dicts of arrays by input name, arrays, or a torch DataLoader. `calibrator`: auto (mse over the samples with
+    signal, or minmax, judged by the outputs), mse, minmax, entropy, percentile:99.99, … or `path/to/file.py:Class`.
+    `placement`: "rules", "best" (the variant that the predictor finds cheapest), or PlacementOptions. `rounding` of
+    weights: nearest, or adaptive: in the worst layers for the layer's output, on the first of the data. `weight_scales`
+    of a channel: max, or mse. `equalize`, `smooth`: cross-layer equalization and SmoothQuant, auto (where they help),
+    on or off. `keep_float`: names or patterns (fnmatch) of nodes. `preprocess`: of a folder's images, a preset or a
+    declaration.
 
     Raises QuantbenchError for a model that is quantized already or cannot be, and data that does not fit.
     """
