@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from quantbench import provenance
 from quantbench.cli.main import app, register_commands
 from quantbench.shipped import shipped_folder
 
@@ -21,6 +23,7 @@ GROUPS = {**dict.fromkeys(DEMO, "demo"), **dict.fromkeys(SOURCES, "sources")}
 # What takes longest comes first, so that no process is left to run alone at the end.
 LONG = ("qat/test_command.py", "ptq/test_run.py", *DEMO)
 LONG_ROOMS = ("qat", "ptq", "decide", "evaluate")
+_ticked = datetime.fromtimestamp(0, timezone.utc)
 ARTEFACTS = Path(__file__).parent / "data" / "artefacts"
 
 
@@ -67,6 +70,19 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     config.option.loadscopereorder = False  # by the number of tests, which says nothing of their time
     return ByFile(config, log)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this process records has a second of its own each, later than all before: stages tell by their time that
+    they ran again, and two short trainings may end within one second."""
+
+    def later() -> str:
+        global _ticked
+        _ticked = max(datetime.now(timezone.utc).replace(microsecond=0), _ticked + timedelta(seconds=1))
+        return _ticked.isoformat(timespec="seconds")
+
+    monkeypatch.setattr(provenance, "utc", later)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -22,6 +22,8 @@ from quantbench.report.sections import rounding
 from quantbench.run_folder import Identity, RunFolder
 from tests.ptq.small_run import OWN, holds, outputs, run, write_data
 
+pytestmark = pytest.mark.usefixtures("clock")
+
 
 def ended(record: PtqRun) -> dict[str, tuple[str, float]]:
     """When each stage ran: equal where none was done anew."""

@@ -18,6 +18,7 @@ from quantbench.records.run import QatRun
 from scripts.chaos_steps import Call, Server
 from tests.qat.small_run import NETWORK, holds, run, write_home
 
+pytestmark = pytest.mark.usefixtures("clock")
 ALL = {"calibrate", "train", "export"}
 
 
@@ -45,7 +46,6 @@ def server() -> Iterator[Server]:
 
 def redone(before: QatRun, after: QatRun) -> set[str]:
     """Names of the stages that ran again."""
-    # Two stages of one second may have one provenance.
     ended = {name: (stage.key, stage.provenance) for name, stage in before.stages.items()}
     return {name for name, stage in after.stages.items() if ended.get(name) != (stage.key, stage.provenance)}
 
