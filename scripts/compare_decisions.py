@@ -31,6 +31,7 @@ import onnx
 from quantbench.atomic import write_json
 from quantbench.engines.bench_many import ManyRequest, bench_many
 from quantbench.graph.load import load_model
+from quantbench.graph.onnx_view import view_of
 from quantbench.graph.to_fp16 import to_fp16
 from quantbench.latency.device_file import find_device
 from quantbench.latency.network import network_of
@@ -127,7 +128,8 @@ def accuracy(case: Case, made: Made) -> dict[str, Any]:
 def predicted(made: Made, precision: str) -> dict[str, float]:
     """Milliseconds on each device as the latency model has them."""
     model = load_model(made.built)
-    network = network_of(model, predict_model(model, fp16=True))
+    view = view_of(model)
+    network = network_of(view, predict_model(model, view=view, fp16=True))
     times = {name: network.on(find_device(name), 1, (precision,)).times[precision] for name in DEVICES}
     return {name: round(time.compute.ms, 4) for name, time in times.items()}
 

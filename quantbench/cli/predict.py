@@ -13,8 +13,7 @@ from quantbench.cli.options import Gpu, PlainJson
 from quantbench.terminal import console, echo
 
 if TYPE_CHECKING:
-    import onnx
-
+    from quantbench.graph.view import GraphView
     from quantbench.inspection.logs.build_log import Build, BuildLog
     from quantbench.json_types import JsonObject
     from quantbench.predict.prediction import Prediction
@@ -76,8 +75,8 @@ def predict(
         )
     latency = None
     if model.suffix == ".onnx":
-        loaded, prediction, notes = _of_model(model, build)
-        latency = _latency(loaded, prediction, device, batch) if device else None
+        view, prediction, notes = _of_model(model, build)
+        latency = _latency(view, prediction, device, batch) if device else None
     else:
         prediction = _of_log(model, build)
     if rtx:
@@ -100,16 +99,14 @@ def predict(
         echo(line)
 
 
-def _latency(
-    model: "onnx.ModelProto", prediction: "Prediction", name: str, batch: int
-) -> "tuple[JsonObject, list[str]]":
+def _latency(view: "GraphView", prediction: "Prediction", name: str, batch: int) -> "tuple[JsonObject, list[str]]":
     """Times on the device `name`, as plain data and in words."""
     from quantbench.latency import words
     from quantbench.latency.device_file import find_device
     from quantbench.latency.network import network_of
 
     found = find_device(name)
-    asked, judged = words.timed(network_of(model, prediction), found, batch)
+    asked, judged = words.timed(network_of(view, prediction), found, batch)
     return words.to_json(found, asked, judged), list(words.lines(found, asked, judged))
 
 
@@ -144,19 +141,21 @@ def _explain(for_: str, gpu: str) -> None:
         echo(line)
 
 
-def _of_model(path: Path, build: _Build) -> "tuple[onnx.ModelProto, Prediction, tuple[str, ...]]":
-    """The model, the prediction, and what to know before believing it."""
+def _of_model(path: Path, build: _Build) -> "tuple[GraphView, Prediction, tuple[str, ...]]":
+    """The model's view, the prediction, and what to know before believing it."""
     from quantbench.core.qdq_or_not import require_qdq
     from quantbench.graph.load import load_model
-    from quantbench.lint.run import refused
+    from quantbench.graph.onnx_view import view_of
+    from quantbench.lint.refused import refused
     from quantbench.predict.captures import inner_nodes
     from quantbench.predict.simulate import predict_model
     from quantbench.predict.words import model_notes
 
     model = load_model(path)
     require_qdq(model, str(path), "to predict", f"'quantbench ptq {shlex.quote(str(path))} ...'")
-    notes = model_notes([f"{f.node}: {f.message}" for f in refused(model)], inner_nodes(model))
-    return model, predict_model(model, version=build.version, gpu=build.gpu, fp16=build.fp16), notes
+    view = view_of(model)
+    notes = model_notes([f"{f.node}: {f.message}" for f in refused(model, view)], inner_nodes(model))
+    return view, predict_model(model, view=view, version=build.version, gpu=build.gpu, fp16=build.fp16), notes
 
 
 def _of_log(path: Path, build: _Build) -> "Prediction":
@@ -202,12 +201,12 @@ def _check(log: "BuildLog", path: Path) -> None:
 
 
 def _print(prediction: "Prediction", notes: tuple[str, ...], told: list[str]) -> None:
-    from rich.table import Table
-
     from quantbench.predict.words import COLUMNS, lines, rows
 
     out = console(soft_wrap=not console().is_terminal)
     if out.is_terminal:
+        from rich.table import Table
+
         table = Table(title=f"Predicted engine, TensorRT {prediction.version}", box=None, pad_edge=False)
         for column in COLUMNS:
             table.add_column(column, overflow="fold")

@@ -7,11 +7,12 @@ import onnx
 
 from quantbench.decide.sensitivity import Savings
 from quantbench.decide.tune import Timing
+from quantbench.graph.onnx_view import view_of
 from quantbench.graph.ops import WEIGHTED
 from quantbench.latency.device import Device
 from quantbench.latency.device_file import device_names, find_device
 from quantbench.latency.engine_time import EngineTime
-from quantbench.latency.network import network_of
+from quantbench.latency.network import Network, network_of
 from quantbench.layers.layer import Layer
 from quantbench.predict.prediction import Prediction
 from quantbench.predict.simulate import predict_model
@@ -29,7 +30,7 @@ def times_of(device: str, batch: int = 1) -> Times:
     devices = [find_device(name) for name in ([device] if device else [name for name in _OFFERED if name in known])]
 
     def times(model: onnx.ModelProto, prediction: Prediction) -> PredictedTimes:
-        network = network_of(model, prediction)
+        network = network_of(view_of(model), prediction)
         latencies: list[Latency] = []
         layers: dict[str, list[float]] = {}
         for one in devices:
@@ -54,7 +55,7 @@ def timing_of(device: str, batch: int = 1) -> Timing | None:
     chosen = find_device(device)
 
     def timing(quantized: Any) -> tuple[float, float]:
-        found = network_of(quantized, predict_model(quantized)).on(chosen, batch, ("INT8", "FP16")).times
+        found = _network(quantized).on(chosen, batch, ("INT8", "FP16")).times
         return found["INT8"].compute.ms, found["FP16"].compute.ms
 
     return timing
@@ -71,15 +72,19 @@ def savings_of(device: str, batch: int = 1) -> Savings | None:
     chosen = find_device(device)
 
     def savings(quantized: onnx.ModelProto) -> tuple[str, dict[str, float]]:
-        prediction = predict_model(quantized)
-        network = network_of(quantized, prediction)
+        network = _network(quantized)
         found = network.on(chosen, batch, ("INT8", "FP16")).times
         weighted = {node.name for node in quantized.graph.node if node.op_type in WEIGHTED}
         int8, fp16 = (_by_node(layers, found[name], weighted)
-                      for layers, name in ((prediction.layers, "INT8"), (network.plain, "FP16")))  # fmt: skip
+                      for layers, name in ((network.int8.layers, "INT8"), (network.plain, "FP16")))  # fmt: skip
         return _label(chosen), {node: ms - int8[node] for node, ms in fp16.items() if node in int8}
 
     return savings
+
+
+def _network(model: onnx.ModelProto) -> Network:
+    view = view_of(model)
+    return network_of(view, predict_model(model, view=view))
 
 
 def _by_node(layers: Sequence[Layer], time: EngineTime, weighted: set[str]) -> dict[str, float]:

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from quantbench.inspection.logs.lexer import Event
-from quantbench.inspection.qdq_onnx import QdqModel
 from quantbench.json_types import JsonObject
 from quantbench.layers.categories import QUANTIZED, category, is_weighted
 from quantbench.layers.layer import Layer
@@ -15,6 +13,8 @@ from quantbench.layers.names import split_parts, strip_clone, strip_profile
 
 if TYPE_CHECKING:
     from quantbench.inspection.logs.build_log import Build
+    from quantbench.inspection.logs.lexer import Event
+    from quantbench.inspection.qdq_onnx import QdqModel
 
 # What a status means, in the words that the user sees.
 STATUS: dict[str, str] = {
@@ -86,7 +86,7 @@ def _by_hand(node: str, layer: Layer) -> str:
     return found.group(1) if found is not None and quantized else ""
 
 
-def trace(build: "Build | None", layers: Sequence[Layer], model: QdqModel | None = None) -> tuple[Fate, ...]:
+def trace(build: "Build | None", layers: Sequence[Layer], model: "QdqModel | None" = None) -> tuple[Fate, ...]:
     """Fates of all Q and DQ that the log, the layers or the ONNX model name, in the order of the network."""
     traces = _universe(build, layers, model)
     if build is not None:
@@ -113,7 +113,7 @@ def trace(build: "Build | None", layers: Sequence[Layer], model: QdqModel | None
     )
 
 
-def _universe(build: "Build | None", layers: Sequence[Layer], model: QdqModel | None) -> dict[str, _Trace]:
+def _universe(build: "Build | None", layers: Sequence[Layer], model: "QdqModel | None") -> dict[str, _Trace]:
     names: dict[str, str] = {}
     if model is not None:
         names |= {n.name: n.op for n in model.nodes}
@@ -131,7 +131,7 @@ def _universe(build: "Build | None", layers: Sequence[Layer], model: QdqModel | 
     return {name: _Trace(name, op) for name, op in names.items()}
 
 
-def _names_in(event: Event) -> Iterable[str]:
+def _names_in(event: "Event") -> Iterable[str]:
     for value in event.fields.values():
         for text in value if isinstance(value, tuple) else (value,):
             yield from split_parts(str(text))
@@ -141,7 +141,7 @@ def _names_in(event: Event) -> Iterable[str]:
 _TAKES_IN = ("Quantize", "QConv", "ConstWeightsQuantize")
 
 
-def _follow(event: Event, traces: dict[str, _Trace], running: tuple[str, str]) -> None:
+def _follow(event: "Event", traces: dict[str, _Trace], running: tuple[str, str]) -> None:
     """Apply one optimizer line; `running` is the pass that runs and its layer."""
     fields = event.fields
     kind = event.kind

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from quantbench.graph.load import load_model
+from quantbench.graph.onnx_view import view_of
 from quantbench.latency.device_file import find_device
 from quantbench.latency.network import Network, network_of
 from quantbench.latency.words import timed
@@ -20,8 +21,9 @@ def timed_prediction(path: Path, wanted: PredictedFor) -> Prediction:
     if not wanted.device:
         return facts
     model = load_model(path)
-    found = predict_model(model, version=wanted.tensorrt or DEFAULT, gpu=wanted.gpu)
-    return facts.model_copy(update={"latency": latency_facts(network_of(model, found), wanted.device)})
+    view = view_of(model)
+    found = predict_model(model, view=view, version=wanted.tensorrt or DEFAULT, gpu=wanted.gpu)
+    return facts.model_copy(update={"latency": latency_facts(network_of(view, found), wanted.device)})
 
 
 def latency_facts(network: Network, name: str, batch: int = 1) -> DeviceLatency:

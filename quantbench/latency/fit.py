@@ -1,12 +1,15 @@
 """Fit of a class of products (one arithmetic, input format, output format) to timings."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quantbench.latency.formula import COMMON_TILES, Params, Sizes, Tile, fastest_us, logs_of, time_us
-from quantbench.latency.log_timings import Timed
+
+if TYPE_CHECKING:
+    from quantbench.latency.log_timings import Timed
 
 Array = NDArray[np.float64]
 _MOST_ROWS = 1500
@@ -14,7 +17,7 @@ _MOST_ROWS = 1500
 _UNIT = 0.1
 
 
-def fit_class(rows: Sequence[Timed], start: Params, widths: Sequence[float], sms: float) -> Params:
+def fit_class(rows: "Sequence[Timed]", start: Params, widths: Sequence[float], sms: float) -> Params:
     """Parameters for `rows` of one class, starting from `start` whose logs may move by about `widths`.
 
     Rows that name their tile are points of their own; without at least two tiles, the best times of each work are
@@ -54,7 +57,7 @@ def fit_class(rows: Sequence[Timed], start: Params, widths: Sequence[float], sms
                   _factor(ratios[small], start.small), _factor(ratios[stem], start.stem), tiles)  # fmt: skip
 
 
-def _tiles(rows: Sequence[Timed], slower: Array) -> tuple[Tile, ...]:
+def _tiles(rows: "Sequence[Timed]", slower: Array) -> tuple[Tile, ...]:
     """Tiles with how much slower than the rest they are, shrunk where few timings tell."""
     found: dict[tuple[int, int], list[float]] = {}
     for row, error in zip(rows, slower, strict=True):
@@ -66,7 +69,7 @@ def _tiles(rows: Sequence[Timed], slower: Array) -> tuple[Tile, ...]:
     return tuple((*t, float(np.exp(sum(e) / (len(e) + 2.0)))) for t, e in sorted(found.items()))
 
 
-def _by_tile(rows: Sequence[Timed]) -> list[Timed]:
+def _by_tile(rows: "Sequence[Timed]") -> "list[Timed]":
     """The fastest kernel of each work and tile, without those far slower than the best (nobody runs them)."""
     best: dict[tuple[object, ...], float] = {}
     found: dict[tuple[object, ...], Timed] = {}
@@ -89,7 +92,7 @@ def _factor(ratios: Array, start: float) -> float:
     return float(np.exp((np.median(ratios) * count + np.log(start)) / (count + 1.0)))
 
 
-def best_of(rows: Sequence[Timed]) -> list[Timed]:
+def best_of(rows: "Sequence[Timed]") -> "list[Timed]":
     """The fastest time of each work."""
     found: dict[tuple[object, ...], Timed] = {}
     for row in rows:
@@ -99,13 +102,13 @@ def best_of(rows: Sequence[Timed]) -> list[Timed]:
     return list(found.values())
 
 
-def _weights(rows: Sequence[Timed]) -> Array:
+def _weights(rows: "Sequence[Timed]") -> Array:
     counts: dict[tuple[object, ...], int] = {}
     for row in rows:
         counts[row.work.shape] = counts.get(row.work.shape, 0) + 1
     return np.array([min(1.0, (3.0 / counts[r.work.shape]) ** 0.5) for r in rows])
 
 
-def thinned(rows: list[Timed], most: int) -> list[Timed]:
+def thinned(rows: "list[Timed]", most: int) -> "list[Timed]":
     """At most `most` of `rows`, from all over them."""
     return rows if len(rows) <= most else rows[:: -(-len(rows) // most)]

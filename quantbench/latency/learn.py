@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +13,11 @@ from quantbench.latency.fit import best_of, fit_class, thinned
 from quantbench.latency.formula import Params, predict_us
 from quantbench.latency.gpus import Specs
 from quantbench.latency.layout import Format
-from quantbench.latency.log_timings import Timed
 from quantbench.latency.prior import MAIN, MOST_SHARE, MovedEntry, Prior, ProductEntry, shares
 from quantbench.latency.residual import fit_residual
+
+if TYPE_CHECKING:
+    from quantbench.latency.log_timings import Timed
 
 Array = NDArray[np.float64]
 _Key = tuple[str, Format, Format]
@@ -29,7 +32,7 @@ _ENOUGH_SHAPES = 18
 _BORROWED = 0.16
 
 
-def learn_products(rows: Sequence[Timed], specs: Specs, prior: Prior) -> tuple[ProductClass, ...]:
+def learn_products(rows: "Sequence[Timed]", specs: Specs, prior: Prior) -> tuple[ProductClass, ...]:
     """Classes of all products in `rows`."""
     grouped: dict[_Key, list[Timed]] = defaultdict(list)
     for row in rows:
@@ -96,7 +99,7 @@ def _borrowed(key: _Key, name: str, own: Sequence[ProductClass], prior: Prior, s
     return wanted
 
 
-def _by_math(rows: Sequence[Timed], source: Format) -> dict[str, list[Timed]]:
+def _by_math(rows: "Sequence[Timed]", source: Format) -> "dict[str, list[Timed]]":
     """Rows by arithmetic. Those that name none belong to the commonest, or to the input's own data type."""
     found: dict[str, list[Timed]] = defaultdict(list)
     unnamed: list[Timed] = []
@@ -113,7 +116,7 @@ def _by_math(rows: Sequence[Timed], source: Format) -> dict[str, list[Timed]]:
 
 
 def _with_residual(
-    kind: str, source: Format, target: Format, params: dict[str, Params], rows: Sequence[Timed], sms: float
+    kind: str, source: Format, target: Format, params: dict[str, Params], rows: "Sequence[Timed]", sms: float
 ) -> ProductClass:
     best = thinned(best_of(rows), _MOST_POINTS)
     works = [r.work for r in best]
@@ -125,7 +128,7 @@ def _with_residual(
                         conformal(left, claimed), _median(left))  # fmt: skip
 
 
-def without_slow_start(rows: Sequence[Timed]) -> tuple[list[Timed], int]:
+def without_slow_start(rows: "Sequence[Timed]") -> "tuple[list[Timed], int]":
     """`rows` of one log without its beginning where the clock was not up yet, and how many that were.
 
     It shows where a work timed there was timed again later, three times faster or more.
@@ -145,7 +148,7 @@ def without_slow_start(rows: Sequence[Timed]) -> tuple[list[Timed], int]:
     return (kept, len(rows) - len(kept)) if len(kept) > len(rows) // 2 else (list(rows), 0)
 
 
-def without_launch_bound(rows: Sequence[Timed]) -> list[Timed]:
+def without_launch_bound(rows: "Sequence[Timed]") -> "list[Timed]":
     """`rows` of one log without those that took no longer than a launch did.
 
     Where the processor launches slowly (10 µs a kernel on one machine), small kernels all take that long, and their
@@ -181,7 +184,7 @@ def prior_of(
     )  # fmt: skip
 
 
-def _shapes(rows: Sequence[Timed]) -> int:
+def _shapes(rows: "Sequence[Timed]") -> int:
     return len({r.work.shape for r in rows})
 
 

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +12,12 @@ from quantbench.latency.classes import MovedClass, Point, conformal, is_thin
 from quantbench.latency.fit import best_of, thinned
 from quantbench.latency.gpus import Specs
 from quantbench.latency.layout import Format
-from quantbench.latency.log_timings import Timed
 from quantbench.latency.prior import Prior
 from quantbench.latency.residual import fit_residual
 from quantbench.latency.stream import Stream, sizes, stream_us
+
+if TYPE_CHECKING:
+    from quantbench.latency.log_timings import Timed
 
 Array = NDArray[np.float64]
 _MoveKey = tuple[str, Format | None, Format | None, bool]
@@ -29,13 +32,13 @@ _MOST_LAUNCH = 1.2
 _USUAL_FLOOR, _SLOW_FLOOR = 3.0, 6.0
 
 
-def floor_us(rows: Sequence[Timed]) -> float:
+def floor_us(rows: "Sequence[Timed]") -> float:
     """The shortest kernel of `rows` in µs, which a launch is close to."""
     found = min((row.ms * 1e3 for row in rows), default=_USUAL_FLOOR)
     return min(found, _SLOW_FLOOR)
 
 
-def learn_moved(rows: Sequence[Timed], specs: Specs, prior: Prior) -> tuple[MovedClass, ...]:
+def learn_moved(rows: "Sequence[Timed]", specs: Specs, prior: Prior) -> tuple[MovedClass, ...]:
     """Classes of layers that move bytes: by kind and formats where these have enough shapes, by kind, and all."""
     grouped: dict[_MoveKey, list[Timed]] = defaultdict(list)
     for row in best_of([r for r in rows if not r.work.weighted]):
@@ -77,7 +80,7 @@ def _bandwidth_ratio(classes: Sequence[MovedClass], specs: Specs, prior: Prior) 
     return float(np.exp(np.clip(sum(found) / (len(found) + 3.0), -0.7, 0.7)))
 
 
-def _learnt(key: _MoveKey, rows: list[Timed], specs: Specs, prior: Prior, floor: float) -> MovedClass:
+def _learnt(key: _MoveKey, rows: "list[Timed]", specs: Specs, prior: Prior, floor: float) -> MovedClass:
     works = [r.work for r in rows]
     us = np.array([r.ms * 1e3 for r in rows])
     usual, width = prior.move(*key, specs=specs, floor=floor)

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from quantbench.errors import QuantbenchError
+from quantbench.graph.view import GraphView
 from quantbench.latency.device import Device
 from quantbench.latency.engine_time import EngineTime, time_of_works
 from quantbench.latency.join import works_of_prediction
 from quantbench.layers.layer import Layer
 
 if TYPE_CHECKING:
-    import onnx
-
     from quantbench.predict.prediction import Prediction
 
 PRECISIONS = ("INT8", "FP16", "FP32")
@@ -55,11 +54,10 @@ class Network:
         return NetworkTime(batch, times)
 
 
-def network_of(model: "onnx.ModelProto", prediction: "Prediction") -> Network:
-    """`model` as `prediction` has it, and the same model without its Q/DQ."""
-    from quantbench.graph.onnx_view import view_of
+def network_of(view: GraphView, prediction: "Prediction") -> Network:
+    """The model of `view` as `prediction` has it, and the same model without its Q/DQ."""
     from quantbench.predict.simulate import predict
     from quantbench.predict.with_qdq import without_qdq
 
-    plain = predict(without_qdq(view_of(model)), version=prediction.version, gpu=prediction.gpu, fp16=False)
+    plain = predict(without_qdq(view), version=prediction.version, gpu=prediction.gpu, fp16=False)
     return Network(prediction, plain.layers)

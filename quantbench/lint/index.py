@@ -21,12 +21,13 @@ class Index:
     """Lookups over `model`, which fixes edit in place; call `refresh` after an edit.
 
     `version`: the TensorRT that advice is for, by default the best known. `chosen`: what the placement rules recorded.
+    `view`: the model's, where it is there already.
     """
 
-    def __init__(self, model: onnx.ModelProto, version: Version | None = None) -> None:
+    def __init__(self, model: onnx.ModelProto, version: Version | None = None, view: GraphView | None = None) -> None:
         self.model = model
         self.version = version if version is not None else version_of("")
-        self.view: GraphView = view_of(model)
+        self.view = view or view_of(model)
         self.chosen = recorded(model)
         self.refresh()
 

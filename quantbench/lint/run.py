@@ -50,9 +50,3 @@ def fix(model: onnx.ModelProto, *, version: str = "", gpu: str = "") -> tuple[on
     counts = {rule.RULE: rule.fix(index) for rule in _FIXERS}
     check(copy)
     return copy, counts
-
-
-def refused(model: onnx.ModelProto) -> tuple[Finding, ...]:
-    """Findings of what TensorRT does not take at all, or what no prediction speaks of."""
-    index = Index(model)
-    return tuple(f for rule in (zero_point, int32_bias) for f in rule.find(index))

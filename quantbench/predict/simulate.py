@@ -52,11 +52,19 @@ def predict(
     )  # fmt: skip
 
 
-def predict_model(model: "onnx.ModelProto", *, version: str = DEFAULT, gpu: str = "", fp16: bool = True) -> Prediction:
-    """`predict` of an ONNX model with the scales that it holds."""
+def predict_model(
+    model: "onnx.ModelProto",
+    *,
+    view: GraphView | None = None,
+    version: str = DEFAULT,
+    gpu: str = "",
+    fp16: bool = True,
+) -> Prediction:
+    """`predict` of an ONNX model with the scales that it holds; `view` is the model's, where it is there already."""
     from quantbench.graph.onnx_view import view_of
     from quantbench.predict.captures import with_captures
     from quantbench.predict.scales import scales_of
 
-    view = with_captures(view_of(model), model)
-    return predict(view, version=version, gpu=gpu, scales=scales_of(model), fp16=fp16)
+    return predict(
+        with_captures(view or view_of(model), model), version=version, gpu=gpu, scales=scales_of(model), fp16=fp16
+    )
