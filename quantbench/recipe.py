@@ -34,8 +34,9 @@ class Input(_Section):
 
 
 class Data(_Section):
-    """Calibration data: a folder of images, arrays (.npy, .npz or folders of them), file.py:name of a data loader or
-    generator, a named data set, or for models of several inputs one path for each of `inputs` (docs/data.md)."""
+    """Calibration data: a folder of images, arrays (.npy, .npz or folders of them), tar shards, file.py:name of a
+    data loader or generator, a named data set, or for models of several inputs one path for each of `inputs`
+    (docs/data.md)."""
 
     calib_dir: Path | None = None
     inputs: dict[str, Input] = Field(default_factory=dict)
@@ -48,8 +49,9 @@ class Data(_Section):
 class Evaluation(_Section):
     """Images to compare FP32 and INT8 on; the calibration images themselves when none are named. `labels` of `dir`:
     none, folder, file-name (the digits at its end), yolo (boxes in labels/….txt beside images/), csv=FILE (image,
-    label), coco=FILE, masks (masks/….png beside images/). `classes`: names in the order of their numbers, one a line,
-    or the training folder; by default those in the model's metadata."""
+    label), coco=FILE, masks (masks/….png beside images/), cls (.cls, .txt or .json in tar
+    shards). `classes`: names in the order of their numbers, one a line, or the training folder; by default those in the
+    model's metadata."""
 
     dir: Path | None = None
     dataset: str | None = None

@@ -121,6 +121,29 @@ def _read_arrays() -> Work:
     return read
 
 
+def _tars() -> list[bytes]:
+    import tarfile
+
+    from tests.images.tars import HOSTILE, picture, tar
+
+    members = {"a.png": picture(0), "a.cls": b"1", "d/b.png": picture(1), "d/b.json": b'{"label": 2}', "c.npy": b"x"}
+    kinds = (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)
+    good = [tar({f"{'n' * long}{name}": data for name, data in members.items()}, kind)
+            for kind in kinds for long in (0, 120) if not (long and kind == tarfile.USTAR_FORMAT)]  # fmt: skip
+    return [*good, *(data for data, _ in HOSTILE.values() if len(data) <= _MOST)]
+
+
+def _read_tars() -> Work:
+    from quantbench.data.sources import folder_source
+    from quantbench.images.preprocess import Preprocess
+
+    def read(path: Path) -> object:
+        source = folder_source(path, Preprocess(exact=(8, 8)), "cls")
+        return source.sha256(), [(source.load(index), source.label(index)) for index in range(len(source))]
+
+    return read
+
+
 def _checkpoints() -> list[bytes]:
     import torch
 
@@ -264,6 +287,7 @@ TARGETS = {
         Target("pictures", ".png", _read_pictures, _pictures),
         Target("npy", ".npy", _read_arrays, lambda: _arrays(packed=False)),
         Target("npz", ".npz", _read_arrays, lambda: _arrays(packed=True)),
+        Target("tars", ".tar", _read_tars, _tars),
         Target("checkpoints", ".pt", _read_checkpoints, _checkpoints, at_once=1000),
         Target("run state", ".json", _read_states, _states),
         Target("trtexec lines", ".txt", _read_lines, _lines),

@@ -12,6 +12,7 @@ from quantbench.calibration.ort_outputs import Feed, images_of, static_batch
 from quantbench.data.model_input import fitting_preprocess, image_input
 from quantbench.data.sources import at_most, feeds, folder_source
 from quantbench.errors import QuantbenchError
+from quantbench.images.shard_names import names_data
 
 # A folder's images a batch, where the model leaves that free.
 _BATCH = 8
@@ -46,11 +47,12 @@ class Feeds:
 
     def _opened(self, model: onnx.ModelProto, data: Any, preprocess: Any) -> Callable[[], Iterable[Any]]:
         if isinstance(data, (str, Path)):
-            if not Path(data).exists():
+            if not names_data(Path(data)):
                 raise QuantbenchError(f"data: {data} does not exist; give a folder, or an iterable of batches")
             image = image_input(model, "model")
             declared = dict(preprocess) if isinstance(preprocess, Mapping) else preprocess
-            source = at_most(folder_source(Path(data), fitting_preprocess(declared, image)[0]), self._max_images)
+            whole = folder_source(Path(data), fitting_preprocess(declared, image)[0], most=self._max_images)
+            source = at_most(whole, self._max_images)
             return lambda: feeds(source, image.name, self._batch or _BATCH, max_bad=0)
         if preprocess is not None:
             raise QuantbenchError("preprocess goes with a folder; batches are taken as they are")

@@ -139,7 +139,7 @@ def evaluate(
     threads: int = 0,
 ) -> Evaluation:
     """ONNX files on the same images, the others held against the first: same answers, SQNR, accuracy with `labels`
-    (folder, file-name, yolo, csv=FILE, coco=FILE, masks), with intervals. Raises QuantbenchError for what does not
+    (folder, file-name, yolo, csv=FILE, coco=FILE, masks, cls), with intervals. Raises QuantbenchError for what does not
     fit."""
     from quantbench.decide.eval_models import DataRequest, EvalRequest, eval_models
     from quantbench.progress import Progress

@@ -16,6 +16,7 @@ def recipe_of(
 
     Raises QuantbenchError as `load_recipe` does.
     """
+    from quantbench.images.shard_names import names_data
     from quantbench.recipe import Recipe, load_recipe
     from quantbench.recipe_files import recipe_path
 
@@ -24,7 +25,8 @@ def recipe_of(
         (data, "data.calib_dir", "data.dataset"), (eval_data, "evaluation.dir", "evaluation.dataset"),
     ):  # fmt: skip
         if name is not None:
-            found[folder if Path(name).exists() else dataset] = Path(name) if Path(name).exists() else name
+            here = names_data(Path(name))
+            found[folder if here else dataset] = Path(name) if here else name
     return load_recipe(recipe_path(recipe), found, trust=trust) if recipe else Recipe().merged(found)
 
 

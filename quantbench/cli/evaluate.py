@@ -17,9 +17,9 @@ def register(app: typer.Typer) -> None:
 
 def evaluate(
     models: list[Path] = typer.Argument(..., help="ONNX files; the others are held against the first."),
-    data: str = typer.Option(..., help="Folder of images, or a data set (quantbench recipes: datasets)."),
+    data: str = typer.Option(..., help="Folder of images, tar shards, or a data set (quantbench recipes: datasets)."),
     labels: str = typer.Option(
-        "none", help="none, folder, file-name, yolo, csv=FILE, coco=FILE, masks (masks/ beside images/)."
+        "none", help="none, folder, file-name, yolo, csv=FILE, coco=FILE, masks (masks/ beside images/), cls."
     ),
     classes: Classes = None,
     task: str = typer.Option("auto", help="auto, classes, boxes, masks, keypoints, values: what the outputs are."),

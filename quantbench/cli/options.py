@@ -43,7 +43,8 @@ CalibData = Annotated[
     typer.Option(
         "--calib-data",
         "--calib-dir",
-        help="Folder of images, .npy/.npz files or a folder of them, or file.py:NAME.",
+        help="Folder of images, .npy/.npz files or a folder of them, tar shards (a folder, x-{000..012}.tar), or "
+        "file.py:NAME.",
     ),
 ]
 InputData = Annotated[

@@ -63,7 +63,7 @@ def ptq(
     labels: str = typer.Option(
         None,
         help="Labels of --eval-dir: none, folder, file-name, yolo (boxes in labels/ beside images/), csv=FILE, "
-        "coco=FILE, masks (masks/ beside images/).",
+        "coco=FILE, masks (masks/ beside images/), cls (.cls, .txt or .json in tar shards).",
     ),
     classes: Classes = None,
     keep_float: KeepFloat = None,

@@ -34,7 +34,9 @@ def tune(
     model: DecideModel = None,
     data: DecideData = None,
     eval_data: DecideEval = None,
-    labels: str = typer.Option(None, help="Labels of --eval-dir: folder, file-name, yolo, csv=FILE, coco=FILE, masks."),
+    labels: str = typer.Option(
+        None, help="Labels of --eval-dir: folder, file-name, yolo, csv=FILE, coco=FILE, masks, cls."
+    ),
     classes: Path = typer.Option(None, help="Class names, one a line, or the training folder."),
     recipe: DecideRecipe = None,
     preprocess: Preprocess = None,

@@ -220,9 +220,9 @@ def _files(path: Path, inputs: tuple[TensorInput, ...]) -> list[tuple[str, dict[
     files = sorted(file for file in path.iterdir() if file.suffix.lower() in (".npy", ".npz"))
     packed = [(file.name, {"": file}) for file in files if file.suffix.lower() == ".npz"]
     loose = {file.stem: file for file in files if file.suffix.lower() == ".npy"}
-    named = {_plain(name): name for name in names}
-    if loose and {_plain(stem) for stem in loose} & set(named):
-        own = {named.get(_plain(stem), stem): file for stem, file in loose.items()}
+    named = {plain_name(name): name for name in names}
+    if loose and {plain_name(stem) for stem in loose} & set(named):
+        own = {named.get(plain_name(stem), stem): file for stem, file in loose.items()}
         return [*packed, (path.name, own)]
     if loose and len(names) > 1:
         raise QuantbenchError(
@@ -231,6 +231,6 @@ def _files(path: Path, inputs: tuple[TensorInput, ...]) -> list[tuple[str, dict[
     return [*packed, *((file.name, {names[0]: file}) for file in loose.values())]
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """Names of tensors hold what file names cannot: compare letters and digits."""
     return "".join(c if c.isalnum() else "_" for c in name)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantbench.data.array_calls import ArrayCalls
+from quantbench.data.shard_calls import ShardCalls
 from quantbench.data.tensor_inputs import Call, TensorInput, fitted
 from quantbench.errors import QuantbenchError
 from quantbench.images.decode import BadImageError
@@ -162,7 +163,7 @@ class SomeCalls:
 
     def sha256(self) -> str:
         """Hash of the samples that were chosen, where the whole can tell them, else of the whole and the choice."""
-        if isinstance(self.whole, ArrayCalls):
+        if isinstance(self.whole, (ArrayCalls, ShardCalls)):
             return self.whole.sha256_of(self.indices)
         return combined_sha256([(self.whole.sha256(), "whole"), (text_sha256(repr(self.indices)), "indices")])
 

@@ -17,10 +17,13 @@ from quantbench.images.arrays import ArrayFiles
 from quantbench.images.decode import BadImageError
 from quantbench.images.folder import ImageFolder, LabelOf
 from quantbench.images.labels import class_folders, from_file_name, from_folder
-from quantbench.images.open import open_dataset, open_folder
+from quantbench.images.open import open_dataset, open_folder, open_shards
 from quantbench.images.other_labels import from_coco, from_csv, from_masks
 from quantbench.images.preprocess import Preprocess
 from quantbench.images.remember import is_known, remember
+from quantbench.images.shard_labels import by_path, from_fields
+from quantbench.images.shard_names import is_shards
+from quantbench.images.shards import ShardPictures, opened
 from quantbench.images.sizes import OfSizes
 from quantbench.images.source import Pictures, Prepared, Source, Subset
 from quantbench.images.stream import batches
@@ -64,7 +67,7 @@ class Images:
         remember(fact)
 
 
-LABELS = ("none", "folder", "file-name", "yolo", "masks", "csv", "coco")
+LABELS = ("none", "folder", "file-name", "yolo", "masks", "csv", "coco", "cls")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +80,12 @@ class Classes:
     origin: str = "the model's metadata"
 
 
-def folder_source(path: Path, preprocess: Preprocess, labels: str = "none", classes: Classes | None = None) -> Source:
-    """Images (or `.npy`/`.npz` batches) at `path`. `labels`: one of LABELS; csv and coco name their file as
-    `csv=FILE` (labels.csv in the folder by default), `coco=FILE`.
+def folder_source(
+    path: Path, preprocess: Preprocess, labels: str = "none", classes: Classes | None = None, *, most: int | None = None
+) -> Source:
+    """Images (or `.npy`/`.npz` batches, or tar shards) at `path`. `labels`: one of LABELS; csv and coco name their file
+    as `csv=FILE` (labels.csv in the folder by default), `coco=FILE`, cls perhaps a member of the samples in tar shards,
+    `cls=json`. `most`: so many of them will be taken.
 
     Raises QuantbenchError where there is nothing to read, where folders cannot be told to be this class or that, and
     for labels of arrays that only images can have.
@@ -87,7 +93,9 @@ def folder_source(path: Path, preprocess: Preprocess, labels: str = "none", clas
     kind, _, file = labels.partition("=")
     check_labels(labels)
     if kind == "none":
-        return open_folder(path, preprocess)
+        return open_folder(path, preprocess, most=most)
+    if is_shards(path):
+        return labelled_shards(path, preprocess, labels, classes or Classes(), most)
     source = open_folder(path, preprocess, label_of=_label_of(path, kind, file, classes or Classes()))
     if isinstance(source, Prepared) and isinstance(source.pictures, ImageFolder) and kind in ("csv", "coco"):
         pictures = source.pictures
@@ -101,13 +109,15 @@ def folder_source(path: Path, preprocess: Preprocess, labels: str = "none", clas
 def check_labels(labels: str) -> None:
     """Raise QuantbenchError where `labels` is none of LABELS."""
     kind, _, file = labels.partition("=")
-    if kind not in LABELS or (file and kind not in ("csv", "coco")):
+    if kind not in LABELS or (file and kind not in ("csv", "coco", "cls")):
         raise QuantbenchError(f"--labels {labels!r} is none of {', '.join(LABELS)}; csv=FILE and coco=FILE name a file")
     if kind == "coco" and not file:
         raise QuantbenchError("--labels coco needs its annotations: --labels coco=instances.json")
 
 
 def _label_of(path: Path, kind: str, file: str, classes: Classes) -> LabelOf:
+    if kind == "cls":
+        raise QuantbenchError(f"--labels cls is of samples in tar shards; {path} is no .tar and holds none")
     if kind == "yolo":
         return from_yolo(path)
     if kind == "file-name":
@@ -120,6 +130,31 @@ def _label_of(path: Path, kind: str, file: str, classes: Classes) -> LabelOf:
         return from_coco(Path(file), path, classes.names)
     found = class_folders(ImageFolder(path).names)
     return from_folder(folder_classes(found, classes.names, classes.count, classes.origin))
+
+
+def labelled_shards(path: Path, preprocess: Preprocess, labels: str, classes: Classes, most: int | None) -> Source:
+    """Pictures of tar shards with the labels of their own members (cls), of their paths in the tar (folder, file-name),
+    or of a table. Raises QuantbenchError for labels that tars do not have, and where no picture has one."""
+    kind, _, file = labels.partition("=")
+    if kind == "cls":
+        label_of = from_fields(classes.names, file)
+    elif kind == "file-name":
+        label_of = by_path(from_file_name())
+    elif kind == "folder":
+        found = class_folders(ShardPictures(opened(path, most)).names)
+        label_of = by_path(from_folder(folder_classes(found, classes.names, classes.count, classes.origin)))
+    elif kind == "csv" and file:
+        label_of = by_path(from_csv(Path(file), classes.names))
+    else:
+        raise QuantbenchError(
+            f"--labels {labels} goes with files; of tar shards there are cls, folder, file-name, csv=FILE"
+        )
+    source = open_shards(path, preprocess, label_of, most)
+    if not isinstance(source, Prepared):
+        raise QuantbenchError(f"--labels {kind} goes with image files; {path} holds arrays (.npy, .npz)")
+    if all(source.pictures.label(index) is None for index in range(len(source))):
+        raise QuantbenchError(f"--labels {labels} labels none of the {len(source)} pictures in {path}")
+    return source
 
 
 def dataset_source(spec: str, preprocess: Preprocess) -> Source:

@@ -15,6 +15,8 @@ from quantbench.evaluate.int8_agreement import int8_agreement
 from quantbench.evaluate.task import facts_of
 from quantbench.graph.load import has_qdq, load_model
 from quantbench.images.arrays import ArrayFiles
+from quantbench.images.shard_arrays import ShardArrays
+from quantbench.images.shard_names import names_data
 from quantbench.images.source import Source
 from quantbench.json_types import JsonObject
 from quantbench.load_object import load_object
@@ -92,10 +94,12 @@ def open_data(model: onnx.ModelProto, name: str, data: DataRequest) -> tuple[Sou
     """The images as the model takes them, and the name of its input. Raises QuantbenchError."""
     image = image_input(model, name)
     preprocess, _ = fitting_preprocess(data.preprocess, image)
-    if not Path(data.path).exists():
+    if not names_data(Path(data.path)):
         return at_most(dataset_source(data.path, preprocess), data.max_images), image.name
-    source = folder_source(Path(data.path), preprocess, data.labels, model_classes(model, data.classes))
-    if isinstance(source, ArrayFiles):
+    source = folder_source(
+        Path(data.path), preprocess, data.labels, model_classes(model, data.classes), most=data.max_images
+    )
+    if isinstance(source, (ArrayFiles, ShardArrays)):
         # Arrays are fed as they are: what does not fit is told before the first batch.
         (entry,) = (entry for entry in tensor_inputs(model) if entry.name == image.name)
         fitted(entry, first_image(source)[None], data.path)

@@ -11,17 +11,26 @@ from quantbench.errors import QuantbenchError
 from quantbench.images.arrays import SUFFIXES, ArrayFiles
 from quantbench.images.folder import ImageFolder, LabelOf
 from quantbench.images.preprocess import Preprocess
+from quantbench.images.shard_arrays import ShardArrays, shards_hold_arrays
+from quantbench.images.shard_labels import by_path
+from quantbench.images.shard_names import is_shards
+from quantbench.images.shards import LabelOfSample, ShardPictures, opened
 from quantbench.images.source import Pictures, Prepared, Source
 from quantbench.load_object import load_file, user_code
 from quantbench.shipped import shipped_names
 
 
-def open_folder(path: Path | str, preprocess: Preprocess, *, label_of: LabelOf | None = None) -> Source:
-    """Source of what lies at `path`: an `.npy`/`.npz` file or a folder of them (as stored), else a folder of images.
+def open_folder(
+    path: Path | str, preprocess: Preprocess, *, label_of: LabelOf | None = None, most: int | None = None
+) -> Source:
+    """Source of what lies at `path`: an `.npy`/`.npz` file or a folder of them (as stored), tar shards, else images in
+    a folder. `most`: so many of them will be taken.
 
     Raises QuantbenchError where there is nothing to read.
     """
     path = Path(path)
+    if is_shards(path):
+        return open_shards(path, preprocess, by_path(label_of) if label_of is not None else None, most)
     if path.is_file() and path.suffix.lower() in SUFFIXES:
         return ArrayFiles(path)
     if path.is_dir():
@@ -29,6 +38,14 @@ def open_folder(path: Path | str, preprocess: Preprocess, *, label_of: LabelOf |
         if endings and endings <= set(SUFFIXES):
             return ArrayFiles(path)
     return Prepared(ImageFolder(path, label_of=label_of), preprocess)
+
+
+def open_shards(path: Path, preprocess: Preprocess, label_of: LabelOfSample | None, most: int | None) -> Source:
+    """Source of tar shards: pictures, or arrays as stored. Raises QuantbenchError as `Shards`."""
+    shards = opened(path, most)
+    if shards_hold_arrays(shards):
+        return ShardArrays(shards)
+    return Prepared(ShardPictures(shards, label_of), preprocess)
 
 
 def dataset_names() -> tuple[str, ...]:

@@ -5,6 +5,7 @@ Kept in a small database in the user's cache folder. Whatever is wrong with it c
 
 import contextlib
 import functools
+import hashlib
 import os
 import sqlite3
 import time
@@ -33,6 +34,31 @@ def remembered_sha256(path: Path) -> str:
     if time.time_ns() - status.st_mtime_ns > _RACY_NS:
         _tell("insert or replace into files values (?, ?, ?, ?)", absolute, *stamp, found)
     return found
+
+
+def remembered_part_sha256(path: Path, offset: int, size: int) -> str:
+    """SHA-256 of `size` bytes of the file from `offset` on, as `remembered_sha256`. Raises OSError."""
+    status = os.stat(path)
+    part, stamp = f"{os.path.abspath(path)} {offset}+{size}", (status.st_size, status.st_mtime_ns)
+    known = _ask("select size, changed, sha256 from files where path = ?", _stored(part))
+    if known is not None and tuple(known[:2]) == stamp:
+        return str(known[2])
+    found = hashlib.sha256(read_part(path, offset, size)).hexdigest()
+    if time.time_ns() - status.st_mtime_ns > _RACY_NS:
+        _tell("insert or replace into files values (?, ?, ?, ?)", _stored(part), *stamp, found)
+    return found
+
+
+def read_part(path: Path, offset: int, size: int) -> bytes:
+    """`size` bytes of the file from `offset` on. Raises OSError, also where it ends before."""
+    with path.open("rb", buffering=0) as stream:
+        stream.seek(offset)
+        found = bytearray()
+        while len(found) < size and (more := stream.read(size - len(found))):
+            found += more
+    if len(found) < size:
+        raise OSError(None, f"ends before byte {offset + size:,}", str(path))
+    return bytes(found)
 
 
 def _stored(path: str) -> str | bytes:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import onnx
 from pydantic import JsonValue
@@ -11,6 +12,7 @@ from quantbench.core.quantize import BIAS_IMAGES
 from quantbench.data.array_calls import ArrayCalls, holds_arrays
 from quantbench.data.calls import joined
 from quantbench.data.model_input import ImageInput, fitting_preprocess, image_input, image_of
+from quantbench.data.shard_calls import ShardCalls
 from quantbench.data.sources import (
     AnySource,
     Classes,
@@ -28,6 +30,9 @@ from quantbench.errors import QuantbenchError
 from quantbench.images.arrays import ArrayFiles
 from quantbench.images.depth import depth_note
 from quantbench.images.preprocess import Preprocess, preset
+from quantbench.images.shard_arrays import shards_hold_arrays
+from quantbench.images.shard_names import is_shards, names_data
+from quantbench.images.shards import Shards, opened
 from quantbench.images.sizes import OfSizes
 from quantbench.images.source import Prepared, Source
 from quantbench.load_object import load_object, names_code
@@ -69,6 +74,10 @@ def calibration_data(
     if data.calib_dir is not None and data.calib_dir.exists() and holds_arrays(data.calib_dir):
         arrays = ArrayCalls(inputs, data.calib_dir)
         return Opened(at_most(arrays, data.max_images), str(data.calib_dir), None, _AS_GIVEN)
+    shards = _shards(data.calib_dir, data.max_images)
+    if shards is not None and shards_hold_arrays(shards):
+        calls = ShardCalls(inputs, shards)
+        return Opened(at_most(calls, data.max_images), shards.described, None, _AS_GIVEN)
     if data.calib_dir is None and data.dataset is None:
         raise QuantbenchError(
             "no calibration data: give --calib-dir FOLDER of images, --calib-data with arrays (.npy, .npz) or "
@@ -83,14 +92,15 @@ def calibration_data(
     facts = PreprocessFacts(settings=preprocess.to_json(), words=preprocess.describe(), origin=origin)
     if len(chosen) > 1 and data.calib_dir is not None:
         facts = facts.model_copy(update={"words": "; ".join(one.describe() for one in chosen)})
-        source = folder_source(data.calib_dir, preprocess)
+        source = folder_source(data.calib_dir, preprocess, most=data.max_images)
         if isinstance(source, Prepared):
             several = OfSizes(few_pictures(source, data.max_images), chosen)
             return Opened(several, f"{data.calib_dir}, in {len(chosen)} sizes", preprocess, facts)
     if data.calib_dir is not None:
-        images = folder_source(data.calib_dir, preprocess)
+        images = folder_source(data.calib_dir, preprocess, most=data.max_images)
         facts = _with_depth(facts, images)
-        return Opened(at_most(images, data.max_images), str(data.calib_dir), preprocess, facts)
+        what = shards.described if shards is not None else str(data.calib_dir)
+        return Opened(at_most(images, data.max_images), what, preprocess, facts)
     assert data.dataset is not None
     source = dataset_source(data.dataset, preprocess)
     return Opened(at_most(source, data.max_images), f"data set {data.dataset}", preprocess, facts)
@@ -142,12 +152,19 @@ def _named(model: onnx.ModelProto, wanted: EvaluationChoice, calibration: Opened
         if wanted.labels != "none":
             raise QuantbenchError(f"--labels {wanted.labels} goes with image files; {wanted.dir} holds arrays")
         return ArrayCalls(tensor_inputs(model), wanted.dir)
-    if not wanted.dir.is_dir():
+    shards = _shards(wanted.dir, wanted.max_images)
+    if shards is not None and shards_hold_arrays(shards) and wanted.labels == "none":
+        return ShardCalls(tensor_inputs(model), shards)
+    if shards is None and not wanted.dir.is_dir():
         what = "is a file, not a folder of images or arrays" if wanted.dir.exists() else "does not exist"
         raise QuantbenchError(f"--eval-dir {wanted.dir} {what}")
     if calibration.preprocess is None:
         raise QuantbenchError(f"{wanted.dir} holds images, the calibration data are arrays; give both in one form")
-    return folder_source(wanted.dir, calibration.preprocess, wanted.labels, classes)
+    return folder_source(wanted.dir, calibration.preprocess, wanted.labels, classes, most=wanted.max_images)
+
+
+def _shards(path: Path | None, most: int) -> Shards | None:
+    return opened(path, most) if path is not None and is_shards(path) else None
 
 
 def _with_depth(facts: PreprocessFacts, images: Source) -> PreprocessFacts:
@@ -165,7 +182,7 @@ def _joined(inputs: tuple[TensorInput, ...], data: DataChoice) -> Opened:
     settings: dict[str, JsonValue] = {}
     for entry in inputs:
         choice = by_name[entry.name]
-        if not choice.path.exists():
+        if not names_data(choice.path):
             raise QuantbenchError(f"--input {choice.name}={choice.path} does not exist")
         if holds_arrays(choice.path):
             sources[entry.name] = ArrayFiles(choice.path)

@@ -27,7 +27,7 @@ def calibration_source(
 ) -> tuple[Source, str]:
     """Calibration images and, in words, which they are: the folder, the data set, the training images, or photos."""
     if folder is not None:
-        return at_most(open_folder(folder, model.preprocess), most), str(folder)
+        return at_most(open_folder(folder, model.preprocess, most=most), most), str(folder)
     if dataset is not None:
         return at_most(open_dataset(dataset, model.preprocess), most), f"data set {dataset}"
     if data is not None:

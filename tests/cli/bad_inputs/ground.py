@@ -21,6 +21,7 @@ from PIL import Image
 from quantbench.load_object import load_object
 from tests.cli.bad_inputs.gallery import make_gallery, with_ending
 from tests.cli.bad_inputs.models import write_models
+from tests.images.tars import HOSTILE
 from tests.ptq.small_run import run as small_run
 
 _NET = """
@@ -62,6 +63,9 @@ class Ground:
         self.root, self.out, self.temporary = root, root / "out", root / "tmp"
         make_gallery(root)
         write_models(root / "models")
+        (root / "tars").mkdir()
+        for name, (data, _) in HOSTILE.items():
+            (root / "tars" / f"{name}.tar").write_bytes(data)
         self.temporary.mkdir()
         good = root / "good"
         small_run(good, good / "run")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.cli.bad_inputs.gallery import KINDS
 from tests.cli.bad_inputs.models import MODELS
+from tests.images.tars import HOSTILE
 
 LINES = Path(__file__).with_name("lines.tsv")
 
@@ -63,6 +64,7 @@ PLACES: dict[str, tuple[str, tuple[str, ...]]] = {
         "bench {good} --input x={x} --calls 1",
     )),
     "arrays": (".npz", ("ptq {good} --calib-data {x} --out {out}/run --no-compile", "eval {good} --data {x}")),
+    "shards": (".tar", ("ptq {good} --calib-data {x} --out {out}/run --no-compile", "eval {good} --data {x}")),
     "run": ("", (
         "verify {x}",
         "report {x} --out {out}/r", "report {run} {x} --out {out}/r", "cache from-run {x} --out {out}/c.cache",
@@ -149,6 +151,8 @@ LINES_OF_COMMANDS: tuple[tuple[str, str], ...] = (
     ("ptq {good} --calib-data {data} --labels frob --eval-data {data}", "frob"),
     ("ptq {good} --calib-data {data} --labels coco --eval-data {data}", "coco"),
     ("ptq {good} --calib-data {data} --labels folder", "--eval-dir"),
+    ("eval {good} --data {pictures} --labels cls", "tar shards"),
+    ("ptq {good} --calib-data {data}/x-{{0..2}}.tar", "x-0.tar does not exist, one of 3 tars"),
     ("ptq {good} --calib-data {data} --recipe frob", "frob"),
     ("ptq demo:frob --calib-data {data}", "frob"),
     ("ptq {good} --calib-data {narrow}", "float32[4, 3, 8, 7]"),
@@ -251,6 +255,7 @@ def pairs() -> Iterator[tuple[str, str]]:
     for name, (ending, commands) in PLACES.items():
         for command in commands:
             files = (*KINDS, *(f"models/{model}" for model in MODELS if name == "onnx"))
+            files += tuple(f"tars/{tar}" for tar in HOSTILE if name == "shards")
             yield from ((command.replace("{x}", "{x}" + ending), file) for file in files)
 
 
