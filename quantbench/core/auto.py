@@ -18,8 +18,9 @@ that was compared, its biases corrected, and not made again.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,7 @@ from quantbench.calibration.ranges import Ranges
 from quantbench.calibration.thresholds import threshold_method
 from quantbench.core.bench import FloatNetwork, Held, Judging, once, spread
 from quantbench.core.signal import Signal, energies_of, rows_of, shares, together
+from quantbench.core.waiting import Waiting
 from quantbench.evaluate.task import Task
 from quantbench.progress import Advance, Progress
 from quantbench.qdq.carry_out import CarriedOut, carry_out, with_biases
@@ -65,24 +67,27 @@ def best_by_outputs(histograms: Mapping[str, Histogram], judging: Judging, progr
     with shown.task("Judging thresholds", judging.count + 2 * _COMPARED) as advance:
         signal = bench.signal(advance)
         holders = signal.holders()
+        bench.choose(holders if signal.energies else None)
         ranges = {
             PRIOR: _least_error(histograms, bench.counted(holders, tuple(histograms)) if holders else histograms),
             SAFE: find_ranges(histograms, SAFE, threshold_method(SAFE)),
         }
-        made = {PRIOR: bench.inserted(ranges[PRIOR])}
-        found: list[Beside] = []
         if signal.energies:
-            made[SAFE] = bench.inserted(ranges[SAFE])
-            bench.choose(holders)
-            found = _compared(bench, made, advance, corrected=False)
+            makers = {name: partial(bench.inserted, each) for name, each in ranges.items()}
+            made, found = _compared(bench, makers, advance, corrected=False)
+        else:
+            made, found = {PRIOR: Waiting(bench.inserted(ranges[PRIOR]))}, []
     ahead = bool(found) and leads(found[-1])
     again = ahead and judging.correction is not None
     if again:
-        made = {name: bench.finished(each, shown) for name, each in made.items()}
-        found += _compared(bench, made, lambda _: None, corrected=True)
+        makers = {name: partial(bench.finished, each, shown) for name, each in made.items()}
+        made, more = _compared(bench, makers, lambda _: None, corrected=True)
+        found += more
         ahead = leads(found[-1])
     taken = SAFE if ahead else PRIOR
-    done = made[taken] if again else bench.finished(made[taken], shown)
+    waiting = made.pop(taken)
+    made.clear()
+    done = waiting.taken() if again else bench.finished(waiting, shown)
     searched = len(holders) or judging.count
     judged = Judged(taken=taken, samples=judging.count, searched=searched, beside=tuple(found))
     return Taken(ranges[taken], done, judged)
@@ -122,9 +127,18 @@ def _decibels(energies: NDArray[np.float64]) -> float:
     return 10.0 * math.log10(signal / noise) if 0 < signal < math.inf and 0 < noise < math.inf else math.inf
 
 
-def _compared(bench: "_Bench", made: Mapping[str, CarriedOut], advance: Advance, *, corrected: bool) -> list[Beside]:
-    found = beside(bench.energies(made[PRIOR], advance), bench.energies(made[SAFE], advance), corrected=corrected)
-    return [found] if found is not None else []
+def _compared(
+    bench: "_Bench", makers: Mapping[str, Callable[[], CarriedOut]], advance: Advance, *, corrected: bool
+) -> tuple[dict[str, Waiting], list[Beside]]:
+    """Both models, made and held against the float outputs one after the other, and what came of it."""
+    made, energies = {}, {}
+    for name, make in makers.items():
+        one = make()
+        energies[name] = bench.energies(one, advance)
+        made[name] = Waiting(one)
+        del one  # else it would lie beside the next one while that is made
+    found = beside(energies[PRIOR], energies[SAFE], corrected=corrected)
+    return made, [found] if found is not None else []
 
 
 def _least_error(histograms: Mapping[str, Histogram], searched: Mapping[str, Histogram]) -> Ranges:
@@ -164,8 +178,12 @@ class _Bench:
         judging = self._judging
         return collect(judging.model, rows_of(judging.samples(), indices), tensors, threads=judging.threads)
 
-    def choose(self, holders: Sequence[int]) -> None:
-        """The samples to compare on: some of `holders`; where there are none some batches, whole."""
+    def choose(self, holders: Sequence[int] | None) -> None:
+        """The samples to compare on: some of `holders`; where there are none some batches, whole; None: nothing is
+        compared. The end of the float network: its weights need not lie beside those of the models made next."""
+        network, self._network = self._network, None
+        if holders is None:
+            return
         if not holders:
             wanted = spread(range(len(self._counts)), -(-_COMPARED // max(self._counts)))
             starts = np.cumsum([0, *self._counts])
@@ -173,19 +191,18 @@ class _Bench:
         else:
             holders = spread(holders, _COMPARED)
         chosen = list(rows_of(self._judging.samples(), holders))
-        assert self._network is not None
-        self._held = self._network.held(lambda: chosen, self._task)
-        self._network = None  # its weights need not lie beside those of the models that are made next
+        assert network is not None
+        self._held = network.held(lambda: chosen, self._task)
 
     def inserted(self, ranges: Ranges) -> CarriedOut:
         """The Q/DQ model of the plan with `ranges`, biases as they are."""
         judging = self._judging
         return carry_out(judging.model, judging.plan, ranges, residual_db=judging.residual_db)
 
-    def finished(self, made: CarriedOut, progress: Progress) -> CarriedOut:
-        """The same with its biases corrected, where the result's are to be."""
+    def finished(self, waiting: Waiting, progress: Progress) -> CarriedOut:
+        """The one that waits with its biases corrected, where the result's are to be."""
         correction = self._judging.correction
-        return made if correction is None else with_biases(made, correction, progress)
+        return waiting.taken() if correction is None else with_biases(waiting.taken(), correction, progress)
 
     def energies(self, made: CarriedOut, advance: Advance) -> dict[str, NDArray[np.float64]]:
         """Energies [2, samples] of each output that can be compared, float and noise."""
