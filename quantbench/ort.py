@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,16 +22,31 @@ _SHARED_ZERO_POINT = "Attempt to replace the existing tensor"
 # Weights beyond this many bytes go through a file, which onnxruntime maps into memory. Of a model that is handed over
 # as bytes there are four more copies at once: ours to hand over, its parsed one, its own weights and the packed ones.
 _THROUGH_A_FILE = 100_000_000
+_CPU = "CPUExecutionProvider"
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Where a session computes: an execution provider of onnxruntime and its options. What that one has no kernel for
+    is computed on the CPU."""
+
+    provider: str = _CPU
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+ON_CPU = Where()
 
 
 def create_session(
     model: onnx.ModelProto | Path, *, threads: int = 0, optimize: bool = True, fuse_qdq: bool = True,
-    outputs: Sequence[str] = (),
+    outputs: Sequence[str] = (), where: Where = ON_CPU,
 ) -> "onnxruntime.InferenceSession":  # fmt: skip
-    """CPU session of `model`; `threads` 0 lets onnxruntime choose. Without `fuse_qdq` Q and DQ are computed as they
-    stand, between float kernels. `outputs`: tensors that it returns, in place of the model's own outputs.
+    """Session of `model` on the CPU, or `where` it is to be; `threads` 0 lets onnxruntime choose. Without `fuse_qdq` Q
+    and DQ are computed as they stand, between float kernels. `outputs`: tensors that it returns, in place of the
+    model's own outputs.
 
-    Raises QuantbenchError, in one line, where onnxruntime is absent or refuses the model.
+    Raises QuantbenchError, in one line, where onnxruntime is absent or refuses the model, ProviderNotLoaded where it
+    would compute on the CPU in place of `where`.
     """
     try:
         import onnxruntime as ort
@@ -43,21 +59,37 @@ def create_session(
         options.add_session_config_entry("session.disable_quant_qdq", "1")
     if not optimize:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if where.provider != _CPU:
+        options.use_deterministic_compute = True
     try:
-        return _session(model, options, outputs)
+        return _on(where, _session(model, options, outputs, where))
     except refusals() as error:
         if _SHARED_ZERO_POINT not in str(error):
             raise QuantbenchError(f"onnxruntime refuses the model: {_line(error)}") from error
     # A fault of onnxruntime's own, so mended here and not in the models.
     whole = onnx.load(str(model)) if isinstance(model, Path) else model
     try:
-        return _session(own_zero_points(whole), options, outputs)
+        return _on(where, _session(own_zero_points(whole), options, outputs, where))
     except refusals() as error:
         raise QuantbenchError(f"onnxruntime refuses the model: {_line(error)}") from error
 
 
+class ProviderNotLoaded(QuantbenchError):
+    """A session computes on the CPU because onnxruntime could not load the provider that it was to use."""
+
+
+def _on(where: Where, session: "onnxruntime.InferenceSession") -> "onnxruntime.InferenceSession":
+    """`session` itself. Where a provider cannot be loaded onnxruntime takes the CPU, with a warning at most."""
+    if session.get_providers()[0] != where.provider:
+        raise ProviderNotLoaded(
+            f"onnxruntime cannot load {where.provider} and would compute on the CPU in silence; see "
+            f"onnxruntime.ai/docs/execution-providers"
+        )
+    return session
+
+
 def _session(
-    model: onnx.ModelProto | Path, options: "onnxruntime.SessionOptions", outputs: Sequence[str]
+    model: onnx.ModelProto | Path, options: "onnxruntime.SessionOptions", outputs: Sequence[str], where: Where
 ) -> "onnxruntime.InferenceSession":
     import onnxruntime as ort
 
@@ -67,13 +99,17 @@ def _session(
         with tempfile.TemporaryDirectory(prefix="quantbench-") as folder:
             path = saved_briefly(model, Path(folder), outputs)
             give_back()
-            return _session(path, options, ())
+            return _session(path, options, (), where)
     if isinstance(model, onnx.ModelProto) and outputs:
         model = copied(model)
         set_outputs(model, outputs)
     source = str(model) if isinstance(model, Path) else model.SerializeToString()
     del model  # a copy with other outputs has served its turn
-    return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    if where.provider == _CPU:
+        return ort.InferenceSession(source, options, providers=[_CPU])
+    # Without its own fallback, which prints to stdout.
+    return ort.InferenceSession(source, options, providers=[(where.provider, dict(where.options)), _CPU],
+                                enable_fallback=0)  # fmt: skip
 
 
 def give_back() -> None:

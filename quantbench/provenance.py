@@ -13,8 +13,8 @@ from quantbench.cores import usable_cores
 from quantbench.records.facts import Machine, Provenance
 
 _PACKAGES = (
-    "numpy", "onnx", "onnx-graphsurgeon", "onnxruntime", "onnxscript", "pillow", "tensorrt-rtx", "tensorrt", "torch",
-    "torchvision", "ultralytics",
+    "numpy", "onnx", "onnx-graphsurgeon", "onnxruntime", "onnxruntime-gpu", "onnxscript", "pillow", "tensorrt-rtx",
+    "tensorrt", "torch", "torchvision", "ultralytics",
 )  # fmt: skip
 
 

@@ -67,9 +67,11 @@ class Calibration(_Section):
     `weight_scales` a channel from the largest magnitude or of the least squared error; `rounding` each to the nearest,
     or in the worst layers for the layer's output. `effort` full: biases corrected in more sweeps, and adaptive rounding
     where the outputs are nearer for it, unless `rounding` says otherwise. `equalize`, `smooth`: cross-layer
-    equalization and SmoothQuant, where they help (auto), wherever they can (on), or off."""
+    equalization and SmoothQuant, where they help (auto), wherever they can (on), or off. `device` that `ptq` counts
+    on: cpu, cuda or cuda:N."""
 
     calibrator: str = "auto"
+    device: str = "cpu"
     batch_size: int = Field(default=8, ge=1)
     bias_correction: bool = True
     weight_scales: Literal["max", "mse"] = "max"

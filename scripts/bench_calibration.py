@@ -115,14 +115,22 @@ def forward(path: Path, feeds: Feeds, threads: int, *, outputs: bool) -> Callabl
 
 def quantbench(path: Path, feeds: Feeds, threads: int, *, overlap: bool) -> Callable[[], Any]:
     """The one pass and the entropy search of every tensor."""
-    from quantbench.calibration.collect import collect
+    from quantbench.calibration.collect import Collector, collect
     from quantbench.calibration.find_ranges import find_ranges
     from quantbench.calibration.thresholds import threshold_method
 
     model = onnx.load(path)
     tensors = tensors_of(model)
     entropy = threshold_method("entropy")
-    return lambda: find_ranges(collect(model, feeds, tensors, threads=threads, overlap=overlap), "entropy", entropy)
+
+    def work() -> Any:
+        counted = collect(
+            model, feeds, tensors, threads=threads,
+            begin=lambda model, tensors, count: Collector(model, tensors, threads=count, overlap=overlap),
+        )  # fmt: skip
+        return find_ranges(counted, "entropy", entropy)
+
+    return work
 
 
 class Reader:

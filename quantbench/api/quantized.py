@@ -30,6 +30,7 @@ from quantbench.graph.save import save_model
 from quantbench.graph.surgery import copied
 from quantbench.graph.to_fp16 import as_it_came
 from quantbench.predict.best import best_placement
+from quantbench.ptq.calibrate_on import place_of
 from quantbench.ptq.calibrator_choice import Choice, choose
 from quantbench.ptq.range_warnings import range_warnings
 from quantbench.qdq.adaptive_rounding import Rounding
@@ -94,6 +95,7 @@ def quantize(
     preprocess: str | Mapping[str, Any] | None = None,
     max_images: int = 512,
     threads: int = 0,
+    device: str = "cpu",
 ) -> Quantized:
     """Calibrate and quantize a float model.
 
@@ -104,13 +106,14 @@ def quantize(
     weights: nearest, or adaptive: in the worst layers for the layer's output, on the first of the data. `weight_scales`
     of a channel: max, or mse. `equalize`, `smooth`: cross-layer equalization and SmoothQuant, auto (where they help),
     on or off. `keep_float`: names or patterns (fnmatch) of nodes. `preprocess`: of a folder's images, a preset or a
-    declaration.
+    declaration. `device` that tensors are counted on: cpu, cuda or cuda:N (docs/performance.md).
 
     Raises QuantbenchError for a model that is quantized already or cannot be, and data that does not fit.
     """
     for name, word, known in (("rounding", rounding, ROUNDINGS), ("weight_scales", weight_scales, WEIGHT_SCALES)):
         if word not in known:
             raise QuantbenchError(f"{name} {word!r} is neither {' nor '.join(known)}")
+    begin = place_of(device).begin
     proto = _loaded(model)
     options = _options(placement, keep_float)
     choice = choose(calibrator)
@@ -120,13 +123,14 @@ def quantize(
     fold = FoldOptions(_mode("equalize", equalize), _mode("smooth", smooth))
     folded = None
     if fold.asked:
-        proto, folded = fold_by_outputs(_foldable(proto, plan, held, choice, (options, bias_correction, threads)), fold)
-    histograms = collect(proto, held, calibrated_tensors(view, plan), threads=threads)
+        given = _foldable(proto, plan, held, choice, (options, bias_correction, threads))
+        proto, folded = fold_by_outputs(replace(given, begin=begin), fold)
+    histograms = collect(proto, held, calibrated_tensors(view, plan), threads=threads, begin=begin)
     good, broken = usable(histograms, plan.tensors)
     correction = Correction(lambda: held.first, _count_of(held.first), threads) if bias_correction else None
     judged, done = None, None
     if choice.is_auto:
-        taken = best_by_outputs(good, _judging(proto, plan, held, options, correction))
+        taken = best_by_outputs(good, replace(_judging(proto, plan, held, options, correction), begin=begin))
         ranges, judged = taken.ranges, taken.judged
         done = taken.made if (rounding, weight_scales) == (ROUNDINGS[0], WEIGHT_SCALES[0]) else None
     else:

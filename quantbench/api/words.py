@@ -15,7 +15,7 @@ _ARGUMENTS = {
     "--refresh": "quantize() again", "--for": "tensorrt", "--backend": "backend", "--precision": "precision",
     "--target": "target", "--ranges": "ranges", "--shapes": "shapes", "--labels": "labels", "--out": "out",
     "--max-images": "max_images", "--exporter": "exporter", "--dynamic": "dynamic_batch", "--values": "values",
-    "--threads": "threads", "--task": "task", "--metric": "metric", "--classes": "classes",
+    "--threads": "threads", "--device": "device", "--task": "task", "--metric": "metric", "--classes": "classes",
 }  # fmt: skip
 _FLAG = re.compile(r"--[a-z][a-z-]*(?: (?:FOLDER|FILE|NAME))?")
 

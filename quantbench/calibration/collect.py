@@ -4,14 +4,16 @@ The grid of a histogram nests in that of any other (`quantbench.calibration.hist
 on the order of the images nor on how they are split among processes; histograms merge exactly.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from typing import Protocol
 
 import onnx
 
 from quantbench.calibration.histogram import Histogram, merge, require_finite
 from quantbench.calibration.ort_outputs import Bound, Feed, InnerTensors, images_of, static_batch
+from quantbench.calibration.parts import Parts
 from quantbench.calibration.same_values import representatives
 from quantbench.calibration.sweep import Counter
 from quantbench.cores import usable_cores
@@ -19,8 +21,20 @@ from quantbench.errors import QuantbenchError
 
 # Called after each batch with the number of images in it.
 OnBatch = Callable[[int], None]
-# Of activations that are alive at a time: those of eight images of a ViT-B/16 are three times as much.
-MOST_BYTES = 1_000_000_000
+
+
+class Counts(Protocol):
+    """A pass that is under way: feed it batches, read its histograms at any time."""
+
+    def add(self, feed: Feed) -> int:
+        """Run one batch and count it; returns its images."""
+
+    def histograms(self) -> dict[str, Histogram]:
+        """What was counted so far, by tensor."""
+
+
+# Begins a pass over tensors of a model, with so many threads (0: as many as there are cores).
+Begin = Callable[[onnx.ModelProto, Sequence[str], int], Counts]
 
 
 class Collector:
@@ -39,41 +53,25 @@ class Collector:
         self._rows = {name: row for row, name in enumerate(counted)}
         self._runner = InnerTensors(model, counted, threads=threads)
         self._counter = Counter(len(counted), threads=threads)
-        dynamic = not static_batch(model)
-        self._beside = ThreadPoolExecutor(1, "quantbench-count") if overlap and dynamic else None
-        self._splits = dynamic
-        self._image_bytes = 0
+        beside = overlap and not static_batch(model)
+        self._beside = ThreadPoolExecutor(1, "quantbench-count") if beside else None
+        self._parts = Parts(model, 2 if beside else 1)
         self._open: tuple[Future[None], ExitStack] | None = None
 
     def add(self, feed: Feed) -> int:
         """Run one batch and count it; returns its images. Only this batch's activations are alive meanwhile, and no
         more than `MOST_BYTES` of them where the batch is dynamic and one image's are less: it is run in parts then.
         """
-        count = images_of(feed)
-        for part in self._parts(feed, count) if self._splits else (feed,):
+        for part in self._parts.of(feed):
             with ExitStack() as stack:
                 blocks = stack.enter_context(self._runner.bound(part))
-                if not self._image_bytes:
-                    images = images_of(part)
-                    self._image_bytes = sum(block.nbytes for _, block, _ in blocks) // images + 1
+                self._parts.saw(part, sum(block.nbytes for _, block, _ in blocks))
                 self._settle()
                 if self._beside is None:
                     self._count(blocks)
                 else:
                     self._open = self._beside.submit(self._count, blocks), stack.pop_all()
-        return count
-
-    def _parts(self, feed: Feed, count: int) -> Iterator[Feed]:
-        """`feed` as it is run: with overlap in two halves or more; the very first image alone, which tells how large
-        the activations of one are. What does not grow with the batch goes with each."""
-        start = 0
-        alive = 1 if self._beside is None else 2
-        while start < count:
-            most = MOST_BYTES // (alive * self._image_bytes) if self._image_bytes else 1
-            size = max(1, min(-(-count // alive), most))
-            end = min(start + size, count)
-            yield {n: a[start:end] if a.shape[:1] == (count,) else a for n, a in feed.items()}
-            start = end
+        return images_of(feed)
 
     def _count(self, blocks: Sequence[Bound]) -> None:
         self._counter.add([block.at(self._rows[name]) for name, block, _ in blocks])
@@ -93,21 +91,26 @@ class Collector:
         return {name: counted[source] for name, source in self._counted_as.items()}
 
 
+def on_cpu(model: onnx.ModelProto, tensors: Sequence[str], threads: int) -> Counts:
+    """A pass in onnxruntime's CPU kernels, counted by the compiled sweep."""
+    return Collector(model, tensors, threads=threads)
+
+
 def collect(
     model: onnx.ModelProto,
     feeds: Iterable[Feed],
     tensors: Sequence[str],
     *,
     threads: int = 0,
-    overlap: bool | None = None,
+    begin: Begin = on_cpu,
     on_batch: OnBatch | None = None,
 ) -> dict[str, Histogram]:
-    """Histogram of |x| of each of `tensors` over all `feeds`.
+    """Histogram of |x| of each of `tensors` over all `feeds`, in the pass that `begin` makes.
 
     A tensor that reached infinity or NaN has a broken histogram (`usable` decides what becomes of it). Raises
     QuantbenchError where there is no batch at all.
     """
-    collector = Collector(model, tensors, threads=threads, overlap=overlap)
+    collector = begin(model, tensors, threads)
     seen = 0
     for feed in feeds:
         count = collector.add(feed)

@@ -88,7 +88,7 @@ class InnerTensors:
         values = binding.get_outputs()
         keep: list[NDArray[Any]] = []
         for name, value in zip(self._inner, values, strict=True):
-            shape = _unpadded_shape(value.shape(), self._batch, count)
+            shape = unpadded_shape(value.shape(), self._batch, count)
             kind = _DTYPES.get(value.data_type())
             if kind is None:
                 keep.append(unpadded(value.numpy(), self._batch, count).astype(np.float32))
@@ -171,7 +171,8 @@ def static_batch(model: onnx.ModelProto) -> int:
     return 0
 
 
-def _unpadded_shape(shape: Sequence[int], batch: int, count: int) -> list[int]:
+def unpadded_shape(shape: Sequence[int], batch: int, count: int) -> list[int]:
+    """The shape of `unpadded` of an output of `shape`."""
     if not batch or count == batch or not shape:
         return list(shape)
     return [shape[0] // batch * count, *shape[1:]]

@@ -103,6 +103,15 @@ TimedOn = Annotated[
     str,
     typer.Option("--device", help="Time it on a learnt device, in the report; best placement then makes its ms least."),
 ]
+Devices = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--device",
+        metavar="NAME",
+        help="cpu, cuda or cuda:1: calibrate there. A learnt device: time it on that, in the report; best placement "
+        "then makes its ms least. Given twice: both.",
+    ),
+]
 JsonToo = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 # What `sensitivity` and `tune` search on.

@@ -8,6 +8,7 @@ from quantbench.cli.build_options import EngineOptions
 from quantbench.cli.options import (
     CalibData,
     Classes,
+    Devices,
     Effort,
     Equalize,
     InputData,
@@ -24,7 +25,6 @@ from quantbench.cli.options import (
     RunJson,
     Smooth,
     Threads,
-    TimedOn,
     Trust,
     WeightScales,
     grouped,
@@ -82,7 +82,7 @@ def ptq(
     for_tensorrt: str = typer.Option(
         None, "--for", help="Version of TensorRT that best placement and the prediction speak of. (default: 10.9)"
     ),
-    device: TimedOn = "",
+    device: Devices = None,
     implicit: bool = typer.Option(
         False, "--implicit", help="Hand the ranges to TensorRT 10 or older instead of Q/DQ; later versions get Q/DQ."
     ),
@@ -113,7 +113,7 @@ def ptq(
     Example: quantbench ptq model.onnx --calib-dir imgs --eval-dir val --labels folder
     """
     from quantbench.cli.gate import gate
-    from quantbench.cli.requests import input_paths, ptq_request, unused
+    from quantbench.cli.requests import devices, input_paths, ptq_request, unused
     from quantbench.cores import use_decoders
     from quantbench.decide.costs import times_of
     from quantbench.decide.gates import Gates, outputs_missed
@@ -128,6 +128,7 @@ def ptq(
 
     if reuse_cache and refresh:
         raise QuantbenchError("--reuse-cache and --refresh contradict each other; give one")
+    counted_on, timed_on = devices(device or ())
     changes = {
         "model": model,
         "out": out,
@@ -142,6 +143,7 @@ def ptq(
         "evaluation.classes": classes,
         "calibration.calibrator": calibrator,
         "calibration.batch_size": batch_size,
+        "calibration.device": counted_on,
         "calibration.bias_correction": False if no_bias_correction else None,
         "calibration.rounding": rounding,
         "calibration.weight_scales": weight_scales,
@@ -150,7 +152,7 @@ def ptq(
         "calibration.smooth": smooth,
         "placement.method": placement,
         "placement.tensorrt": for_tensorrt,
-        "placement.device": device or None,
+        "placement.device": timed_on or None,
         "placement.keep_float": tuple(keep_float) if keep_float else None,
         "placement.plugin_precision": tuple(plugin_precision) if plugin_precision else None,
         "placement.add_both": True if for_onnxruntime else None,

@@ -24,6 +24,7 @@ from quantbench.engines.shapes import parse_profile
 from quantbench.errors import QuantbenchError
 from quantbench.folding.options import FoldOptions
 from quantbench.predict.versions import PredictedFor, version_of
+from quantbench.ptq.calibrate_on import is_place
 from quantbench.ptq.request import DataChoice, EvaluationChoice, InputChoice, ModelChoice, PtqRequest
 from quantbench.qdq.options import BIAS_SWEEPS, FULL_BIAS_SWEEPS, PlacementOptions, WeightOptions
 from quantbench.recipe import Calibration, Compile, Placement, Recipe
@@ -58,6 +59,7 @@ def ptq_request(recipe: Recipe, *, trust: bool = False) -> PtqRequest:
         predicted=PredictedFor(recipe.placement.tensorrt, recipe.placement.gpu, recipe.placement.device),
         compile=compile_request(recipe.compile),
         threads=recipe.threads,
+        device=recipe.calibration.device,
         out=recipe.out,
         recipe=recordable(recipe),
     )
@@ -100,8 +102,9 @@ def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
 # What a recipe may hold for another command: nothing in `ptq` is random or trained, nothing in `qat-export` evaluated.
 _UNUSED = {
     "ptq": ("seed", "weights", "training", "export"),
-    "qat-export": ("evaluation", "calibration.bias_correction", "calibration.weight_scales", "calibration.rounding",
-                   "calibration.effort", "calibration.equalize", "calibration.smooth", "threads"),
+    "qat-export": ("evaluation", "calibration.device", "calibration.bias_correction", "calibration.weight_scales",
+                   "calibration.rounding", "calibration.effort", "calibration.equalize", "calibration.smooth",
+                   "threads"),
 }  # fmt: skip
 
 
@@ -206,6 +209,32 @@ def data_choice(calib_dir: Path | None, inputs: Sequence[str] | None, preprocess
     """
     named = input_paths(inputs or ())
     return DataChoice(calib_dir, tuple(InputChoice(n, at["path"]) for n, at in named.items()), None, preprocess)
+
+
+def devices(given: Sequence[str]) -> tuple[str | None, str]:
+    """What `--device` of `ptq` names: where to calibrate (None: not said), and a learnt device to time on ("": none).
+
+    Raises QuantbenchError for two of a kind, and for a name of neither.
+    """
+    places = [name for name in given if is_place(name)]
+    learnt = [name for name in given if not is_place(name)]
+    for found, purpose in ((places, "to calibrate on"), (learnt, "to time on")):
+        if len(found) > 1:
+            raise QuantbenchError(f"--device names {found[0]} and {found[1]}, two {purpose}; give one")
+    if learnt and not learnt[0].endswith((".yaml", ".yml")) and not Path(learnt[0]).is_file():
+        _require_learnt(learnt[0])
+    return (places[0] if places else None), (learnt[0] if learnt else "")
+
+
+def _require_learnt(name: str) -> None:
+    from quantbench.latency.device_file import device_names
+
+    known = device_names()
+    if name.lower() not in known:
+        raise QuantbenchError(
+            f"--device {name} is neither cpu, cuda or cuda:1, to calibrate on, nor a learnt device to time on: "
+            f"{', '.join(known)} (quantbench device list), or a .yaml that 'quantbench device learn' wrote"
+        )
 
 
 def input_paths(given: Sequence[str]) -> dict[str, dict[str, Path]]:

@@ -176,7 +176,8 @@ class _Bench:
     def counted(self, indices: Sequence[int], tensors: Sequence[str]) -> dict[str, Histogram]:
         """Histograms of those samples alone."""
         judging = self._judging
-        return collect(judging.model, rows_of(judging.samples(), indices), tensors, threads=judging.threads)
+        rows = rows_of(judging.samples(), indices)
+        return collect(judging.model, rows, tensors, threads=judging.threads, begin=judging.begin)
 
     def choose(self, holders: Sequence[int] | None) -> None:
         """The samples to compare on: some of `holders`; where there are none some batches, whole; None: nothing is

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from quantbench.calibration.collect import Begin, on_cpu
 from quantbench.calibration.ort_outputs import Feed, images_of, runner, static_batch
 from quantbench.core.quantize import BIAS_IMAGES, for_onnxruntime
 from quantbench.evaluate.pairs import Noise, worst
@@ -38,7 +39,8 @@ OpenFeeds = Callable[[], Iterable[Feed]]
 @dataclass(frozen=True, slots=True)
 class Judging:
     """What candidates are made and judged with. `samples` opens the `count` samples that they are judged on;
-    `correction`: the result's own (None: biases stay); `apart`: no judged sample corrects biases."""
+    `correction`: the result's own (None: biases stay); `apart`: no judged sample corrects biases; `begin`: where
+    tensors are counted."""
 
     model: onnx.ModelProto
     plan: Plan
@@ -48,6 +50,7 @@ class Judging:
     apart: bool
     residual_db: float = 0.0
     threads: int = 0
+    begin: Begin = on_cpu
 
 
 def judged_samples(count: int) -> tuple[tuple[int, ...], bool]:

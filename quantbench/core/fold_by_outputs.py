@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import onnx
 
-from quantbench.calibration.collect import collect
+from quantbench.calibration.collect import Begin, collect, on_cpu
 from quantbench.calibration.find_ranges import find_ranges
 from quantbench.calibration.ort_outputs import Feed
 from quantbench.calibration.thresholds import Threshold
@@ -37,7 +37,7 @@ _LEAD_DB = 0.5
 class Foldable:
     """A float model, its view and the plan that it will be quantized by. `seen` opens the calibration samples that are
     looked at (`SEEN` are plenty) and `judged` others, as many as there are; `threshold` makes the ranges of trials,
-    whose biases are corrected where the result's will be."""
+    whose biases are corrected where the result's will be; `begin`: where tensors are counted."""
 
     model: onnx.ModelProto
     view: GraphView
@@ -51,6 +51,7 @@ class Foldable:
     residual_db: float = 0.0
     threads: int = 0
     progress: Progress = field(default_factory=lambda: Progress("none"))
+    begin: Begin = on_cpu
 
     @property
     def layers(self) -> frozenset[str]:
@@ -148,7 +149,7 @@ class _Bench:
     def trial(self, methods: tuple[Method, ...], model: onnx.ModelProto, advance: Callable[[int], None]) -> FoldTrial:
         """`model`, made by `methods`, quantized on the samples that were seen and judged on the others."""
         given = self._given
-        histograms = collect(model, given.seen(), given.plan.tensors, threads=given.threads)
+        histograms = collect(model, given.seen(), given.plan.tensors, threads=given.threads, begin=given.begin)
         ranges = find_ranges(histograms, "trial", given.threshold)
         correction = Correction(given.seen, given.seen_count, given.threads) if given.corrected else None
         quantized = carry_out(model, given.plan, ranges, correction, residual_db=given.residual_db).model

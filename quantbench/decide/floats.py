@@ -34,7 +34,7 @@ class FloatNetwork:
         source = run.calibration.source
         with progress.task("Calibration", len(source)) as advance:
             opened = feeds(source, run.model.input_name, run.batch, max_bad=max_bad)
-            counted = collect(self.model, opened, tensors, threads=threads, on_batch=advance)
+            counted = collect(self.model, opened, tensors, threads=threads, begin=run.place.begin, on_batch=advance)
         found, _ = usable(counted, [name for name in plan.tensors if name in counted])
         self.histograms |= found
         self._counted |= set(tensors)

@@ -222,6 +222,7 @@ class Search:
         return {"model": run.model.sha256, "calibration": run.data_facts.sha256,
                 "evaluation": run.evaluated_on.sha256, "labels": run.evaluated_on.labels_sha256,
                 "placement": digest([self.bench.options, self.bench.predicted, self.bench.weights]),
+                "device": run.place.kind,
                 "batch": str(run.batch),
                 "versions": digest(chosen_versions(*NUMBERS, "onnx-graphsurgeon"))}  # fmt: skip
 

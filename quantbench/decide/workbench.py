@@ -115,7 +115,8 @@ class Workbench:
             run = self.run
             given = stages.Folding(
                 run.model, plan, run.calibration, run.batch, options, choose(settings.calibrator),
-                settings.bias_correction, self.options.residual_db, self.max_bad, self.threads, self.progress,
+                settings.bias_correction, self.options.residual_db, run.place, self.max_bad, self.threads,
+                self.progress,
             )  # fmt: skip
             # The model as it is, and one other: each is a copy of the weights.
             self._floats = {known: found for known, found in self._floats.items() if not known[0].asked}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import onnx
 
-from quantbench.calibration.collect import Collector, merge_histograms, usable
+from quantbench.calibration.collect import Begin, Counts, merge_histograms, on_cpu, usable
 from quantbench.calibration.histogram import Histogram
 from quantbench.calibration.ort_outputs import Feed, images_of
 from quantbench.calibration.store import load_histograms, save_histograms
@@ -24,7 +24,7 @@ OpenFeeds = Callable[[], Iterable[Feed]]
 @dataclass(frozen=True, slots=True)
 class Pass:
     """One pass: `tensors` of the model over all feeds. `open_feeds` starts the images from the beginning; `total` is
-    their number, for the progress bar; `needed` are tensors that must come out of it."""
+    their number, for the progress bar; `needed` are tensors that must come out of it; `begin` makes it."""
 
     model: onnx.ModelProto
     tensors: Sequence[str]
@@ -32,6 +32,7 @@ class Pass:
     total: int
     needed: Sequence[str] = ()
     threads: int = 0
+    begin: Begin = on_cpu
 
 
 def calibrate(wanted: Pass, folder: Path, key: str, progress: Progress) -> dict[str, Histogram]:
@@ -45,12 +46,12 @@ def calibrate(wanted: Pass, folder: Path, key: str, progress: Progress) -> dict[
         progress.note(f"Going on after {images} images that an earlier run has counted")
     elif total:
         progress.note(f"Calibrating {len(tensors)} tensors on {total} images")
-    collector: Collector | None = None
+    collector: Counts | None = None
     with progress.task("Calibration", total) as advance:
         advance(images)
         began = saved = time.monotonic()
         for feed in _skip(wanted.open_feeds(), images):
-            collector = collector or Collector(wanted.model, tensors, threads=wanted.threads)
+            collector = collector or wanted.begin(wanted.model, tensors, wanted.threads)
             count = collector.add(feed)
             images += count
             advance(count)
@@ -72,7 +73,7 @@ def calibrate(wanted: Pass, folder: Path, key: str, progress: Progress) -> dict[
     return kept
 
 
-def _together(known: dict[str, Histogram], collector: Collector) -> dict[str, Histogram]:
+def _together(known: dict[str, Histogram], collector: Counts) -> dict[str, Histogram]:
     counted = collector.histograms()
     return merge_histograms(known, counted) if known else counted
 

@@ -17,6 +17,7 @@ from quantbench.provenance import provenance
 from quantbench.ptq import stages
 from quantbench.ptq.cache_policy import CACHE, SIDECAR, Owner, Policy, takes_cache
 from quantbench.ptq.calibrate import HISTOGRAMS
+from quantbench.ptq.calibrate_on import ON_CPU
 from quantbench.ptq.measure import Measuring
 from quantbench.ptq.prepare import FloatModel, Prepared, prepare
 from quantbench.ptq.range_warnings import range_warnings
@@ -78,7 +79,8 @@ def _introduce(run: Prepared, progress: Progress) -> None:
         count = f", and {len(inside) - 1} more" if len(inside) > 1 else ""
         progress.note(f"{inside[0]}{count} stay float, in loops and branches; quantbench explain-node says why")
     progress.note(f"Preprocessing: {run.preprocess_facts.words} ({run.preprocess_facts.origin})")
-    progress.note(f"Calibration: {run.choice.method} on {run.data_facts.images} {samples}, {run.data_facts.what}")
+    on = "" if run.place == ON_CPU else f", on {run.place.name}"
+    progress.note(f"Calibration: {run.choice.method} on {run.data_facts.images} {samples}, {run.data_facts.what}{on}")
     if run.data_facts.images < _FEW:
         progress.note(
             f"warning: {run.data_facts.images} calibration samples see few of the values that come later; 100 to 500 "
@@ -145,6 +147,7 @@ def _stages(
         calibration=CalibrationFacts(
             method=method,
             source=CACHE if given else "images",
+            device="" if given else run.place.kind,
             bias_correction=request.bias_correction,
             warnings=tuple(warnings),
             judged=judged,
@@ -180,7 +183,7 @@ def _folded(
         return run, None
     inputs = stages.Folding(
         run.model, run.plan, run.calibration, run.batch, request.fold, run.choice, request.bias_correction,
-        request.placement.residual_db, request.data.max_bad, request.threads, progress,
+        request.placement.residual_db, run.place, request.data.max_bad, request.threads, progress,
     )  # fmt: skip
     folder.run(stages.folding(inputs))
     folded = Folded.load(folder.path / stages.FOLDED)
@@ -209,7 +212,7 @@ def _calibrate(
 ) -> None:
     counting = stages.Counting(
         run.model, calibrated_tensors(run.model.view, run.plan), run.calibration, run.batch, run.plan.tensors,
-        run.choice.feeder, request.data.max_bad, request.threads,
+        run.choice.feeder, run.place, request.data.max_bad, request.threads,
     )  # fmt: skip
     candidates = None
     if run.choice.is_auto:

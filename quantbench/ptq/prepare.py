@@ -24,6 +24,7 @@ from quantbench.latency.facts import device_cost
 from quantbench.ort import create_session, refusals
 from quantbench.predict.best import best_placement
 from quantbench.predict.versions import DEFAULT, PredictedFor
+from quantbench.ptq.calibrate_on import Place, place_of
 from quantbench.ptq.calibrator_choice import Choice, choose
 from quantbench.ptq.data_sources import calibration_data, evaluation_data
 from quantbench.ptq.request import PtqRequest
@@ -59,8 +60,8 @@ class FloatModel:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Model, data, plan and compiler; `batch`: samples a batch, `shapes`: of each input, -1 for the axis of the batch.
-    The rest is what run.json tells of them."""
+    """Model, data, plan and compiler; `batch`: samples a batch, `shapes`: of each input, -1 for the axis of the batch,
+    `place`: where tensors are counted. The rest is what run.json tells of them."""
 
     model: FloatModel
     plan: Plan
@@ -75,12 +76,14 @@ class Prepared:
     preprocess_facts: PreprocessFacts
     evaluated_on: DataFacts
     placement_facts: PlacementFacts
+    place: Place
 
 
 def prepare(request: PtqRequest) -> Prepared:
     """Load and check model, data and plan. Raises QuantbenchError for whatever is wrong with them."""
     choice = choose(request.calibrator)
     compiler = check_request(request.compile)
+    device = place_of(request.device)
     path = model_path(request.model)
     proto = load_model(path)
     refuse_quantized(proto, str(path))
@@ -117,6 +120,7 @@ def prepare(request: PtqRequest) -> Prepared:
             what=what, images=len(evaluation), sha256=evaluated.sha256, labels_sha256=labels_sha256(labels)
         ),
         placement_facts(view, plan),
+        device,
     )  # fmt: skip
 
 

@@ -58,7 +58,8 @@ class EvaluationChoice:
 
 @dataclass(frozen=True, slots=True)
 class PtqRequest:
-    """A whole run. `recipe` is what run.json keeps of how it was asked for."""
+    """A whole run. `device`: cpu, cuda or cuda:N, which calibration runs on. `recipe` is what run.json keeps of how it
+    was asked for."""
 
     model: ModelChoice
     data: DataChoice = field(default_factory=DataChoice)
@@ -74,5 +75,6 @@ class PtqRequest:
     compile: CompileRequest = field(default_factory=CompileRequest)
     latency: bool = True
     threads: int = 0
+    device: str = "cpu"
     out: Path | None = None
     recipe: dict[str, JsonValue] = field(default_factory=dict)

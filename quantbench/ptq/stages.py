@@ -23,6 +23,7 @@ from quantbench.provenance import chosen_versions
 from quantbench.ptq import judged_model
 from quantbench.ptq.cache_policy import Owner, given_ranges, write_cache
 from quantbench.ptq.calibrate import Pass, calibrate
+from quantbench.ptq.calibrate_on import Place
 from quantbench.ptq.calibrator_choice import Choice, algorithm_of
 from quantbench.ptq.measure import Measuring, layers_of, measure, sessions
 from quantbench.ptq.pictures import pictures_of
@@ -43,13 +44,13 @@ JUDGED = "judged.json"
 FOLD = "fold"
 FOLDED, FOLDED_MODEL = "folded.json", "model.folded.onnx"
 # What can change the numbers of a run.
-NUMBERS = ("numpy", "onnx", "onnxruntime", "pillow")
+NUMBERS = ("numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "pillow")
 
 
 @dataclass(frozen=True, slots=True)
 class Folding:
     """The model, changed by equalization and SmoothQuant as `options` have it: what trials are made with, the plan,
-    calibration images, the method of thresholds, and whether biases are corrected."""
+    calibration images, the method of thresholds, whether biases are corrected, and where tensors are counted."""
 
     model: FloatModel
     plan: Plan
@@ -59,6 +60,7 @@ class Folding:
     choice: Choice
     bias_correction: bool
     residual_db: float
+    place: Place
     max_bad: int = field(metadata=UNKEYED)
     threads: int = field(metadata=UNKEYED)
     progress: Progress = field(metadata=UNKEYED)
@@ -66,8 +68,8 @@ class Folding:
 
 @dataclass(frozen=True, slots=True)
 class Counting:
-    """What histograms are counted from: `tensors` of the model over all images in batches of `batch`; `feeder` tells
-    of a calibrator that brings data of its own. `needed`: tensors that must have a range."""
+    """What histograms are counted from: `tensors` of the model over all images in batches of `batch`, on `place`;
+    `feeder` tells of a calibrator that brings data of its own. `needed`: tensors that must have a range."""
 
     model: FloatModel
     tensors: tuple[str, ...]
@@ -75,6 +77,7 @@ class Counting:
     batch: int
     needed: tuple[str, ...]
     feeder: str
+    place: Place
     max_bad: int = field(metadata=UNKEYED)
     threads: int = field(metadata=UNKEYED)
 
@@ -143,7 +146,7 @@ def foldable(inputs: Folding) -> Foldable:
     return Foldable(
         inputs.model.proto, inputs.model.view, inputs.plan, _some_feeds(inputs, seen), len(seen),
         _some_feeds(inputs, judged), len(judged), threshold_method("mse") if plain else inputs.choice.threshold,
-        inputs.bias_correction, inputs.residual_db, inputs.threads, inputs.progress,
+        inputs.bias_correction, inputs.residual_db, inputs.threads, inputs.progress, inputs.place.begin,
     )  # fmt: skip
 
 
@@ -176,6 +179,7 @@ def _calibrate(inputs: Calibrating, out: Path) -> None:
         len(source),
         counting.needed,
         counting.threads,
+        counting.place.begin,
     )
     histograms = calibrate(wanted, inputs.state, digest([counting, chosen_versions(*NUMBERS)]), inputs.progress)
     if inputs.candidates is None:
@@ -184,6 +188,7 @@ def _calibrate(inputs: Calibrating, out: Path) -> None:
         candidates = inputs.candidates
         correction = _correction(counting, counting.images) if candidates.bias_correction else None
         judging = _judging(counting, counting.images, candidates.plan, correction, candidates.residual_db)
+        judging = replace(judging, begin=counting.place.begin)
         taken = best_by_outputs(histograms, judging, inputs.progress)
         taken.judged.save(out / JUDGED)
         found, algorithm = taken.ranges, algorithm_of(taken.judged.taken)

@@ -23,11 +23,13 @@ _ON_HOST = {torch.float32: FLOAT32, torch.float16: FLOAT16, torch.bfloat16: BFLO
 class TensorCounter:
     """Counts of `rows` tensors. `add` as often as there are batches, then `histograms`."""
 
-    def __init__(self, rows: int, device: torch.device) -> None:
+    def __init__(self, rows: int, device: torch.device, *, compiled: bool = True) -> None:
+        """Without `compiled` torch's operators count, on any device."""
         self._device = device
-        self._host = Counter(rows) if device.type == "cpu" else None
+        self._host = Counter(rows) if compiled and device.type == "cpu" else None
         self._counts, self._exponents, self._maxima = fresh_rows(rows, device)
-        self._kernel = device_sweep(self._counts, self._exponents, self._maxima) if device.type == "cuda" else None
+        on_card = compiled and device.type == "cuda"
+        self._kernel = device_sweep(self._counts, self._exponents, self._maxima) if on_card else None
 
     def add(self, row: int, x: Tensor) -> None:
         """Count |x| of a tensor of any shape, float32, float16 or bfloat16."""
@@ -65,6 +67,8 @@ class TensorCounter:
         return found
 
     def _add_with_operators(self, row: int, x: Tensor) -> None:
+        if not x.numel():
+            return
         magnitude = x.abs().float().flatten()
         maximum = torch.maximum(self._maxima[row], magnitude.amax())  # both pass NaN on
         exponent = torch.maximum(self._exponents[row], exponents_for(maximum))

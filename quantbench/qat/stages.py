@@ -203,7 +203,7 @@ def _train(inputs: Training, out: Path) -> None:
 
 def exporting(inputs: Exporting) -> Stage[Exporting]:
     """The module to its Q/DQ ONNX file, ranges.json and export.json."""
-    versions = chosen_versions(*_TORCH, "onnx", "onnx-graphsurgeon", "onnxruntime", "onnxscript")
+    versions = chosen_versions(*_TORCH, "onnx", "onnx-graphsurgeon", "onnxruntime", "onnxruntime-gpu", "onnxscript")
     after = () if inputs.quantized is None else (CALIBRATE,)
     return Stage(EXPORTING, inputs, versions, _export, (*after, TRAIN) if _is_trained(inputs) else after)
 

@@ -95,13 +95,15 @@ class RangeFacts(Record):
 
 
 class CalibrationFacts(Record):
-    """`method` as recorded; `source`: "images", or the cache whose ranges were taken; `warnings` about ranges;
+    """`method` as recorded; `source`: "images", or the cache whose ranges were taken; `device`: cpu or cuda, whose
+    kernels tensors were counted from, "" where none were or it was not recorded; `warnings` about ranges;
     `judged`: what calibrator `auto` chose among; `ranges` of the tensors with Q/DQ, as the model has them (a scale may
     be shared), where values were counted; `weight_scales`: max or mse; `rounding`: what adaptive rounding did, None
     where weights are rounded to the nearest; `folded`: what equalization and SmoothQuant did before."""
 
     method: str
     source: str = "images"
+    device: str = ""
     bias_correction: bool = False
     warnings: tuple[str, ...] = ()
     judged: Judged | None = None

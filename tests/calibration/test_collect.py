@@ -9,8 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from quantbench.calibration import collect as collector_module
-from quantbench.calibration import native
+from quantbench.calibration import native, parts
 from quantbench.calibration.collect import Collector, collect, merge_histograms, usable
 from quantbench.calibration.histogram import BINS, Histogram, empty, merge, shares, summary
 from quantbench.calibration.ort_outputs import InnerTensors, padded
@@ -231,7 +230,7 @@ def test_large_activations_are_counted_in_parts_that_fit(monkeypatch: pytest.Mon
     for name, values in InnerTensors(MODEL, TENSORS, threads=1).run({"image": IMAGES[:1]}):
         sizes[name] = values.nbytes
     one = sum(sizes[name] for name in set(representatives(MODEL, TENSORS).values()))
-    monkeypatch.setattr(collector_module, "MOST_BYTES", 4 * one + one // 2)
+    monkeypatch.setattr(parts, "MOST_BYTES", 4 * one + one // 2)
     collector = Collector(MODEL, TENSORS, threads=1, overlap=overlap)
     assert [collector.add(feed) for feed in batched(IMAGES[:16], 8)] == [8, 8]
     assert sum(seen) == 16

@@ -137,8 +137,7 @@ def test_histograms_are_those_of_the_calibration_package(dtype: torch.dtype) -> 
     """Compiled on the host, and with the operators that a device without Triton runs."""
     generator = torch.Generator().manual_seed(0)
     parts = [(torch.randn(5000, generator=generator) * scale).to(dtype) for scale in (1, 0, 3000, 1e-4, 0.3)]
-    host, device = TensorCounter(2, torch.device("cpu")), TensorCounter(2, torch.device("cpu"))
-    device._host = None
+    host, device = (TensorCounter(2, torch.device("cpu"), compiled=compiled) for compiled in (True, False))
     for part in parts:
         host.add(1, part)
         device.add(1, part)

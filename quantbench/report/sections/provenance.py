@@ -10,10 +10,11 @@ from quantbench.report.blocks import Section, Table
 def section(run: PtqRun | QatRun) -> Section:
     """Command, data, preprocessing, method, hashes; and of each stage when, where and with what it ran."""
     data, method = run.data, run.calibration.described if run.calibration else "none"
+    on = " on a CUDA card" if run.calibration and run.calibration.device == "cuda" else ""
     rows = [
         ("Command", run.provenance.command),
         ("Model", f"{run.model.path}, sha256 {run.model.sha256[:16]}…"),
-        ("Calibration", f"{method}, {data.images} images, sha256 {data.sha256[:16]}…"),
+        ("Calibration", f"{method}, {data.images} images{on}, sha256 {data.sha256[:16]}…"),
         ("Preprocessing", f"{run.preprocess.words} ({run.preprocess.origin})"),
         ("Bias correction", "yes" if run.calibration and run.calibration.bias_correction else "no"),
     ]
