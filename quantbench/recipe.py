@@ -99,6 +99,7 @@ class Placement(_Section):
     share_concat: bool = True
     share_movers: bool = True
     head_float: bool = True
+    log_float: bool = True
     squeeze_float: bool = True
     tiny_channels: int = Field(default=8, ge=0)
     tiny_anywhere: bool = False

@@ -195,6 +195,8 @@ RECURRENT = of_kind(Kind.RECURRENT)
 # Norms over the channels or positions of one sample: not those that a conv takes in, nor LRN.
 SAMPLE_NORMS = of_kind(Kind.NORM) - {"BatchNormalization", "LRN"}
 AVERAGES = of_kind(Kind.AVERAGE)
+# Those that leave a value, not an index.
+REDUCTIONS = of_kind(Kind.REDUCE) - {"ArgMax", "ArgMin", "TopK"}
 ACTIVATIONS = of_kind(Kind.ACTIVATION)
 AFFINE = of_kind(Kind.AFFINE)
 ARITHMETIC = of_kind(Kind.AFFINE, Kind.BINARY, Kind.UNARY)

@@ -49,6 +49,13 @@ OPS: Mapping[Any, str] = {
     Tensor.__imul__: "Mul",
     torch.sub: "Sub", Tensor.sub: "Sub", Tensor.__sub__: "Sub", Tensor.__rsub__: "Sub",
     torch.div: "Div", Tensor.div: "Div", Tensor.__truediv__: "Div",
+    torch.log: "Log", Tensor.log: "Log", torch.log2: "Log", Tensor.log2: "Log", torch.log10: "Log", Tensor.log10: "Log",
+    torch.log1p: "Log", Tensor.log1p: "Log", torch.exp: "Exp", Tensor.exp: "Exp", F.softplus: "Softplus",
+    torch.sqrt: "Sqrt", Tensor.sqrt: "Sqrt", torch.pow: "Pow", Tensor.pow: "Pow", Tensor.__pow__: "Pow",
+    torch.square: "Pow", Tensor.square: "Pow", torch.abs: "Abs", Tensor.abs: "Abs", torch.neg: "Neg",
+    Tensor.__neg__: "Neg", torch.clamp_min: "Clip", Tensor.clamp_min: "Clip", torch.maximum: "Max",
+    torch.where: "Where", torch.sum: "ReduceSum", Tensor.sum: "ReduceSum", Tensor.norm: "ReduceL2",
+    torch.norm: "ReduceL2", torch.linalg.norm: "ReduceL2", torch.linalg.vector_norm: "ReduceL2", torch.stack: "Concat",
     F.batch_norm: "BatchNormalization", F.layer_norm: "LayerNormalization", F.pixel_shuffle: "DepthToSpace",
 }  # fmt: skip
 

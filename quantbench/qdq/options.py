@@ -37,6 +37,7 @@ class PlacementOptions:
     `add_both`: quantize the conv branch of a residual Add too: for onnxruntime, whose fast convs only write INT8;
     TensorRT fuses the Add better without.
     `head_float`: keep the last layers in float, but for a classifier's Gemm behind a global average pooling.
+    `log_float`: keep in float what a Log reads.
     `squeeze_float`: keep the convs of squeeze-and-excite blocks in float.
     `silu_residual`: of an Add behind a conv with SiLU quantize the residual input alone: TensorRT from 10 on makes one
     layer of the three (docs/prediction.md), older versions do not.
@@ -52,6 +53,7 @@ class PlacementOptions:
     share_concat: bool = True
     share_movers: bool = True
     head_float: bool = True
+    log_float: bool = True
     squeeze_float: bool = True
     tiny_channels: int = 8
     tiny_anywhere: bool = False

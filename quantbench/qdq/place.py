@@ -8,6 +8,7 @@ from quantbench.qdq.rules import (
     attention,
     head,
     keep_named,
+    logarithm,
     loops,
     plugin,
     pooling,
@@ -20,7 +21,7 @@ from quantbench.qdq.rules import (
 
 # What stays float is decided first, then who is quantized, then who shares a scale with whom. Pooling before residual:
 # an Add that a pooling reads looks for its site.
-RULES = (keep_named, plugin, loops, squeeze, head, tiny, attention, weighted, pooling, residual, share)
+RULES = (keep_named, plugin, loops, logarithm, squeeze, head, tiny, attention, weighted, pooling, residual, share)
 
 
 def place(view: GraphView, options: PlacementOptions | None = None) -> Plan:

@@ -49,7 +49,7 @@ def _is_depthwise(view: GraphView, node: NodeView) -> bool:
 def _centred(view: GraphView, node: NodeView) -> str | None:
     """The tensor that `node` takes its own mean, or the mean of its own square, from: a norm in parts, as opsets before
     17 have it (x - ReduceMean(x)), and RMS norm (ReduceMean(x * x))."""
-    if node.op == "Sub":
+    if node.op == "Sub" and len(node.inputs) == 2:  # torch's view knows no numbers
         mean = view.producers.get(node.inputs[1])
         return node.inputs[0] if _is_mean(mean) and mean.inputs[0] == node.inputs[0] else None
     if _is_mean(node):
