@@ -33,7 +33,6 @@ from quantbench.graph.ops import WEIGHTED
 from quantbench.ort import create_session
 from scripts.compared_networks import Case, Images, asked_for, made, parser_of
 
-BATCH = 8
 OURS = ("auto", "minmax", "mse", "mse-scaled")
 PEERS = ("onnxruntime", "modelopt-max", "modelopt-entropy")
 _SHOWN = ("agreement", "boxes_kept", "top1_change", "map_change")
@@ -73,6 +72,8 @@ def by_modelopt(source: Path, images: Images, method: str, target: Path) -> None
         np.save(data, images)
         command = [sys.executable, "-c", _MODELOPT, str(source), str(data), method, str(target)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    if done.returncode < 0:
+        raise RuntimeError(f"ended by signal {-done.returncode}{', for memory it seems' * (done.returncode == -9)}")
     if done.returncode or not target.exists():
         raise RuntimeError((done.stderr.strip().splitlines() or ["no output"])[-1][:200])
 
@@ -103,7 +104,7 @@ def int8_layers(path: Path) -> tuple[int, int]:
 
 def batches_of(case: Case, model: onnx.ModelProto) -> list[dict[str, Images]]:
     """Calibration data of `case` as `model` takes them."""
-    name, size = model.graph.input[0].name, static_batch(model) or BATCH
+    name, size = model.graph.input[0].name, static_batch(model) or case.batch
     return [{name: case.calibration[i : i + size]} for i in range(0, len(case.calibration), size)]
 
 
@@ -111,7 +112,7 @@ def compared(case: Case, other: Path | onnx.ModelProto, *, threads: int = 1) -> 
     """`other` against the float model on the held-out data."""
     model = load_model(case.path)
     fixed, name = static_batch(model), model.graph.input[0].name
-    size = fixed or BATCH
+    size = fixed or case.batch
     labels = list(case.labels) if case.labels is not None else [None] * len(case.held_out)
     batches = (({name: case.held_out[i : i + size]}, labels[i : i + size]) for i in range(0, len(labels), size))
     outputs = [value.name for value in model.graph.output]

@@ -32,7 +32,7 @@ from quantbench.qdq.simulate import dequantized
 from quantbench.qdq.tensors import calibrated_tensors
 from quantbench.qdq.weights import quantize_weight
 from quantbench.runnable import view_to_quantize
-from scripts.compare_models import BATCH, compared
+from scripts.compare_models import compared
 from scripts.compared_networks import Case, asked_for, made, parser_of
 
 THREADS = 2
@@ -49,7 +49,7 @@ VARIANTS = (
 def rows(case: Case) -> Iterator[tuple[str, dict[str, Any]]]:
     """(variant, what it came to) of each."""
     model = load_model(case.path)
-    name, size = model.graph.input[0].name, static_batch(model) or BATCH
+    name, size = model.graph.input[0].name, static_batch(model) or case.batch
 
     def feeds(images: int = len(case.calibration)) -> list[Feed]:
         return [{name: case.calibration[i : min(i + size, images)]} for i in range(0, images, size)]
