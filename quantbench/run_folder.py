@@ -26,6 +26,8 @@ from quantbench.stage import Inputs, Stage
 from quantbench.text_file import read_object
 
 STATE = ".quantbench"
+# Parts of a calibration that several processes count; each says itself what it is of.
+PIECES = "pieces"
 # Put together from the records of all stages, so that none of it may outlive one.
 SUMMARIES = ("run.json", "report.md", "report.html")
 _IDENTITY, _STAGES, _COMMIT, _NEW, _LOCK, _HOLDER = (
@@ -77,11 +79,11 @@ class RunFolder:
         is never emptied. While one process holds it, another is refused. After a fault of the input a folder that was
         made for this call is removed, unless something is in it that took time.
         """
-        self._refuse(identity, overwrite)
+        self.refuse(identity, overwrite=overwrite)
         self._made = not self.path.exists()
         above = [folder for folder in self.path.parents if not folder.exists()]
         with self._locked():
-            self._refuse(identity, overwrite)
+            self.refuse(identity, overwrite=overwrite)
             self._take(identity, overwrite)
             try:
                 yield self
@@ -201,7 +203,8 @@ class RunFolder:
                 return False
         return True
 
-    def _refuse(self, identity: Identity, overwrite: bool) -> None:
+    def refuse(self, identity: Identity, *, overwrite: bool) -> None:
+        """Raise QuantbenchError where the folder is another run's, or none of quantbench's."""
         if self.path.exists() and not self.path.is_dir():
             raise QuantbenchError(f"output {self.path} is a file; choose another --out")
         self._refuse_links()
@@ -285,7 +288,7 @@ class RunFolder:
         """Remove what quantbench wrote: outputs of stages, summaries, its state; nothing that others put there."""
         self._drop_files(file.path for record in self.records().values() for file in record.outputs)
         for entry in self.state.iterdir():
-            if entry.name in (_LOCK, _HOLDER, _IDENTITY):
+            if entry.name in (_LOCK, _HOLDER, _IDENTITY, PIECES):
                 continue
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)

@@ -29,6 +29,9 @@ class Counts(Protocol):
     def add(self, feed: Feed) -> int:
         """Run one batch and count it; returns its images."""
 
+    def restart(self) -> None:
+        """Forget what was counted."""
+
     def histograms(self) -> dict[str, Histogram]:
         """What was counted so far, by tensor."""
 
@@ -83,6 +86,11 @@ class Collector:
             self._open = None
             with stack:
                 future.result()
+
+    def restart(self) -> None:
+        """Forget what was counted."""
+        self._settle()
+        self._counter.clear()
 
     def histograms(self) -> dict[str, Histogram]:
         """What was counted so far, in the order of the tensors."""

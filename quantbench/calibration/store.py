@@ -4,6 +4,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -16,17 +17,31 @@ def save_histograms(path: Path, histograms: Mapping[str, Histogram], *, images: 
     """Write names, counts [T, 4096] (int64), exponents [T], maxima [T] (float64), how many `images` are in them and
     the `key` of what they were counted from, atomically.
     """
-    names = list(histograms)
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
-        np.savez_compressed(
-            stream,
-            key=np.array(key),
-            names=np.array(names),
-            counts=np.stack([histograms[name].counts for name in names]),
-            exponents=np.array([histograms[name].exponent for name in names], np.int32),
-            maxima=np.array([histograms[name].amax for name in names], np.float64),
-            images=np.int64(images),
-        )
+        write_histograms(stream, histograms, images=images, key=key)
+
+
+def write_histograms(stream: IO[bytes], histograms: Mapping[str, Histogram], *, images: int = 0, key: str = "") -> None:
+    """The same into an open file."""
+    names = list(histograms)
+    np.savez_compressed(
+        stream,
+        key=np.array(key),
+        names=np.array(names),
+        counts=np.stack([histograms[name].counts for name in names]),
+        exponents=np.array([histograms[name].exponent for name in names], np.int32),
+        maxima=np.array([histograms[name].amax for name in names], np.float64),
+        images=np.int64(images),
+    )
+
+
+def is_counted(path: Path, key: str) -> bool:
+    """Whether the file at `path` holds histograms of `key`."""
+    try:
+        with np.load(path) as data:
+            return str(data["key"]) == key
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return False
 
 
 def load_histograms(path: Path, key: str | None = None) -> tuple[dict[str, Histogram], int]:

@@ -105,6 +105,10 @@ class Counter:
         values = np.ascontiguousarray(values)
         self.add([block_of(values, row)])
 
+    def clear(self) -> None:
+        """Forget what was counted."""
+        self._counts[:], self._exponents[:], self._maxima[:] = 0, MIN_EXPONENT, 0
+
     def histogram(self, row: int) -> Histogram:
         """What `row` holds now, as a value of its own."""
         amax = float(self._maxima[row : row + 1].view(np.float32)[0])

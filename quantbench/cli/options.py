@@ -162,6 +162,7 @@ _PANELS = {
     "Data": "calib_dir inputs preprocess batch_size max_images max_bad",
     "Comparison": "eval_dir labels classes min_agreement min_sqnr max_drop",
     "Algorithms": "effort rounding weight_scales no_bias_correction",
+    "Spread": "threads workers processes ray pieces",
     "Placement": "keep_float plugin_precision placement for_tensorrt device for_onnxruntime residual_float",
 }
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import typer
 
+from quantbench import limits
 from quantbench.cli.build_options import EngineOptions
 from quantbench.cli.options import (
     CalibData,
@@ -96,6 +97,9 @@ def ptq(
     residual_float: ResidualFloat = False,
     threads: Threads = None,
     workers: int = typer.Option(0, min=0, help="Threads that decode images; 0: one for each core."),
+    processes: int = typer.Option(0, min=0, max=limits.PROCESSES, help="Processes of this machine that calibrate."),
+    ray: str = typer.Option("", metavar="ADDRESS", help="Calibrate on this Ray cluster ('auto', 'local', host:port)."),
+    pieces: int = typer.Option(0, min=0, help="Pieces of the calibration data for them. (default: 32)"),
     reuse_cache: bool = typer.Option(False, "--reuse-cache", help="Take the run folder's calibration.cache as it is."),
     refresh: bool = typer.Option(False, "--refresh", help="Calibrate anew, whatever the run folder holds."),
     trust: Trust = False,
@@ -108,10 +112,12 @@ def ptq(
 
     Without a model: the demo recipe's EfficientNet-Lite0.
 
-    The same command again goes on where an interrupted run stopped.
+    The same command again goes on where an interrupted run stopped. Under torchrun all its processes calibrate.
 
     Example: quantbench ptq model.onnx --calib-dir imgs --eval-dir val --labels folder
     """
+    from dataclasses import replace
+
     from quantbench.cli.gate import gate
     from quantbench.cli.requests import devices, input_paths, ptq_request, unused
     from quantbench.cores import use_decoders
@@ -121,6 +127,9 @@ def ptq(
     from quantbench.progress import Progress
     from quantbench.ptq.cache_policy import Policy
     from quantbench.ptq.pipeline import run_ptq
+    from quantbench.ptq.ranks import group
+    from quantbench.ptq.request import Spread
+    from quantbench.ptq.share import count_share
     from quantbench.recipe import Recipe, load_recipe
     from quantbench.recipe_files import recipe_path
     from quantbench.report.decision import decide
@@ -168,7 +177,18 @@ def ptq(
     progress = Progress("none" if as_json else None)
     for line in unused(changed, "ptq"):
         progress.note(line)
-    folder, record = run_ptq(ptq_request(changed, trust=trust), progress, overwrite=overwrite, cache=policy)
+    request = replace(ptq_request(changed, trust=trust), spread=Spread(processes, ray, pieces))
+    own = group()
+    if own is not None:
+        request = replace(request, device=own.device(request.device))
+    if [processes > 0, ray != "", own is not None].count(True) > 1:
+        raise QuantbenchError("--processes, --ray and torchrun contradict each other; take one")
+    if pieces and not (processes or ray or own is not None):
+        raise QuantbenchError("--pieces is for --processes, --ray or torchrun; give one of them")
+    if own is not None and own.rank:
+        count_share(request, own, progress, overwrite=overwrite, refresh=refresh)
+        return
+    folder, record = run_ptq(request, progress, overwrite=overwrite, cache=policy)
     timed = changed.placement.device
     decision = decide(folder, record, times=times_of(timed), device=timed)
     write_reports(folder, record, decision)

@@ -18,6 +18,7 @@ from quantbench.data.tensor_inputs import Call, TensorInput, fitted
 from quantbench.errors import QuantbenchError
 from quantbench.images.decode import BadImageError
 from quantbench.images.source import Source, combined_sha256, text_sha256
+from quantbench.images.stream import NothingUsableError
 from quantbench.images.truth import Label
 
 
@@ -191,7 +192,7 @@ def call_batches(calls: Calls, batch_size: int, *, max_bad: int = 0) -> Iterator
         waiting.append(one)
         labels.append(calls.label(index))
     if not waiting:
-        raise QuantbenchError("no sample can be used" if bad else "there are no samples")
+        raise NothingUsableError("no sample can be used" if bad else "there are no samples")
     yield _stacked(waiting, calls.shared), tuple(labels)
 
 

@@ -189,6 +189,13 @@ def some(source: AnySource, indices: tuple[int, ...]) -> AnySource:
     return SomeCalls(source, indices) if is_calls(source) else Subset(source, indices)
 
 
+def whole_of(source: AnySource) -> AnySource:
+    """What `source` is some samples of; itself where it is whole."""
+    while isinstance(source, (Subset, SomeCalls)):
+        source = source.whole
+    return source
+
+
 def is_calls(source: AnySource) -> TypeIs[Calls]:
     """Whether `source` gives whole calls and not images."""
     return hasattr(source, "call")

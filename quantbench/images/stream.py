@@ -20,6 +20,10 @@ _LOG = logging.getLogger(__name__)
 _SHOWN = 5
 
 
+class NothingUsableError(QuantbenchError):
+    """Not one sample of a source can be used, though no more are bad than may be."""
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """`data` is [N, ...] with N up to the batch size (the last batch may be short); the rest says which images."""
@@ -77,7 +81,7 @@ def batches(
         yield _batch(source, ready)
     if done == 0:
         reason = f"; the first: {bad[0]}" if bad else ""
-        raise QuantbenchError(f"not one of {len(source)} images can be used{reason}")
+        raise NothingUsableError(f"not one of {len(source)} images can be used{reason}")
 
 
 def _in_order(source: Source, workers: int, ahead: int) -> Iterator[tuple[int, NDArray[Any] | BadImageError]]:

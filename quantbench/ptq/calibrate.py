@@ -64,12 +64,22 @@ def calibrate(wanted: Pass, folder: Path, key: str, progress: Progress) -> dict[
     if time.monotonic() - began > _SAVE_EVERY_SECONDS:
         # Also where the ranges are refused next: what took long is kept, what did not leaves nothing.
         save_histograms(path, found, images=images, key=key)
-    kept, left_out = usable(found, wanted.needed)
+    return keep(found, images, wanted.needed, folder, key, progress)
+
+
+def keep(
+    found: dict[str, Histogram], images: int, needed: Sequence[str], folder: Path, key: str, progress: Progress
+) -> dict[str, Histogram]:
+    """The finished pass, saved in `folder` for its `key`; what of it can be used.
+
+    Raises QuantbenchError, naming the tensor, where one of `needed` reached infinity or NaN.
+    """
+    kept, left_out = usable(found, needed)
     if left_out:
         progress.note(
             f"{left_out[0]} reaches infinity or NaN{_and_more(left_out)}; nothing quantizes it, so it gets no range"
         )
-    save_histograms(path, found, images=images, key=key)
+    save_histograms(folder / HISTOGRAMS, found, images=images, key=key)
     return kept
 
 

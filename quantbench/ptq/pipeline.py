@@ -23,10 +23,10 @@ from quantbench.ptq.prepare import FloatModel, Prepared, prepare
 from quantbench.ptq.range_warnings import range_warnings
 from quantbench.ptq.request import PtqRequest
 from quantbench.ptq.resolve import display_name
+from quantbench.ptq.spreading import counting_of, spreading
 from quantbench.qdq.facts import placement_facts, range_facts
 from quantbench.qdq.guard import guarded
 from quantbench.qdq.rules import loops
-from quantbench.qdq.tensors import calibrated_tensors
 from quantbench.records.evaluation import Evaluation
 from quantbench.records.facts import CalibrationFacts, RangeFacts
 from quantbench.records.folded import Folded
@@ -210,15 +210,13 @@ def _without_poor_skips(run: Prepared, ranges: Ranges, least_db: float, progress
 def _calibrate(
     request: PtqRequest, run: Prepared, folder: RunFolder, owner: Owner, progress: Progress, *, refresh: bool
 ) -> None:
-    counting = stages.Counting(
-        run.model, calibrated_tensors(run.model.view, run.plan), run.calibration, run.batch, run.plan.tensors,
-        run.choice.feeder, run.place, request.data.max_bad, request.threads,
-    )  # fmt: skip
+    counting = counting_of(request, run)
     candidates = None
     if run.choice.is_auto:
         placement = request.placement
         candidates = stages.Candidates(run.plan, request.bias_correction, placement.residual_db, placement.add_both)
-    inputs = stages.Calibrating(counting, run.choice, candidates, owner, folder.state, progress)
+    how = spreading(request, run, counting, progress, refresh=refresh)
+    inputs = stages.Calibrating(counting, run.choice, candidates, owner, folder.state, progress, how)
     if refresh:  # measured anew, and not thresholds of what was counted before
         (folder.state / HISTOGRAMS).unlink(missing_ok=True)
     folder.run(stages.calibrating(inputs), again=refresh)

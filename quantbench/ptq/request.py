@@ -57,6 +57,21 @@ class EvaluationChoice:
 
 
 @dataclass(frozen=True, slots=True)
+class Spread:
+    """Who counts the calibration data: so many `processes` of this machine (0: this one), or the workers of the Ray
+    cluster at the address `ray`; in how many `pieces` (0: 32). Changes no number."""
+
+    processes: int = 0
+    ray: str = ""
+    pieces: int = 0
+
+    @property
+    def asked(self) -> bool:
+        """Whether others count."""
+        return self.processes > 0 or bool(self.ray)
+
+
+@dataclass(frozen=True, slots=True)
 class PtqRequest:
     """A whole run. `device`: cpu, cuda or cuda:N, which calibration runs on. `recipe` is what run.json keeps of how it
     was asked for."""
@@ -76,5 +91,6 @@ class PtqRequest:
     latency: bool = True
     threads: int = 0
     device: str = "cpu"
+    spread: Spread = field(default_factory=Spread)
     out: Path | None = None
     recipe: dict[str, JsonValue] = field(default_factory=dict)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from quantbench.atomic import write_json
 from quantbench.calibration.find_ranges import find_ranges
+from quantbench.calibration.histogram import Histogram
 from quantbench.calibration.ort_outputs import Feed
 from quantbench.calibration.ranges import Ranges
 from quantbench.calibration.thresholds import threshold_method
@@ -28,6 +29,7 @@ from quantbench.ptq.calibrator_choice import Choice, algorithm_of
 from quantbench.ptq.measure import Measuring, layers_of, measure, sessions
 from quantbench.ptq.pictures import pictures_of
 from quantbench.ptq.prepare import FloatModel
+from quantbench.ptq.spread import Spreading, calibrate_in_pieces
 from quantbench.qdq.adaptive_rounding import Rounding
 from quantbench.qdq.carry_out import Correction, WeightWork, carry_out
 from quantbench.qdq.options import WeightOptions
@@ -96,7 +98,7 @@ class Candidates:
 @dataclass(frozen=True, slots=True)
 class Calibrating:
     """Histograms, and the rule that makes thresholds of them: one method, or the best of `candidates`; `state` keeps
-    the histograms."""
+    the histograms; `spreading`: others count them."""
 
     counting: Counting
     choice: Choice
@@ -104,6 +106,7 @@ class Calibrating:
     owner: Owner
     state: Path = field(metadata=UNKEYED)
     progress: Progress = field(metadata=UNKEYED)
+    spreading: Spreading | None = field(default=None, metadata=UNKEYED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,19 +172,7 @@ def calibrating(inputs: Calibrating) -> Stage[Calibrating]:
 
 def _calibrate(inputs: Calibrating, out: Path) -> None:
     counting, choice = inputs.counting, inputs.choice
-    name, source, batch = counting.model.input_name, counting.images.source, counting.batch
-    names = feed_names(source, [entry.name for entry in counting.model.inputs])
-    calibrator = choice.kind(lambda: feeds(source, name, batch, max_bad=counting.max_bad), batch)
-    wanted = Pass(
-        counting.model.proto,
-        counting.tensors,
-        lambda: calibrator_feeds(calibrator, names),
-        len(source),
-        counting.needed,
-        counting.threads,
-        counting.place.begin,
-    )
-    histograms = calibrate(wanted, inputs.state, digest([counting, chosen_versions(*NUMBERS)]), inputs.progress)
+    histograms = _histograms(inputs)
     if inputs.candidates is None:
         found, algorithm = find_ranges(histograms, choice.method, choice.threshold), choice.algorithm
     else:
@@ -201,6 +192,30 @@ def _calibrate(inputs: Calibrating, out: Path) -> None:
         judged_model.keep(inputs.state, taken.made.model, key, affine=inputs.candidates.affine)
     write_json(out / RANGES, found.to_json())
     write_cache(out, found, inputs.owner, algorithm)
+
+
+def histograms_key(counting: Counting) -> str:
+    """What histograms are marked with: what they were counted from, and by which versions."""
+    return digest([counting, chosen_versions(*NUMBERS)])
+
+
+def _histograms(inputs: Calibrating) -> dict[str, Histogram]:
+    counting, key = inputs.counting, histograms_key(inputs.counting)
+    name, source, batch = counting.model.input_name, counting.images.source, counting.batch
+    if inputs.spreading is not None:
+        return calibrate_in_pieces(inputs.spreading, counting.model.proto, source, inputs.state, key, inputs.progress)
+    names = feed_names(source, [entry.name for entry in counting.model.inputs])
+    calibrator = inputs.choice.kind(lambda: feeds(source, name, batch, max_bad=counting.max_bad), batch)
+    wanted = Pass(
+        counting.model.proto,
+        counting.tensors,
+        lambda: calibrator_feeds(calibrator, names),
+        len(source),
+        counting.needed,
+        counting.threads,
+        counting.place.begin,
+    )
+    return calibrate(wanted, inputs.state, key, inputs.progress)
 
 
 def _judging(

@@ -43,6 +43,14 @@ class TensorCounter:
             return
         self._host.add([Block(row, x.data_ptr(), x.numel(), _ON_HOST[x.dtype])])
 
+    def restart(self) -> None:
+        """Forget what was counted."""
+        if self._host is not None:
+            self._host.clear()
+        self._counts.zero_()
+        self._exponents.fill_(MIN_EXPONENT)
+        self._maxima.zero_()
+
     def histograms(self) -> list[Histogram]:
         """Histograms of all rows, merged over the process group if there is one; every process gets the same."""
         if self._host is not None:

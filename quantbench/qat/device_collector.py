@@ -47,6 +47,11 @@ class DeviceCollector:
                     self._counter.add(self._rows[name], x)
         return images_of(feed)
 
+    def restart(self) -> None:
+        """Forget what was counted."""
+        with self._tensors.in_stream():
+            self._counter.restart()
+
     def histograms(self) -> dict[str, Histogram]:
         """What was counted so far, in the order of the tensors; waits for the device, once."""
         with self._tensors.in_stream():

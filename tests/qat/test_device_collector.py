@@ -263,3 +263,18 @@ def test_without_torch_the_line_says_what_to_install(site_without_torch: Path) -
     done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, env=environment)
     line = done.stderr.splitlines()[-1]
     assert "counts with torch, which is not installed; pip install 'quantbench[qat]'" in line
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_pass_that_is_begun_again_has_forgotten_what_was_counted(compiled: bool) -> None:
+    """A process that counts one piece of the data after the other has one session for all."""
+    tensors = place(view_of(RESNET)).tensors
+    first, second = batches("image", 3, 2)
+    passing = torch_counter(CPU, compiled=compiled)(RESNET, tensors, 1)
+    passing.add(first)
+    passing.restart()
+    passing.add(second)
+    for name, histogram in collect(RESNET, [second], tensors, threads=1).items():
+        found = passing.histograms()[name]
+        assert (found.amax, found.exponent) == (histogram.amax, histogram.exponent)
+        np.testing.assert_array_equal(found.counts, histogram.counts)
