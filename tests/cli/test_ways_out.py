@@ -23,7 +23,8 @@ PROSE = frozenset({
 OTHERS = {
     "nsys": {"--trace", "--export", "--format", "--report", "--output"}, "pip install": {"--index-url", "--no-deps"},
     "polygraphy": {"--fold-constants"}, "compute-sanitizer": {"--tool"},
-    "container": {"--gpus"}, "--gpu-architecture=sm_": {"--gpu-architecture"}, "--std=c++": {"--std"},
+    "container": {"--gpus"}, "ray start": {"--head"},
+    "--gpu-architecture=sm_": {"--gpu-architecture"}, "--std=c++": {"--std"},
 }  # fmt: skip
 
 
