@@ -54,14 +54,19 @@ def build(name: str, folder: Path) -> Path:
         onnx.save(onnx.load(efficientnet_lite0.onnx_path()), path)
     elif name == "mobilenetv2":
         import torch
-        from torchvision.models import mobilenet_v2
+
+        from quantbench.qat.vision import import_torchvision
 
         torch.onnx.export(
-            mobilenet_v2(weights=None).eval(), (torch.zeros(1, 3, 224, 224),), str(path), dynamo=False,
-            opset_version=17, input_names=["image"], dynamic_axes={"image": {0: "batch"}},
+            import_torchvision().models.mobilenet_v2(weights=None).eval(), (torch.zeros(1, 3, 224, 224),), str(path),
+            dynamo=False, opset_version=17, input_names=["image"], dynamic_axes={"image": {0: "batch"}},
         )  # fmt: skip
     elif name == "yolov8n":
         import torch
+
+        from quantbench.qat.vision import import_torchvision
+
+        import_torchvision()
         from ultralytics.nn.tasks import DetectionModel
 
         network: Any = DetectionModel("yolov8n.yaml", verbose=False).eval()

@@ -54,11 +54,11 @@ class Collector:
         self._counted_as = representatives(model, tensors)
         counted = tuple(dict.fromkeys(self._counted_as.values()))
         self._rows = {name: row for row, name in enumerate(counted)}
-        self._runner = InnerTensors(model, counted, threads=threads)
+        self._runner = InnerTensors(model, counted, threads=threads, ordered=False)
         self._counter = Counter(len(counted), threads=threads)
         beside = overlap and not static_batch(model)
         self._beside = ThreadPoolExecutor(1, "quantbench-count") if beside else None
-        self._parts = Parts(model, 2 if beside else 1)
+        self._parts = Parts(model, 2 if beside else 1, threads or usable_cores())
         self._open: tuple[Future[None], ExitStack] | None = None
 
     def add(self, feed: Feed) -> int:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from quantbench import limits
 from quantbench.calibration.sweep import FLOAT16, FLOAT32, Block, block_of
+from quantbench.calibration.unordered import create_unordered_session
 from quantbench.cores import usable_cores
 from quantbench.errors import QuantbenchError
 from quantbench.ort import create_session, run_bound
@@ -38,15 +39,21 @@ class InnerTensors:
     """
 
     def __init__(
-        self, model: onnx.ModelProto, tensors: Sequence[str], *, threads: int = 0, fuse_qdq: bool = True
-    ) -> None:
+        self, model: onnx.ModelProto, tensors: Sequence[str], *, threads: int = 0, fuse_qdq: bool = True,
+        ordered: bool = True,
+    ) -> None:  # fmt: skip
+        """Without `ordered` elements of an image may stand in any order, which is faster (`unordered.py`)."""
         self.tensors = tuple(tensors)
         self._batch = static_batch(model)
         self._threads = threads or usable_cores()
         self._inputs = {value.name for value in model.graph.input}
         self._given = [name for name in self.tensors if name in self._inputs]
         self._inner = [name for name in self.tensors if name not in self._inputs]
-        self._session = create_session(runnable_part(model), threads=threads, fuse_qdq=fuse_qdq, outputs=self._inner)
+        part, self._given_as = runnable_part(model), self._inner
+        if ordered:
+            self._session = create_session(part, threads=threads, fuse_qdq=fuse_qdq, outputs=self._inner)
+        else:
+            self._session, self._given_as = create_unordered_session(part, self._inner, threads=threads)
 
     def cached_parts(self, feed: Feed) -> list[Feed]:
         """`feed` in parts so small that activations stay in the caches while two networks are compared; as it is where
@@ -60,7 +67,7 @@ class InnerTensors:
         if not self._inner:
             return
         count = images_of(feed)
-        outputs = ort_run(self._session, self._inner, padded(feed, self._batch))
+        outputs = ort_run(self._session, self._given_as, padded(feed, self._batch))
         outputs.reverse()
         for name in self._inner:
             array = outputs.pop()  # the list lets go of each array, so memory falls while the caller works
@@ -82,7 +89,7 @@ class InnerTensors:
         inputs = {name: np.ascontiguousarray(array) for name, array in padded(feed, self._batch).items()}
         for name, array in inputs.items():
             binding.bind_cpu_input(name, array)
-        for name in self._inner:
+        for name in self._given_as:
             binding.bind_output(name, "cpu")
         run_bound(self._session, binding)
         values = binding.get_outputs()

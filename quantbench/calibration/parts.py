@@ -1,4 +1,4 @@
-"""Batches in parts whose activations fit into memory."""
+"""Batches in parts whose activations fit into memory, and on a CPU as far as they can into its caches."""
 
 from collections.abc import Iterator
 
@@ -8,14 +8,18 @@ from quantbench.calibration.ort_outputs import Feed, images_of, static_batch
 
 # Of activations that are alive at a time: those of eight images of a ViT-B/16 are three times as much.
 MOST_BYTES = 1_000_000_000
+# Of activations that are worth a run on a CPU: more only touch more memory, which costs as much as counting them.
+_ENOUGH_BYTES = 32_000_000
 
 
 class Parts:
-    """Splits the batches of one model, where it leaves their size open. `alive` parts are held at a time."""
+    """Splits the batches of one model, where it leaves their size open. `alive` parts are held at a time; on a CPU with
+    `threads` they are small, but no smaller than an image a thread (0: as large as fit)."""
 
-    def __init__(self, model: onnx.ModelProto, alive: int = 1) -> None:
+    def __init__(self, model: onnx.ModelProto, alive: int = 1, threads: int = 0) -> None:
         self._whole = static_batch(model) > 0
         self._alive = alive
+        self._threads = threads
         self._image_bytes = 0
 
     def of(self, feed: Feed) -> Iterator[Feed]:
@@ -26,11 +30,15 @@ class Parts:
             return
         count, start = images_of(feed), 0
         while start < count:
-            most = MOST_BYTES // (self._alive * self._image_bytes) if self._image_bytes else 1
-            size = max(1, min(-(-count // self._alive), most))
+            size = min(-(-count // self._alive), self._most()) if self._image_bytes else 1
             end = min(start + size, count)
             yield {n: a[start:end] if a.shape[:1] == (count,) else a for n, a in feed.items()}
             start = end
+
+    def _most(self) -> int:
+        fit = MOST_BYTES // (self._alive * self._image_bytes)
+        enough = max(self._threads, -(-_ENOUGH_BYTES // self._image_bytes)) if self._threads else fit
+        return max(1, min(fit, enough))
 
     def saw(self, part: Feed, nbytes: int) -> None:
         """The activations of `part` are so many bytes."""
