@@ -1,9 +1,11 @@
 """Calibration on an NVIDIA GPU against the forward pass, copy bandwidth and ModelOpt; and the sweep on CPU cores.
 
-    python scripts/bench_calibration_gpu.py OUT [--parts equal bandwidth fused …] [--images 1024] [--batch 64]
+    python scripts/bench_calibration_gpu.py OUT [--parts equal bandwidth fused onnx …] [--images 1024] [--batch 64]
+    python scripts/bench_calibration_gpu.py OUT --parts onnx --device cpu --images 8 --batch 4    (does it run?)
 
-Needs torch with CUDA and torchvision; YOLOv8m needs ultralytics, ModelOpt nvidia-modelopt (what is missing is named in
-the JSON). Batches lie on the card beforehand, so decoding is in no figure. Writes OUT/calibration-gpu.json.
+Needs torch with CUDA and torchvision; YOLOv8m needs ultralytics, ModelOpt nvidia-modelopt, part onnx onnxruntime-gpu
+(what is missing is named in the JSON). Batches lie on the card beforehand, those of part onnx on the host; decoding is
+in no figure. Writes OUT/calibration-gpu.json.
 """
 
 import argparse
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import torch
 from torch import Tensor, nn
 
@@ -35,6 +38,7 @@ from quantbench.qat.quantizer import lsq
 from quantbench.qat.trace import trace
 from quantbench.qat.yolo import exporting, float_modules
 from quantbench.qdq.options import PlacementOptions
+from scripts.calibration_onnx import cases
 
 GPU = torch.device("cuda")
 _EVENT: Any = torch.cuda.Event
@@ -318,16 +322,18 @@ def main() -> None:
     """Command line: see the module's first lines."""
     parser = argparse.ArgumentParser()
     parser.add_argument("out", type=Path)
-    parser.add_argument("--parts", nargs="+", default=["equal", "bandwidth", "fused", "models", "cores"])
+    parser.add_argument("--parts", nargs="+", default=["equal", "bandwidth", "fused", "models", "onnx", "cores"])
     parser.add_argument("--images", type=int, default=1024)
     parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="of part onnx")
     given = parser.parse_args()
     torch.backends.cudnn.benchmark = True
     flags = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")), "")
     report: dict[str, Any] = {
-        "gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "cuda": torch.version.cuda,
-        "python": sys.version.split()[0], "date": time.strftime("%Y-%m-%d"), "images": given.images,
-        "batch": given.batch, "cpu_flags": sorted(f for f in flags.split() if f.startswith(("avx", "f16c", "amx"))),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none", "torch": torch.__version__,
+        "cuda": torch.version.cuda, "onnxruntime": onnxruntime.__version__, "python": sys.version.split()[0],
+        "date": time.strftime("%Y-%m-%d"), "images": given.images, "batch": given.batch,
+        "cpu_flags": sorted(f for f in flags.split() if f.startswith(("avx", "f16c", "amx"))),
         "command": " ".join(["python", *sys.argv]),
     }  # fmt: skip
     given.out.mkdir(parents=True, exist_ok=True)
@@ -338,6 +344,7 @@ def main() -> None:
             build.__name__: attempt(partial(calibration, build, given.images, given.batch))
             for build in (resnet50, yolov8m)
         },
+        "onnx": lambda: {name: attempt(work) for name, work in cases(given.images, given.batch, given.device)},
         "fused": fused_quantization,
         "cores": cores,
     }

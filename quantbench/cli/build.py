@@ -31,6 +31,7 @@ def build(
     inputs: InputData = None,
     calib_batch: int = typer.Option(8, min=1, help="Images a calibration batch."),
     preprocess: Preprocess = None,
+    device: str = typer.Option("cpu", help="cpu, cuda or cuda:1: where quantbench calibrates, if TensorRT does not."),
     recipe: str = typer.Option(None, help="Take the `compile` section of this recipe: a name or a YAML file."),
     trust: bool = typer.Option(False, "--trust", help="Load plugins that the recipe names."),
     from_trtexec: str = typer.Option(None, metavar="LINE", help="Build what this trtexec command line builds."),
@@ -51,6 +52,7 @@ def build(
     from quantbench.engines.build_arguments import engine_path, read_ranges
     from quantbench.engines.write_layers import write_layers
     from quantbench.errors import QuantbenchError
+    from quantbench.ptq.calibrate_on import place_of
     from quantbench.ptq.given_calibrator import given_calibrator
     from quantbench.recipe import Recipe, load_recipe
     from quantbench.recipe_files import recipe_path
@@ -88,6 +90,7 @@ def build(
         build_options(wanted),
         ranges=read_ranges(ranges) if ranges else None,
         calibrator=given_calibrator(model, calibrator, data_choice(calib_dir, inputs, preprocess), calib_batch),
+        begin=place_of(device).begin,
         log_file=wanted.log or engine_path(model, out, backend).with_suffix(".build.log"),
     )
     result = build_engine(model, options, backend)

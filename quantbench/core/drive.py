@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import onnx
 
 from quantbench.cache.tensorrt import parse, render
-from quantbench.calibration.collect import collect
+from quantbench.calibration.collect import Begin, collect, on_cpu
 from quantbench.calibration.find_ranges import find_ranges
 from quantbench.calibration.ranges import Ranges, TensorRange
 from quantbench.calibrator import CACHE_ALGORITHMS, Calibrator, feeds
@@ -13,9 +13,9 @@ from quantbench.errors import QuantbenchError
 
 
 def calibrate_with(
-    model: onnx.ModelProto, calibrator: Calibrator, tensors: Sequence[str], *, threads: int = 0
+    model: onnx.ModelProto, calibrator: Calibrator, tensors: Sequence[str], *, threads: int = 0, begin: Begin = on_cpu
 ) -> Ranges:
-    """Ranges of `tensors` by `calibrator`, which gets the cache to write afterwards.
+    """Ranges of `tensors` by `calibrator`, which gets the cache to write afterwards; `begin`: where they are counted.
 
     A cache that the calibrator reads replaces calibration, as in TensorRT; it must then hold all of `tensors`. Raises
     QuantbenchError for one that does not, one that is no cache, and batches that do not fit the model.
@@ -26,7 +26,7 @@ def calibrate_with(
         return _from_cache(known, tensors, method)
     constants = {tensor.name for tensor in model.graph.initializer}
     names = [value.name for value in model.graph.input if value.name not in constants]
-    histograms = collect(model, feeds(calibrator, names), tensors, threads=threads)
+    histograms = collect(model, feeds(calibrator, names), tensors, threads=threads, begin=begin)
     ranges = find_ranges(histograms, method, calibrator.threshold)
     text = render(ranges, algorithm=CACHE_ALGORITHMS[calibrator.get_algorithm()])
     calibrator.write_calibration_cache(text.encode("utf-8"))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import onnx
 
+from quantbench.calibration.collect import Begin, on_cpu
 from quantbench.calibration.ort_outputs import Feed, first_feeds
 from quantbench.calibration.ranges import Ranges
 from quantbench.calibrator import Calibrator, feeds
@@ -38,12 +39,12 @@ class Calibrated:
 
 
 def quantize_with(
-    model: onnx.ModelProto, by: Calibrator | Ranges, options: PlacementOptions | None = None
+    model: onnx.ModelProto, by: Calibrator | Ranges, options: PlacementOptions | None = None, *, begin: Begin = on_cpu
 ) -> Calibrated:
     """`model` quantized by the rules with ranges that are given, or by a calibrator that brings images or a cache.
 
-    A calibrator's images correct the biases, too. Raises QuantbenchError where nothing can be quantized, or the
-    calibrator's batches or cache do not fit the model.
+    A calibrator's images correct the biases, too; `begin`: where they are counted. Raises QuantbenchError where nothing
+    can be quantized, or the calibrator's batches or cache do not fit the model.
     """
     options = options or PlacementOptions()
     plan = place(view_to_quantize(model), options)
@@ -54,7 +55,7 @@ def quantize_with(
     correction = None
     if isinstance(by, Calibrator):
         from_cache = by.read_calibration_cache() is not None
-        ranges = calibrate_with(model, by, plan.tensors)
+        ranges = calibrate_with(model, by, plan.tensors, begin=begin)
         correction = None if from_cache else Correction(lambda: _first_feeds(model, by), BIAS_IMAGES)
     else:
         ranges = by

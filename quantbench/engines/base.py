@@ -3,10 +3,14 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from quantbench.calibration.ranges import Ranges
 from quantbench.engines.shapes import Profile
 from quantbench.stage import UNKEYED
+
+if TYPE_CHECKING:
+    from quantbench.calibration.collect import Begin
 
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8", "best")
 
@@ -65,6 +69,9 @@ class BuildOptions:
     """Ranges of activations, for INT8 of a model without Q/DQ."""
     calibrator: object | None = None
     """An instance of `quantbench.calibrator.Calibrator`, for TensorRT 10 and older."""
+    begin: "Begin | None" = field(default=None, metadata=UNKEYED)
+    """Where the calibrator's data are counted, unless TensorRT does it; None: on the CPU. Only `build`, which is no
+    stage, has a calibrator."""
     log_file: Path | None = field(default=None, metadata=UNKEYED)
     """Where the verbose log goes; None keeps it in memory."""
 

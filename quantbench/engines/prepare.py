@@ -8,6 +8,7 @@ from pathlib import Path
 
 import onnx
 
+from quantbench.calibration.collect import on_cpu
 from quantbench.calibration.ranges import Ranges
 from quantbench.calibrator import Calibrator
 from quantbench.core.drive import calibrate_with
@@ -93,7 +94,7 @@ def with_own_thresholds(model: Path, options: BuildOptions) -> BuildOptions:
     if has_qdq(loaded):
         return options
     view = view_to_quantize(loaded)
-    ranges = calibrate_with(loaded, calibrator, calibrated_tensors(view, place(view)))
+    ranges = calibrate_with(loaded, calibrator, calibrated_tensors(view, place(view)), begin=options.begin or on_cpu)
     return replace(options, ranges=ranges, calibrator=None)
 
 
@@ -101,5 +102,5 @@ def _quantized(model: onnx.ModelProto, options: BuildOptions) -> tuple[onnx.Mode
     by = options.ranges if options.ranges is not None else options.calibrator
     if not isinstance(by, (Ranges, Calibrator)):
         return None
-    done = quantize_with(model, by)
+    done = quantize_with(model, by, begin=options.begin or on_cpu)
     return done.model, len(done.plan.tensors)

@@ -3,11 +3,12 @@ copied to the host.
 
 Order on a GPU, by onnxruntime's documentation (CUDA-ExecutionProvider, `user_compute_stream`; api_summary, "Data on
 device"; OrtApi::SynchronizeBoundInputs and Outputs) and its maintainers (microsoft/onnxruntime issues 7225, 15438,
-28539): binding an input on the host queues its copy, which `synchronize_inputs` waits for; kernels of a run go into one
-stream, and at its end the host waits for that stream, so `synchronize_outputs` finds nothing to wait for. That is the
-host's one wait a batch. What torch counts afterwards is on its way when the next run starts and writes into the same
-memory; so the stream of the run is torch's own (`user_compute_stream`), and order in it is all that is needed. It is a
-stream of this object: torch's default stream has handle 0, which onnxruntime takes for none.
+28539): binding an input on the host queues its copy, which `synchronize_inputs` waits for, as for all else on the card
+(CUDAExecutionProvider::Sync); kernels of a run go into one stream, and at its end the host waits for that stream, so
+`synchronize_outputs` finds nothing to wait for. These are the host's waits, two a batch. What torch counts afterwards
+must be done before the next run writes into the same memory; so the stream of the run is torch's own
+(`user_compute_stream`), and order in it is enough, whatever the host waits for. It is a stream of this object: torch's
+default stream has handle 0, which onnxruntime takes for none.
 """
 
 import contextlib

@@ -4,6 +4,7 @@ why a card cannot be used, in one line."""
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -14,9 +15,12 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 import quantbench
-from quantbench.calibration.collect import collect
+from quantbench.calibration.collect import Counts, collect
 from quantbench.calibration.ort_outputs import Feed
+from quantbench.calibrator import Calibrator
 from quantbench.demo import efficientnet_lite0, resnet18
+from quantbench.engines.base import BuildOptions
+from quantbench.engines.build import build_engine
 from quantbench.errors import QuantbenchError
 from quantbench.graph.load import load_model
 from quantbench.graph.onnx_view import view_of
@@ -245,6 +249,30 @@ def test_the_command_takes_one_device_of_each_kind(cli, tmp_path: Path) -> None:
         assert len(error.splitlines()) == 1
     code, _, error = cli(*base, "--device", "cpu", "--device", "orin")
     assert code == 0, error
+    code, _, error = cli("build", tmp_path / "m.onnx", "--backend", "onnxruntime", "--device", "orin")
+    assert (code, "neither cpu nor cuda nor a card's number" in error) == (2, True)
+
+
+def test_a_build_calibrates_on_the_device_that_it_is_given(tmp_path: Path) -> None:
+    """Where quantbench calibrates: onnxruntime has no calibrators."""
+    model = small_run.write_model(tmp_path / "m.onnx")
+    arrays = [np.load(file) for file in sorted(small_run.write_data(tmp_path / "data").iterdir())]
+    made, seen = [], []
+
+    def begin(model: onnx.ModelProto, tensors: Sequence[str], threads: int) -> Counts:
+        seen.extend(tensors)
+        return torch_counter(CPU)(model, tensors, threads)
+
+    for where in (None, begin):
+        calibrator = MinMax(lambda: iter([{"x": array} for array in arrays]), 4)
+        options = BuildOptions(frozenset({"int8"}), calibrator=calibrator, begin=where)
+        made.append(build_engine(model, options, "onnxruntime").engine)
+    assert made[0] == made[1]
+    assert "x" in seen
+
+
+class MinMax(Calibrator):
+    method = "minmax"
 
 
 @pytest.fixture(scope="module")
