@@ -43,9 +43,15 @@ def tensorrt_version() -> str:
 
 
 def _onnxruntime() -> Availability:
-    version = _version("onnxruntime", "onnxruntime-gpu") if _has("onnxruntime") else ""
+    plain, with_cuda = (_version(name) if _has("onnxruntime") else "" for name in ("onnxruntime", "onnxruntime-gpu"))
+    version = plain or with_cuda
     can = ("build", "run", "calibrate") if version else ()
-    return Availability(ONNXRUNTIME, bool(version), version, can, "CPU", FACTS[ONNXRUNTIME].install)
+    detail = "CPU"
+    if plain and with_cuda:
+        detail = "CPU; onnxruntime and onnxruntime-gpu share a folder, and the one installed last counts: keep one"
+    elif with_cuda:
+        detail = "CPU; calibrates on a card too (ptq --device cuda)"
+    return Availability(ONNXRUNTIME, bool(version), version, can, detail, FACTS[ONNXRUNTIME].install)
 
 
 def _tensorrt(backend: str, gpu: bool) -> Availability:

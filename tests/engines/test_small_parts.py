@@ -177,6 +177,16 @@ def test_doctor_finds_an_installed_tensorrt(metadata: str | None, ten: str, elev
     assert there["detail"] == "installed, but there is no NVIDIA GPU"
 
 
+def test_doctor_tells_of_two_onnxruntimes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their files lie in one folder, so that only one of them is there."""
+    assert discover()[0].detail == "CPU"
+    (tmp_path / "onnxruntime_gpu-1.31.1.dist-info").mkdir()
+    metadata = tmp_path / "onnxruntime_gpu-1.31.1.dist-info" / "METADATA"
+    metadata.write_text("Name: onnxruntime-gpu\nVersion: 1.31.1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "onnxruntime and onnxruntime-gpu share a folder" in discover()[0].detail
+
+
 def test_build_command_leaves_engine_log_and_layers(cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # inspect writes into the current folder
     model = tmp_path / "m.onnx"

@@ -34,6 +34,8 @@ from quantbench.qat.device_collector import torch_counter
 from quantbench.qat.device_tensors import DeviceTensors
 from quantbench.qdq.place import place
 from quantbench.qdq.tensors import calibrated_tensors
+from quantbench.report.blocks import Table
+from quantbench.report.sections import provenance
 from tests.ptq import small_run
 
 CPU = torch.device("cpu")
@@ -104,7 +106,7 @@ NETWORKS = {
     "sizes that change": sizes_that_change,
     "efficientnet-lite0": lambda: (
         load_model(efficientnet_lite0.onnx_path()),
-        batches(efficientnet_lite0.INPUT, 2, 2, 2, side=224),
+        batches(efficientnet_lite0.INPUT, 1, 1, 2, side=224),
     ),
 }
 
@@ -187,6 +189,9 @@ def test_a_run_on_a_card_is_another_calibration_and_says_so(calibrator: str, tmp
     before = small_run.outputs(out)
     on_card = small_run.run(tmp_path, out, calibrator=calibrator, threads=1, device="cuda")
     assert on_card.calibration.device == "cuda"
+    table = provenance.section(on_card).blocks[0]
+    assert isinstance(table, Table)
+    assert "8 images on a CUDA card" in dict(table.rows)["Calibration"]
     assert on_card.stages["calibrate"].key != on_cpu.stages["calibrate"].key
     assert small_run.outputs(out) == before
     other_card = small_run.run(tmp_path, out, calibrator=calibrator, threads=1, device="cuda:1")
