@@ -54,11 +54,13 @@ def calibrate_in_pieces(
     with progress.task("Calibration", len(source)) as advance:
         advance(sum(piece.stop - piece.start for piece in pieces if piece not in missing))
         if how.group is not None:
-            counter = _counter(how, model, source)
+            counter, here = _counter(how, model, source), 0
             for piece in order(how.group, pieces):
                 if piece in missing:
-                    count_share([piece], store, counter, lambda: False)
+                    here += count_share([piece], store, counter, lambda: False)
                     advance(piece.stop - piece.start)
+            if here == len(missing) > 1:
+                progress.note(f"The other processes counted nothing: they ended, or do not see {state}")
         else:
             for piece, data in _elsewhere(how, missing, store, progress):
                 write_bytes(store.path(piece), data)
@@ -114,6 +116,8 @@ def _counter(how: Spreading, model: onnx.ModelProto, source: AnySource) -> Piece
 
 
 def _elsewhere(how: Spreading, missing: list[Piece], store: PieceStore, progress: Progress) -> Iterator[Counted]:
+    if not missing:
+        return iter(())
     if how.spread.ray:
         return count_on_ray(how.job, missing, store.key_of, how.spread.ray)
     return count_on_processes(how.job, missing, store.key_of, how.spread.processes, progress)

@@ -13,6 +13,7 @@ import pytest
 from quantbench.compilation.request import CompileRequest
 from quantbench.errors import QuantbenchError
 from quantbench.progress import Progress
+from quantbench.ptq import processes
 from quantbench.ptq.pieces import pieces_of
 from quantbench.ptq.pipeline import run_ptq
 from quantbench.ptq.ranks import Group
@@ -65,7 +66,7 @@ def test_arrays_in_a_tar_give_the_ranges_of_arrays_in_a_folder(ground: Path, tmp
     assert found[0] == found[1]
 
 
-# An adapter whose third picture ends its process with SIGKILL, once.
+# An adapter whose seventh picture ends a process with SIGKILL, as often as the test says.
 _DEADLY = """
 import os
 import signal
@@ -77,8 +78,10 @@ from quantbench.images.folder import ImageFolder
 class Deadly(ImageFolder):
     def picture(self, index):
         mark = Path(os.environ["QUANTBENCH_TEST_MARK"])
-        if index == 6 and os.environ["QUANTBENCH_TEST_PARENT"] != str(os.getpid()) and not mark.exists():
-            mark.write_text("dead")
+        dead = len(mark.read_text()) if mark.exists() else 0
+        other = os.environ["QUANTBENCH_TEST_PARENT"] != str(os.getpid())
+        if index == 6 and other and dead < int(os.environ["QUANTBENCH_TEST_DEATHS"]):
+            mark.write_text("x" * (dead + 1))
             os.kill(os.getpid(), signal.SIGKILL)
         return super().picture(index)
 
@@ -112,9 +115,14 @@ def test_pieces_are_whole_batches_and_all_samples_once(samples: int, batch: int,
 
 @pytest.mark.usefixtures("first_of_two")
 @pytest.mark.parametrize("pieces", [1, 2, 3])
-def test_pieces_give_the_ranges_and_the_keys_of_one_pass(ground: Path, tmp_path: Path, pieces: int) -> None:
+def test_pieces_give_the_ranges_and_the_keys_of_one_pass(
+    ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pieces: int
+) -> None:
     """Six batches, the last one of one picture, all counted by the first process, the second being dead."""
+    notes: list[str] = []
+    monkeypatch.setattr(Progress, "note", lambda self, text: notes.append(text))
     made = in_pieces(ground, tmp_path / "run", pieces)
+    assert any("The other processes counted nothing" in note for note in notes) == (pieces > 1)
     assert (tmp_path / "run" / "ranges.json").read_bytes() == (ground / "one" / "ranges.json").read_bytes()
     alone = load_run(ground / "one")
     assert {n: s.key for n, s in made.stages.items()} == {n: s.key for n, s in alone.stages.items()}
@@ -170,22 +178,30 @@ def test_a_piece_of_bad_pictures_is_skipped_as_far_as_the_whole_allows(ground: P
         in_pieces(ground, tmp_path / "none", 6, calib_dir=imgs)
 
 
-def deadly(ground: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, spread: Spread) -> PtqRequest:
-    """A run whose first worker is killed in its second piece of three."""
+def deadly(ground: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, spread: Spread, deaths: int) -> PtqRequest:
+    """A run of which so many workers are killed in the second piece of three."""
     (folder / "deadly.py").write_text(_DEADLY)
     monkeypatch.setenv("QUANTBENCH_TEST_MARK", str(folder / "mark"))
     monkeypatch.setenv("QUANTBENCH_TEST_PARENT", str(os.getpid()))
+    monkeypatch.setenv("QUANTBENCH_TEST_DEATHS", str(deaths))
     data = DataChoice(dataset=f"{folder / 'deadly.py'}?path={ground / 'imgs'}")
     return PtqRequest(ModelChoice(str(ground / "m.onnx")), data, calibrator="minmax", batch_size=2, threads=1,
                       compile=CompileRequest("none"), latency=False, out=folder / "run", spread=spread)  # fmt: skip
 
 
-def test_a_killed_process_costs_its_piece(ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_process_costs_its_piece_and_what_is_done_is_kept(
+    ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second death over one piece ends the run here; the same command goes on."""
+    monkeypatch.setattr(processes, "_TRIES", 2)
     notes: list[str] = []
     monkeypatch.setattr(Progress, "note", lambda self, text: notes.append(text))
-    run_ptq(deadly(ground, tmp_path, monkeypatch, Spread(processes=1, pieces=3)), Progress("none"))
-    assert (tmp_path / "mark").exists()
+    request = deadly(ground, tmp_path, monkeypatch, Spread(processes=1, pieces=3), deaths=2)
+    with pytest.raises(QuantbenchError, match=r"2 processes died over samples 4 to 7 \(exit code -9"):
+        run_ptq(request, Progress("none"))
     assert "A process died (exit code -9); samples 4 to 7 go to another" in notes
+    run_ptq(request, Progress("none"))
+    assert any("by 1 process in 3 pieces, 1 of which an earlier run has counted" in note for note in notes)
     assert (tmp_path / "run" / "ranges.json").read_bytes() == (ground / "one" / "ranges.json").read_bytes()
 
 
@@ -195,8 +211,8 @@ def test_a_killed_worker_of_ray_costs_its_piece(ground: Path, tmp_path: Path, mo
     import ray
 
     try:
-        run_ptq(deadly(ground, tmp_path, monkeypatch, Spread(ray="local", pieces=3)), Progress("none"))
+        run_ptq(deadly(ground, tmp_path, monkeypatch, Spread(ray="local", pieces=3), deaths=2), Progress("none"))
     finally:
         ray.shutdown()
-    assert (tmp_path / "mark").exists()
+    assert (tmp_path / "mark").read_text() == "xx"
     assert (tmp_path / "run" / "ranges.json").read_bytes() == (ground / "one" / "ranges.json").read_bytes()
