@@ -164,8 +164,7 @@ class _Bench:
         """What the float network gives on all samples."""
         network, batches = self._network, []
         assert network is not None
-        for feed in self._judging.samples():
-            outputs = network.run(feed)
+        for feed, outputs in network.outputs(self._judging.samples()):
             self._task = self._task or network.task(outputs)
             count = images_of(feed)
             batches.append(energies_of(dict(zip(network.names, outputs, strict=True)), count))

@@ -26,6 +26,7 @@ from quantbench.qdq.plan import Plan
 from quantbench.records.evaluation import Measured
 from quantbench.records.judged import JudgedDb
 from quantbench.runnable import runnable_part
+from quantbench.side_by_side import in_order, uncut
 
 JUDGED = 64
 # Of judged and of correcting samples each.
@@ -117,8 +118,12 @@ class FloatNetwork:
         plain = runnable_part(model)
         self.names = tuple(value.name for value in plain.graph.output)
         self.batch, self.threads = static_batch(plain), threads
-        self.run = runner(create_session(plain, threads=threads), self.batch)
+        self._outputs = _Outputs(plain, self.batch, threads)
         self._facts = facts_of(model)
+
+    def outputs(self, feeds: Iterable[Feed]) -> Iterator[tuple[Feed, list[NDArray[Any]]]]:
+        """Each feed with what it makes of it, in order."""
+        yield from self._outputs.of(feeds)
 
     def task(self, outputs: Sequence[NDArray[Any]]) -> Task:
         """What its `outputs` tell of."""
@@ -126,7 +131,7 @@ class FloatNetwork:
 
     def held(self, samples: OpenFeeds, task: Task | None = None) -> "Held":
         """`samples` with what it makes of them."""
-        outputs = tuple(self.run(feed) for feed in samples())
+        outputs = tuple(each for _, each in self.outputs(samples()))
         return Held(samples, outputs, task or self.task(outputs[0]), self.names, self.batch, self.threads)
 
 
@@ -144,10 +149,21 @@ class Held:
 
     def noise(self, quantized: onnx.ModelProto, advance: Advance) -> Noise:
         """What the Q/DQ model makes of the samples, beside that."""
-        run = runner(create_session(for_onnxruntime(runnable_part(quantized)), threads=self.threads), self.batch)
+        outputs = _Outputs(for_onnxruntime(runnable_part(quantized)), self.batch, self.threads)
         noise = Noise(self.task, self.names)
-        for feed, reference in zip(self.samples(), self.outputs, strict=True):
+        for (feed, found), reference in zip(outputs.of(self.samples()), self.outputs, strict=True):
             count = images_of(feed)
-            noise.update(reference, run(feed), count)
+            noise.update(reference, found, count)
             advance(count)
         return noise
+
+
+class _Outputs:
+    """A network whose batches run side by side, uncut: of which samples a batch is made tells which are compared."""
+
+    def __init__(self, model: onnx.ModelProto, batch: int, threads: int) -> None:
+        self._sharing = uncut(threads, batch)
+        self._run = runner(create_session(model, threads=self._sharing.threads), batch)
+
+    def of(self, feeds: Iterable[Feed]) -> Iterator[tuple[Feed, list[NDArray[Any]]]]:
+        yield from in_order(feeds, lambda feed: (feed, self._run(feed)), self._sharing.batches)

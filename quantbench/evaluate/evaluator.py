@@ -18,6 +18,7 @@ from quantbench.evaluate.task import Arrays, OutputFacts, Task, find_task, shown
 from quantbench.images.truth import Label, MaskTruth
 from quantbench.json_types import JsonObject
 from quantbench.records.evaluation import Measured, NotMeasurable, OutputError
+from quantbench.side_by_side import in_order
 
 Run = Callable[[Feed], Arrays]
 _MOST_DIFFERING = 64
@@ -200,16 +201,23 @@ def evaluate(
     batches: Iterable[tuple[Feed, Sequence[Label]]],
     wanted: Wanted | None = None,
     *,
+    at_a_time: int = 1,
     on_batch: Callable[[int], None] | None = None,
 ) -> Evaluation:
-    """Run all models over all `batches` of (feed, labels), batch by batch, so that one batch of outputs is alive.
+    """Run all models over all `batches` of (feed, labels), batch by batch, so that `at_a_time` batches of outputs are
+    alive. More than one of them: `run` of all subjects must be safe in threads.
 
     Raises QuantbenchError where models, labels and task do not fit.
     """
     evaluator = Evaluator(subjects, wanted)
-    for feed, labels in batches:
-        outputs = [[np.asarray(array) for array in subject.run(feed)] for subject in subjects]
-        evaluator.update(outputs, labels, image_size(feed))
+
+    def outputs_of(batch: tuple[Feed, Sequence[Label]]) -> tuple[list[Arrays], Sequence[Label], tuple[int, int]]:
+        feed, labels = batch
+        outputs: list[Arrays] = [[np.asarray(array) for array in subject.run(feed)] for subject in subjects]
+        return outputs, labels, image_size(feed)
+
+    for outputs, labels, size in in_order(batches, outputs_of, at_a_time):
+        evaluator.update(outputs, labels, size)
         if on_batch:
             on_batch(len(labels))
     return evaluator.result()

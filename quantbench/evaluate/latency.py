@@ -14,7 +14,7 @@ def interleaved(
     *,
     batch: int,
     threads: int,
-    seconds: float = 6.0,
+    seconds: float = 2.0,
     least: int = 20,
     most: int = 300,
     warm_up: int = 3,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from quantbench.calibration.ort_outputs import Feed
 from quantbench.evaluate.boxes import NMS_IOU
-from quantbench.evaluate.evaluator import Evaluation, Run, Subject, Wanted, evaluate
+from quantbench.evaluate.evaluator import Evaluation, Run, Subject, evaluate
 from quantbench.evaluate.pairs import CONFIDENCE, SAME_IOU
 from quantbench.evaluate.task import OutputFacts, Task
 from quantbench.images.truth import Label
@@ -20,16 +20,17 @@ def compare_outputs(
     *,
     facts: OutputFacts | None = None,
     outputs: Sequence[str] = (),
-    wanted: Wanted | None = None,
+    at_a_time: int = 1,
     on_batch: Callable[[int], None] | None = None,
 ) -> Evaluation:
-    """Run both models over all `batches` of (feed, labels). `facts` and `outputs` are the float model's.
+    """Run both models over all `batches` of (feed, labels), `at_a_time` of them side by side. `facts` and `outputs` are
+    the float model's.
 
     Raises QuantbenchError where models, labels and task do not fit.
     """
     known = facts or OutputFacts()
     subjects = [Subject(name, run, known, tuple(outputs)) for name, run in ((FLOAT, reference), (INT8, quantized))]
-    return evaluate(subjects, batches, wanted, on_batch=on_batch)
+    return evaluate(subjects, batches, at_a_time=at_a_time, on_batch=on_batch)
 
 
 def measures_of(evaluation: Evaluation, index: int = 1) -> dict[str, Measured]:

@@ -11,8 +11,6 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from quantbench.graph.view import NodeView
 
@@ -149,5 +147,9 @@ def _by_place(entries: Iterable[_Entry], place: Callable[[Ids], int]) -> dict[in
 def components(edges: list[NDArray[np.int64]], count: int) -> Ids:
     """The component of each of `count` numbers, where `edges` [2, n] join two each."""
     rows, columns = np.concatenate(edges, axis=1) if edges else np.zeros((2, 0), np.int64)
+    # Here, and not above: its import is half of that of all of `quantbench ptq`, and few networks are scaled.
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
     graph = coo_matrix((np.ones(len(rows), np.int8), (rows, columns)), shape=(count, count))
     return np.asarray(connected_components(graph, directed=False)[1], np.int64)

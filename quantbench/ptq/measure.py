@@ -19,6 +19,7 @@ from quantbench.progress import Progress
 from quantbench.ptq.prepare import FloatModel
 from quantbench.records.evaluation import Evaluation, LatencyPair, LayerError, Outputs, Sizes
 from quantbench.runnable import runnable_part
+from quantbench.side_by_side import Sharing, shared_out
 from quantbench.stage import UNKEYED, FileRef
 
 if TYPE_CHECKING:
@@ -56,12 +57,17 @@ class Pair:
     int8: "onnxruntime.InferenceSession"
 
 
-def sessions(inputs: Measuring) -> Pair:
+def sessions(inputs: Measuring, threads: int) -> Pair:
     """Of the float model and of the INT8 one."""
     return Pair(
-        create_session(runnable_part(inputs.model.proto), threads=inputs.threads),
-        create_session(inputs.onnxruntime.path, threads=inputs.threads),
+        create_session(runnable_part(inputs.model.proto), threads=threads),
+        create_session(inputs.onnxruntime.path, threads=threads),
     )
+
+
+def sharing_of(inputs: Measuring) -> Sharing:
+    """How the images go through the pair."""
+    return shared_out(inputs.threads, inputs.batch, static_batch(inputs.model.proto))
 
 
 def layers_of(inputs: Measuring) -> list[LayerError]:
@@ -79,30 +85,23 @@ def layers_of(inputs: Measuring) -> list[LayerError]:
         )
 
 
-def measure(inputs: Measuring, pair: Pair, layers: Sequence[LayerError]) -> Evaluation:
-    """What evaluation.json holds."""
+def measure(inputs: Measuring, pair: Pair, layers: Sequence[LayerError], sharing: Sharing) -> Evaluation:
+    """What evaluation.json holds, but for the latency; sessions of `pair` have the threads of `sharing`."""
     model, input_name = runnable_part(inputs.model.proto), inputs.model.input_name
-    source, progress = inputs.images.source, inputs.progress
-    batch, max_bad, threads = inputs.batch, inputs.max_bad, inputs.threads
+    source = inputs.images.source
     reference, quantized = pair.plain, pair.int8
     fixed = static_batch(model)
     names = [value.name for value in reference.get_outputs()]
-    with progress.task("FP32 against INT8", len(source)) as advance:
+    with inputs.progress.task("FP32 against INT8", len(source)) as advance:
         evaluation = compare_outputs(
             runner(reference, fixed),
             runner(quantized, fixed),
-            labelled(source, input_name, batch, max_bad=max_bad),
+            labelled(source, input_name, sharing.size, max_bad=inputs.max_bad),
             facts=facts_of(inputs.model.proto),
             outputs=names,
+            at_a_time=sharing.batches,
             on_batch=advance,
         )
-    times = None
-    if inputs.latency:
-        size = fixed or 1
-        few = at_most(inputs.calibration.source, size + max_bad)  # so many may be of no use
-        one = padded(next(iter(feeds(few, input_name, size, max_bad=max_bad))), fixed)
-        calls = {"plain": lambda: ort_run(reference, None, one), "int8": lambda: ort_run(quantized, None, one)}
-        times = LatencyPair(**interleaved(calls, batch=size, threads=threads))
     return Evaluation(
         outputs=Outputs(**measures_of(evaluation)),
         task=evaluation.task.kind,
@@ -114,8 +113,18 @@ def measure(inputs: Measuring, pair: Pair, layers: Sequence[LayerError]) -> Eval
             plain=bytes_of(inputs.model.proto), qdq=_size(inputs.qdq.path), onnxruntime=_size(inputs.onnxruntime.path)
         ),
         boxes=box_facts(evaluation.task, names),
-        latency=times,
+        latency=None,
     )
+
+
+def latency_of(inputs: Measuring, pair: Pair) -> LatencyPair:
+    """Milliseconds for one sample (or the batch that the model takes) in sessions of all threads that may be used."""
+    fixed = static_batch(inputs.model.proto)
+    size = fixed or 1
+    few = at_most(inputs.calibration.source, size + inputs.max_bad)  # so many may be of no use
+    one = padded(next(iter(feeds(few, inputs.model.input_name, size, max_bad=inputs.max_bad))), fixed)
+    calls = {"plain": lambda: ort_run(pair.plain, None, one), "int8": lambda: ort_run(pair.int8, None, one)}
+    return LatencyPair(**interleaved(calls, batch=size, threads=inputs.threads))
 
 
 def _size(path: Path) -> int:

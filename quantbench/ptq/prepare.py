@@ -1,7 +1,7 @@
 """Everything of a PTQ run that is known before the first image runs; nothing here touches the run folder."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
@@ -19,6 +19,7 @@ from quantbench.errors import QuantbenchError
 from quantbench.evaluate.task import answers, facts_of
 from quantbench.graph.load import load_model, model_sha256
 from quantbench.graph.view import GraphView
+from quantbench.images.kept import Room, kept
 from quantbench.images.truth import labels_sha256
 from quantbench.latency.facts import device_cost
 from quantbench.ort import create_session, refusals
@@ -89,10 +90,13 @@ def prepare(request: PtqRequest) -> Prepared:
     refuse_quantized(proto, str(path))
     wanted_shapes = shapes_by_input(request.compile.options.profiles)
     opened = calibration_data(proto, str(path), request.data, wanted_shapes)
+    room = Room()
+    opened = replace(opened, source=kept(opened.source, room))
     calibration = opened.source
     evaluation, what = evaluation_data(
         proto, request.evaluation, opened, model_classes(proto, request.evaluation.classes)
     )
+    evaluation = kept(evaluation, room)
     labels = labels_of(evaluation)
     inputs = tensor_inputs(proto)
     shapes = {

@@ -26,7 +26,7 @@ from quantbench.ptq.cache_policy import Owner, given_ranges, write_cache
 from quantbench.ptq.calibrate import Pass, calibrate
 from quantbench.ptq.calibrate_on import Place
 from quantbench.ptq.calibrator_choice import Choice, algorithm_of
-from quantbench.ptq.measure import Measuring, layers_of, measure, sessions
+from quantbench.ptq.measure import Measuring, latency_of, layers_of, measure, sessions, sharing_of
 from quantbench.ptq.pictures import pictures_of
 from quantbench.ptq.prepare import FloatModel
 from quantbench.ptq.spread import Spreading, calibrate_in_pieces
@@ -285,11 +285,16 @@ def evaluating(inputs: Measuring) -> Stage[Measuring]:
 
 
 def _evaluate(inputs: Measuring, out: Path) -> None:
-    layers = layers_of(inputs)
-    pair = sessions(inputs)
-    found = measure(inputs, pair, layers)
-    found.save(out / EVALUATION)
+    layers, sharing = layers_of(inputs), sharing_of(inputs)
+    pair = sessions(inputs, sharing.threads)
+    found = measure(inputs, pair, layers, sharing)
     write_json(out / PICTURES, pictures_of(inputs, found, pair))
+    if inputs.latency:
+        if sharing.batches > 1:
+            del pair  # of a large model no four networks lie beside each other
+            pair = sessions(inputs, inputs.threads)
+        found = found.model_copy(update={"latency": latency_of(inputs, pair)})
+    found.save(out / EVALUATION)
 
 
 def output_of(record: StageRecord, name: str, folder: Path) -> FileRef:

@@ -32,7 +32,7 @@ def test_while_one_model_is_made_no_other_is_in_memory(
         make = getattr(auto, name)
 
         def spied(*given: object, **more: object) -> CarriedOut:
-            held = [one for one in gc.get_objects() if isinstance(one, CarriedOut) and bytes_of(one.model)]
+            held = [one for one in gc.get_objects() if type(one) is CarriedOut and bytes_of(one.model)]
             beside.append(len([one for one in held if one is not usual.made and one not in given]))
             made: CarriedOut = make(*given, **more)
             return made

@@ -1,0 +1,66 @@
+"""Batches side by side: in order, no more at once than asked for, the same figures, and errors where they belong."""
+
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from quantbench.calibration.ort_outputs import runner
+from quantbench.demo import resnet18
+from quantbench.evaluate.outputs import compare_outputs, measures_of
+from quantbench.ort import create_session
+from quantbench.side_by_side import Sharing, in_order, shared_out, uncut
+
+
+def test_two_run_at_once_and_come_in_order() -> None:
+    both = threading.Barrier(2, timeout=20)
+
+    def work(item: int) -> int:
+        both.wait()  # neither gets on alone
+        return item * item
+
+    assert list(in_order(range(6), work, 2)) == [0, 1, 4, 9, 16, 25]
+
+
+@pytest.mark.parametrize("at_a_time", [1, 2, 3])
+def test_no_item_is_taken_before_one_is_done(at_a_time: int) -> None:
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for item in range(8):
+            taken.append(item)
+            yield item
+
+    for done, item in enumerate(in_order(items(), lambda item: item, at_a_time)):
+        assert item == done
+        assert len(taken) <= done + at_a_time
+
+
+@pytest.mark.parametrize("at_a_time", [1, 2])
+def test_an_error_is_raised_in_its_place(at_a_time: int) -> None:
+    found = in_order([2, 1, 0, 4], lambda item: 4 // item, at_a_time)
+    assert [next(found), next(found)] == [2, 4]
+    with pytest.raises(ZeroDivisionError):
+        next(found)
+
+
+def test_as_many_samples_are_in_flight_as_before() -> None:
+    assert shared_out(2, 8) == Sharing(batches=2, size=4, threads=1)
+    assert shared_out(16, 8) == Sharing(batches=8, size=1, threads=2)
+    assert shared_out(2, 1) == Sharing(batches=1, size=1, threads=2)
+    assert shared_out(1, 8) == Sharing(batches=1, size=8, threads=1)
+    assert shared_out(3, 8) == Sharing(batches=3, size=3, threads=1)
+    assert shared_out(16, 8, fixed=4) == uncut(16, 4) == Sharing(batches=2, size=4, threads=8)
+
+
+def test_the_figures_of_an_evaluation_are_the_same() -> None:
+    model = resnet18.build(width=8, size=32, classes=10)
+    other = resnet18.build(width=8, size=32, classes=10, seed=1)
+    images = np.random.default_rng(0).normal(size=(12, 3, 32, 32)).astype(np.float32)
+    plain, second = (runner(create_session(one, threads=1), 0) for one in (model, other))
+    alone = compare_outputs(plain, second, [({"image": images[i : i + 6]}, [None] * 6) for i in (0, 6)])
+    batches = [({"image": images[i : i + 3]}, [None] * 3) for i in range(0, 12, 3)]
+    beside = compare_outputs(plain, second, batches, at_a_time=2)
+    assert measures_of(beside) == measures_of(alone)
+    assert beside.images == alone.images == 12
