@@ -112,7 +112,7 @@ def one(setting: Setting, folder: Path) -> dict[str, Any]:
     run = prepare(request)
     counting = counting_of(request, run)
     source = run.calibration.source
-    use_decoders(setting.workers * setting.processes)  # which each process has its share of
+    use_decoders(setting.workers)
     quiet = Progress("none")
     with tempfile.TemporaryDirectory() as name:
         state = Path(name)

@@ -78,15 +78,20 @@ def list_images(path: Path, recursive: bool = True) -> tuple[str, ...]:
     if not path.is_dir():
         raise QuantbenchError(f"{path} is a file, not a folder of images")
     found: list[str] = []
-    others = 0
+    others, tars = 0, ""
     for name in _walk(path, recursive):
         if name.lower().endswith(SUFFIXES):
             found.append(name)
         else:
             others += 1
+            tars = tars or (name if name.lower().endswith(".tar") else "")
     if found:
         return tuple(sorted(found))
     kinds = ", ".join(SUFFIXES)
+    if tars:
+        raise QuantbenchError(
+            f"no images in {path}, but tars; name them, such as {path / tars}: a folder of tar shards holds no folders"
+        )
     if others:
         raise QuantbenchError(f"no images in {path}: {others} files, none of them with the ending {kinds}")
     raise QuantbenchError(f"image folder {path} is empty; put images into it ({kinds})")

@@ -17,10 +17,13 @@ _SHARDS = 1 << 17
 
 
 def is_shards(path: Path) -> bool:
-    """Whether `path` is a tar, a brace pattern of tars, or a folder that holds tars and no images."""
+    """Whether `path` is a tar, a brace pattern of tars, or a folder that holds tars, no images and no folders: beside
+    an archive there often lies what was unpacked of it."""
     if path.is_dir():
-        names = [file.name.lower() for file in path.iterdir() if not file.name.startswith(".")]
-        return any(name.endswith(_ENDINGS) for name in names) and not any(name.endswith(SUFFIXES) for name in names)
+        inside = [file for file in path.iterdir() if not file.name.startswith(".")]
+        names = [file.name.lower() for file in inside]
+        tars = any(name.endswith(_ENDINGS) for name in names) and not any(name.endswith(SUFFIXES) for name in names)
+        return tars and not any(file.is_dir() for file in inside)
     return path.name.lower().endswith(_ENDINGS)
 
 

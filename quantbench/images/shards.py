@@ -64,9 +64,11 @@ class Shards:
         count = len(self.files)
         if most is not None and sum(sizes) > INDEX_BYTES:
             count = max(1, int(count * INDEX_BYTES / sum(sizes)))
+        known: dict[int, list[Sample]] = {}
         while True:
             chosen = np.unique(np.linspace(0, len(self.files) - 1, count).astype(int)).tolist()
-            found = [sample for number in chosen for sample in self._of(number)]
+            known |= {number: self._of(number) for number in chosen if number not in known}
+            found = [sample for number in chosen for sample in known[number]]
             if count == len(self.files) or len(found) >= (most or 0):
                 return tuple(found), len(chosen)
             count = min(2 * count, len(self.files))

@@ -10,6 +10,7 @@ from quantbench.atomic import write_bytes
 from quantbench.calibration.collect import merge_histograms
 from quantbench.calibration.histogram import Histogram
 from quantbench.calibration.store import is_counted, load_histograms
+from quantbench.cores import decoding_with
 from quantbench.data.sources import AnySource
 from quantbench.errors import QuantbenchError
 from quantbench.progress import Progress
@@ -55,8 +56,8 @@ def calibrate_in_pieces(
         advance(sum(piece.stop - piece.start for piece in pieces if piece not in missing))
         if how.group is not None:
             counter, here = _counter(how, model, source), 0
-            for piece in order(how.group, pieces):
-                if piece in missing:
+            with decoding_with(how.job.decoders):
+                for piece in (piece for piece in order(how.group, pieces) if piece in missing):
                     here += count_share([piece], store, counter, lambda: False)
                     advance(piece.stop - piece.start)
             if here == len(missing) > 1:
@@ -90,7 +91,8 @@ def count_for_first(
     def over() -> bool:
         return not how.refresh and is_counted(state / HISTOGRAMS, key)
 
-    return count_share(todo, PieceStore(state, key), _counter(how, model, source), over), len(pieces)
+    with decoding_with(how.job.decoders):
+        return count_share(todo, PieceStore(state, key), _counter(how, model, source), over), len(pieces)
 
 
 def _together(

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from quantbench.cores import decoders, usable_cores
+from quantbench.cores import decoders_of, usable_cores
 from quantbench.data.sources import whole_of
 from quantbench.data.spooled import Spooled
 from quantbench.engines.shapes import shapes_by_input
@@ -55,8 +55,7 @@ def spread_over(
     job = CountJob(
         run.model.path.absolute(), run.model.sha256, counting.tensors, run.model.input_name, data,
         run.calibration.sha256, shapes_of(shapes_by_input(request.compile.options.profiles)), run.batch, threads,
-        max(decoders() // several, 1),
-        request.device,
+        decoders_of(several), request.device,
     )  # fmt: skip
     return Spreading(request.spread if own is None else replace(request.spread, ray=""), own, job, counting.needed,
                      refresh)  # fmt: skip

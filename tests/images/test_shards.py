@@ -83,7 +83,13 @@ def test_a_folder_a_pattern_and_one_tar(tmp_path: Path) -> None:
     ):
         with pytest.raises(QuantbenchError, match=re.escape(words)):
             folder_source(folder / f"train-{wrong}.tar", EIGHT)
-    # Images beside a tar are what the folder is for, as ever.
+    # Images beside a tar are what the folder is for, as ever; so are those that were unpacked of it.
+    (folder / "other").mkdir()
+    assert not is_shards(folder)
+    with pytest.raises(QuantbenchError, match=r"no images in .*, but tars; name them, such as .*train-00\d\.tar"):
+        folder_source(folder, EIGHT)
+    (folder / "other" / "a.png").write_bytes(picture(0))
+    assert len(folder_source(folder, EIGHT)) == 1
     (folder / "a.png").write_bytes(picture(0))
     assert not is_shards(folder)
 
