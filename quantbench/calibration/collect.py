@@ -54,7 +54,7 @@ class Collector:
         self._counted_as = representatives(model, tensors)
         counted = tuple(dict.fromkeys(self._counted_as.values()))
         self._rows = {name: row for row, name in enumerate(counted)}
-        self._runner = InnerTensors(model, counted, threads=threads, ordered=False)
+        self._runner = InnerTensors(model, counted, threads=threads, free=counted)
         self._counter = Counter(len(counted), threads=threads)
         beside = overlap and not static_batch(model)
         self._beside = ThreadPoolExecutor(1, "quantbench-count") if beside else None

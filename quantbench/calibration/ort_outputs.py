@@ -1,6 +1,6 @@
 """Run a network in onnxruntime and hand out chosen inner tensors, one batch in flight, nothing kept."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -9,8 +9,8 @@ import onnx
 from numpy.typing import NDArray
 
 from quantbench import limits
+from quantbench.calibration.blocked import create_blocked_session
 from quantbench.calibration.sweep import FLOAT16, FLOAT32, Block, block_of
-from quantbench.calibration.unordered import create_unordered_session
 from quantbench.cores import usable_cores
 from quantbench.errors import QuantbenchError
 from quantbench.ort import create_session, run_bound
@@ -40,9 +40,10 @@ class InnerTensors:
 
     def __init__(
         self, model: onnx.ModelProto, tensors: Sequence[str], *, threads: int = 0, fuse_qdq: bool = True,
-        ordered: bool = True,
+        free: Collection[str] = (),
     ) -> None:  # fmt: skip
-        """Without `ordered` elements of an image may stand in any order, which is faster (`unordered.py`)."""
+        """Of `free` tensors elements may stand in blocks of channels, which is faster (`blocked.py`); `blocked` says of
+        which they do."""
         self.tensors = tuple(tensors)
         self._batch = static_batch(model)
         self._threads = threads or usable_cores()
@@ -50,10 +51,13 @@ class InnerTensors:
         self._given = [name for name in self.tensors if name in self._inputs]
         self._inner = [name for name in self.tensors if name not in self._inputs]
         part, self._given_as = runnable_part(model), self._inner
-        if ordered:
-            self._session = create_session(part, threads=threads, fuse_qdq=fuse_qdq, outputs=self._inner)
+        if free:
+            self._session, self._given_as = create_blocked_session(part, self._inner, free, threads=threads,
+                                                                   fuse_qdq=fuse_qdq)  # fmt: skip
         else:
-            self._session, self._given_as = create_unordered_session(part, self._inner, threads=threads)
+            self._session = create_session(part, threads=threads, fuse_qdq=fuse_qdq, outputs=self._inner)
+        pairs = zip(self._inner, self._given_as, strict=True)
+        self.blocked = frozenset(name for name, given in pairs if name != given)
 
     def cached_parts(self, feed: Feed) -> list[Feed]:
         """`feed` in parts so small that activations stay in the caches while two networks are compared; as it is where

@@ -45,9 +45,11 @@ def layer_errors(
     # Of a large model only one copy is held beside the sessions: each goes when what comes of it stands.
     plain = simulated(quantized)
     del quantized
-    integers = InnerTensors(plain, tensors, threads=threads, fuse_qdq=False)
+    integers = InnerTensors(plain, tensors, threads=threads, fuse_qdq=False, free=tensors)
+    floats = InnerTensors(model, tensors, threads=threads, free=integers.blocked)
+    if floats.blocked != integers.blocked:  # elements must stand in one order
+        integers = InnerTensors(plain, tensors, threads=threads, fuse_qdq=False, free=floats.blocked)
     del plain
-    floats = InnerTensors(model, tensors, threads=threads)
     for feed in feeds:
         for part in floats.cached_parts(feed):
             with floats.bound(part) as one, integers.bound(part) as other, Sums(threads) as sums:

@@ -52,6 +52,7 @@ def quantize_weight(weight: NDArray[np.floating], scale: NDArray[np.float32], ax
     shape = [1] * weight.ndim
     if axis is not None:
         shape[axis] = -1
-    steps = np.rint(weight.astype(np.float32) / scale.reshape(shape))
-    quantized: NDArray[np.int8] = np.clip(steps, -128, INT8_MAX).astype(np.int8)
+    steps = np.asarray(weight.astype(np.float32, copy=False) / scale.reshape(shape))
+    np.rint(steps, out=steps)
+    quantized: NDArray[np.int8] = np.clip(steps, -128, INT8_MAX, out=steps).astype(np.int8)
     return quantized
