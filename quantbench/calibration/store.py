@@ -35,11 +35,11 @@ def write_histograms(stream: IO[bytes], histograms: Mapping[str, Histogram], *, 
     )
 
 
-def is_counted(path: Path, key: str) -> bool:
-    """Whether the file at `path` holds histograms of `key`."""
+def is_counted(path: Path, key: str, images: int) -> bool:
+    """Whether the file at `path` holds histograms of `key`, of so many images or more."""
     try:
         with np.load(path) as data:
-            return str(data["key"]) == key
+            return str(data["key"]) == key and int(data["images"]) >= images
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return False
 

@@ -81,7 +81,8 @@ def _walk(stream: FileIO, path: Path, size: int) -> Iterator[Member]:
         except (tarfile.HeaderError, ValueError) as error:
             raise QuantbenchError(f"{path} is damaged at byte {at:,}: no header of a tar ({error})") from error
         own = name or info.name
-        size_of = info.size if length < 0 else length
+        extended = info.type in _LONG or info.type in _PAX
+        size_of = info.size if extended or length < 0 else length
         if info.isdir():
             size_of = 0
         begin, at = at + BLOCK, at + BLOCK + -(-size_of // BLOCK) * BLOCK
@@ -90,13 +91,13 @@ def _walk(stream: FileIO, path: Path, size: int) -> Iterator[Member]:
                 f"{path} is cut off or damaged: member {own[:200]} would end at {begin + size_of:,} of {size:,} bytes; "
                 f"copy it anew"
             )
-        if info.type in _LONG or info.type in _PAX:
+        if extended:
             if size_of > _EXTENDED_BYTES:
                 raise QuantbenchError(f"{path} is damaged: the name of a member is of {size_of:,} bytes")
             longer, given = _extended(info.type, _read(stream, begin, size_of), path)
             if info.type != tarfile.GNUTYPE_LONGLINK:
                 name, length = longer or name, given if given >= 0 else length
-            waiting = True
+            waiting = waiting or info.type != tarfile.XGLTYPE
             continue
         if info.type in _REFUSED or info.type not in (*_FILES, tarfile.DIRTYPE):
             what = _REFUSED.get(info.type, f"of type {info.type!r}")

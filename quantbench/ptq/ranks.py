@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from quantbench.errors import QuantbenchError
 from quantbench.ptq.pieces import Piece, PieceCounter, PieceStore
 
 
@@ -50,8 +51,14 @@ def count_share(todo: Sequence[Piece], store: PieceStore, counter: PieceCounter,
             break
         if store.has(piece):
             continue
-        found = counter.count(piece, wanted=lambda piece=piece: not store.has(piece))  # type: ignore[misc]
-        if found is not None:
+        found = counter.count(piece, wanted=lambda piece=piece: not (store.has(piece) or over()))  # type: ignore[misc]
+        if found is None:
+            continue
+        try:
             store.save(piece, *found)
-            counted += 1
+        except QuantbenchError:
+            if over():  # the first process has removed the folder of the pieces meanwhile
+                break
+            raise
+        counted += 1
     return counted

@@ -85,14 +85,18 @@ def count_for_first(
     counted, and how many there are."""
     assert how.group is not None
     pieces = pieces_of(len(source), how.job.batch, how.spread.pieces)
-    own = pieces[how.group.rank :: how.group.world]
-    todo = own if how.refresh else order(how.group, pieces)
+    least = len(source) - how.job.data.max_bad
+    fresh = not how.refresh
 
     def over() -> bool:
-        return not how.refresh and is_counted(state / HISTOGRAMS, key)
+        nonlocal fresh
+        counted = is_counted(state / HISTOGRAMS, key, least)
+        fresh = fresh or not counted  # what lies there when all is to be counted anew is of an earlier run
+        return fresh and counted
 
+    todo, store = order(how.group, pieces), PieceStore(state, key)
     with decoding_with(how.job.decoders):
-        return count_share(todo, PieceStore(state, key), _counter(how, model, source), over), len(pieces)
+        return count_share(todo, store, _counter(how, model, source), over), len(pieces)
 
 
 def _together(
@@ -106,6 +110,8 @@ def _together(
         if not part:
             count_share([piece], store, counter(), lambda: False)
             part, count = store.load(piece)
+        if not part:
+            raise QuantbenchError(f"{store.path(piece)} cannot be kept; run again when nothing else writes there")
         found = merge_histograms(found, part) if found else part
         images += count
     return found, images

@@ -124,6 +124,24 @@ def test_a_set_too_large_for_its_headers_is_sampled_by_tars(tmp_path: Path, monk
     assert [sample.key for sample in few.samples[:4]] == ["0000", "0001", "0010", "0011"]
 
 
+def test_a_global_header_and_a_long_name_behind_a_size_are_read(tmp_path: Path) -> None:
+    """As git archive begins its tars; and two extended headers before one member."""
+    data = picture(0, 24)
+    info = tarfile.TarInfo("a.png")
+    info.size = len(data)
+    padded = data + bytes(-len(data) % 512)
+    member = info.tobuf(tarfile.USTAR_FORMAT) + padded
+    sized = tarfile.TarInfo.create_pax_global_header({"comment": "of a commit"})
+    info.pax_headers = {"size": str(len(data))}
+    own = info.tobuf(tarfile.PAX_FORMAT)[:-512]
+    long = tarfile.TarInfo("n" * 200 + ".png")
+    long.size = len(data)
+    named = long.tobuf(tarfile.GNU_FORMAT)
+    (tmp_path / "x.tar").write_bytes(sized + member + own + named + padded + sized + bytes(1024))
+    found = tar_members(tmp_path / "x.tar")
+    assert [(entry.name, entry.size) for entry in found] == [("a.png", len(data)), ("n" * 200 + ".png", len(data))]
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_tar_is_one_line(name: str, tmp_path: Path) -> None:
     data, words = HOSTILE[name]

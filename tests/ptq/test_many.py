@@ -13,7 +13,7 @@ import pytest
 from quantbench.compilation.request import CompileRequest
 from quantbench.errors import QuantbenchError
 from quantbench.progress import Progress
-from quantbench.ptq import processes
+from quantbench.ptq import processes, spread
 from quantbench.ptq.pieces import pieces_of
 from quantbench.ptq.pipeline import run_ptq
 from quantbench.ptq.ranks import Group
@@ -139,15 +139,19 @@ def test_processes_of_a_group_share_and_a_broken_piece_is_counted_again(
     )  # fmt: skip
     notes: list[str] = []
     monkeypatch.setattr(Progress, "note", lambda self, text: notes.append(text))
-    count_share(given, Group(1, 2, 1, 2), Progress("none"), overwrite=False, refresh=True)  # its own share alone
+    killed_after = iter([False] * 5)  # two pieces, and the first batch of the third
+    monkeypatch.setattr(spread, "is_counted", lambda *given: next(killed_after, True))
+    count_share(given, Group(1, 2, 1, 2), Progress("none"), overwrite=False, refresh=False)
+    monkeypatch.undo()
+    monkeypatch.setattr(Progress, "note", lambda self, text: notes.append(text))
     left = sorted((folder / ".quantbench" / "pieces").iterdir())
-    assert [name.stem.split("-")[1:] for name in left] == [["10", "11"], ["2", "4"], ["6", "8"]]
+    assert [name.stem.split("-")[1:] for name in left] == [["2", "4"], ["6", "8"]]
     left[0].write_bytes(b"broken")
     for name in ("RANK", "LOCAL_RANK"):
         monkeypatch.setenv(name, "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
     run_ptq(given, Progress("none"))
-    assert any("in 6 pieces, 3 of which an earlier run has counted" in note for note in notes)
+    assert any("in 6 pieces, 2 of which an earlier run has counted" in note for note in notes)
     assert (folder / "ranges.json").read_bytes() == (ground / "one" / "ranges.json").read_bytes()
     # All is counted: one that comes late has nothing to do.
     count_share(given, Group(1, 2, 1, 2), Progress("none"), overwrite=False, refresh=False)
@@ -168,9 +172,9 @@ def test_a_piece_of_bad_pictures_is_skipped_as_far_as_the_whole_allows(ground: P
     for name in ("02.png", "03.png"):  # the second of six pieces
         (imgs / name).write_bytes(b"no picture")
     request = {"batch_size": 2, "threads": 1, "compile": CompileRequest("none"), "latency": False}
-    for out, spread in (("pieces", Spread(pieces=6)), ("again", Spread(pieces=2))):
+    for out, how in (("pieces", Spread(pieces=6)), ("again", Spread(pieces=2))):
         data = DataChoice(imgs, max_bad=2)
-        given = PtqRequest(ModelChoice(str(ground / "m.onnx")), data, calibrator="minmax", spread=spread,
+        given = PtqRequest(ModelChoice(str(ground / "m.onnx")), data, calibrator="minmax", spread=how,
                            out=tmp_path / out, **request)  # type: ignore[arg-type]  # fmt: skip
         run_ptq(given, Progress("none"))
     assert (tmp_path / "pieces" / "ranges.json").read_bytes() == (tmp_path / "again" / "ranges.json").read_bytes()
