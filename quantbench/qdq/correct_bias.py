@@ -84,8 +84,7 @@ def _mean_errors(
     """Mean error [channels] of each site of a `simulated` model by its node's name, over all images and positions."""
     layers = [MeanLayer(site.node, site.source, site.levels, site.weight) for site in sites]
     with_means = MeanInputs(model, layers, threads=threads)
-    for feed in feeds:
-        count = with_means.add(feed)
+    for count in with_means.over(feeds):
         if on_batch:
             on_batch(count)
     found = with_means.errors()

@@ -5,7 +5,8 @@ summed beside the integers that it becomes (`quantbench.calibration.sums`), and 
 whatever its strides, pads and groups are. Its weights are inputs of these runs, so that onnxruntime copies none.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,17 +15,20 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from quantbench.calibration.ort_outputs import Bound, Feed, InnerTensors, images_of
+from quantbench.calibration.ort_outputs import Bound, Feed, InnerTensors, images_of, static_batch
 from quantbench.calibration.sums import Levels, Means, Sums
 from quantbench.graph.ops import CONVS
 from quantbench.graph.surgery import bytes_of_tensor
 from quantbench.ort import create_session, run
+from quantbench.side_by_side import Sharing, in_order, uncut
 
 if TYPE_CHECKING:
     import onnxruntime
 
 # Weights of the layers that run together on their means.
 _MOST_BYTES = 64_000_000
+# Images of a batch that may run beside another.
+_SMALL = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +54,15 @@ class _Key:
 
 
 class MeanInputs:
-    """A running network whose layers' inputs are averaged; `add` batches, then read `errors`."""
+    """A running network whose layers' inputs are averaged: `over` batches, then read `errors`."""
 
     def __init__(self, model: onnx.ModelProto, layers: Sequence[MeanLayer], *, threads: int = 0) -> None:
         """`model`: with the quantized weights as float constants (`quantbench.qdq.simulate.simulated`)."""
         self._layers = layers
         self._keys = [_Key(layer.source, layer.levels, _width(layer)) for layer in layers]
-        self._inner = InnerTensors(model, list(dict.fromkeys(k.source for k in self._keys)), threads=threads,
-                                   fuse_qdq=False)  # fmt: skip
+        self._sharing = _shared_out(threads, static_batch(model))
+        self._inner = InnerTensors(model, list(dict.fromkeys(k.source for k in self._keys)),
+                                   threads=self._sharing.threads, fuse_qdq=False)  # fmt: skip
         self._quantized = _quantized_weights(model, layers)
         self._model = model
         self._parts = _parts(layers)
@@ -69,25 +74,32 @@ class MeanInputs:
         self._images = self._all_images = 0
         self._errors: list[NDArray[np.float64]] = []
 
-    def add(self, feed: Feed) -> int:
-        """Run one batch; returns its images."""
-        return sum(self._add(part) for part in self._inner.cached_parts(feed))
+    def over(self, feeds: Iterable[Feed]) -> Iterator[int]:
+        """Run all batches, a few images at a time; yields how many were added. While those of one part are summed, in
+        order, the next parts run: for the same sums to the bit."""
+        parts = (part for feed in feeds for part in self._inner.cached_parts(feed))
+        with Sums(self._sharing.threads) as sums:
+            for count, blocks, memory in in_order(parts, self._run, self._sharing.batches):
+                with memory:
+                    self._add(blocks, sums)
+                self._images += count
+                yield count
 
-    def _add(self, feed: Feed) -> int:
-        count = images_of(feed)
-        with self._inner.bound(feed) as blocks, Sums(self._threads) as sums:
-            found = {bound.name: bound for bound in blocks}
-            shapes = {key: _mean_shape(key, found[key.source]) for key in dict.fromkeys(self._keys)}
-            if shapes != self._shapes:
-                self._flush()
-                self._shapes = shapes
-                self._rows = dict.fromkeys(shapes, 0)
-                self._means = {k: Means(*np.zeros((2, int(np.prod(shape))))) for k, shape in shapes.items()}
-            sums.add_means([(found[k.source].block, k.levels, means) for k, means in self._means.items()])
-            for key, means in self._means.items():
-                self._rows[key] += found[key.source].block.size // max(len(means.sums), 1)
-        self._images += count
-        return count
+    def _run(self, part: Feed) -> tuple[int, list[Bound], ExitStack]:
+        memory = ExitStack()
+        return images_of(part), memory.enter_context(self._inner.bound(part)), memory
+
+    def _add(self, blocks: Sequence[Bound], sums: Sums) -> None:
+        found = {bound.name: bound for bound in blocks}
+        shapes = {key: _mean_shape(key, found[key.source]) for key in dict.fromkeys(self._keys)}
+        if shapes != self._shapes:
+            self._flush()
+            self._shapes = shapes
+            self._rows = dict.fromkeys(shapes, 0)
+            self._means = {k: Means(*np.zeros((2, int(np.prod(shape))))) for k, shape in shapes.items()}
+        sums.add_means([(found[k.source].block, k.levels, means) for k, means in self._means.items()])
+        for key, means in self._means.items():
+            self._rows[key] += found[key.source].block.size // max(len(means.sums), 1)
 
     def errors(self) -> list[NDArray[np.float64]]:
         """Mean over images and positions of the float minus the quantized result: [channels] of each layer. The end:
@@ -134,6 +146,11 @@ class MeanInputs:
             weight = self._quantized[index] if quantized else self._layers[index].weight
             given[f"weight_{place}"] = np.ascontiguousarray(numpy_helper.to_array(weight), np.float32)
         return given
+
+
+def _shared_out(threads: int, fixed: int) -> Sharing:
+    """Two parts run beside each other, but for batches of a fixed size that are larger than a part."""
+    return uncut(threads, fixed) if fixed <= _SMALL else Sharing(1, fixed, threads)
 
 
 def _parts(layers: Sequence[MeanLayer]) -> list[range]:
