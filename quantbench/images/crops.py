@@ -1,14 +1,18 @@
 """RandomCrops: many seeded views of few photos."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image
 
 from quantbench.errors import QuantbenchError
+from quantbench.images.kept import Room
 from quantbench.images.source import Pictures, combined_sha256, text_sha256
 from quantbench.images.truth import PictureBoxes, PictureMask
+
+# Of decoded photos that stay in memory; those of the demo take 13 MB.
+_PHOTO_BYTES = 64_000_000
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,8 @@ class RandomCrops:
     count: int
     seed: int = 0
     area: tuple[float, float] = (0.25, 1.0)
+    _room: Room = field(default_factory=lambda: Room(_PHOTO_BYTES), compare=False, repr=False)
+    _photos: dict[int, Image.Image] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.count < 1 or not 0.0 < self.area[0] <= self.area[1] <= 1.0:
@@ -34,7 +40,7 @@ class RandomCrops:
 
     def picture(self, index: int) -> Image.Image:
         """The region, at the photo's own resolution. Raises BadImageError as the photo does."""
-        photo = self.pictures.picture(index % len(self.pictures))
+        photo = self._photo(index % len(self.pictures))
         rng = np.random.default_rng([self.seed, index])
         share, aspect = rng.uniform(*self.area), math.exp(rng.uniform(-math.log(4 / 3), math.log(4 / 3)))
         pixels = share * photo.width * photo.height
@@ -44,6 +50,15 @@ class RandomCrops:
         top = int(rng.integers(photo.height - height + 1))
         region = photo.crop((left, top, left + width, top + height))
         return region.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else region
+
+    def _photo(self, index: int) -> Image.Image:
+        """Decoded once: each photo has many regions."""
+        known = self._photos.get(index)
+        if known is None:
+            known = self.pictures.picture(index)
+            if self._room.take(known.width * known.height * len(known.getbands())):
+                self._photos[index] = known
+        return known
 
     def name(self, index: int) -> str:
         """`photo#index`."""

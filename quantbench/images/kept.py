@@ -1,6 +1,5 @@
 """Pictures that several stages of a run read, decoded and prepared once."""
 
-import threading
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, cast
 
@@ -15,18 +14,17 @@ ROOM_BYTES = 256_000_000
 
 
 class Room:
-    """So many bytes for all sources that share it. Safe in threads."""
+    """So many bytes for all sources that share it; threads at once may take a picture more. No lock: sources are
+    pickled."""
 
     def __init__(self, size: int = ROOM_BYTES) -> None:
         self._left = size
-        self._lock = threading.Lock()
 
     def take(self, size: int) -> bool:
         """Whether `size` bytes are left, which are taken then."""
-        with self._lock:
-            fits = size <= self._left
-            self._left -= size if fits else 0
-            return fits
+        fits = size <= self._left
+        self._left -= size if fits else 0
+        return fits
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from quantbench.images import folder
+from quantbench.images.crops import RandomCrops
 from quantbench.images.decode import decode_file
 from quantbench.images.folder import ImageFolder
 from quantbench.images.kept import Kept, Room, kept
@@ -70,3 +71,14 @@ def test_what_there_is_no_room_for_is_decoded_again(tmp_path: Path, decoded: lis
     assert len(decoded) == 9
     assert kept(second, room) is second
     assert isinstance(second, Kept)
+
+
+def test_a_photo_with_many_regions_is_decoded_once(tmp_path: Path, decoded: list[str]) -> None:
+    photos = pictures(tmp_path).pictures
+    crops = RandomCrops(photos, 20, seed=3)
+    fresh = [np.asarray(RandomCrops(photos, 20, seed=3).picture(index)) for index in range(20)]
+    decoded.clear()
+    for index, expected in enumerate(fresh):
+        np.testing.assert_array_equal(np.asarray(crops.picture(index)), expected)
+    assert sorted(decoded) == [f"{index}.png" for index in range(5)]
+    assert crops == RandomCrops(photos, 20, seed=3)
