@@ -139,7 +139,7 @@ def test_every_field_that_could_name_code_is_a_place() -> None:
         "compile.tactic_sources", "compile.hardware_compatible", "compile.precision_constraints",
         "compile.build_route", "compile.replay", "compile.log", "training.data", "training.amp", "export.exporter",
         "calibration.weight_scales", "calibration.rounding", "calibration.effort", "calibration.equalize",
-        "calibration.smooth",
+        "calibration.smooth", "calibration.device",
     }  # fmt: skip
     found = set()
     for name, field in Recipe.model_fields.items():
