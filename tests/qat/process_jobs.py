@@ -11,7 +11,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from quantbench.compilation.request import CompileRequest
 from quantbench.progress import Progress
+from quantbench.ptq.pipeline import run_ptq
+from quantbench.ptq.ranks import group
+from quantbench.ptq.request import DataChoice, ModelChoice, PtqRequest
+from quantbench.ptq.share import count_share
 from quantbench.qat import distributed
 from quantbench.qat.insert import insert, plan_for
 from quantbench.qat.observe import calibrate
@@ -75,8 +80,23 @@ def train(folder: Path, epochs: int, *, resume: bool = False) -> None:
     (folder / f"rank{rank}.json").write_text(json.dumps(_train(folder, epochs, resume)), encoding="utf-8")
 
 
+def ptq(folder: Path) -> None:
+    """What `quantbench ptq` does in a process of torchrun's: the first makes the run, the others count their share."""
+    own = group()
+    assert own is not None
+    request = PtqRequest(
+        ModelChoice(str(folder / "m.onnx")), DataChoice(folder / "data"), calibrator="minmax", batch_size=1, threads=1,
+        compile=CompileRequest("none"), latency=False, out=folder / "run",
+    )  # fmt: skip
+    if own.rank:
+        count_share(request, own, Progress("lines"), overwrite=False, refresh=False)
+    else:
+        run_ptq(request, Progress("none"))
+
+
 def main() -> None:
-    """train FOLDER EPOCHS, or all FOLDER, which holds the data of a run in home: ranges, a training, a whole run."""
+    """train FOLDER EPOCHS, or all FOLDER, which holds the data of a run in home, and of one of ptq in ptq: ranges, a
+    training, a whole run of each."""
     torch.set_num_threads(1)
     what, folder = sys.argv[1], Path(sys.argv[2])
     if what == "train":
@@ -86,6 +106,7 @@ def main() -> None:
         ranges(folder / "ranges.json")
         train(folder, 2)
         run_qat_export(small_run.request(folder / "home", folder / "run"), Progress("none"))
+    ptq(folder / "ptq")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import torch
 
+from tests.ptq.small_run import holds, write_data, write_model
+from tests.ptq.small_run import run as run_one
 from tests.qat import process_jobs, small_run
 
 _ROOT = Path(__file__).parents[2]
@@ -31,10 +33,14 @@ def made_by_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes made of every job, one after the other."""
     folder = tmp_path_factory.mktemp("two")
     small_run.write_home(folder / "home")
+    (folder / "ptq").mkdir()
+    write_model(folder / "ptq" / "m.onnx")
+    write_data(folder / "ptq" / "data", files=3)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", _SCRIPT, "all",
                str(folder)]  # fmt: skip
     done = subprocess.run(command, env=_environment(), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
+    (folder / "said").write_text(done.stderr, encoding="utf-8")
     return folder
 
 
@@ -43,6 +49,14 @@ def test_two_processes_calibrate_as_one(made_by_two: Path, tmp_path: Path) -> No
     found = _read(made_by_two / "ranges.json")
     assert found == _read(tmp_path / "ranges.json")
     assert len(found["tensors"]) >= 6
+
+
+def test_two_processes_of_torchrun_make_the_run_of_one(made_by_two: Path, tmp_path: Path) -> None:
+    folder = made_by_two / "ptq"
+    alone = run_one(folder, tmp_path / "run", batch_size=1, threads=1)
+    assert (folder / "run" / "ranges.json").read_bytes() == (tmp_path / "run" / "ranges.json").read_bytes()
+    assert {n: s.key for n, s in holds(folder / "run").stages.items()} == {n: s.key for n, s in alone.stages.items()}
+    assert "Process 1 of 2 counted" in (made_by_two / "said").read_text(encoding="utf-8")
 
 
 def test_two_processes_train_alike(made_by_two: Path) -> None:
