@@ -11,6 +11,7 @@ from quantbench.cores import use_decoders
 from quantbench.engines.shapes import Shape
 from quantbench.errors import QuantbenchError
 from quantbench.graph.load import load_model, model_sha256
+from quantbench.provenance import chosen_versions
 from quantbench.ptq.calibrate_on import place_of
 from quantbench.ptq.data_sources import calibration_data
 from quantbench.ptq.pieces import Piece, PieceCounter, Sampled
@@ -21,7 +22,7 @@ from quantbench.ptq.request import DataChoice
 class CountJob:
     """What a process needs to open model and data for itself, and their hashes, by which it knows that they are those
     of the run. `shapes`: those that the engine will see, by input; `decoders`: threads that decode; `device`: cpu,
-    cuda or cuda:N."""
+    cuda or cuda:N; `versions` of the packages that can change a number."""
 
     model: Path
     model_sha256: str
@@ -34,6 +35,7 @@ class CountJob:
     threads: int
     decoders: int
     device: str
+    versions: tuple[tuple[str, str], ...]
 
 
 def absolute(data: DataChoice) -> DataChoice:
@@ -59,10 +61,22 @@ def _counter_of(job: CountJob) -> PieceCounter:
     return _counters[text]
 
 
+def require_versions(wanted: Mapping[str, str]) -> None:
+    """Raise QuantbenchError where a package is of another version here than `wanted` says: its numbers may differ."""
+    found = chosen_versions(*(name for name in wanted if name != "quantbench"))
+    for name, version in wanted.items():
+        if found.get(name) != version:
+            raise QuantbenchError(
+                f"on {platform.node()} {name} is {found.get(name, 'not installed')}, where the run is it is {version}; "
+                f"install one version everywhere, since numbers differ between them"
+            )
+
+
 def _opened(job: CountJob) -> PieceCounter:
     """Model and data of `job`. Raises QuantbenchError, with the machine's name, where they are not there or are
     others."""
     use_decoders(job.decoders)
+    require_versions(dict(job.versions))
     try:
         model = load_model(job.model)
         source = calibration_data(model, str(job.model), job.data, dict(job.shapes)).source

@@ -7,6 +7,7 @@ from quantbench.data.sources import whole_of
 from quantbench.data.spooled import Spooled
 from quantbench.engines.shapes import shapes_by_input
 from quantbench.progress import Progress
+from quantbench.provenance import chosen_versions
 from quantbench.ptq import stages
 from quantbench.ptq.piece_job import CountJob, absolute, shapes_of
 from quantbench.ptq.prepare import Prepared
@@ -56,6 +57,7 @@ def spread_over(
         run.model.path.absolute(), run.model.sha256, counting.tensors, run.model.input_name, data,
         run.calibration.sha256, shapes_of(shapes_by_input(request.compile.options.profiles)), run.batch, threads,
         decoders_of(several), request.device,
+        tuple(chosen_versions(*stages.NUMBERS).items()),
     )  # fmt: skip
     return Spreading(request.spread if own is None else replace(request.spread, ray=""), own, job, counting.needed,
                      refresh)  # fmt: skip

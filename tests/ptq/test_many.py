@@ -13,12 +13,15 @@ import pytest
 from quantbench.compilation.request import CompileRequest
 from quantbench.errors import QuantbenchError
 from quantbench.progress import Progress
+from quantbench.provenance import chosen_versions
 from quantbench.ptq import processes, spread
+from quantbench.ptq.piece_job import require_versions
 from quantbench.ptq.pieces import pieces_of
 from quantbench.ptq.pipeline import run_ptq
 from quantbench.ptq.ranks import Group
 from quantbench.ptq.request import DataChoice, ModelChoice, PtqRequest, Spread
 from quantbench.ptq.share import count_share
+from quantbench.ptq.stages import NUMBERS
 from quantbench.records.run import PtqRun, load_run
 from tests.images.tars import picture, tar, write_shards
 from tests.ptq.small_run import run, write_model
@@ -180,6 +183,13 @@ def test_a_piece_of_bad_pictures_is_skipped_as_far_as_the_whole_allows(ground: P
     assert (tmp_path / "pieces" / "ranges.json").read_bytes() == (tmp_path / "again" / "ranges.json").read_bytes()
     with pytest.raises(QuantbenchError, match=r"02\.png.*--max-bad"):
         in_pieces(ground, tmp_path / "none", 6, calib_dir=imgs)
+
+
+def test_a_machine_with_another_version_is_refused() -> None:
+    wanted = chosen_versions(*NUMBERS)
+    require_versions(wanted)
+    with pytest.raises(QuantbenchError, match=r"on .* onnxruntime is .*, where the run is it is 0\.1; install one"):
+        require_versions({**wanted, "onnxruntime": "0.1"})
 
 
 def deadly(ground: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, spread: Spread, deaths: int) -> PtqRequest:
