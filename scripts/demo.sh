@@ -4,5 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/environment.sh
 make_environment .venv "demo"
+# Bytecode is kept: two commands import the same modules.
+unset PYTHONDONTWRITEBYTECODE
 [ -d imgs ] || .venv/bin/quantbench demo-images imgs
 .venv/bin/quantbench ptq --calib-dir imgs/

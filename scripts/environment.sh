@@ -7,7 +7,8 @@ make_environment() {
     [ -x "$folder/bin/python" ] || "${PYTHON:-python3}" -m venv "$folder"
     local pip="$folder/bin/python -m pip --disable-pip-version-check --quiet"
     if [[ ",$extras," == *,qat,* ]] && ! "$folder/bin/python" -c 'import torch' 2>/dev/null; then
-        $pip install ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} torch==2.13.0
+        $pip install ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} --no-compile torch==2.13.0
     fi
-    $pip install -e ".[$extras]"
+    # Bytecode is made of what is imported, when it is: of all packages it takes longer than unpacking them.
+    $pip install --no-compile -e ".[$extras]"
 }

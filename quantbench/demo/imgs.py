@@ -3,11 +3,15 @@
 from pathlib import Path
 
 from quantbench.atomic import atomic_path
+from quantbench.cores import usable_cores
 from quantbench.errors import QuantbenchError
 from quantbench.images.open import open_pictures
+from quantbench.side_by_side import in_order
 
 COUNT = 64
 SEED = 0
+# zlib's Z_RLE: behind PNG's filters as small as its default, for photos, in a quarter of the time.
+_RUNS = 3
 
 
 def write_images(folder: Path, count: int = COUNT, seed: int = SEED) -> tuple[Path, ...]:
@@ -24,7 +28,10 @@ def write_images(folder: Path, count: int = COUNT, seed: int = SEED) -> tuple[Pa
     others = sorted({path.name for path in folder.iterdir()} - {path.name for path in paths}) if folder.exists() else []
     if others:
         raise QuantbenchError(f"{folder} holds other files ({others[0]}); choose an empty or new folder")
-    for index, path in enumerate(paths):
-        with atomic_path(path) as temporary:
-            crops.picture(index).save(temporary, format="PNG")
-    return tuple(paths)
+
+    def write(index: int) -> Path:
+        with atomic_path(paths[index]) as temporary:
+            crops.picture(index).save(temporary, format="PNG", compress_type=_RUNS)
+        return paths[index]
+
+    return tuple(in_order(range(len(paths)), write, usable_cores()))
