@@ -97,9 +97,9 @@ def ptq(
     residual_float: ResidualFloat = False,
     threads: Threads = None,
     workers: int = typer.Option(0, min=0, help="Threads that decode images; 0: one for each core."),
-    processes: int = typer.Option(0, min=0, max=limits.PROCESSES, help="Processes of this machine that calibrate."),
+    processes: int = typer.Option(0, min=0, max=limits.PROCESSES, help="Processes that calibrate; 0: this one."),
     ray: str = typer.Option("", metavar="ADDRESS", help="Calibrate on this Ray cluster ('auto', 'local', host:port)."),
-    pieces: int = typer.Option(0, min=0, help="Pieces of the calibration data for them. (default: 32)"),
+    pieces: int = typer.Option(None, min=1, help="Pieces of the calibration data for them. (default: 32)"),
     reuse_cache: bool = typer.Option(False, "--reuse-cache", help="Take the run folder's calibration.cache as it is."),
     refresh: bool = typer.Option(False, "--refresh", help="Calibrate anew, whatever the run folder holds."),
     trust: Trust = False,
@@ -177,7 +177,7 @@ def ptq(
     progress = Progress("none" if as_json else None)
     for line in unused(changed, "ptq"):
         progress.note(line)
-    request = replace(ptq_request(changed, trust=trust), spread=Spread(processes, ray, pieces))
+    request = replace(ptq_request(changed, trust=trust), spread=Spread(processes, ray, pieces or 0))
     own = group()
     if own is not None:
         request = replace(request, device=own.device(request.device))
