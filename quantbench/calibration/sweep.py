@@ -84,8 +84,10 @@ class Counter:
             for block in blocks
             for start in range(0, block.size, _SLICE)
         ]  # fmt: skip
-        # The largest first, so that no thread is left with one at the end.
-        slices.sort(key=lambda piece: -piece.size)
+        if self._pool:  # the largest first, so that no thread is left with one at the end
+            slices.sort(key=lambda piece: -piece.size)
+        else:  # what was written last first: it is still in a cache
+            slices.reverse()
         table = (_Slice * len(slices))(*slices)
         job = _Job(
             ctypes.addressof(table), len(slices), 0, self._counts.ctypes.data, self._exponents.ctypes.data,
