@@ -95,6 +95,7 @@ class Placement(_Section):
     residual: bool = True
     residual_db: float = Field(default=15.0, ge=0)
     add_both: bool = False
+    for_onnxruntime: bool = False
     pooling: bool = True
     share_concat: bool = True
     share_movers: bool = True

@@ -143,7 +143,7 @@ def quantize(
         )  # fmt: skip
     cut = told(proto)
     notes = (*([cut] if cut else []), *_told(broken, done.left_float), *range_warnings(ranges))
-    onnxruntime = for_onnxruntime(runnable_part(done.model), affine=options.add_both)
+    onnxruntime = for_onnxruntime(runnable_part(done.model))
     return Quantized(as_it_came(done.model), onnxruntime, done.plan, ranges, notes, judged, folded)
 
 

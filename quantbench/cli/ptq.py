@@ -164,7 +164,7 @@ def ptq(
         "placement.device": timed_on or None,
         "placement.keep_float": tuple(keep_float) if keep_float else None,
         "placement.plugin_precision": tuple(plugin_precision) if plugin_precision else None,
-        "placement.add_both": True if for_onnxruntime else None,
+        "placement.for_onnxruntime": True if for_onnxruntime else None,
         "placement.residual": False if residual_float else None,
         "compile.quantization": "implicit" if implicit else None,
         **build.changes(),

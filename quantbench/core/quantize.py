@@ -17,9 +17,11 @@ from quantbench.graph.save import save_model
 from quantbench.qdq.affine import affine_activations
 from quantbench.qdq.carry_out import Correction, carry_out
 from quantbench.qdq.integer_activation import activations_on_integers
+from quantbench.qdq.integer_forms import integer_forms
 from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.place import place
 from quantbench.qdq.plan import Plan
+from quantbench.qdq.record import recorded
 from quantbench.qdq.reencode import to_u8_activations
 from quantbench.runnable import runnable_part, view_to_quantize
 
@@ -69,17 +71,21 @@ def _first_feeds(model: onnx.ModelProto, calibrator: Calibrator) -> Iterator[Fee
     return first_feeds(feeds(calibrator, names), BIAS_IMAGES)
 
 
-def save_pair(model: onnx.ModelProto, folder: Path, *, affine: bool = False) -> None:
+def save_pair(model: onnx.ModelProto, folder: Path, *, affine: bool | None = None) -> None:
     """Write the Q/DQ `model` as model.qdq.onnx and model.ort.onnx into `folder`; the latter ends before plugins that
     onnxruntime cannot run."""
     save_model(model, folder / QDQ_MODEL)
     save_model(for_onnxruntime(runnable_part(model), affine=affine), folder / ORT_MODEL)
 
 
-def for_onnxruntime(model: onnx.ModelProto, *, affine: bool = False) -> onnx.ModelProto:
+def for_onnxruntime(model: onnx.ModelProto, *, affine: bool | None = None) -> onnx.ModelProto:
     """The same numbers in the form that onnxruntime's CPU kernels are fast on; its float parts are FP32. With `affine`
-    better ones: activations that are never negative have all 256 levels (`quantbench.qdq.affine`).
+    better ones: activations that cannot get far below zero have all 256 levels (`quantbench.qdq.affine`), and what has
+    no integer kernel is written so that it has (`quantbench.qdq.integer_forms`). None: if `model` was placed for it.
     """
-    result = activations_on_integers(to_u8_activations(affine_activations(model) if affine else model))
+    if affine is None:
+        affine = recorded(model).integer
+    result = to_u8_activations(affine_activations(model) if affine else model)
+    result = activations_on_integers(integer_forms(result) if affine else result)
     detach(result)
     return result

@@ -185,9 +185,7 @@ class Workbench:
 
     def measure(self, quantized: onnx.ModelProto) -> dict[str, Measured]:
         """Figures of a Q/DQ model against float, by the names of `evaluate.outputs.measures_of`."""
-        session = create_session(
-            for_onnxruntime(runnable_part(quantized), affine=self.options.add_both), threads=self.threads
-        )
+        session = create_session(for_onnxruntime(runnable_part(quantized)), threads=self.threads)
         evaluation = compare_outputs(
             self.reference(),
             runner(session, static_batch(self.model)),

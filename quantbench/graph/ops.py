@@ -205,6 +205,7 @@ POINTWISE = ARITHMETIC | ACTIVATIONS | {"BatchNormalization"}
 IDENTITIES = of_kind(Kind.IDENTITY)
 SHUFFLES = of_kind(Kind.SHUFFLE)
 KEEPS_VALUES = _where(lambda row: row.keeps)
+JOINS_AND_MOVES = KEEPS_VALUES | {"Concat", "Resize", "Pad"}
 SWAPS = _where(lambda row: row.swaps is not Evidence.NO)
 SWAPS_SHOWN = _where(lambda row: row.swaps is Evidence.SHOWN)
 FUSED = _where(lambda row: row.fuses is not Evidence.NO)

@@ -116,7 +116,7 @@ def _stages(
         progress.note(f"warning: and {len(warnings) - _SHOWN_WARNINGS} more such tensors; see report.md")
     quantizing = stages.Quantizing(
         run.model, run.plan, ranges, run.calibration if request.bias_correction or request.weights.adaptive else None,
-        request.bias_correction, request.weights, run.batch, request.placement.add_both, request.data.max_bad,
+        request.bias_correction, request.weights, run.batch, request.placement.for_onnxruntime, request.data.max_bad,
         request.threads, folder.state, progress,
     )  # fmt: skip
     quantized = folder.run(stages.quantizing(quantizing))
@@ -214,7 +214,9 @@ def _calibrate(
     candidates = None
     if run.choice.is_auto:
         placement = request.placement
-        candidates = stages.Candidates(run.plan, request.bias_correction, placement.residual_db, placement.add_both)
+        candidates = stages.Candidates(
+            run.plan, request.bias_correction, placement.residual_db, placement.for_onnxruntime
+        )
     how = spreading(request, run, counting, progress, refresh=refresh)
     inputs = stages.Calibrating(counting, run.choice, candidates, owner, folder.state, progress, how)
     if refresh:  # measured anew, and not thresholds of what was counted before

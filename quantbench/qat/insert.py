@@ -180,7 +180,9 @@ def plan_for(
         if any(node.name.startswith(module + tail[0]) for node in traced.view.nodes)
     ]
     kept = (*options.keep_float, *patterns)
-    options = replace(options, keep_float=kept, head_float=options.head_float and not float_modules)
+    head = options.head_float and not float_modules
+    # What is placed for onnxruntime has sites that are no input of a torch module; QAT trains for TensorRT.
+    options = replace(options, keep_float=kept, head_float=head, for_onnxruntime=False)
     if best is None:
         return place(traced.view, options)
     cost = device_cost(best.device) if best.device else None

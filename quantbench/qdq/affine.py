@@ -1,78 +1,95 @@
-"""For onnxruntime: activations that are never negative get all 256 levels, and their ReLU goes into the quantization.
+"""For onnxruntime: activations that cannot get far below zero have all 256 levels for what they can be.
 
-Symmetric INT8, which TensorRT wants, leaves half of its levels to values that a ReLU's output never takes. The kernels
-of onnxruntime take any zero point: with U8, zero point 0 and the scale amax / 255 the steps are half as wide, and
-saturating at zero is the ReLU itself, so that conv or Add and Q are one integer kernel (`integer_activation.py` takes
-the ReLU out). The numbers are others than those of the symmetric model, so this is for `--for-onnxruntime` alone.
+Symmetric INT8, which TensorRT wants, leaves half of its levels to values that a ReLU's output never takes, and a
+SiLU's hardly. The kernels of onnxruntime take any zero point. Behind a ReLU it is 0: the steps are half as wide, and
+saturating is the ReLU itself, so that conv or Add and Q are one integer kernel (`integer_activation.py` takes the ReLU
+out). Elsewhere the lower end is what operators tell (`bounds.py`) and calibration saw (`lowest.py`). The numbers are
+others than those of the symmetric model, so this is for `--for-onnxruntime` alone.
 """
+
+import math
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
+from quantbench.graph.ops import JOINS_AND_MOVES
 from quantbench.graph.surgery import edited
+from quantbench.qdq.bounds import Bounds, floor
+from quantbench.qdq.lowest import lowest_noted
 
 _SYMMETRIC, _UNSIGNED = 127, 255
-_NEVER_NEGATIVE = frozenset({"Relu", "Sigmoid", "HardSigmoid", "Softmax"})
-# Nothing negative comes out where nothing negative went in: at input 0, or at any.
-_OF_FIRST = frozenset({
-    "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Reshape", "Flatten", "Transpose", "Identity",
-    "Squeeze", "Unsqueeze", "Slice", "Split", "Gather", "QuantizeLinear", "DequantizeLinear",
-})  # fmt: skip
-_OF_ALL = frozenset({"Concat", "Add", "Mul", "Max"})
 
 
 def affine_activations(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Copy of the Q/DQ `model` in which each symmetric INT8 pair on a tensor that is never negative is UINT8 with zero
-    point 0 and the same upper end of its range."""
-    return edited(model, _reencode)
+    """Copy of the Q/DQ `model` in which each symmetric INT8 pair on a tensor with a lower end above that of its range
+    is UINT8 with a zero point for it and the same upper end. Joins and moves have one on all sides."""
+    seen = lowest_noted(model)
+    return edited(model, lambda graph: _reencode(graph, seen))
 
 
-def _reencode(graph: gs.Graph) -> None:
-    known: dict[str, bool] = {}
-    for node in graph.nodes:
-        if node.op != "QuantizeLinear" or not _is_symmetric(node) or not never_negative(node.inputs[0], known):
-            continue
-        name, scale = node.outputs[0].name, np.asarray(node.inputs[1].values)
-        wide = gs.Constant(f"{name}_affine_scale", np.asarray(scale * (_SYMMETRIC / _UNSIGNED), scale.dtype))
-        zero = gs.Constant(f"{name}_affine_zero_point", np.asarray(0, np.uint8))
-        node.inputs[1], node.inputs[2] = wide, zero
-        node.outputs[0].dtype = np.uint8
-        for reader in node.outputs[0].outputs:
-            if reader.op == "DequantizeLinear":
-                reader.inputs[1], reader.inputs[2] = wide, zero
+def _reencode(graph: gs.Graph, seen: Mapping[str, float]) -> None:
+    bounds = Bounds()
+    for members in _groups([node for node in graph.nodes if _is_symmetric(node)]):
+        low = min(max(bounds.lowest(x), seen.get(x.name, -math.inf)) for x in (node.inputs[0] for node in members))
+        if len(members) == 1:
+            low = max(low, floor(members[0].outputs[0]))
+        for node in members:
+            _widen(node, low)
 
 
-def never_negative(tensor: gs.Tensor, known: dict[str, bool]) -> bool:
-    """Whether `tensor` can be told to hold nothing below zero; `known` remembers."""
-    if tensor.name not in known:
-        known[tensor.name] = False  # until told otherwise
-        known[tensor.name] = _tell(tensor, known)
-    return known[tensor.name]
+def _widen(node: gs.Node, low: float) -> None:
+    """Give `node` and its DQ the range from `low` (or zero) to where it ends."""
+    scale = np.asarray(node.inputs[1].values)
+    high = float(scale.reshape(-1)[0]) * _SYMMETRIC
+    low = min(low, 0.0)
+    if not -low < high:
+        return
+    step = (high - low) / _UNSIGNED
+    name = node.outputs[0].name
+    wide = gs.Constant(f"{name}_affine_scale", np.asarray(step, scale.dtype).reshape(scale.shape))
+    # The lowest level lies at `low` or under it: a HardSwish gives 0 for all under -3, and for -2.97 it does not, which
+    # in an average over positions adds up.
+    level = min(math.ceil(-low / step - 1e-6), _UNSIGNED)
+    zero = gs.Constant(f"{name}_affine_zero_point", np.asarray(level, np.uint8).reshape(scale.shape))
+    node.inputs[1], node.inputs[2] = wide, zero
+    node.outputs[0].dtype = np.uint8
+    for reader in node.outputs[0].outputs:
+        if reader.op == "DequantizeLinear":
+            reader.inputs[1], reader.inputs[2] = wide, zero
 
 
-def _tell(tensor: gs.Tensor, known: dict[str, bool]) -> bool:
-    if isinstance(tensor, gs.Constant):
-        return bool(np.all(np.asarray(tensor.values) >= 0))
-    if not tensor.inputs:
-        return False
-    node = tensor.inputs[0]
-    if node.op in _NEVER_NEGATIVE:
-        return True
-    if node.op == "Clip":
-        low = node.inputs[1] if len(node.inputs) > 1 else None
-        at_zero = isinstance(low, gs.Constant) and float(np.asarray(low.values).reshape(-1)[0]) >= 0
-        return at_zero or never_negative(node.inputs[0], known)
-    if node.op in _OF_FIRST:
-        return never_negative(node.inputs[0], known)
-    return node.op in _OF_ALL and all(never_negative(given, known) for given in node.inputs)
+def _groups(quantizers: list[gs.Node]) -> list[list[gs.Node]]:
+    """`quantizers`, those together between which values only move or join, under one scale."""
+    group = {id(node): [node] for node in quantizers}
+    for node in quantizers:
+        for other in _before(node):
+            if id(other) not in group or group[id(other)] is group[id(node)]:
+                continue
+            if np.array_equal(other.inputs[1].values, node.inputs[1].values):
+                merged = [*group[id(node)], *group[id(other)]]
+                group.update((id(member), merged) for member in merged)
+    return list({id(members): members for members in group.values()}.values())
+
+
+def _before(node: gs.Node) -> Iterator[gs.Node]:
+    """The Qs whose values the Q `node` gets moved or joined."""
+    made = node.inputs[0].inputs[0] if node.inputs[0].inputs else None
+    if made is None or made.op not in JOINS_AND_MOVES:
+        return
+    for given in made.inputs:
+        dequantize = given.inputs[0] if given.inputs else None
+        if dequantize is not None and dequantize.op == "DequantizeLinear" and dequantize.inputs[0].inputs:
+            yield dequantize.inputs[0].inputs[0]
 
 
 def _is_symmetric(node: gs.Node) -> bool:
     """Whether it quantizes an activation to INT8 by one constant scale, zero point 0."""
-    if isinstance(node.inputs[0], gs.Constant) or len(node.inputs) < 3:
+    if node.op != "QuantizeLinear" or isinstance(node.inputs[0], gs.Constant) or len(node.inputs) < 3:
         return False
     scale, zero = node.inputs[1:3]
     if not isinstance(scale, gs.Constant) or not isinstance(zero, gs.Constant):
         return False
-    return np.size(scale.values) == 1 and zero.values.dtype == np.int8 and not np.any(zero.values)
+    finite = math.isfinite(float(np.max(scale.values)))
+    return finite and np.size(scale.values) == 1 and zero.values.dtype == np.int8 and not np.any(zero.values)

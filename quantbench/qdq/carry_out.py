@@ -12,9 +12,11 @@ from quantbench.errors import QuantbenchError
 from quantbench.graph.surgery import check
 from quantbench.progress import Progress
 from quantbench.qdq.adaptive_rounding import Rounded, Rounding, planned_images, round_adaptively
+from quantbench.qdq.affine import affine_activations
 from quantbench.qdq.correct_bias import correct_bias, planned
 from quantbench.qdq.guard import guarded
 from quantbench.qdq.insert import insert_qdq
+from quantbench.qdq.lowest import note_lowest
 from quantbench.qdq.options import BIAS_SWEEPS, WeightScales
 from quantbench.qdq.plan import Plan
 from quantbench.qdq.record import record
@@ -91,9 +93,10 @@ def carry_out(
             rounded = round_adaptively(rounded.model, weights.rounding, advance)
     quantized = rounded.model
     if correction is not None:
+        _note(quantized, plan, correction)
         with told.task("Bias correction", planned(correction.images, correction.sweeps)) as advance:
             quantized = correct_bias(
-                quantized, correction.feeds, floats=rounded.floats, sweeps=correction.sweeps,
+                quantized, correction.feeds, floats=rounded.floats, run_as=_runs_as(plan), sweeps=correction.sweeps,
                 threads=correction.threads, on_batch=advance,
             )  # fmt: skip
     if weights.stored:
@@ -106,10 +109,22 @@ def carry_out(
 def with_biases(made: CarriedOut, correction: Correction, progress: Progress | None = None) -> CarriedOut:
     """`made`, rounded to the nearest and its weights float, with biases corrected as `carry_out` has it; its model is
     left as it is."""
+    _note(made.model, made.plan, correction)
     with (progress or Progress("none")).task("Bias correction", planned(correction.images, correction.sweeps)) as step:
         corrected = correct_bias(
-            made.model, correction.feeds, sweeps=correction.sweeps, threads=correction.threads, on_batch=step
-        )
+            made.model, correction.feeds, run_as=_runs_as(made.plan), sweeps=correction.sweeps,
+            threads=correction.threads, on_batch=step,
+        )  # fmt: skip
     record(corrected, made.plan)
     check(corrected, full=True)
     return replace(made, model=corrected)
+
+
+def _runs_as(plan: Plan) -> Callable[[onnx.ModelProto], onnx.ModelProto] | None:
+    """What biases are corrected for: one that is placed for onnxruntime runs there, with all levels."""
+    return affine_activations if plan.for_onnxruntime else None
+
+
+def _note(quantized: onnx.ModelProto, plan: Plan, correction: Correction) -> None:
+    if plan.for_onnxruntime:
+        note_lowest(quantized, correction.feeds, threads=correction.threads)

@@ -49,6 +49,7 @@ def correct_bias(
     open_feeds: Callable[[], Iterable[Feed]],
     *,
     floats: Mapping[str, onnx.TensorProto] | None = None,
+    run_as: Callable[[onnx.ModelProto], onnx.ModelProto] | None = None,
     sweeps: int = BIAS_SWEEPS,
     threads: int = 0,
     on_batch: Callable[[int], None] | None = None,
@@ -56,12 +57,14 @@ def correct_bias(
     """Return a copy of the Q/DQ `model` (float weights behind Q and DQ) with corrected biases.
 
     `floats`: what weights were before something other than Q moved them, by name. `open_feeds` starts the images from
-    the beginning; it is called `sweeps` times, the first time read in part. A bias that is computed stays.
+    the beginning; it is called `sweeps` times, the first time read in part. A bias that is computed stays. `run_as`:
+    other Q/DQ on the same nodes, for which the biases are to be right.
     """
-    sites = _sites(model, floats or {})
+    run = run_as(model) if run_as is not None else model
+    sites = _sites(run, floats or {})
     if not sites:
         return model
-    plain = simulated(model)
+    plain = simulated(run)
     errors = _mean_errors(plain, sites, first_feeds(open_feeds(), _ROUGH), threads, on_batch)
     for _ in range(sweeps - 1):
         plain = _with_biases(plain, sites, errors)

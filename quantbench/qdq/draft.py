@@ -3,13 +3,14 @@
 from dataclasses import dataclass, field
 
 from quantbench.graph.view import NodeView
-from quantbench.qdq.plan import ActivationSite, Plan, Refusal, WeightSite
+from quantbench.qdq.plan import OUTPUT, ActivationSite, Plan, Refusal, WeightSite
 
 
 @dataclass
 class Draft:
     """Sites by (node, input index), those of them with a Q `alone`, nodes kept float with the reason, and tensors that
-    must share one scale. `along`: nodes quantized because what is around them is, for whose sake nothing else is."""
+    must share one scale. `along`: nodes quantized because what is around them is, for whose sake nothing else is.
+    `folded`: nodes that go into the conv before them."""
 
     activations: dict[tuple[str, int], tuple[str, str]] = field(default_factory=dict)
     alone: set[tuple[str, int]] = field(default_factory=set)
@@ -17,6 +18,7 @@ class Draft:
     kept_float: dict[str, str] = field(default_factory=dict)
     along: set[str] = field(default_factory=set)
     refusals: list[Refusal] = field(default_factory=list)
+    folded: list[str] = field(default_factory=list)
     _parent: dict[str, str] = field(default_factory=dict)
 
     def quantize(self, node: NodeView, index: int, rule: str) -> None:
@@ -27,6 +29,10 @@ class Draft:
         """Ask for a Q and no DQ on input `index` of `node`."""
         self.quantize(node, index, rule)
         self.alone.add((node.name, index))
+
+    def quantize_output(self, tensor: str, place: int, rule: str) -> None:
+        """Ask for Q/DQ on `tensor`, the output of the network at `place`."""
+        self.activations.setdefault((OUTPUT, place), (tensor, rule))
 
     def refuse(self, node: NodeView, rule: str, reason: str) -> None:
         """Note why `rule` leaves `node` alone."""
@@ -52,4 +58,6 @@ class Draft:
         for (node, index), (tensor, rule) in self.activations.items():
             group = named.setdefault(self.group(tensor), tensor)
             sites.append(ActivationSite(tensor, node, index, group, rule, (node, index) in self.alone))
-        return Plan(tuple(sites), tuple(self.weights.values()), dict(self.kept_float), tuple(self.refusals))
+        return Plan(
+            tuple(sites), tuple(self.weights.values()), dict(self.kept_float), tuple(self.refusals), tuple(self.folded)
+        )

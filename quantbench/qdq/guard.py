@@ -26,4 +26,6 @@ def guarded(plan: Plan, ranges: Ranges, least_db: float) -> tuple[Plan, dict[str
     if not worst:
         return plan, {}
     kept = tuple(site for site in plan.activations if site.rule != RULE or site.node not in worst)
-    return Plan(kept, plan.weights, {**plan.kept_float, **dict.fromkeys(worst, _REASON)}, plan.refusals), worst
+    return Plan(
+        kept, plan.weights, {**plan.kept_float, **dict.fromkeys(worst, _REASON)}, plan.refusals, plan.folded
+    ), worst

@@ -10,13 +10,14 @@ from quantbench.calibration.ranges import INT8_MAX, Ranges
 from quantbench.errors import QuantbenchError
 from quantbench.graph.surgery import check, edited, values_of
 from quantbench.qdq.bias_range import raise_weight_scales
+from quantbench.qdq.fold_affine import fold_affine
 from quantbench.qdq.options import WeightScales
-from quantbench.qdq.plan import Plan
+from quantbench.qdq.plan import OUTPUT, Plan
 from quantbench.qdq.weights import weight_scale
 
 # An activation that calibration only ever saw as zero: any positive scale represents it.
 _DEAD_SCALE = np.float32(1.0 / INT8_MAX)
-_SUFFIXES = ("_quantized", "_dequantized", "_scale", "_zero_point", "_int8")
+_SUFFIXES = ("_quantized", "_dequantized", "_scale", "_zero_point", "_int8", "_raw", "_folded_bias")
 
 
 def insert_qdq(
@@ -38,6 +39,7 @@ def insert_qdq(
 
 
 def _carry_out(graph: gs.Graph, plan: Plan, scales: Mapping[str, np.float32], weight_scales: WeightScales) -> None:
+    fold_affine(graph, plan.folded)
     nodes = {node.name: node for node in graph.nodes}
     tensors = graph.tensors()
     taken = set(tensors)
@@ -48,7 +50,10 @@ def _carry_out(graph: gs.Graph, plan: Plan, scales: Mapping[str, np.float32], we
                 graph, tensors[site.tensor], _stem(site.tensor, taken), np.asarray(scales[site.tensor]), None
             )
         pair = done[site.tensor]
-        nodes[site.node].inputs[site.index] = pair.inputs[0].inputs[0] if site.alone else pair
+        if site.node == OUTPUT:
+            _return(graph, site.index, pair)
+        else:
+            nodes[site.node].inputs[site.index] = pair.inputs[0].inputs[0] if site.alone else pair
     done_weights: dict[tuple[str, int | None], gs.Variable] = {}
     for weight in plan.weights:
         key = (weight.tensor, weight.axis)
@@ -84,6 +89,17 @@ def group_amax(plan: Plan, ranges: Ranges) -> dict[str, float]:
             raise QuantbenchError(f"range of tensor {site.tensor} is {value}; the model or an image overflows")
         amax[site.group] = max(amax.get(site.group, 0.0), value)
     return amax
+
+
+def _return(graph: gs.Graph, place: int, pair: gs.Variable) -> None:
+    """Let output `place` of `graph` be `pair`, under the name that the output had."""
+    computed = graph.outputs[place]
+    pair.name, computed.name, pair.shape = (
+        computed.name,
+        f"{pair.name.removesuffix('_dequantized')}_raw",
+        computed.shape,
+    )
+    graph.outputs[place] = pair
 
 
 def _stem(name: str, taken: set[str]) -> str:

@@ -9,9 +9,13 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
-from quantbench.graph.ops import BIASED
+from quantbench.graph.ops import BIASED, KEEPS_VALUES
 from quantbench.graph.surgery import edited
 
+# What onnxruntime computes on integers where all inputs come from DQ and the output goes into Q.
+_ON_INTEGERS = frozenset({
+    "Add", "Mul", "Sigmoid", "LeakyRelu", "AveragePool", "GlobalAveragePool", "Concat", "MatMul", *KEEPS_VALUES,
+})  # fmt: skip
 _MOVED = ("Relu", "Clip", "MaxPool")
 
 
@@ -62,7 +66,7 @@ def _ends_in_integers(node: gs.Node) -> bool:
     """Whether onnxruntime makes one integer kernel of `node` and a Q right behind it."""
     if node.op in BIASED:
         return True
-    return node.op == "Add" and all(t.inputs and t.inputs[0].op == "DequantizeLinear" for t in node.inputs)
+    return node.op in _ON_INTEGERS and all(t.inputs and t.inputs[0].op == "DequantizeLinear" for t in node.inputs)
 
 
 def _movable(graph: gs.Graph, tensor: gs.Tensor) -> bool:

@@ -36,6 +36,8 @@ class PlacementOptions:
     `pooling`: quantize the input of average pooling between quantized layers.
     `add_both`: quantize the conv branch of a residual Add too: for onnxruntime, whose fast convs only write INT8;
     TensorRT fuses the Add better without.
+    `for_onnxruntime`: quantize what onnxruntime's integer kernels on a CPU read and write, in place of `head_float`,
+    `tiny_channels`, `residual` and `pooling`.
     `head_float`: keep the last layers in float, but for a classifier's Gemm behind a global average pooling.
     `log_float`: keep in float what a Log reads.
     `squeeze_float`: keep the convs of squeeze-and-excite blocks in float.
@@ -49,6 +51,7 @@ class PlacementOptions:
     residual: bool = True
     residual_db: float = 15.0
     add_both: bool = False
+    for_onnxruntime: bool = False
     pooling: bool = True
     share_concat: bool = True
     share_movers: bool = True

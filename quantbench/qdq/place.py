@@ -6,7 +6,9 @@ from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.plan import Plan
 from quantbench.qdq.rules import (
     attention,
+    fold,
     head,
+    integer,
     keep_named,
     logarithm,
     loops,
@@ -21,7 +23,10 @@ from quantbench.qdq.rules import (
 
 # What stays float is decided first, then who is quantized, then who shares a scale with whom. Pooling before residual:
 # an Add that a pooling reads looks for its site.
-RULES = (keep_named, plugin, loops, logarithm, squeeze, head, tiny, attention, weighted, pooling, residual, share)
+RULES = (
+    keep_named, plugin, loops, logarithm, squeeze, head, tiny, attention, fold, integer, weighted, pooling, residual,
+    share,
+)  # fmt: skip
 
 
 def place(view: GraphView, options: PlacementOptions | None = None) -> Plan:

@@ -3,6 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+# As the node of a site: the site is an output of the network, its index the place among the outputs.
+OUTPUT = ""
+# The rule that places for onnxruntime.
+INTEGER = "integer"
+
 
 @dataclass(frozen=True, slots=True)
 class ActivationSite:
@@ -43,14 +48,20 @@ class Refusal:
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Where Q/DQ goes. `kept_float` maps a weighted node that stays float to the reason (rule and why); `refusals` say
-    why a rule that quantizes passed a node by."""
+    why a rule that quantizes passed a node by. `folded`: nodes that go into the conv before them, in this order."""
 
     activations: tuple[ActivationSite, ...] = ()
     weights: tuple[WeightSite, ...] = ()
     kept_float: Mapping[str, str] = field(default_factory=dict)
     refusals: tuple[Refusal, ...] = field(default=(), compare=False)
+    folded: tuple[str, ...] = ()
 
     @property
     def tensors(self) -> tuple[str, ...]:
         """Activation tensors that carry Q/DQ, each once, in order."""
         return tuple(dict.fromkeys(site.tensor for site in self.activations))
+
+    @property
+    def for_onnxruntime(self) -> bool:
+        """Whether it is placed for onnxruntime's integer kernels (rule `integer`)."""
+        return any(site.rule == INTEGER for site in self.activations)

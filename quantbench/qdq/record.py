@@ -14,17 +14,21 @@ PROPERTY = "quantbench.placement"
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """`floats`: node that stays float to the rule and the reason. `tensors`: activations that got Q/DQ."""
+    """`floats`: node that stays float to the rule and the reason. `tensors`: activations that got Q/DQ. `integer`: they
+    stand where onnxruntime wants them."""
 
     floats: Mapping[str, str] = field(default_factory=dict)
     tensors: frozenset[str] = frozenset()
+    integer: bool = False
 
 
 def record(model: onnx.ModelProto, plan: Plan) -> None:
     """Write into the metadata of `model`, in place, what `plan` decided."""
     forget(model)
     refused = {refusal.node: f"{refusal.rule}: {refusal.reason}" for refusal in plan.refusals}
-    data = {"float": {**refused, **plan.kept_float}, "tensors": list(plan.tensors)}
+    data: dict[str, object] = {"float": {**refused, **plan.kept_float}, "tensors": list(plan.tensors)}
+    if plan.for_onnxruntime:
+        data["onnxruntime"] = True
     model.metadata_props.add(key=PROPERTY, value=json.dumps(data, separators=(",", ":")))
 
 
@@ -33,7 +37,8 @@ def recorded(model: onnx.ModelProto) -> Recorded:
     text = next((prop.value for prop in model.metadata_props if prop.key == PROPERTY), None)
     try:
         data = json.loads(text) if text is not None else {}
-        return Recorded({str(k): str(v) for k, v in data["float"].items()}, frozenset(map(str, data["tensors"])))
+        floats = {str(k): str(v) for k, v in data["float"].items()}
+        return Recorded(floats, frozenset(map(str, data["tensors"])), data.get("onnxruntime") is True)
     except (ValueError, KeyError, TypeError, AttributeError):
         return Recorded()
 

@@ -18,6 +18,7 @@ from quantbench.report.figures import (
     Opened,
     Run,
     accuracy_of,
+    is_for_cpu,
     layer_errors_of,
     main_device,
     measured_latencies,
@@ -75,7 +76,7 @@ def decide(
     opened += [_open(*other, times) for other in others]
     first = opened[0]
     command = command_of(folder, run)
-    chosen = main_device(list(first.latencies), device)
+    chosen = main_device(list(first.latencies), device or (ORT if is_for_cpu(run) else ""))
     verdict = judge(outputs_of(run), list(first.latencies), chosen, command, thresholds)
     devices = dict.fromkeys(latency.device for one in opened for latency in one.latencies)
     ordered = sorted(devices, key=lambda name: (name != chosen, name == ORT))

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from quantbench.qdq.plan import INTEGER
 from quantbench.records.compiled import Compiled
 from quantbench.records.evaluation import LayerError, Measured, Outputs
 from quantbench.records.run import PtqRun, QatRun
@@ -104,6 +105,12 @@ def measured_latencies(run: Run) -> list[Latency]:
             if t is not None
         ]
     return found
+
+
+def is_for_cpu(run: Run) -> bool:
+    """Whether the run's INT8 model is placed for onnxruntime on a CPU. What a CPU takes says nothing of a GPU, so it
+    heads no report of a model that is for one."""
+    return isinstance(run, PtqRun) and INTEGER in run.placement.rules
 
 
 def speedup(latencies: list[Latency], device: str) -> tuple[float, Latency, Latency] | None:

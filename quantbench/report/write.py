@@ -12,7 +12,7 @@ from quantbench.report import html, markdown
 from quantbench.report.blocks import Block, Section, Table, Text
 from quantbench.report.decision import Decision
 from quantbench.report.difference import difference
-from quantbench.report.figures import TASK_MEASURES, Run
+from quantbench.report.figures import TASK_MEASURES, Run, is_for_cpu
 from quantbench.report.page.data import Milliseconds
 from quantbench.report.sections import (
     accuracy,
@@ -148,7 +148,7 @@ def summary_lines(folder: Path, run: PtqRun, verdict: Verdict) -> list[str]:
     elif result.boxes is not None:
         lines.append("FP32 finds no box in these images, taking the output as boxes; see the report")
     lines.append(_sqnr(result.parts))
-    if result.latency is not None:
+    if result.latency is not None and is_for_cpu(run):
         a_ms, b_ms = result.latency.plain.median_ms, result.latency.int8.median_ms
         lines.append(f"onnxruntime on this CPU: {a_ms:.1f} ms in FP32, {b_ms:.1f} ms in INT8 ({a_ms / b_ms:.2f} x)")
     if run.compiled is not None:

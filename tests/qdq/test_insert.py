@@ -195,6 +195,7 @@ def test_what_is_never_negative_gets_all_levels_for_onnxruntime(model: onnx.Mode
     reference = run(model, images)
     assert sqnr(reference, run(affine, images)) > sqnr(reference, run(symmetric, images)) + 1
     # The ReLU that was taken out is in the numbers still.
-    np.testing.assert_array_equal(
-        run(affine_activations(signed), images, optimize=False), run(affine, images, optimize=False)
+    # But for a bias rounded to INT32.
+    np.testing.assert_allclose(
+        run(affine_activations(signed), images, optimize=False), run(affine, images, optimize=False), atol=1e-4
     )

@@ -9,6 +9,8 @@ from quantbench.records.compiled import BareEngine, Compiled, Engine, EngineLate
 from quantbench.records.evaluation import (
     BoxFacts,
     Evaluation,
+    Latency,
+    LatencyPair,
     Measured,
     NotMeasurable,
     OutputError,
@@ -29,6 +31,7 @@ from quantbench.records.prediction import Prediction
 from quantbench.records.run import PtqRun
 from quantbench.report import html, markdown
 from quantbench.report.blocks import Bars, Cards, Section, Table, Text
+from quantbench.report.figures import is_for_cpu
 from quantbench.report.sections import accuracy, compiler, headline, provenance
 from quantbench.report.words import by_reason, listed, size
 
@@ -230,3 +233,15 @@ def test_stages_of_other_machines_are_told_apart() -> None:
     assert "| calibrate | 2026-01-01T00:00:00+00:00 | 0.0 s | Another CPU, 8 cores, Linux |" in text
     assert "| calibrate | quantbench 0 |" in text
     assert "| evaluate | quantbench 1 |" in text
+
+
+@pytest.mark.parametrize(("rules", "leads"), [({"weighted": 1}, False), ({"integer": 1}, True)])
+def test_a_cpus_latency_heads_only_reports_of_what_is_for_a_cpu(rules: dict[str, int], leads: bool) -> None:
+    """It stood among the first figures of models that TensorRT runs."""
+    run = detector(boxes_kept=measured(0.95, 1200, "boxes"))
+    times = LatencyPair(plain=Latency(9.0, 9.5, 9.9, 20, 1, 1), int8=Latency(3.0, 3.5, 3.9, 20, 1, 1))
+    placement = run.placement.model_copy(update={"rules": rules})
+    evaluation = run.evaluation.model_copy(update={"latency": times})
+    run = run.model_copy(update={"evaluation": evaluation, "placement": placement})
+    assert ("speed on this CPU" in markdown.render("", "", [headline.section(run)])) == leads
+    assert is_for_cpu(run) == leads

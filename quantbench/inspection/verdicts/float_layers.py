@@ -43,7 +43,7 @@ def _advice(inspection: Inspection, layers: list[Layer], items: list[Item]) -> s
             "ptq writes (U8 activations, integer ReLU)."
         )
     if "QLinearConv" in weighted:
-        return "quantbench ptq --for-onnxruntime quantizes both inputs of residual Adds: more layers become integer."
+        return "quantbench ptq --for-onnxruntime quantizes heads, sums and SiLU too: more layers become integer."
     bare = sum(any(word in item.detail for word in _BARE) for item in items)
     if not bare:
         return "Their Q/DQ or scales are there: compare the times of their kernels, INT8 may simply be slower here."

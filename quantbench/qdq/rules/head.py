@@ -32,7 +32,7 @@ def apply(view: GraphView, draft: Draft, options: PlacementOptions) -> None:
     What the user keeps in float is the head where it stands. A network whose only weighted ops would be its head (one
     layer) is quantized all the same.
     """
-    if not options.head_float:
+    if not options.head_float or options.for_onnxruntime:
         return
     last = heads(view)
     weighted = [node for node in view.nodes if node.op in WEIGHTED and node.name not in draft.kept_float]

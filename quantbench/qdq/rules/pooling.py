@@ -26,7 +26,7 @@ RULE = "pooling"
 
 def apply(view: GraphView, draft: Draft, options: PlacementOptions) -> None:
     """Add a site at each spatial average of an activation of rank 4 with quantized layers before and behind it."""
-    if not options.pooling:
+    if not options.pooling or options.for_onnxruntime:
         return
     quantized = {node for node, _ in draft.weights}
     after: set[str] = set()

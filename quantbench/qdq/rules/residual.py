@@ -43,7 +43,7 @@ _FOLDED = IDENTITIES | {"BatchNormalization"}
 
 def apply(view: GraphView, draft: Draft, options: PlacementOptions) -> None:
     """Add the sites of each Add of two activations with a common ancestor that comes after quantized convs."""
-    if not options.residual:
+    if not options.residual or options.for_onnxruntime:
         return
     position = {node.name: i for i, node in enumerate(view.nodes)}
     streams = normalised_streams(view)

@@ -44,6 +44,8 @@ def apply(view: GraphView, draft: Draft, options: PlacementOptions) -> None:
     for node in tiny:
         if is_dfl(view, node):
             _keep(view, draft, node, "decodes what a softmax gives")
+        elif options.for_onnxruntime:
+            continue
         elif node.name in last:
             _keep(view, draft, node, "before an output")
         else:

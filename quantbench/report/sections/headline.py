@@ -3,11 +3,12 @@
 from quantbench.records.evaluation import Measured
 from quantbench.records.run import PtqRun
 from quantbench.report.blocks import Block, Cards, Section
+from quantbench.report.figures import is_for_cpu
 from quantbench.report.words import behind, size
 
 
 def section(run: PtqRun) -> Section:
-    """Cards: agreement (or accuracy, or boxes found again), SQNR, speed, INT8 layers, size."""
+    """Cards: agreement (or accuracy, or boxes found again), SQNR, INT8 layers, speed where it is for this CPU, size."""
     result, placement = run.evaluation, run.placement
     outputs = result.outputs
     cards = [
@@ -28,7 +29,7 @@ def section(run: PtqRun) -> Section:
     cards.append(
         (f"{len(placement.quantized)} of {len(placement.weighted)}", "weighted layers quantized", "Q/DQ model")
     )
-    if result.latency is not None:
+    if result.latency is not None and is_for_cpu(run):
         ratio = result.latency.plain.median_ms / result.latency.int8.median_ms
         cards.append((f"{ratio:.2f} x", "speed on this CPU, INT8 against FP32", "onnxruntime, median"))
     cards.append((size(result.sizes.onnxruntime), "INT8 model", f"from {size(result.sizes.plain)}"))
