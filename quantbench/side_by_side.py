@@ -17,8 +17,8 @@ from quantbench.cores import usable_cores
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Where batches are not cut each that runs beside another takes memory.
-_UNCUT = 2
+# Batches of a fixed size cannot be cut: two of so many samples at most run at once, which are 8 as by default.
+_FIXED = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +35,20 @@ def shared_out(threads: int, batch: int, fixed: int = 0) -> Sharing:
     takes."""
     total = threads or usable_cores()
     if fixed:
-        return uncut(threads, fixed)
+        batches = min(total, 2) if fixed <= _FIXED else 1
+        return Sharing(batches, fixed, total // batches)
     batches = max(1, min(total, batch))
     return Sharing(batches, -(-batch // batches), total // batches)
 
 
-def uncut(threads: int, batch: int) -> Sharing:
-    """The same where batches of `batch` samples must stay as they are."""
+def in_pairs(threads: int, batch: int, fixed: int = 0) -> Sharing:
+    """The same in parts so small that activations stay in the caches, two at a time."""
+    whole = shared_out(threads, batch, fixed)
+    if fixed:
+        return whole
     total = threads or usable_cores()
-    batches = min(total, _UNCUT)
-    return Sharing(batches, batch, total // batches)
+    batches = 2 if min(total, batch) > 1 else 1
+    return Sharing(batches, max(1, min(max(2, total // batches), batch // batches)), total // batches)
 
 
 def in_order(items: Iterable[Item], work: Callable[[Item], Result], at_a_time: int) -> Iterator[Result]:

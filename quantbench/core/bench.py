@@ -15,7 +15,7 @@ import onnx
 from numpy.typing import NDArray
 
 from quantbench.calibration.collect import Begin, on_cpu
-from quantbench.calibration.ort_outputs import Feed, images_of, runner, static_batch
+from quantbench.calibration.ort_outputs import Feed, images_of, parts_of, runner, static_batch
 from quantbench.core.quantize import BIAS_IMAGES, for_onnxruntime
 from quantbench.evaluate.pairs import Noise, worst
 from quantbench.evaluate.task import Task, facts_of, find_task
@@ -26,7 +26,7 @@ from quantbench.qdq.plan import Plan
 from quantbench.records.evaluation import Measured
 from quantbench.records.judged import JudgedDb
 from quantbench.runnable import runnable_part
-from quantbench.side_by_side import in_order, uncut
+from quantbench.side_by_side import Sharing, in_order, shared_out
 
 JUDGED = 64
 # Of judged and of correcting samples each.
@@ -159,11 +159,34 @@ class Held:
 
 
 class _Outputs:
-    """A network whose batches run side by side, uncut: of which samples a batch is made tells which are compared."""
+    """A network through which the parts of a batch run side by side, where all its outputs grow with the batch; else
+    batches run whole."""
 
     def __init__(self, model: onnx.ModelProto, batch: int, threads: int) -> None:
-        self._sharing = uncut(threads, batch)
-        self._run = runner(create_session(model, threads=self._sharing.threads), batch)
+        self._model, self._batch, self._threads = model, batch, threads
+        self._sharing: Sharing | None = None
 
     def of(self, feeds: Iterable[Feed]) -> Iterator[tuple[Feed, list[NDArray[Any]]]]:
-        yield from in_order(feeds, lambda feed: (feed, self._run(feed)), self._sharing.batches)
+        for feed in feeds:
+            if self._sharing is None:
+                self._begin(shared_out(self._threads, images_of(feed)) if not self._batch else _whole(self._threads))
+            yield feed, self._outputs(feed)
+
+    def _begin(self, sharing: Sharing) -> None:
+        self._sharing = sharing
+        self._run = runner(create_session(self._model, threads=sharing.threads), self._batch)
+
+    def _outputs(self, feed: Feed) -> list[NDArray[Any]]:
+        assert self._sharing is not None
+        if self._sharing.batches == 1:
+            return self._run(feed)
+        parts = parts_of(feed, self._sharing.size)
+        found = list(in_order(parts, self._run, self._sharing.batches))
+        if all(a.shape[:1] == (images_of(p),) for p, own in zip(parts, found, strict=True) for a in own):
+            return [np.concatenate(arrays) for arrays in zip(*found, strict=True)]
+        self._begin(_whole(self._threads))
+        return self._run(feed)
+
+
+def _whole(threads: int) -> Sharing:
+    return Sharing(1, 0, threads)

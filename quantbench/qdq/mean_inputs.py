@@ -8,6 +8,7 @@ whatever its strides, pads and groups are. Its weights are inputs of these runs,
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,20 +16,18 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from quantbench.calibration.ort_outputs import Bound, Feed, InnerTensors, images_of, static_batch
+from quantbench.calibration.ort_outputs import Bound, Feed, InnerTensors, images_of, parts_of, static_batch
 from quantbench.calibration.sums import Levels, Means, Sums
 from quantbench.graph.ops import CONVS
 from quantbench.graph.surgery import bytes_of_tensor
 from quantbench.ort import create_session, run
-from quantbench.side_by_side import Sharing, in_order, uncut
+from quantbench.side_by_side import in_order, in_pairs
 
 if TYPE_CHECKING:
     import onnxruntime
 
 # Weights of the layers that run together on their means.
 _MOST_BYTES = 64_000_000
-# Images of a batch that may run beside another.
-_SMALL = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +59,6 @@ class MeanInputs:
         """`model`: with the quantized weights as float constants (`quantbench.qdq.simulate.simulated`)."""
         self._layers = layers
         self._keys = [_Key(layer.source, layer.levels, _width(layer)) for layer in layers]
-        self._sharing = _shared_out(threads, static_batch(model))
-        self._inner = InnerTensors(model, list(dict.fromkeys(k.source for k in self._keys)),
-                                   threads=self._sharing.threads, fuse_qdq=False)  # fmt: skip
         self._quantized = _quantized_weights(model, layers)
         self._model = model
         self._parts = _parts(layers)
@@ -77,17 +73,28 @@ class MeanInputs:
     def over(self, feeds: Iterable[Feed]) -> Iterator[int]:
         """Run all batches, a few images at a time; yields how many were added. While those of one part are summed, in
         order, the next parts run: for the same sums to the bit."""
-        parts = (part for feed in feeds for part in self._inner.cached_parts(feed))
-        with Sums(self._sharing.threads) as sums:
-            for count, blocks, memory in in_order(parts, self._run, self._sharing.batches):
+        opened = iter(feeds)
+        first = next(opened, None)
+        if first is None:
+            return
+        fixed = static_batch(self._model)
+        sharing = in_pairs(self._threads, images_of(first), fixed)
+        sources = list(dict.fromkeys(key.source for key in self._keys))
+        inner = InnerTensors(self._model, sources, threads=sharing.threads, fuse_qdq=False)
+
+        def run_part(part: Feed) -> tuple[int, list[Bound], ExitStack]:
+            memory = ExitStack()
+            return images_of(part), memory.enter_context(inner.bound(part)), memory
+
+        parts = (
+            part for feed in chain([first], opened) for part in ([feed] if fixed else parts_of(feed, sharing.size))
+        )
+        with Sums(sharing.threads) as sums:
+            for count, blocks, memory in in_order(parts, run_part, sharing.batches):
                 with memory:
                     self._add(blocks, sums)
                 self._images += count
                 yield count
-
-    def _run(self, part: Feed) -> tuple[int, list[Bound], ExitStack]:
-        memory = ExitStack()
-        return images_of(part), memory.enter_context(self._inner.bound(part)), memory
 
     def _add(self, blocks: Sequence[Bound], sums: Sums) -> None:
         found = {bound.name: bound for bound in blocks}
@@ -102,9 +109,8 @@ class MeanInputs:
             self._rows[key] += found[key.source].block.size // max(len(means.sums), 1)
 
     def errors(self) -> list[NDArray[np.float64]]:
-        """Mean over images and positions of the float minus the quantized result: [channels] of each layer. The end:
-        the network's session is given up before the layers run."""
-        del self._inner
+        """Mean over images and positions of the float minus the quantized result: [channels] of each layer. Once
+        `over` has ended, and with it the network's session."""
         self._flush()
         found = self._errors or [np.zeros(()) for _ in self._layers]
         return [error / max(self._all_images, 1) for error in found]
@@ -146,11 +152,6 @@ class MeanInputs:
             weight = self._quantized[index] if quantized else self._layers[index].weight
             given[f"weight_{place}"] = np.ascontiguousarray(numpy_helper.to_array(weight), np.float32)
         return given
-
-
-def _shared_out(threads: int, fixed: int) -> Sharing:
-    """Two parts run beside each other, but for batches of a fixed size that are larger than a part."""
-    return uncut(threads, fixed) if fixed <= _SMALL else Sharing(1, fixed, threads)
 
 
 def _parts(layers: Sequence[MeanLayer]) -> list[range]:

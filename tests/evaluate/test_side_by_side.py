@@ -10,7 +10,7 @@ from quantbench.calibration.ort_outputs import runner
 from quantbench.demo import resnet18
 from quantbench.evaluate.outputs import compare_outputs, measures_of
 from quantbench.ort import create_session
-from quantbench.side_by_side import Sharing, in_order, shared_out, uncut
+from quantbench.side_by_side import Sharing, in_order, in_pairs, shared_out
 
 
 def test_two_run_at_once_and_come_in_order() -> None:
@@ -51,7 +51,13 @@ def test_as_many_samples_are_in_flight_as_before() -> None:
     assert shared_out(2, 1) == Sharing(batches=1, size=1, threads=2)
     assert shared_out(1, 8) == Sharing(batches=1, size=8, threads=1)
     assert shared_out(3, 8) == Sharing(batches=3, size=3, threads=1)
-    assert shared_out(16, 8, fixed=4) == uncut(16, 4) == Sharing(batches=2, size=4, threads=8)
+    assert shared_out(16, 8, fixed=4) == Sharing(batches=2, size=4, threads=8)
+    assert shared_out(16, 8, fixed=8) == Sharing(batches=1, size=8, threads=16)
+    assert in_pairs(2, 8) == Sharing(batches=2, size=2, threads=1)
+    assert in_pairs(16, 8) == Sharing(batches=2, size=4, threads=8)
+    assert in_pairs(2, 1) == Sharing(batches=1, size=1, threads=2)
+    assert in_pairs(1, 8) == Sharing(batches=1, size=2, threads=1)
+    assert in_pairs(2, 8, fixed=16) == Sharing(batches=1, size=16, threads=2)
 
 
 def test_the_figures_of_an_evaluation_are_the_same() -> None:
