@@ -7,7 +7,7 @@ import pytest
 from quantbench.calibration.collect import collect, maxima_of
 from quantbench.calibration.ranges import Ranges, TensorRange
 from quantbench.demo import resnet18
-from quantbench.evaluate import statistics
+from quantbench.evaluate import latency, statistics
 from quantbench.evaluate.evaluator import Evaluator, Subject, Wanted
 from quantbench.evaluate.latency import interleaved
 from quantbench.evaluate.layers import layer_errors
@@ -200,6 +200,18 @@ def test_latency_takes_turns() -> None:
     assert order[6:] == ["a", "b"] * 5
     assert found["a"].runs == found["b"].runs == 5
     assert found["a"].median_ms <= found["a"].p90_ms <= found["a"].p99_ms
+
+
+@pytest.mark.parametrize(("spread", "rounds"), [(0.01, 50), (0.5, 80)])
+def test_latency_is_timed_until_medians_are_known(monkeypatch: pytest.MonkeyPatch, spread: float, rounds: int) -> None:
+    clock, rng = [0.0], np.random.default_rng(0)
+
+    def call() -> None:
+        clock[0] += 1.0 + spread * rng.uniform(-1, 1)
+
+    monkeypatch.setattr(latency.time, "perf_counter", lambda: clock[0])
+    found = interleaved({"a": call, "b": call}, batch=1, threads=1, seconds=1000, most=80)
+    assert found["a"].runs == found["b"].runs == rounds
 
 
 def test_a_layer_that_gives_no_numbers_has_no_error() -> None:
