@@ -14,7 +14,7 @@ import onnx
 from quantbench.calibration.histogram import Histogram, merge, require_finite
 from quantbench.calibration.ort_outputs import Bound, Feed, InnerTensors, images_of, static_batch
 from quantbench.calibration.parts import Parts
-from quantbench.calibration.same_values import representatives
+from quantbench.calibration.same_values import sources
 from quantbench.calibration.sweep import Counter
 from quantbench.cores import usable_cores
 from quantbench.errors import QuantbenchError
@@ -51,8 +51,8 @@ class Collector:
         there is more than one thread, for there it measures faster (docs/performance.md).
         """
         overlap = (threads or usable_cores()) > 1 if overlap is None else overlap
-        self._counted_as = representatives(model, tensors)
-        counted = tuple(dict.fromkeys(self._counted_as.values()))
+        self._sources = sources(model, tensors)
+        counted = self._sources.counted
         self._rows = {name: row for row, name in enumerate(counted)}
         self._runner = InnerTensors(model, counted, threads=threads, free=counted)
         self._counter = Counter(len(counted), threads=threads)
@@ -95,8 +95,7 @@ class Collector:
     def histograms(self) -> dict[str, Histogram]:
         """What was counted so far, in the order of the tensors."""
         self._settle()
-        counted = {name: self._counter.histogram(row) for name, row in self._rows.items()}
-        return {name: counted[source] for name, source in self._counted_as.items()}
+        return self._sources.all({name: self._counter.histogram(row) for name, row in self._rows.items()})
 
 
 def on_cpu(model: onnx.ModelProto, tensors: Sequence[str], threads: int) -> Counts:

@@ -14,7 +14,7 @@ from quantbench.calibration.collect import Begin, Counts
 from quantbench.calibration.histogram import Histogram
 from quantbench.calibration.ort_outputs import Feed, images_of
 from quantbench.calibration.parts import Parts
-from quantbench.calibration.same_values import representatives
+from quantbench.calibration.same_values import sources
 from quantbench.qat.counter import TensorCounter
 from quantbench.qat.device_tensors import DeviceTensors
 
@@ -29,8 +29,8 @@ class DeviceCollector:
         """`threads` of the session where `device` is the CPU. Without `compiled` torch's operators count, as they do
         where no kernel can be compiled for a card. Raises QuantbenchError, in one line, where onnxruntime cannot
         compute on `device`."""
-        self._counted_as = representatives(model, tensors)
-        counted = tuple(dict.fromkeys(self._counted_as.values()))
+        self._sources = sources(model, tensors)
+        counted = self._sources.counted
         self._rows = {name: row for row, name in enumerate(counted)}
         self._tensors = DeviceTensors(model, counted, device, threads=threads)
         with self._tensors.in_stream():
@@ -56,7 +56,7 @@ class DeviceCollector:
         """What was counted so far, in the order of the tensors; waits for the device, once."""
         with self._tensors.in_stream():
             counted = self._counter.histograms()
-        return {name: counted[self._rows[source]] for name, source in self._counted_as.items()}
+        return self._sources.all({name: counted[row] for name, row in self._rows.items()})
 
 
 def torch_counter(device: torch.device, *, compiled: bool = True) -> Begin:

@@ -13,7 +13,7 @@ from quantbench.calibration import native, parts
 from quantbench.calibration.collect import Collector, collect, merge_histograms, usable
 from quantbench.calibration.histogram import BINS, Histogram, empty, merge, shares, summary
 from quantbench.calibration.ort_outputs import InnerTensors, padded
-from quantbench.calibration.same_values import representatives
+from quantbench.calibration.same_values import representatives, sources
 from quantbench.calibration.store import load_histograms, save_histograms
 from quantbench.calibration.sweep import BFLOAT16, Block, Counter, histogram_of
 from quantbench.demo import resnet18
@@ -214,6 +214,40 @@ def test_rearranged_tensors_are_counted_once_and_share_a_histogram() -> None:
     for name in ("a", "b", "y"):
         assert_same({"t": found[name]}, {"t": found["c"]}, ["t"])
     assert found["x"].total == found["a"].total == 30
+
+
+def test_concats_and_split_tensors_follow_from_their_parts() -> None:
+    """Nested, with a part taken twice, a part that is rearranged, and one that nobody wants, which ends it."""
+    nodes = [
+        helper.make_node("Split", ["x"], ["a", "b"], "s", axis=1),
+        helper.make_node("Split", ["b"], ["c", "d"], "t", axis=2),
+        helper.make_node("Relu", ["a"], ["r"], "r"),
+        helper.make_node("Transpose", ["r"], ["p"], "p", perm=[0, 1, 3, 2]),
+        helper.make_node("Transpose", ["p"], ["q"], "q", perm=[0, 1, 3, 2]),
+        helper.make_node("Concat", ["q", "a", "q"], ["k"], "k", axis=1),
+        helper.make_node("Neg", ["b"], ["n"], "n"),
+        helper.make_node("Concat", ["k", "b"], ["m"], "m", axis=1),
+        helper.make_node("Concat", ["m", "n"], ["y"], "y", axis=1),
+    ]
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes, "g", [value("x", TensorProto.FLOAT, ["n", 4, 4, 4])], [value("y", TensorProto.FLOAT, None)]
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    wanted = ["y", "m", "k", "x", "a", "b", "c", "d", "p", "q"]
+    assert sources(model, wanted).counted == ("y", "a", "c", "d", "p")
+    images = np.random.default_rng(3).normal(size=(3, 4, 4, 4)).astype(np.float32)
+    images[0] *= 40
+    for broken in (None, np.inf, np.nan):
+        if broken is not None:
+            images[1, 3, 2, 1] = broken  # in d
+        found = collect(model, [{"x": images}], wanted, threads=1)
+        alone = {name: collect(model, [{"x": images}], [name], threads=1)[name] for name in wanted}
+        assert list(found) == wanted
+        np.testing.assert_array_equal([h.amax for h in found.values()], [h.amax for h in alone.values()])
+        for name in wanted:
+            np.testing.assert_array_equal(found[name].counts, alone[name].counts)
+            assert found[name].exponent == alone[name].exponent
 
 
 @pytest.mark.parametrize("overlap", [False, True])
