@@ -67,8 +67,8 @@ class Calibration(_Section):
     `weight_scales` a channel from the largest magnitude or of the least squared error; `rounding` each to the nearest,
     or in the worst layers for the layer's output. `effort` full: biases corrected in more sweeps, and adaptive rounding
     where the outputs are nearer for it, unless `rounding` says otherwise. `equalize`, `smooth`: cross-layer
-    equalization and SmoothQuant, where they help (auto), wherever they can (on), or off. `device` that `ptq` counts
-    on: cpu, cuda or cuda:N."""
+    equalization and SmoothQuant, where the outputs are nearer for them (auto), wherever they can (on), or off. `device`
+    that `ptq` counts on: cpu, cuda or cuda:N."""
 
     calibrator: str = "auto"
     device: str = "cpu"
@@ -77,8 +77,8 @@ class Calibration(_Section):
     weight_scales: Literal["max", "mse"] = "max"
     rounding: Literal["nearest", "adaptive"] | None = None
     effort: Literal["fast", "full"] = "fast"
-    equalize: Literal["auto", "on", "off"] = "off"
-    smooth: Literal["auto", "on", "off"] = "off"
+    equalize: Literal["auto", "on", "off"] = "auto"
+    smooth: Literal["auto", "on", "off"] = "auto"
 
 
 class Placement(_Section):

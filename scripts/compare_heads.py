@@ -40,7 +40,8 @@ PEERS = ("ModelOpt",)
 def quantized(case: Case, options: PlacementOptions, target: Path) -> Made:
     """By the public function."""
     batches = batches_of(case, load_model(case.path))
-    found = quantbench.quantize(case.path, batches, calibrator="mse", placement=options, threads=1)
+    found = quantbench.quantize(case.path, batches, calibrator="mse", placement=options, threads=1,
+                                equalize="off", smooth="off")  # fmt: skip
     onnx.save(found.model, target)
     return Made(target, target)
 

@@ -79,16 +79,18 @@ def by_modelopt(source: Path, images: Images, method: str, target: Path) -> None
 
 
 def by_quantbench(case: Case, target: Path, *, method: str) -> str:
-    """The public function; what auto took. `-scaled`: with equalization and SmoothQuant where they help."""
+    """The public function; what auto took. `-scaled`: with equalization and SmoothQuant where they help, as the default
+    has them."""
     method, _, scaled = method.partition("-")
-    channels: Literal["auto", "off"] = "auto" if scaled else "off"
+    channels: Literal["auto", "off"] = "auto" if scaled or method == "auto" else "off"
     batches = batches_of(case, load_model(case.path))
     found = quantbench.quantize(case.path, batches, calibrator=method, equalize=channels, smooth=channels, threads=1)
     # As the peers' models are: explicit S8 Q/DQ.
     onnx.save(found.model, target)
-    if found.folded is not None:
-        return " and ".join(found.folded.taken) or "as it is"
-    return found.judged.taken if found.judged is not None else method
+    folded = " and ".join(found.folded.taken) if found.folded is not None else ""
+    if scaled:
+        return folded or "as it is"
+    return " and ".join(filter(None, (found.judged.taken if found.judged is not None else method, folded)))
 
 
 def int8_layers(path: Path) -> tuple[int, int]:

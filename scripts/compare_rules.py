@@ -37,7 +37,12 @@ def options_of(choice: str) -> PlacementOptions:
 def row(case: Case, options: PlacementOptions, method: str, target: Path) -> Mapping[str, Any]:
     """Quantize by `method`, measure, predict."""
     batches = batches_of(case, load_model(case.path))
-    onnx.save(quantbench.quantize(case.path, batches, calibrator=method, threads=1, placement=options).model, target)
+    onnx.save(
+        quantbench.quantize(
+            case.path, batches, calibrator=method, threads=1, placement=options, equalize="off", smooth="off"
+        ).model,
+        target,
+    )
     found = compared(case, target)
     parts = {part.name: getattr(part.sqnr, "value", str(part.sqnr)) for part in found.models[1].errors}
     against = {key: value.value for key, value in found.models[1].against.items()}

@@ -1,6 +1,6 @@
 """`quantbench.quantize`: a float model and calibration data to a Q/DQ model, without a run folder."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -14,15 +14,16 @@ from quantbench.api.words import in_words_of_python
 from quantbench.atomic import write_json
 from quantbench.calibration.collect import collect, usable
 from quantbench.calibration.find_ranges import find_ranges
-from quantbench.calibration.ort_outputs import Feed, images_of
+from quantbench.calibration.ort_outputs import Feed, images_of, static_batch
 from quantbench.calibration.ranges import Ranges
 from quantbench.calibration.thresholds import threshold_method
 from quantbench.core.auto import best_by_outputs
 from quantbench.core.bench import JUDGED, Judging
 from quantbench.core.fold_by_outputs import JUDGED as FOLDS_JUDGED
-from quantbench.core.fold_by_outputs import SEEN, Foldable, fold_by_outputs
+from quantbench.core.fold_by_outputs import SEEN, Foldable, fold_by_outputs, fold_samples
 from quantbench.core.qdq_or_not import refuse_quantized
 from quantbench.core.quantize import BIAS_IMAGES, ORT_MODEL, QDQ_MODEL, for_onnxruntime
+from quantbench.core.signal import rows_of
 from quantbench.errors import QuantbenchError
 from quantbench.folding.options import FoldOptions
 from quantbench.graph.load import load_model, prepared_model
@@ -89,8 +90,8 @@ def quantize(
     bias_correction: bool = True,
     rounding: str = "nearest",
     weight_scales: WeightScales = "max",
-    equalize: Mode = "off",
-    smooth: Mode = "off",
+    equalize: Mode = "auto",
+    smooth: Mode = "auto",
     keep_float: Iterable[str] = (),
     preprocess: str | Mapping[str, Any] | None = None,
     max_images: int = 512,
@@ -104,9 +105,10 @@ def quantize(
     signal, or minmax, judged by the outputs), mse, minmax, entropy, percentile:99.99, … or `path/to/file.py:Class`.
     `placement`: "rules", "best" (the variant that the predictor finds cheapest), or PlacementOptions. `rounding` of
     weights: nearest, or adaptive: in the worst layers for the layer's output, on the first of the data. `weight_scales`
-    of a channel: max, or mse. `equalize`, `smooth`: cross-layer equalization and SmoothQuant, auto (where they help),
-    on or off. `keep_float`: names or patterns (fnmatch) of nodes. `preprocess`: of a folder's images, a preset or a
-    declaration. `device` that tensors are counted on: cpu, cuda or cuda:N (docs/performance.md).
+    of a channel: max, or mse. `equalize`, `smooth`: cross-layer equalization and SmoothQuant, auto (where the
+    outputs are nearer for them), on or off. `keep_float`: names or patterns (fnmatch) of nodes. `preprocess`: of a
+    folder's images, a preset or a declaration. `device` that tensors are counted on: cpu, cuda or cuda:N
+    (docs/performance.md).
 
     Raises QuantbenchError for a model that is quantized already or cannot be, and data that does not fit.
     """
@@ -186,15 +188,18 @@ def _mode(name: str, given: str) -> Mode:
 def _foldable(
     model: onnx.ModelProto, plan: Plan, held: _Held, choice: Choice, how: tuple[PlacementOptions, bool, int]
 ) -> Foldable:
-    """The first samples, every third batch of them to judge trials on."""
     options, corrected, threads = how
-    ahead = held.ahead(SEEN + FOLDS_JUDGED)
-    judged = ahead[::3] if len(ahead) > 2 else ahead
-    seen = [feed for place, feed in enumerate(ahead) if place % 3] or ahead
+    ahead, size = held.ahead(SEEN + FOLDS_JUDGED), static_batch(model)
+    # A static batch is run whole.
+    count, each = (len(ahead), size) if size > 1 else (_count_of(ahead), 1)
+
+    def opened(indices: Sequence[int]) -> Callable[[], Iterable[Feed]]:
+        return lambda: [ahead[index] for index in indices] if size > 1 else rows_of(ahead, indices)
+
     threshold = threshold_method("mse") if choice.is_auto else choice.threshold
     return Foldable(
-        model, view_to_quantize(model), plan, lambda: seen, _count_of(seen), lambda: judged, _count_of(judged),
-        threshold, corrected, options.residual_db, threads,
+        model, view_to_quantize(model), plan, fold_samples(count, opened, each=each), threshold, corrected,
+        options.residual_db, threads,
     )  # fmt: skip
 
 

@@ -75,13 +75,15 @@ ResidualFloat = Annotated[
 Equalize = Annotated[
     str | None,
     typer.Option(
-        metavar="auto|on|off", help="Bring the channels between convs to like ranges first; auto: where that helps."
+        metavar="auto|on|off",
+        help="Bring channels between convs to like ranges first; auto: where that helps. (default: auto)",
     ),
 ]
 Smooth = Annotated[
     str | None,
     typer.Option(
-        metavar="auto|on|off", help="SmoothQuant: norms and Linears before Linears likewise; auto: where that helps."
+        metavar="auto|on|off",
+        help="SmoothQuant: norms and Linears before Linears likewise; auto: where that helps. (default: auto)",
     ),
 ]
 NoCompile = Annotated[bool, typer.Option("--no-compile", help="Build no engine.")]

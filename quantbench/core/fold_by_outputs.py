@@ -1,14 +1,20 @@
 """Equalization and SmoothQuant before a network is quantized, where its own outputs are better for it.
 
-With `auto` each method is first judged by what it takes off the noise of each layer's output, which costs one run over
-a few samples: under 2 dB in the mean over all quantized layers it is left, for less was never seen at the outputs of
-the networks of docs/accuracy.md. Then the network as it is, with each method, and with both where each helps, is
-quantized on the same few samples and held against float on others: the best is taken where it leads by half a decibel
-of the worst output, by norms and by SQNR (`quantbench.core.auto` says what these are).
+With `auto` three steps decide, each far dearer than the one before, and most networks go no further than the first:
+
+1. the graph tells which channels can be scaled at all, and 8 samples roughly (`quantbench.folding.rough_error`) what
+   that takes off the noise of a layer's output, four of them held against scales that the others give and the other
+   way round. A method that promises less than `_WORTH_A_LOOK_DB` in the mean over all quantized layers is left;
+2. up to 64 samples give the scales, and what they take off more exactly: under `WORTH_TRYING_DB` the method is left,
+   for less was seldom worth a trial on the networks of docs/accuracy.md;
+3. the network as it is, with each method, and with both where each helps, is quantized on a few samples and held
+   against float on others: the best is taken where it leads by half a decibel of the worst output, by norms and by
+   SQNR (`quantbench.core.bench` says what these are).
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 
 import onnx
 
@@ -16,36 +22,54 @@ from quantbench.calibration.collect import Begin, collect, on_cpu
 from quantbench.calibration.find_ranges import find_ranges
 from quantbench.calibration.ort_outputs import Feed
 from quantbench.calibration.thresholds import Threshold
-from quantbench.core.bench import FloatNetwork, figures
+from quantbench.core.bench import FloatNetwork, figures, spread
+from quantbench.errors import QuantbenchError
+from quantbench.folding.channels import Channels
 from quantbench.folding.options import FoldOptions
-from quantbench.folding.sites import Folding, look
+from quantbench.folding.rows import Samples
+from quantbench.folding.sites import Folding, Looked, channels_of, look
 from quantbench.folding.together import carried_out, foldings_of, mean_gain
 from quantbench.graph.view import GraphView
 from quantbench.progress import Progress
 from quantbench.qdq.carry_out import Correction, carry_out
 from quantbench.qdq.plan import Plan
-from quantbench.records.folded import Absorbed, Folded, FoldTrial, Method
+from quantbench.records.folded import Absorbed, Folded, FoldGain, FoldTrial, Method
 from quantbench.runnable import lacking
 
-# Samples that channels are looked at and trials made on, and others that trials are judged on.
-SEEN, JUDGED = 64, 32
-WORTH_TRYING_DB = 2.0
+# Samples that scales are made from, and others that trials are judged on.
+SEEN, JUDGED = 64, 24
+# Of the first, those that a rough look is had at, and those that trials are quantized on.
+_GLANCED, _TRIED = 8, 24
+# With fewer samples in all nothing is told from them but what is `on`.
+_FEWEST = 8
+# SmoothQuant took 1.2 to 2.0 dB off the noise of layers on four transformers without bringing their outputs nearer; a
+# norm with a few loud channels promises 15.
+_WORTH_A_LOOK_DB: dict[Method, float] = {"equalize": 1.25, "smooth": 3.0}
+WORTH_TRYING_DB: dict[Method, float] = {"equalize": 1.4, "smooth": 3.0}
 _LEAD_DB = 0.5
 
 
 @dataclass(frozen=True, slots=True)
+class FoldSamples:
+    """Calibration samples: scales are made from those that are `seen`; of these the `glanced` get a rough look, and
+    trials are quantized on the `tried`, judged on others. `whole`: how many there are in all."""
+
+    glanced: Samples
+    seen: Samples
+    tried: Samples
+    judged: Samples
+    whole: int
+
+
+@dataclass(frozen=True, slots=True)
 class Foldable:
-    """A float model, its view and the plan that it will be quantized by. `seen` opens the calibration samples that are
-    looked at (`SEEN` are plenty) and `judged` others, as many as there are; `threshold` makes the ranges of trials,
-    whose biases are corrected where the result's will be; `begin`: where tensors are counted."""
+    """A float model, its view and the plan that it will be quantized by; `threshold` makes the ranges of trials, whose
+    biases are corrected where the result's will be; `begin`: where tensors are counted."""
 
     model: onnx.ModelProto
     view: GraphView
     plan: Plan
-    seen: Callable[[], Iterable[Feed]]
-    seen_count: int
-    judged: Callable[[], Iterable[Feed]]
-    judged_count: int
+    samples: FoldSamples
     threshold: Threshold
     corrected: bool = True
     residual_db: float = 0.0
@@ -59,13 +83,25 @@ class Foldable:
         return frozenset(site.node for site in self.plan.weights)
 
 
-def fold_samples(count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Indices of those of `count` calibration samples that are looked at, and of those that trials are judged on: every
-    third, up to `JUDGED`, so that none is both; of fewer than three all are."""
-    judged = tuple(range(0, count, max(3, count // JUDGED)))[:JUDGED]
+def fold_samples(
+    count: int, opened: Callable[[Sequence[int]], Callable[[], Iterable[Feed]]], *, each: int = 1
+) -> FoldSamples:
+    """Which of `count` calibration samples serve for what, or of batches of `each`; `opened` opens those of some
+    indices. Every third, up to `JUDGED`, is judged on, so that none of these is seen; of fewer than three all are both.
+    """
+    seen_most, judged_most = -(-SEEN // each), -(-JUDGED // each)
+    judged: Sequence[int] = range(0, count, max(3, count // judged_most))[:judged_most]
     held = set(judged)
-    seen = [index for index in range(count) if index not in held][:: max(1, (count - len(judged)) // SEEN)][:SEEN]
-    return (tuple(seen), judged) if count >= 3 else (tuple(range(count)), tuple(range(count)))
+    others = [index for index in range(count) if index not in held]
+    seen: Sequence[int] = others[:: max(1, len(others) // seen_most)][:seen_most]
+    if count < 3:
+        seen = judged = range(count)
+    glanced, tried = (spread(seen, -(-most // each)) for most in (_GLANCED, _TRIED))
+
+    def samples(indices: Sequence[int]) -> Samples:
+        return Samples(opened(indices), len(indices) * each)
+
+    return FoldSamples(samples(glanced), samples(seen), samples(tried), samples(judged), count * each)
 
 
 def fold_by_outputs(given: Foldable, options: FoldOptions) -> tuple[onnx.ModelProto, Folded]:
@@ -73,40 +109,87 @@ def fold_by_outputs(given: Foldable, options: FoldOptions) -> tuple[onnx.ModelPr
     and what was done and passed by, and why. It is `given.model` itself where nothing was done.
 
     The plan stays valid; ranges have to be measured on the result. A model of which a plugin cannot be run here is
-    left alone.
+    left alone, and with few samples, or such as cannot be used, what is not `on`.
     """
-    if not options.asked or lacking(given.model):
+    try:
+        return _folded(given, options)
+    except QuantbenchError:
+        if any(map(options.is_on, options.asked)):
+            raise
+        # What is wrong with all samples calibration finds too, and says in its own words.
         return given.model, Folded(equalize=options.equalize, smooth=options.smooth)
-    with given.progress.task("Looking at channels", given.seen_count) as advance:
-        looked = look(given.model, given.view, given.seen, given.seen_count, threads=given.threads, on_batch=advance)
-    found = foldings_of(looked, given.layers, options.asked)
+
+
+def _folded(given: Foldable, options: FoldOptions) -> tuple[onnx.ModelProto, Folded]:
+    always = tuple(method for method in options.asked if options.is_on(method))
+    few = given.samples.whole < _FEWEST
+    tried = () if few else tuple(method for method in options.asked if method not in always)
+    folded = Folded(equalize=options.equalize, smooth=options.smooth)
+    if not (*always, *tried) or not given.plan.weights or lacking(given.model):
+        return given.model, folded
+    channels = channels_of(given.model, given.view, given.samples.glanced.opened, threads=given.threads)
+    found: dict[Method, Folding] = {}
+    gains: dict[Method, FoldGain] = {}
+    looked: Looked | None = None
+    for roughly, least in ((True, _WORTH_A_LOOK_DB), (False, WORTH_TRYING_DB)):
+        methods = tried if roughly else (*always, *tried)
+        if methods:
+            looked = _look(given, channels, roughly=roughly)
+            found |= foldings_of(looked, given.layers, methods)
+            gains |= _gains(looked, found, given, methods)
+            tried = tuple(method for method in tried if gains[method].gain_db >= least[method])
     made: dict[tuple[Method, ...], tuple[onnx.ModelProto, tuple[Absorbed, ...]]] = {(): (given.model, ())}
 
     def make(methods: tuple[Method, ...]) -> onnx.ModelProto:
         if methods not in made:
+            assert looked is not None
             chosen = {method: found[method] for method in methods}
             made[methods] = carried_out(looked, given.view, given.layers, chosen)
         return made[methods][0]
 
-    always = tuple(method for method in options.asked if options.is_on(method))
-    tried = tuple(method for method in options.asked if not options.is_on(method) and _is_worth(found, method, given))
     taken, trials = _best(given, always, tried, make) if tried else (always, ())
     model = make(taken)
-    folded = Folded(
-        equalize=options.equalize,
-        smooth=options.smooth,
-        taken=tuple(m for m in taken if found[m].sites or (m == "equalize" and made[taken][1])),
-        sites=tuple(site for method in options.asked for site in found[method].sites),
-        absorbed=made[taken][1],
-        passed_by=tuple(entry for method in options.asked for entry in found[method].passed_by),
-        trials=trials,
-        samples=given.judged_count if trials else 0,
+    folded = folded.model_copy(
+        update={
+            "taken": tuple(m for m in taken if found[m].sites or (m == "equalize" and made[taken][1])),
+            "sites": tuple(site for folding in found.values() for site in folding.sites),
+            "absorbed": made[taken][1],
+            "passed_by": tuple(entry for folding in found.values() for entry in folding.passed_by),
+            "gains": tuple(gains.values()),
+            "trials": trials,
+            "samples": given.samples.judged.count if trials else 0,
+        }
     )
     return model if folded.taken else given.model, folded
 
 
-def _is_worth(found: Mapping[Method, Folding], method: Method, given: Foldable) -> bool:
-    return mean_gain({method: found[method]}, given.layers) >= WORTH_TRYING_DB
+def _look(given: Foldable, channels: Channels, *, roughly: bool) -> Looked:
+    samples = given.samples.glanced if roughly else given.samples.seen
+    with given.progress.task("Looking at channels", samples.count) as advance:
+        return look(
+            given.model, channels, given.layers, samples, roughly=roughly,
+            threads=given.threads, on_batch=advance,
+        )  # fmt: skip
+
+
+def _gains(
+    looked: Looked, found: Mapping[Method, Folding], given: Foldable, methods: Sequence[Method]
+) -> dict[Method, FoldGain]:
+    """What each of `methods` promises. Of few samples one half says little of the other, so that a rough look is held
+    both ways."""
+    both = [found]
+    if looked.roughly:
+        both.append(foldings_of(looked.swapped(), given.layers, methods))
+    samples = given.samples.glanced if looked.roughly else given.samples.seen
+    return {
+        method: FoldGain(
+            method=method,
+            gain_db=round(fmean(mean_gain(one[method], given.layers) for one in both), 2),
+            samples=samples.count,
+            roughly=looked.roughly,
+        )
+        for method in methods
+    }
 
 
 def _best(
@@ -117,7 +200,8 @@ def _best(
 ) -> tuple[tuple[Method, ...], tuple[FoldTrial, ...]]:
     """The methods of the best trial, and all trials."""
     bench = _Bench(given)
-    each = given.judged_count * (2 + len(tried))
+    judged = given.samples.judged.count
+    each = judged * (2 + len(tried))
     with given.progress.task("Trying equalization and SmoothQuant", each) as advance:
         trials = [bench.trial(always, make(always), advance)]
         trials += [bench.trial((*always, method), make((*always, method)), advance) for method in tried]
@@ -127,7 +211,7 @@ def _best(
             trials.append(bench.trial(both, make(both), advance))
             good.append(trials[-1])
         else:
-            advance(given.judged_count)
+            advance(judged)
     best = max(good, key=lambda trial: _lead(trial, trials[0]), default=trials[0])
     return best.methods, tuple(trials)
 
@@ -143,15 +227,16 @@ class _Bench:
 
     def __init__(self, given: Foldable) -> None:
         self._given = given
-        feeds = list(given.judged())
+        feeds = list(given.samples.judged.opened())
         self._held = FloatNetwork(given.model, given.threads).held(lambda: feeds)
 
     def trial(self, methods: tuple[Method, ...], model: onnx.ModelProto, advance: Callable[[int], None]) -> FoldTrial:
         """`model`, made by `methods`, quantized on the samples that were seen and judged on the others."""
         given = self._given
-        histograms = collect(model, given.seen(), given.plan.tensors, threads=given.threads, begin=given.begin)
+        seen = given.samples.tried
+        histograms = collect(model, seen.opened(), given.plan.tensors, threads=given.threads, begin=given.begin)
         ranges = find_ranges(histograms, "trial", given.threshold)
-        correction = Correction(given.seen, given.seen_count, given.threads) if given.corrected else None
+        correction = Correction(seen.opened, seen.count, given.threads) if given.corrected else None
         quantized = carry_out(model, given.plan, ranges, correction, residual_db=given.residual_db).model
         db = figures(self._held.noise(quantized, advance))
         return FoldTrial(

@@ -4,8 +4,8 @@
    all), else the best goes on.
 2. Where all in INT8 misses the goal: skip connections in float, where the rules quantize some. It ends the search where
    it meets the goal; with `--effort full` the better of the two goes on.
-3. Cross-layer equalization, then SmoothQuant, each where it takes 2 dB off the noise of a layer's output in the mean
-   (`--effort full`: wherever it can); they end the search or go on as in 2.
+3. Cross-layer equalization, then SmoothQuant, each where it takes enough off the noise of a layer's output in the mean
+   (`WORTH_TRYING_DB`; `--effort full`: wherever it can); they end the search or go on as in 2.
 4. What each region costs (see `sensitivity`). Where one alone in INT8 misses the goal (`--effort full`: anyway) weights
    are rounded adaptively, as the last thing that leaves every layer in INT8. It ends the search where it meets the
    goal; with `--effort full` the better goes on.
@@ -31,6 +31,7 @@ from quantbench.decide.workbench import Workbench
 from quantbench.errors import QuantbenchError
 from quantbench.provenance import chosen_versions
 from quantbench.ptq.stages import NUMBERS
+from quantbench.records.folded import Method
 from quantbench.records.search import SENSITIVITY, TUNE, RegionCost, Sensitivity, Settings, Trial, Trials
 from quantbench.stage import digest
 
@@ -38,7 +39,7 @@ METHODS = {
     "fast": ("mse", "minmax", "percentile:99.99"),
     "full": ("mse", "minmax", "percentile:99.99", "percentile:99.9", "entropy"),
 }
-FOLDED = {"equalize": "cross-layer equalization", "smooth": "SmoothQuant"}
+FOLDED: dict[Method, str] = {"equalize": "cross-layer equalization", "smooth": "SmoothQuant"}
 _STEPS_BACK = {"fast": 6, "full": 10_000}
 # A region of few multiply-adds still costs two reformats when it is float.
 _REFORMATS = 0.01
@@ -81,7 +82,7 @@ class Search:
         for method in FOLDED:
             plain = best.settings
             scaled = replace(plain, equalize=True) if method == "equalize" else replace(plain, smooth=True)
-            if best.misses and self._promises(scaled):
+            if best.misses and self._promises(scaled, method):
                 best = self._with(best, scaled, FOLDED[method])
         if not best.misses:
             return best
@@ -115,10 +116,10 @@ class Search:
         is_faster = tried.ms is not None and found.ms is not None and tried.ms < found.ms
         return tried if is_faster and not tried.misses else found
 
-    def _promises(self, settings: Settings) -> bool:
-        """Whether scaling channels gains enough at the outputs of layers to be measured."""
+    def _promises(self, settings: Settings, method: Method) -> bool:
+        """Whether scaling channels by `method` gains enough at the outputs of layers to be measured."""
         gain = self.bench.network(settings).gain_db
-        return gain is not None and (self.effort == "full" or gain >= WORTH_TRYING_DB)
+        return gain is not None and (self.effort == "full" or gain >= WORTH_TRYING_DB[method])
 
     def has_skips(self) -> bool:
         """Whether the rules quantize skip connections, so that leaving them in float is another variant."""

@@ -54,7 +54,7 @@ def absorb(
 def scaled_rows(rows: Rows, scale: NDArray[np.float64]) -> Rows:
     """`rows` of a tensor whose channels have been scaled since."""
     by = scale.astype(np.float32)
-    return Rows(rows.seen * by, rows.held * by, rows.ends * by, rows.all_ends * by)
+    return Rows(rows.seen * by, rows.held * by, rows.ends * by, rows.held_ends * by)
 
 
 def _path(

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quantbench.folding.channels import Channels, Site
+from quantbench.folding.channels import Channels, Reader, Site
 from quantbench.folding.fold import Scales
-from quantbench.folding.layer_error import Floats, Layer, relative_error
+from quantbench.folding.layer_error import Floats
 from quantbench.folding.rows import Rows
 
 # Ranges and weights below this share of the largest are taken for this: a channel that was almost never seen may be
@@ -21,6 +22,22 @@ _ROOM, _ALWAYS = 2.0, 0.5
 _WORTH_DB = 0.1
 # By which a larger alpha must be better: the larger, the more channels are clipped once they say more than was seen.
 _EVEN_DB = 0.3
+
+
+class Layer(Protocol):
+    """A layer that reads a site: `largest` magnitude [C] of each channel of its input, the largest of the `weights` [C]
+    that each meets, and the `error` at its output where the channels are scaled."""
+
+    @property
+    def reader(self) -> Reader: ...
+
+    @property
+    def largest(self) -> Floats: ...
+
+    @property
+    def weights(self) -> Floats: ...
+
+    def error(self, scale: Floats) -> float: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,5 +116,5 @@ def _candidate(ranges: Floats, weights: Floats, alpha: float, seen: NDArray[np.b
 def _error(channels: Channels, site: Site, layers: Sequence[Layer], scales: Scales) -> float:
     whole = np.ones(channels.count)
     whole[site.classes] = scales
-    errors = [max(relative_error(layer, whole[channels.class_of[layer.reader.ids]]), 1e-30) for layer in layers]
+    errors = [max(layer.error(whole[channels.class_of[layer.reader.ids]]), 1e-30) for layer in layers]
     return float(np.exp(np.mean(np.log(errors))))

@@ -15,7 +15,7 @@ from quantbench.qdq.weights import INT8_MAX
 
 Floats = NDArray[np.float64]
 # Shares of the largest magnitude at which clipping is tried.
-_CLIPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
+CLIPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 # Rows are so many that a product takes about this many multiplications, and has at most so many elements.
 _WORK, _ELEMENTS, _LEAST_ROWS = 1 << 26, 1 << 22, 128
 
@@ -38,6 +38,21 @@ class Layer:
     largest: Floats
     weights: Floats
 
+    def error(self, scale: Floats) -> float:
+        """Energy of the error over that of the output, sum of the taps, with the input's channels scaled by `scale` [C]
+        and the weight by its inverse: input symmetric INT8 per tensor, weight per output channel, both rounded to
+        nearest.
+
+        The mean error of each tap is left out, as bias correction takes it. The input is clipped where its rows of seen
+        samples have the least error; the error is that of the held ones.
+        """
+        groups, size, _ = self.weight.shape
+        by = scale.reshape(groups, size).astype(np.float32)
+        weight = self.weight / by[:, :, None]
+        step = step_of(self.seen * by, float((self.largest * scale).max()))
+        error = _centred(_product(rounded(self.held * by, step), _weights(weight, self.outputs))) - self.plain
+        return _energy(error) / max(self.energy, 1e-30)
+
 
 def layers_of(model: onnx.ModelProto, readers: Sequence[Reader], rows: Mapping[str, Rows]) -> list[Layer]:
     """The readers of which there are rows."""
@@ -46,11 +61,9 @@ def layers_of(model: onnx.ModelProto, readers: Sequence[Reader], rows: Mapping[s
     for reader in readers:
         if reader.tensor in rows:
             known = rows[reader.tensor]
-            weight, outputs = _taps(reader, numpy_helper.to_array(stored[reader.node.inputs[1]]))
+            weight, outputs = taps_of(reader, numpy_helper.to_array(stored[reader.node.inputs[1]]))
             groups, size, _ = weight.shape
-            shaped = np.abs(weight).reshape(groups, size, outputs, -1)
-            steps = np.maximum(shaped.max(axis=(1, 3), keepdims=True), 1e-30)
-            meets = (shaped / steps).max(axis=(2, 3)).reshape(-1) if size > 1 else np.zeros(groups)
+            meets = channel_weights(np.abs(weight).reshape(groups, size, outputs, -1).max(axis=3))
             made = max(groups * weight.shape[2], 1)
             few = max(_LEAST_ROWS, min(_WORK // max(weight.size, 1), _ELEMENTS // made))
             seen, held = (
@@ -63,7 +76,7 @@ def layers_of(model: onnx.ModelProto, readers: Sequence[Reader], rows: Mapping[s
     return found
 
 
-def _taps(reader: Reader, weight: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
+def taps_of(reader: Reader, weight: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
     """The weight as [groups, I, O * taps], the taps of one output channel together; and O, of a group."""
     node = reader.node
     if node.op in MATRIX:
@@ -77,19 +90,12 @@ def _taps(reader: Reader, weight: NDArray[np.float32]) -> tuple[NDArray[np.float
     return np.ascontiguousarray(grouped).reshape(groups, weight.shape[1], -1), out
 
 
-def relative_error(layer: Layer, scale: Floats) -> float:
-    """Energy of the error over that of the output, sum of the taps, with the input's channels scaled by `scale` [C] and
-    the weight by its inverse: input symmetric INT8 per tensor, weight per output channel, both rounded to nearest.
-
-    The mean error of each tap is left out, as bias correction takes it. The input is clipped where its rows of seen
-    samples have the least error; the error is that of the held ones.
-    """
-    groups, size, _ = layer.weight.shape
-    by = scale.reshape(groups, size).astype(np.float32)
-    weight = layer.weight / by[:, :, None]
-    step = _step(layer.seen * by, float((layer.largest * scale).max()))
-    error = _centred(_product(_rounded(layer.held * by, step), _weights(weight, layer.outputs))) - layer.plain
-    return _energy(error) / max(layer.energy, 1e-30)
+def channel_weights(most: NDArray[np.float32]) -> Floats:
+    """`Layer.weights` [C] from the largest magnitude of a weight by channel and output, [groups, I, O]."""
+    groups, size, _ = most.shape
+    steps = np.maximum(most.max(axis=1, keepdims=True), 1e-30)
+    found: Floats = (most / steps).max(axis=2).reshape(-1).astype(np.float64) if size > 1 else np.zeros(groups)
+    return found
 
 
 def _centred(made: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -109,12 +115,14 @@ def _product(x: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArray[np.
     return found
 
 
-def _step(x: NDArray[np.float32], largest: float) -> np.float32:
-    steps = [np.float32(max(largest * clip / INT8_MAX, 1e-30)) for clip in _CLIPS]
-    return min(steps, key=lambda step: float(((_rounded(x, step) - x) ** 2).sum()))
+def step_of(x: NDArray[np.float32], largest: float, clips: Sequence[float] = CLIPS) -> np.float32:
+    """The step with which `x` has the least error: INT8 to one of the shares `clips` of `largest`."""
+    steps = [np.float32(max(largest * clip / INT8_MAX, 1e-30)) for clip in clips]
+    return min(steps, key=lambda step: float(((rounded(x, step) - x) ** 2).sum()))
 
 
-def _rounded(x: NDArray[np.float32], step: np.float32) -> NDArray[np.float32]:
+def rounded(x: NDArray[np.float32], step: np.float32) -> NDArray[np.float32]:
+    """`x` on the grid of `step`, clipped to INT8."""
     found: NDArray[np.float32] = np.clip(np.rint(x / step), -INT8_MAX - 1, INT8_MAX) * step
     return found
 

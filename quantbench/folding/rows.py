@@ -13,31 +13,69 @@ import onnx
 from numpy.typing import NDArray
 
 from quantbench.calibration.ort_outputs import Feed, InnerTensors, images_of, parts_of, static_batch
+from quantbench.graph.onnx_view import infer_shapes
 from quantbench.graph.view import GraphView
 
-# Of each half, spread over its samples by chance with a fixed seed.
-ROWS = 2048
+# Of each half, spread over its samples by chance with a fixed seed; few tell roughly.
+ROWS, FEW_ROWS = 2048, 256
 _SEED = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """`count` samples, which `opened` opens."""
+
+    opened: Callable[[], Iterable[Feed]]
+    count: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows:
     """Of one tensor: rows [n, C] of the samples that are `seen` and of those that are `held`; least and largest value
-    of each channel, `ends` [2, C] of the seen samples and `all_ends` of both."""
+    of each channel, `ends` [2, C] of the seen samples and `held_ends` of the others."""
 
     seen: NDArray[np.float32]
     held: NDArray[np.float32]
     ends: NDArray[np.float32]
-    all_ends: NDArray[np.float32]
+    held_ends: NDArray[np.float32]
+
+    @property
+    def all_ends(self) -> NDArray[np.float32]:
+        """Least and largest value [2, C] over all samples."""
+        (low, high), (other_low, other_high) = self.ends, self.held_ends
+        return np.stack([np.minimum(low, other_low), np.maximum(high, other_high)])
+
+    def swapped(self) -> "Rows":
+        """The seen samples in place of the held ones, and these in place of those."""
+        return Rows(self.held, self.seen, self.held_ends, self.ends)
+
+
+def known_shapes(model: onnx.ModelProto, view: GraphView, feed: Feed) -> dict[str, tuple[int, ...]] | None:
+    """Shapes of the float tensors of `model` for the first sample of `feed` without a run, as shape inference has them;
+    None where it leaves one open (`shapes_of` runs it)."""
+    first = feed if static_batch(model) else parts_of(feed, 1)[0]
+    graph = infer_shapes(model, {name: array.shape for name, array in first.items()}).graph
+    known = {value.name: value.type.tensor_type.shape.dim for value in (*graph.input, *graph.value_info, *graph.output)
+             if value.type.tensor_type.HasField("shape")}  # fmt: skip
+    found = {}
+    for name in _with_values(view):
+        if name not in known or any(size.dim_value < 1 for size in known[name]):
+            return None
+        found[name] = tuple(size.dim_value for size in known[name])
+    return found
+
+
+def _with_values(view: GraphView) -> list[str]:
+    """The float tensors that a run gives values."""
+    return [name for name in dict.fromkeys([*view.inputs, *(out for node in view.nodes for out in node.outputs)])
+            if name in view.tensors and view.tensors[name].dtype == "float32" and not view.is_constant(name)
+            and name not in view.without_values]  # fmt: skip
 
 
 def shapes_of(model: onnx.ModelProto, view: GraphView, feed: Feed, *, threads: int = 0) -> dict[str, tuple[int, ...]]:
     """Shapes of the float tensors of `model` for the first sample of `feed`. `model` must run here as a whole."""
     first = feed if static_batch(model) else parts_of(feed, 1)[0]
-    names = [name for name in dict.fromkeys([*view.inputs, *(out for node in view.nodes for out in node.outputs)])
-             if name in view.tensors and view.tensors[name].dtype == "float32" and not view.is_constant(name)
-             and name not in view.without_values]  # fmt: skip
-    with InnerTensors(model, names, threads=threads).bound(first) as found:
+    with InnerTensors(model, _with_values(view), threads=threads).bound(first) as found:
         return {bound.name: bound.shape for bound in found}
 
 
@@ -47,15 +85,17 @@ def rows_of(
     open_feeds: Callable[[], Iterable[Feed]],
     count: int,
     *,
+    rows: int = ROWS,
     threads: int = 0,
     on_batch: Callable[[int], None] | None = None,
 ) -> dict[str, Rows]:
-    """Rows of the tensors in `axes`, which says where their channels are, over the `count` samples of the feeds."""
+    """Up to `rows` of each half of the tensors in `axes`, which says where their channels are, over the `count` samples
+    of the feeds; none of a tensor that reaches infinity or NaN."""
     inner = InnerTensors(model, list(axes), threads=threads)
     random = np.random.default_rng(_SEED)
     halves: list[dict[str, list[NDArray[np.float32]]]] = [{}, {}]
     ends: list[dict[str, NDArray[np.float32]]] = [{}, {}]
-    each, turn = max(1, 2 * ROWS // max(count, 1)), 0
+    each, turn = max(1, 2 * rows // max(count, 1)), 0
     for feed in open_feeds():
         for part in inner.cached_parts(feed):
             images = images_of(part)
@@ -70,7 +110,8 @@ def rows_of(
             turn += images
             if on_batch:
                 on_batch(images)
-    return {name: _together(halves, ends, name) for name in axes if name in ends[0]}
+    found = {name: _together(halves, ends, name) for name in axes if name in ends[0]}
+    return {name: one for name, one in found.items() if np.isfinite(one.all_ends).all()}
 
 
 def _sample(array: NDArray[np.float32], image: int, images: int) -> NDArray[np.float32]:
@@ -105,5 +146,4 @@ def _together(
     seen = np.concatenate(halves[0][name])
     if name not in ends[1]:  # a single sample
         return Rows(seen, seen, ends[0][name], ends[0][name])
-    both = np.stack([ends[0][name], ends[1][name]])
-    return Rows(seen, np.concatenate(halves[1][name]), ends[0][name], np.stack([both[:, 0].min(0), both[:, 1].max(0)]))
+    return Rows(seen, np.concatenate(halves[1][name]), ends[0][name], ends[1][name])

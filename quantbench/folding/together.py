@@ -38,8 +38,7 @@ def carried_out(
     return absorb(made, view, rows, layers)
 
 
-def mean_gain(foldings: Mapping[Method, Folding], layers: Collection[str]) -> float:
-    """What `foldings` take off the noise of a layer's output, in dB: the mean over `layers`, those included that they
-    pass by."""
-    gains = [site.gain_db * len(site.readers) for folding in foldings.values() for site in folding.sites]
-    return sum(gains) / max(len(layers), 1)
+def mean_gain(folding: Folding, layers: Collection[str]) -> float:
+    """What `folding` takes off the noise of a layer's output, in dB: the mean over `layers`, those included that it
+    passes by."""
+    return sum(site.gain_db * len(site.readers) for site in folding.sites) / max(len(layers), 1)

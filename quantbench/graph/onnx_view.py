@@ -1,7 +1,7 @@
 """GraphView of an ONNX model: shapes from ONNX shape inference, small constants as attributes where rules need them."""
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import onnx
@@ -66,10 +66,19 @@ def _within(owner: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
             yield from _within(node)
 
 
-def infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Copy of `model` with inferred value_info and without the data of large initializers (they only cost time)."""
+def infer_shapes(model: onnx.ModelProto, given: Mapping[str, Sequence[int]] | None = None) -> onnx.ModelProto:
+    """Copy of `model` with inferred value_info and without the data of large initializers (they only cost time); with
+    `given`, shapes of its inputs, for these alone, whatever the file says of the tensors behind them."""
     bare = onnx.ModelProto()
     _copy_bare(model, bare)
+    if given is not None:
+        del bare.graph.value_info[:]
+        for value in bare.graph.input:
+            if value.name in given:
+                kind = value.type.tensor_type.elem_type
+                value.CopyFrom(helper.make_tensor_value_info(value.name, kind, list(given[value.name])))
+        for value in bare.graph.output:
+            value.type.tensor_type.ClearField("shape")
     known = {value.name: value for value in bare.graph.value_info}
     try:
         inferred = onnx.shape_inference.infer_shapes(bare, data_prop=True)

@@ -42,8 +42,10 @@ def takes_cache(folder: Path, owner: Owner, policy: Policy) -> bool:
     known = _sidecar(folder)
     if policy == "reuse":
         if known.get("folded"):
-            raise QuantbenchError(f"{path} holds ranges of the network as --equalize or --smooth changed it, which fit "
-                                  f"no other; --refresh calibrates anew")  # fmt: skip
+            raise QuantbenchError(
+                f"{path} holds ranges of the network with its channels scaled, which fit no other; --refresh "
+                f"calibrates anew, with --equalize off --smooth off the network as it is"
+            )
         return True
     wanted = {"model": owner.model, "data": owner.data, "method": owner.method}
     different = sorted(key for key in wanted if known.get(key) != wanted[key])

@@ -14,7 +14,7 @@ from quantbench.images.source import file_sha256
 from quantbench.latency.facts import timed_prediction
 from quantbench.progress import Progress
 from quantbench.provenance import provenance
-from quantbench.ptq import stages
+from quantbench.ptq import left_alone, stages
 from quantbench.ptq.cache_policy import CACHE, SIDECAR, Owner, Policy, takes_cache
 from quantbench.ptq.calibrate import HISTOGRAMS
 from quantbench.ptq.calibrate_on import ON_CPU
@@ -94,7 +94,7 @@ def _stages(
 ) -> PtqRun:
     given = takes_cache(folder.path, owner, cache)
     plain = run.model
-    if given and request.fold.asked:
+    if given and any(map(request.fold.is_on, request.fold.asked)):
         progress.note("Ranges of a cache are those of the network as it is, so that no channels are scaled")
     run, folded = (run, None) if given else _folded(request, run, folder, progress)
     if given:
@@ -103,7 +103,11 @@ def _stages(
         folder.run(stages.taking_cache(stages.TakingCache(file_sha256(path), path)), keep=(CACHE, SIDECAR))
     else:
         owner = replace(owner, folded=run.model is not plain)
-        _calibrate(request, run, folder, owner, progress, refresh=cache == "refresh")
+        try:
+            _calibrate(request, run, folder, owner, progress, refresh=cache == "refresh")
+        except QuantbenchError:
+            left_alone.forget(folder.state)  # it took no time, so that a folder made for bad data need not stay
+            raise
     ranges = stages.read_ranges(folder.path)
     run = _without_poor_skips(run, ranges, request.placement.residual_db, progress)
     judged = Judged.load(folder.path / stages.JUDGED) if run.choice.is_auto and not given else None
@@ -185,11 +189,21 @@ def _folded(
         run.model, run.plan, run.calibration, run.batch, request.fold, run.choice, request.bias_correction,
         request.placement.residual_db, run.place, request.data.max_bad, request.threads, progress,
     )  # fmt: skip
-    folder.run(stages.folding(inputs))
+    stage = stages.folding(inputs)
+    found = left_alone.remembered(folder.state, stage.key)
+    try:
+        if found is None:
+            folder.run(stage)
+    except stages.LeftAlone as left:
+        found = left.folded
+        left_alone.remember(folder.state, stage.key, found)
+    if found is not None:
+        folder.forget(stages.FOLD)
+        progress.note(found.in_words())
+        return run, found
     folded = Folded.load(folder.path / stages.FOLDED)
     progress.note(folded.in_words())
-    if not folded.taken:
-        return run, folded
+    progress.note(f"{CACHE} will fit {stages.FOLDED_MODEL}; --equalize off --smooth off: the network as it is")
     path = folder.path / stages.FOLDED_MODEL
     proto = load_model(path)
     model = FloatModel(path, model_sha256(path), proto, view_to_quantize(proto), run.model.inputs)
@@ -217,7 +231,7 @@ def _calibrate(
         candidates = stages.Candidates(
             run.plan, request.bias_correction, placement.residual_db, placement.for_onnxruntime
         )
-    how = spreading(request, run, counting, progress, refresh=refresh)
+    how = spreading(request, run, counting, progress, refresh=refresh, folded=owner.folded)
     inputs = stages.Calibrating(counting, run.choice, candidates, owner, folder.state, progress, how)
     if refresh:  # measured anew, and not thresholds of what was counted before
         (folder.state / HISTOGRAMS).unlink(missing_ok=True)

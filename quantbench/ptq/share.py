@@ -16,7 +16,8 @@ def count_share(request: PtqRequest, own: Group, progress: Progress, *, overwrit
     where the first adds them up. Raises QuantbenchError as `run_ptq`."""
     run = prepare(request)
     counting = counting_of(request, run)
-    if counting.feeder or request.fold.asked:
+    # Where the first may scale channels the network as it is is counted, which it mostly stays.
+    if counting.feeder or any(map(request.fold.is_on, request.fold.asked)):
         return
     folder = RunFolder(request.out or default_folder(request))
     folder.refuse(Identity("ptq", request.model.name, run.model.sha256), overwrite=overwrite)

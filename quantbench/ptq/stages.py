@@ -1,7 +1,8 @@
 """The stages of `quantbench ptq`, each with exactly what its work gets."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from quantbench.atomic import write_json
@@ -35,6 +36,7 @@ from quantbench.qdq.carry_out import Correction, WeightWork, carry_out
 from quantbench.qdq.options import WeightOptions
 from quantbench.qdq.plan import Plan
 from quantbench.records.facts import StageRecord
+from quantbench.records.folded import Folded
 from quantbench.records.rounding import ROUNDING
 from quantbench.stage import UNKEYED, FileRef, Stage, digest
 from quantbench.text_file import read_object
@@ -136,32 +138,42 @@ class Quantizing:
     progress: Progress = field(metadata=UNKEYED)
 
 
+class LeftAlone(Exception):
+    """Raised by the fold stage, so that nothing of it is kept beside what an earlier run left: no channel of the model
+    was scaled, as `folded` has it."""
+
+    def __init__(self, folded: Folded) -> None:
+        super().__init__(folded.in_words())
+        self.folded = folded
+
+
 def folding(inputs: Folding) -> Stage[Folding]:
-    """Model and images to folded.json, and model.folded.onnx where the model was changed."""
+    """Model and images to folded.json and model.folded.onnx; its work raises LeftAlone where the model stays."""
     return Stage(FOLD, inputs, chosen_versions(*NUMBERS), _fold)
 
 
 def foldable(inputs: Folding) -> Foldable:
     """What of the calibration images is looked at and judged on, and how trials are made."""
-    seen, judged = fold_samples(len(inputs.images.source))
     # Of a class that brings its own images, and of auto, mse says what a change is worth.
     plain = inputs.choice.is_auto or inputs.choice.feeder
     return Foldable(
-        inputs.model.proto, inputs.model.view, inputs.plan, _some_feeds(inputs, seen), len(seen),
-        _some_feeds(inputs, judged), len(judged), threshold_method("mse") if plain else inputs.choice.threshold,
+        inputs.model.proto, inputs.model.view, inputs.plan,
+        fold_samples(len(inputs.images.source), partial(_some_feeds, inputs)),
+        threshold_method("mse") if plain else inputs.choice.threshold,
         inputs.bias_correction, inputs.residual_db, inputs.threads, inputs.progress, inputs.place.begin,
     )  # fmt: skip
 
 
 def _fold(inputs: Folding, out: Path) -> None:
     made, folded = fold_by_outputs(foldable(inputs), inputs.options)
+    if not folded.taken:
+        raise LeftAlone(folded)
     folded.save(out / FOLDED)
-    if folded.taken:
-        save_model(made, out / FOLDED_MODEL)
+    save_model(made, out / FOLDED_MODEL)
 
 
-def _some_feeds(inputs: Folding, indices: tuple[int, ...]) -> Callable[[], Iterable[Feed]]:
-    source = some(inputs.images.source, indices)
+def _some_feeds(inputs: Folding, indices: Sequence[int]) -> Callable[[], Iterable[Feed]]:
+    source = some(inputs.images.source, tuple(indices))
     return lambda: feeds(source, inputs.model.input_name, inputs.batch, max_bad=inputs.max_bad)
 
 

@@ -29,6 +29,17 @@ class PassedBy(Record):
     reason: str
 
 
+class FoldGain(Record):
+    """What `method` would take off the noise of a layer's output, in dB: the mean over all quantized layers, those that
+    it passes by included; told from `samples` of the calibration samples, `roughly` where moments stand for products
+    (`quantbench.folding.rough_error`)."""
+
+    method: Method
+    gain_db: float
+    samples: int
+    roughly: bool
+
+
 class Absorbed(Record):
     """`channels` of what `maker` gives were shifted; the range of that tensor fell to `share` of what it was."""
 
@@ -48,8 +59,9 @@ class FoldTrial(Record):
 
 
 class Folded(Record):
-    """`taken`: the methods that the network has; sites, absorptions and refusals of those that were asked for, and the
-    `trials` on `samples` of the calibration samples that decided (none where `on` asked for it)."""
+    """`taken`: the methods that the network has; sites, absorptions and refusals of those that were asked for, the gain
+    that each promised, and the `trials` on `samples` of the calibration samples that decided (none where `on` asked
+    for it)."""
 
     equalize: Mode
     smooth: Mode
@@ -57,19 +69,29 @@ class Folded(Record):
     sites: tuple[FoldedSite, ...] = ()
     absorbed: tuple[Absorbed, ...] = ()
     passed_by: tuple[PassedBy, ...] = ()
+    gains: tuple[FoldGain, ...] = ()
     trials: tuple[FoldTrial, ...] = ()
     samples: int = 0
 
     def in_words(self) -> str:
-        """One line: what was taken, at how many places, and by how much it led."""
+        """One line: what was taken, at how many places, and by how much it led; or why nothing was."""
         modes = {"equalize": self.equalize, "smooth": self.smooth}
-        if not self.taken:
-            asked = " and ".join(NAMES[method] for method, mode in modes.items() if mode != "off")
-            why = "too little gain" if self.sites else "nothing can be scaled with a gain"
-            return f"Channels: {asked} left out, {why}"
-        places = sum(site.method in self.taken for site in self.sites)
-        shifts = f", biases absorbed at {len(self.absorbed)}" if self.absorbed else ""
         decibels = {trial.methods: trial.sqnr_db for trial in self.trials}
         first, best = next(iter(decibels.values()), None), decibels.get(self.taken)
+        if not self.taken:
+            asked = " and ".join(NAMES[method] for method, mode in modes.items() if mode != "off")
+            return f"Channels: left as they are, {self._why_not(asked, first)}"
+        places = sum(site.method in self.taken for site in self.sites)
+        shifts = f", biases absorbed at {len(self.absorbed)}" if self.absorbed else ""
         led = "" if first is None or best is None else f": {best:.1f} dB at the worst output, {first:.1f} without"
         return f"Channels: {' and '.join(NAMES[method] for method in self.taken)} at {places} places{shifts}{led}"
+
+    def _why_not(self, asked: str, first: float | None) -> str:
+        others = [trial.sqnr_db for trial in self.trials[1:] if trial.sqnr_db is not None]
+        if self.trials:
+            led = f" ({max(others):.1f} dB, {first:.1f} as they are)" if others and first is not None else ""
+            return f"{asked} gained too little at the outputs{led}"
+        gain = max((found.gain_db for found in self.gains), default=0.0)
+        if gain > 0:
+            return f"{asked} would take {gain:.1f} dB off the noise of a layer, in the mean"
+        return f"nothing for {asked} to gain by"

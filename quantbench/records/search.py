@@ -34,9 +34,10 @@ class Settings:
         switches = {
             " --no-bias-correction": not self.bias_correction, " --residual-float": self.residual_float,
             " --placement best": self.best_placement, " --rounding adaptive": self.adaptive,
-            " --equalize on": self.equalize, " --smooth on": self.smooth,
         }  # fmt: skip
-        return f"--calibrator {self.calibrator}{kept}{''.join(flag for flag, on in switches.items() if on)}"
+        channels = "".join(f" --{method} {'on' if on else 'off'}" for method, on in
+                           (("equalize", self.equalize), ("smooth", self.smooth)))  # fmt: skip
+        return f"--calibrator {self.calibrator}{kept}{''.join(flag for flag, on in switches.items() if on)}{channels}"
 
     def in_words(self) -> str:
         """What sets it apart besides thresholds and layers: `, skips in float, weights rounded adaptively`."""

@@ -57,7 +57,7 @@ def test_weights_are_rounded_adaptively_where_a_region_alone_misses(tmp_path: Pa
     goal = (best + sqnr(rounded)) / 2
     found, again = search(goal, goal - 1)
     assert found.settings == rounded.settings
-    assert found.command.endswith("--rounding adaptive")
+    assert found.command.endswith("--rounding adaptive --equalize off --smooth off")
     assert [trial.measures for trial in again] == [trial.measures for trial in trials]
     # A region alone that is good enough: rounding is not tried, and the search says that the goal is missed.
     missed, few = search(goal, goal + 1)
@@ -84,9 +84,15 @@ def test_skips_are_left_in_float_where_the_rules_quantize_some(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("settings", "flags"),
     [
-        (Settings("mse"), "--calibrator mse"),
-        (Settings("mse", adaptive=True, residual_float=True), "--calibrator mse --residual-float --rounding adaptive"),
-        (Settings("mse", ("a b",), best_placement=True), "--calibrator mse --keep-float 'a b' --placement best"),
+        (Settings("mse"), "--calibrator mse --equalize off --smooth off"),
+        (
+            Settings("mse", adaptive=True, residual_float=True),
+            "--calibrator mse --residual-float --rounding adaptive --equalize off --smooth off",
+        ),
+        (
+            Settings("mse", ("a b",), best_placement=True, equalize=True),
+            "--calibrator mse --keep-float 'a b' --placement best --equalize on --smooth off",
+        ),
     ],
 )
 def test_a_variant_in_flags(settings: Settings, flags: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from quantbench.folding.channels import Channels
 from quantbench.folding.fold import Scales, fold
-from quantbench.folding.rows import shapes_of
+from quantbench.folding.rows import known_shapes, shapes_of
 from quantbench.folding.walk import find_channels
 from quantbench.graph.load import load_model
 from quantbench.graph.onnx_view import view_of
@@ -127,3 +127,34 @@ def test_an_output_of_the_network_and_a_shared_weight_are_left_alone() -> None:
     channels = channels_of(model)
     assert not channels.sites
     assert_same(model, fold(model, channels, by_chance(channels)))
+
+
+@pytest.mark.parametrize("name", ["vit-animals", "convnext-animals", "animals_resnet18", "swin-digits", "digit-detr"])
+def test_shapes_are_told_without_a_run(name: str) -> None:
+    model = load_model(MODELS / f"{name}.onnx")
+    view = view_of(model)
+    feed = data_for(model)
+    known = known_shapes(model, view, feed)
+    assert known is not None
+    assert known == shapes_of(model, view, feed, threads=1)
+
+
+def test_wrong_shapes_in_the_file_are_passed_over() -> None:
+    model = convs()
+    plain = known_shapes(model, view_of(model), data_for(model))
+    wrong = next(value for value in view_of(model).nodes if value.op == "MaxPool").outputs[0]
+    del model.graph.value_info[:]
+    model.graph.value_info.append(onnx.helper.make_tensor_value_info(wrong, onnx.TensorProto.FLOAT, [1, 8, 5, 5]))
+    assert plain is not None
+    assert known_shapes(model, view_of(model), data_for(model)) == plain
+
+
+def test_a_shape_that_hangs_on_values_is_left_to_a_run() -> None:
+    model = network(
+        """net (float[N, 4] x) => (float[N, M] y) {
+            places = NonZero (x)
+            few = Cast <to = 1> (places)
+            y = Add (few, few)
+        }"""
+    )
+    assert known_shapes(model, view_of(model), data_for(model)) is None

@@ -11,11 +11,14 @@ from quantbench.calibration.collect import collect
 from quantbench.calibration.find_ranges import find_ranges
 from quantbench.calibration.thresholds import threshold_method
 from quantbench.core.quantize import for_onnxruntime
+from quantbench.folding import rough_error, sites
 from quantbench.folding.absorb import absorb
 from quantbench.folding.equalize import equalize
 from quantbench.folding.fold import fold
-from quantbench.folding.sites import Looked, look
+from quantbench.folding.rows import Samples
+from quantbench.folding.sites import Looked, channels_of, look
 from quantbench.folding.smooth import smooth
+from quantbench.folding.together import mean_gain
 from quantbench.graph.onnx_view import view_of
 from quantbench.ort import create_session
 from quantbench.qdq.carry_out import Correction, carry_out
@@ -37,8 +40,9 @@ class Subject:
     def layers(self) -> frozenset[str]:
         return frozenset(site.node for site in place(view_of(self.model), PLAIN).weights)
 
-    def look(self) -> Looked:
-        return look(self.model, view_of(self.model), lambda: self.seen, 32, threads=1)
+    def look(self, *, roughly: bool = False) -> Looked:
+        channels = channels_of(self.model, view_of(self.model), lambda: self.seen, threads=1)
+        return look(self.model, channels, self.layers, Samples(lambda: self.seen, 32), roughly=roughly, threads=1)
 
     def sqnr(self, made: onnx.ModelProto) -> float:
         """Of the Q/DQ model of `made` against the float subject, on data that it was not calibrated on."""
@@ -167,3 +171,39 @@ def test_smoothquant_gains_where_a_norm_has_loud_channels() -> None:
     assert {"node_of_n", "node_of_scaled", "node_of_n3"} <= makers
     assert not found.passed_by
     assert given.sqnr(folded) > given.sqnr(model) + 3.0
+
+
+@pytest.mark.parametrize("relu", ["Relu ({})", "Clip ({}, zero, six)"])
+def test_a_rough_look_tells_what_a_better_one_does(relu: str) -> None:
+    given = subject(mobilenet(relu))
+    rough, exact = (equalize(given.look(roughly=roughly), given.layers) for roughly in (True, False))
+    assert abs(mean_gain(rough, given.layers) - mean_gain(exact, given.layers)) < 1.0
+
+
+def test_of_a_large_weight_some_outputs_stand_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rough_error, "_ELEMENTS", 384 * 24)
+    loud = np.exp2(np.random.default_rng(0).uniform(-6, 0, 384))
+    random = np.random.default_rng(1)
+    given = subject(
+        network(
+            """net (float[N, 8, 4, 4] x) => (float[N, 384, 4, 4] y) {
+                a = Conv (x, w0)
+                b = Relu (a)
+                y = Conv (b, w1)
+            }""",
+            w0=random.normal(size=(384, 8, 1, 1)) * loud[:, None, None, None], w1=(384, 384, 1, 1),
+        )
+    )  # fmt: skip
+    (few,) = equalize(given.look(roughly=True), given.layers).sites
+    monkeypatch.undo()
+    (whole,) = equalize(given.look(roughly=True), given.layers).sites
+    assert few != whole
+    assert whole.gain_db > 3
+    assert abs(few.gain_db - whole.gain_db) < 0.5
+
+
+def test_a_layer_too_large_to_be_judged_takes_no_scales(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = subject(mobilenet())
+    most = max(np.prod(tensor.dims) for tensor in given.model.graph.initializer)
+    monkeypatch.setattr(sites, "_MOST_WEIGHTS", most - 1)
+    assert 0 < len(equalize(given.look(), given.layers).sites) < 6

@@ -15,6 +15,7 @@ from quantbench.folding.options import FoldOptions
 from quantbench.ort import create_session
 from quantbench.recipe import Recipe
 from quantbench.records.run import PtqRun
+from quantbench.report.blocks import Text
 from quantbench.report.leads import leads_of
 from quantbench.report.sections import folding
 from quantbench.report.verdict import Command
@@ -81,6 +82,19 @@ def test_auto_equalizes_where_that_helps_and_tells_by_how_much(folder: Path) -> 
     assert asked == [True, False]
 
 
+def test_a_network_that_is_left_alone_costs_a_line_of_the_report(tmp_path: Path) -> None:
+    small_run.write_model(tmp_path / "m.onnx")
+    write_data(tmp_path / "data")
+    record = run(tmp_path, tmp_path / "out", fold=FoldOptions("auto", "auto"))
+    folded = record.calibration.folded
+    assert folded is not None
+    assert folded.taken == ()
+    assert not (tmp_path / "out" / "model.folded.onnx").exists()
+    (section,) = folding.sections(record)
+    assert all(isinstance(block, Text) for block in section.blocks)
+    assert "left as they are" in str(section)
+
+
 def test_the_folded_model_is_left_and_gives_what_the_float_model_gives(folder: Path) -> None:
     run(folder, folder / "out", fold=FoldOptions("on"))
     x = np.load(folder / "data" / "0.npy")
@@ -110,13 +124,15 @@ def test_ranges_of_a_scaled_network_are_not_reused_for_another(folder: Path) -> 
     with pytest.raises(QuantbenchError, match="--refresh calibrates anew"):
         run(folder, folder / "out", cache="reuse")
     assert run(folder, folder / "out", cache="refresh").calibration.folded is None
+    assert run(folder, folder / "out", cache="reuse").calibration.source == "calibration.cache"
 
 
 def test_python_has_the_same_words(folder: Path) -> None:
     batches = [np.load(path) for path in sorted((folder / "data").iterdir())]
-    found = quantbench.quantize(folder / "m.onnx", iter(batches), equalize="auto", threads=1)
+    found = quantbench.quantize(folder / "m.onnx", iter(batches), threads=1)
     assert found.folded is not None
     assert found.folded.taken == ("equalize",)
+    assert quantbench.quantize(folder / "m.onnx", batches, equalize="off", smooth="off").folded is None
     word: Any = "yes"
     with pytest.raises(QuantbenchError, match="'yes' is none of auto, on, off"):
         quantbench.quantize(folder / "m.onnx", batches, smooth=word)
@@ -125,5 +141,6 @@ def test_python_has_the_same_words(folder: Path) -> None:
 def test_a_recipe_names_them_and_refuses_other_words() -> None:
     recipe = Recipe().merged({"calibration.equalize": "on", "calibration.smooth": "auto"})
     assert ptq_request(recipe).fold == FoldOptions("on", "auto")
+    assert ptq_request(Recipe()).fold == FoldOptions("auto", "auto")
     with pytest.raises(QuantbenchError, match=r"calibration\.equalize = 'yes'"):
         Recipe().merged({"calibration.equalize": "yes"})

@@ -13,8 +13,9 @@ from quantbench.calibration.find_ranges import find_ranges
 from quantbench.calibration.ort_outputs import InnerTensors
 from quantbench.calibration.ranges import Ranges
 from quantbench.calibration.thresholds import threshold_method
-from quantbench.core.fold_by_outputs import Foldable, fold_by_outputs
+from quantbench.core.fold_by_outputs import Foldable, fold_by_outputs, fold_samples
 from quantbench.core.quantize import for_onnxruntime
+from quantbench.core.signal import rows_of
 from quantbench.data.sources import at_most, dataset_source, feeds
 from quantbench.folding.options import FoldOptions
 from quantbench.folding.smooth import ALPHAS
@@ -28,7 +29,7 @@ from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.place import place
 from quantbench.qdq.plan import ActivationSite, Plan
 from quantbench.qdq.rules.streams import normalised_streams
-from quantbench.records.folded import Folded
+from quantbench.records.folded import Folded, Mode
 
 VIT = Path(__file__).parents[1] / "data" / "models" / "vit-animals.onnx"
 CHANNEL, TIMES, START = 5, 200.0, "add_17"
@@ -93,10 +94,11 @@ def sqnr(model: onnx.ModelProto, plan: Plan, ranges: Ranges, pictures: tuple[Fee
     return float(10 * np.log10(energies[0] / energies[1]))
 
 
-def smoothed(model: onnx.ModelProto, feeds: Feeds) -> tuple[onnx.ModelProto, Folded]:
+def smoothed(model: onnx.ModelProto, feeds: Feeds, how: Mode = "on") -> tuple[onnx.ModelProto, Folded]:
     view = view_of(model)
-    given = Foldable(model, view, place(view), lambda: feeds, 48, lambda: feeds, 48, threshold_method("mse"), threads=1)
-    return fold_by_outputs(given, FoldOptions(smooth="on"))
+    samples = fold_samples(48, lambda indices: lambda: rows_of(feeds, indices))
+    given = Foldable(model, view, place(view), samples, threshold_method("mse"), threads=1)
+    return fold_by_outputs(given, FoldOptions(smooth=how))
 
 
 def by_mse(model: onnx.ModelProto, plan: Plan, feeds: Feeds) -> Ranges:
@@ -133,7 +135,8 @@ def test_smoothquant_gains_where_norms_let_a_loud_channel_through(pictures: tupl
             values[CHANNEL] *= by
             stored[name].CopyFrom(numpy_helper.from_array(values, name))
     plan = place(view_of(model))
-    made, folded = smoothed(model, pictures[0])
+    made, folded = smoothed(model, pictures[0], "auto")
+    assert folded.taken == ("smooth",)
     assert {site.alpha for site in folded.sites} <= set(ALPHAS)
     before, after = (sqnr(m, plan, by_mse(m, plan, pictures[0]), pictures) for m in (model, made))
     assert after > before + 5.0

@@ -10,11 +10,14 @@ _MOST = 12
 
 
 def sections(run: PtqRun) -> tuple[Section, ...]:
-    """Trials, the sites with the largest gains, and why layers were passed by; nothing where neither was asked for."""
+    """Trials, the sites with the largest gains, and why layers were passed by; one line where nothing was worth a
+    trial, nothing where neither method was asked for."""
     folded = run.calibration.folded
     if folded is None:
         return ()
     blocks: list[Block] = [Text(folded.in_words() + ".")]
+    if folded.gains:
+        blocks.append(Text(f"{_looked(folded)}."))
     if folded.trials:
         head = ("Network", "Worst output, norms", "Worst output, SQNR")
         blocks.append(Text(f"Quantized and held against float on {folded.samples} calibration samples kept for that:"))
@@ -22,10 +25,20 @@ def sections(run: PtqRun) -> tuple[Section, ...]:
     if folded.taken:
         blocks += _sites(folded)
     why = Counter(entry.reason for entry in folded.passed_by)
-    if why:
+    if why and (folded.taken or folded.trials):
         rows = tuple((reason, str(count)) for reason, count in why.most_common(_MOST))
         blocks.append(Table(("Passed by, because", "layers"), rows))
     return (Section("Channels scaled before quantizing", tuple(blocks)),)
+
+
+def _looked(folded: Folded) -> str:
+    """What layers promised, and on how many samples that was found."""
+    told = (
+        f"{NAMES[gain.method]} takes {gain.gain_db:.2f} dB off the noise of a layer's output, in the mean over the "
+        f"quantized layers{', roughly' if gain.roughly else ''} ({gain.samples} samples)"
+        for gain in folded.gains
+    )
+    return "; ".join(told)
 
 
 def _row(trial: FoldTrial) -> tuple[str, ...]:
