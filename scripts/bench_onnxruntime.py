@@ -1,19 +1,24 @@
-"""Our INT8 models for onnxruntime on a CPU beside onnxruntime's own: latency, SQNR, and what is left unfused.
+"""INT8 for onnxruntime on a CPU, ours beside its own: processor time, SQNR, and which kernels run, on trained networks.
 
-    python scripts/bench_onnxruntime.py OUT MODEL.onnx … [--threads 1] [--seconds 6]
+    python scripts/bench_onnxruntime.py OUT [--only NAME …] [--assets DIR] [--core 0] [--seconds 8]
+    python scripts/bench_onnxruntime.py OUT --table
 
-For each model: FP32, ours with TensorRT's placement, ours with --for-onnxruntime, and onnxruntime's quantize_static (U8
-activations, S8 weights per channel, all operators). All get the same 32 seeded inputs to calibrate on (min-max) and
-eight others to measure on; latencies at batch 1, interleaved. Writes OUT/onnxruntime.json.
+The networks and their calibration and held-out data are those of `scripts/compared_networks.py`. For each: FP32; ours
+by `--for-onnxruntime`, with min-max ranges and by default (calibrator auto); onnxruntime's own as its documentation has
+it for CPUs (quant_pre_process, then quantize_static: Q/DQ, U8 activations, S8 weights per channel, min-max, all
+operators). All see the same 32 samples and are measured on 32 others at most. Times: one thread on one core, batch 1,
+call by call, in each round in another order, for a call finds the caches as the one before leaves them; the processor
+time of the calling thread, least and median, and the median over the rounds of ours by theirs. OUT gets one JSON a
+network.
 """
 
-import argparse
 import json
-import sys
+import os
+import platform
 import tempfile
 import time
 from collections import Counter
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,62 +26,40 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from quantbench.calibration.collect import collect, maxima_of
-from quantbench.calibration.ranges import Ranges, TensorRange
-from quantbench.core.quantize import for_onnxruntime
-from quantbench.evaluate.latency import interleaved
+import quantbench
+from quantbench.atomic import write_json
 from quantbench.graph.load import load_model
-from quantbench.graph.onnx_view import view_of
 from quantbench.ort import create_session, session_options
-from quantbench.qdq.carry_out import Correction, carry_out
 from quantbench.qdq.options import PlacementOptions
-from quantbench.qdq.place import place
-from scripts.bench_calibration import Reader, versions
+from scripts.compare_models import _Reader, batches_of
+from scripts.compared_networks import Case, asked_for, made, parser_of
 
-Feed = dict[str, NDArray[Any]]
-
-
-def inputs_of(model: onnx.ModelProto, count: int, seed: int) -> list[Feed]:
-    """Seeded smooth fields with noise, one image a feed, in the model's own shape (224 where it is open)."""
-    stored = {tensor.name for tensor in model.graph.initializer}
-    value = next(v for v in model.graph.input if v.name not in stored)
-    shape = [d.dim_value for d in value.type.tensor_type.shape.dim]
-    shape = [1, *(s if s > 0 else 224 for s in shape[1:])]
-    rng = np.random.default_rng(seed)
-    channels = 1 if len(shape) == 4 and shape[1] in (1, 3, 4) else 3
-    found = []
-    for _ in range(count):
-        small = [s if i in (0, channels) else -(-s // 16) for i, s in enumerate(shape)]
-        field = rng.normal(size=small)
-        for axis, size in enumerate(shape):
-            if size != small[axis]:
-                field = field.repeat(16, axis).take(range(size), axis)
-        found.append({value.name: (field + rng.normal(scale=0.2, size=shape)).astype(np.float32)})
-    return found
+FLOAT, OURS, DEFAULT, THEIRS = "FP32", "ours, min-max", "ours", "onnxruntime's"
+_HELD = 32
+_LEAST_ROUNDS = 15
 
 
-def ours(model: onnx.ModelProto, feeds: list[Feed], options: PlacementOptions) -> onnx.ModelProto:
-    """Min-max, biases corrected, for onnxruntime."""
-    plan = place(view_of(model), options)
-    maxima = maxima_of(collect(model, feeds, plan.tensors))
-    ranges = Ranges({name: TensorRange(value) for name, value in maxima.items()})
-    done = carry_out(model, plan, ranges, Correction(lambda: feeds, len(feeds)), residual_db=options.residual_db)
-    return for_onnxruntime(done.model, affine=options.add_both)
+def ours(case: Case, method: str) -> onnx.ModelProto:
+    """By the public function."""
+    batches = batches_of(case, load_model(case.path))
+    placed = PlacementOptions(for_onnxruntime=True)
+    return quantbench.quantize(case.path, batches, calibrator=method, placement=placed, threads=1).for_onnxruntime
 
 
-def theirs(path: Path, feeds: list[Feed]) -> onnx.ModelProto:
-    """onnxruntime's own quantization, as its documentation advises for x86 CPUs: QDQ, U8 activations, S8 weights."""
+def theirs(case: Case, folder: Path) -> onnx.ModelProto:
+    """By onnxruntime's own quantizer, after its own preparation."""
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "q.onnx"
-        quantize_static(
-            str(path), str(target), Reader(feeds), quant_format=QuantFormat.QDQ, per_channel=True,
-            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, calibrate_method=CalibrationMethod.MinMax,
-        )  # fmt: skip
-        return onnx.load(target)
+    plain, prepared, target = (folder / f"{name}.onnx" for name in ("plain", "prepared", "theirs"))
+    onnx.save(load_model(case.path), plain)
+    quant_pre_process(str(plain), str(prepared), skip_symbolic_shape=True)
+    quantize_static(
+        str(prepared), str(target), _Reader(onnx.load(plain).graph.input[0].name, case.calibration),
+        quant_format=QuantFormat.QDQ, per_channel=True, activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8, calibrate_method=CalibrationMethod.MinMax,
+    )  # fmt: skip
+    return onnx.load(target)
 
 
 def operators(model: onnx.ModelProto) -> dict[str, int]:
@@ -91,57 +74,99 @@ def operators(model: onnx.ModelProto) -> dict[str, int]:
         return dict(Counter(node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node))
 
 
+def processor_times(sessions: Mapping[str, Any], feed: Mapping[str, Any], seconds: float) -> dict[str, list[float]]:
+    """Milliseconds of processor time of each call, the sessions in a new order each round."""
+    order = np.random.default_rng(0)
+    found: dict[str, list[float]] = {name: [] for name in sessions}
+    for session in sessions.values():
+        for _ in range(3):
+            session.run(None, feed)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end or min(map(len, found.values())) < _LEAST_ROUNDS:
+        for name in order.permutation(list(sessions)):
+            start = time.thread_time()
+            sessions[name].run(None, feed)
+            found[name].append((time.thread_time() - start) * 1e3)
+    return found
+
+
 def sqnr(reference: list[list[NDArray[Any]]], other: list[list[NDArray[Any]]]) -> float:
-    """Of the worst output, in dB, over all feeds."""
+    """Of the worst output, in dB, over all samples."""
     worst = np.inf
     for index in range(len(reference[0])):
         x, y = (np.concatenate([r[index].ravel() for r in run]).astype(np.float64) for run in (reference, other))
-        worst = min(worst, 10 * np.log10((x @ x) / max(((x - y) ** 2).sum(), 1e-300)))
-    return float(worst)
+        if x.size > 1 and x.any():
+            worst = min(worst, 10 * np.log10((x @ x) / max(((x - y) ** 2).sum(), 1e-300)))
+    return round(float(worst), 2)
 
 
-def compared(path: Path, threads: int, seconds: float) -> dict[str, Any]:
-    """Everything of one model."""
-    model = load_model(path)
+def measured(case: Case, seconds: float) -> dict[str, Any]:
+    """Everything of one network."""
     with tempfile.TemporaryDirectory() as folder:
-        plain = Path(folder) / "plain.onnx"
-        onnx.save(model, plain)
-        feeds, held = inputs_of(model, 32, 0), inputs_of(model, 8, 1)
-        models = {
-            "FP32": model,
-            "ours": ours(model, feeds, PlacementOptions()),
-            "ours, --for-onnxruntime": ours(model, feeds, PlacementOptions(add_both=True)),
-            "onnxruntime's": theirs(plain, feeds),
-        }
-    sessions = {name: create_session(m, threads=threads) for name, m in models.items()}
-    calls = {name: (lambda s=session: s.run(None, held[0])) for name, session in sessions.items()}
-    times = interleaved(calls, batch=1, threads=threads, seconds=seconds, most=2000)
-    outputs = {name: [session.run(None, feed) for feed in held] for name, session in sessions.items()}
-    return {
-        name: {
-            "latency": asdict(times[name]), "sqnr_db": sqnr(outputs["FP32"], outputs[name]) if name != "FP32" else None,
-            "operators": operators(models[name]),
-        }
-        for name in models
-    }  # fmt: skip
+        models = {FLOAT: load_model(case.path), THEIRS: theirs(case, Path(folder)), OURS: ours(case, "minmax"),
+                  DEFAULT: ours(case, "auto")}  # fmt: skip
+    sessions = {name: create_session(model, threads=1) for name, model in models.items()}
+    key = models[FLOAT].graph.input[0].name
+    held = case.held_out[:_HELD]
+    outputs = {name: [s.run(None, {key: x[None]}) for x in held] for name, s in sessions.items()}
+    times = processor_times(sessions, {key: held[:1]}, seconds)
+    rows: dict[str, Any] = {}
+    for name, model in models.items():
+        against = np.array(times[name]) / np.array(times[THEIRS])
+        rows[name] = {
+            "least_ms": round(min(times[name]), 4), "median_ms": round(float(np.median(times[name])), 4),
+            "rounds": len(times[name]), "by_theirs": round(float(np.median(against)), 4),
+            "sqnr_db": None if name == FLOAT else sqnr(outputs[FLOAT], outputs[name]), "operators": operators(model),
+        }  # fmt: skip
+    return rows
+
+
+def table(out: Path) -> Iterator[str]:
+    """The Markdown rows of what is measured."""
+    yield (
+        "| network | FP32, ms | onnxruntime's, ms | ours, ms | ours / its | its SQNR | ours, min-max | ours | "
+        "float in ours |"
+    )
+    yield "|---|---|---|---|---|---|---|---|---|"
+    for file in sorted(out.glob("*.json")):
+        rows = json.loads(file.read_text(encoding="utf-8"))["models"]
+        own, best, plain = rows[THEIRS], rows[DEFAULT], rows[OURS]
+        left = {op: n for op, n in best["operators"].items() if op in _FLOAT_LAYERS}
+        yield (
+            f"| {file.stem} | {rows[FLOAT]['least_ms']:.3g} | {own['least_ms']:.3g} | {best['least_ms']:.3g} | "
+            f"{best['least_ms'] / own['least_ms']:.2f} ({best['by_theirs']:.2f}) | {own['sqnr_db']:.1f} | "
+            f"{plain['sqnr_db']:.1f} | **{best['sqnr_db']:.1f}** | "
+            f"{', '.join(f'{n} {op}' for op, n in sorted(left.items())) or '-'} |"
+        )
+
+
+_FLOAT_LAYERS = frozenset({
+    "Conv", "FusedConv", "ConvTranspose", "Gemm", "MatMul", "FusedMatMul", "PRelu", "Gelu", "LayerNormalization",
+    "Softmax", "Add", "Mul", "HardSigmoid",
+})  # fmt: skip
 
 
 def main() -> None:
     """Command line: see the module's first lines."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("out", type=Path)
-    parser.add_argument("models", type=Path, nargs="+")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=6.0)
+    parser = parser_of(__doc__)
+    parser.add_argument("--core", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=8.0)
     given = parser.parse_args()
-    report: dict[str, Any] = {"date": time.strftime("%Y-%m-%d"), "versions": versions(), "threads": given.threads,
-                              "command": " ".join(["python", *sys.argv]), "models": {}}  # fmt: skip
-    given.out.mkdir(parents=True, exist_ok=True)
-    for path in given.models:
-        found = report["models"][path.stem] = compared(path, given.threads, given.seconds)
-        (given.out / "onnxruntime.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
-        for name, row in found.items():
-            print(path.stem, name, round(row["latency"]["median_ms"], 2), row["sqnr_db"], row["operators"], flush=True)
+    if given.table:
+        print("\n".join(table(given.out)))
+        return
+    os.sched_setaffinity(0, {given.core})
+    for name, make, file in asked_for(given):
+        if file.exists():
+            continue
+        case = made(name, make)
+        if case is None:
+            continue
+        rows = measured(case, given.seconds)
+        write_json(file, {"network": name, "date": time.strftime("%Y-%m-%d"), "machine": platform.processor(),
+                          "onnxruntime": __import__("onnxruntime").__version__, "samples": len(case.calibration),
+                          "models": rows})  # fmt: skip
+        print(name, {k: (r["least_ms"], r["by_theirs"], r["sqnr_db"]) for k, r in rows.items()}, flush=True)
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def plan_with(view: GraphView, ranges: Ranges, options: PlacementOptions) -> Pla
     else:
         kept = dict(plan.kept_float)
     sites = tuple(site for site in plan.activations if site.tensor in ranges)
-    return Plan(sites, plan.weights, kept)
+    return Plan(sites, plan.weights, kept, folded=plan.folded)
 
 
 def _carried(cache: CalibrationCache, result: CheckResult, plan: Plan) -> Carried:

@@ -43,6 +43,7 @@ def part_of(plan: Plan, wanted: Callable[[str], bool]) -> Plan:
     return Plan(
         tuple(site for site in plan.activations if wanted(site.node)),
         tuple(site for site in plan.weights if wanted(site.node)),
+        folded=plan.folded,
     )
 
 

@@ -144,8 +144,11 @@ def _without(plan: Plan, node: str) -> Plan:
     """`plan` with `node` in float."""
     weighted = any(site.node == node for site in plan.weights)
     kept = dict(plan.kept_float) | ({node: "best: INT8 would only add conversions"} if weighted else {})
-    return Plan(
-        tuple(s for s in plan.activations if s.node != node), tuple(s for s in plan.weights if s.node != node), kept
+    return replace(
+        plan,
+        activations=tuple(s for s in plan.activations if s.node != node),
+        weights=tuple(s for s in plan.weights if s.node != node),
+        kept_float=kept,
     )
 
 

@@ -39,6 +39,9 @@ def explained(view: GraphView, plan: Plan, node: NodeView) -> Iterator[str]:
     if node.name in plan.kept_float:
         yield f"stays float: {plan.kept_float[node.name]}"
         spoke.append(plan.kept_float[node.name].partition(":")[0])
+    if node.name in plan.folded:
+        yield "goes into the conv before it (fold)"
+        spoke.append("fold")
     for refusal in plan.refusals:
         if refusal.node == node.name:
             yield f"not quantized by rule {refusal.rule}: {refusal.reason}"

@@ -14,10 +14,12 @@ from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
 import quantbench
 from quantbench.core.quantize import for_onnxruntime
+from quantbench.decide.regions import part_of
 from quantbench.graph.load import load_model
 from quantbench.graph.onnx_view import view_of
 from quantbench.ort import create_session, session_options
 from quantbench.qdq.affine import affine_activations
+from quantbench.qdq.explain_node import explained, find_node
 from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.place import place
 
@@ -201,3 +203,14 @@ def test_the_model_for_tensorrt_is_legal_still() -> None:
     assert for_onnxruntime(made.model) == made.for_onnxruntime != for_onnxruntime(made.model, affine=False)
     assert place(view_of(model), PLACED).for_onnxruntime
     assert not place(view_of(model)).for_onnxruntime
+
+
+def test_what_is_folded_is_explained_and_stays_so_in_a_part_of_the_plan() -> None:
+    stored = {"one_g": (8,), "k": (8,), "m": (8,), "one_v": (8,)}
+    body = f"a = Conv {CONV} (x, w) b = BatchNormalization(a, one_g, k, m, one_v) r = Relu(b) y = Conv {CONV} (r, v)"
+    view = view_of(network(body, **ENDS, **stored))
+    plan = place(view, PLACED)
+    lines = list(explained(view, plan, find_node(view, "BatchNormalization_1")))
+    assert "goes into the conv before it (fold)" in lines
+    assert any(line.startswith("fold 1: a batch norm behind a conv") for line in lines)
+    assert part_of(plan, lambda name: name == "Conv_0").folded == plan.folded == ("BatchNormalization_1",)
