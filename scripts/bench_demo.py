@@ -1,0 +1,69 @@
+"""Where the seconds of `quantbench ptq` go, step by step: wall clock and processor time of this process.
+
+    python scripts/bench_demo.py ptq --calib-dir imgs/ --out /tmp/run --overwrite
+
+Takes the command line of `quantbench`. A row is a task of the progress display, or what lies before it.
+"""
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from quantbench import progress
+
+_Row = tuple[str, float, float]
+
+
+class _Clock:
+    """Rows since the process began."""
+
+    def __init__(self) -> None:
+        self.rows: list[_Row] = []
+        self._wall, self._used = time.perf_counter(), 0.0  # processor time counts from the interpreter's start on
+
+    def mark(self, title: str) -> None:
+        wall, spent = time.perf_counter(), os.times()
+        used = spent.user + spent.system
+        self.rows.append((title, wall - self._wall, used - self._used))
+        self._wall, self._used = wall, used
+
+
+_CLOCK = _Clock()
+
+
+class _Timed(progress.Progress):
+    """Marks the begin and the end of each task in place of showing it."""
+
+    def note(self, text: str) -> None:
+        """Nothing."""
+
+    @contextlib.contextmanager
+    def task(self, title: str, total: int, unit: str = "images") -> Iterator[progress.Advance]:
+        """As the class has it."""
+        _CLOCK.mark(f"before: {title}")
+        yield lambda count: None
+        _CLOCK.mark(title)
+
+
+def main() -> None:
+    """Command line: see the module's first lines."""
+    progress.Progress = _Timed  # type: ignore[misc]
+    from quantbench.cli.main import main as run
+
+    with contextlib.suppress(SystemExit):
+        run()
+    _CLOCK.mark("after that")
+    rows = _CLOCK.rows
+    rows.append(("in all", sum(row[1] for row in rows), sum(row[2] for row in rows)))
+    print("   wall  processor")
+    for title, wall, used in rows:
+        print(f"{wall:7.2f} {used:10.2f}  {title}")
+
+
+if __name__ == "__main__":
+    main()
