@@ -4,10 +4,13 @@
 
 Each figure is a process of its own, rounds interleaved, batches made beforehand (decoding is in no figure). Wall time
 says what a user waits, CPU time holds on a machine that others use too. `floor` is one pass with the needed tensors as
-outputs, which no calibration can undercut. Peers that are not installed are named. Writes OUT/calibration-cpu.json.
+outputs of a session that is made and warmed up beforehand; `pass` the same as quantbench runs it, with nothing counted
+(in parts, in blocks of channels, without what follows from other tensors). Peers that are not installed are named.
+Writes OUT/calibration-cpu.json.
 """
 
 import argparse
+import functools
 import importlib.metadata
 import itertools
 import json
@@ -29,13 +32,15 @@ import onnx
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 WHO = (
-    "plain", "floor", "quantbench", "quantbench-overlap", "quantbench-numpy", "ort-minmax", "ort-entropy",
+    "plain", "floor", "pass", "quantbench", "quantbench-overlap", "quantbench-numpy", "ort-minmax", "ort-entropy",
     "modelopt-max", "modelopt-entropy",
 )  # fmt: skip
 MODELS = ("resnet18", "mobilenetv2", "lite0", "yolov8n")
 # Batches that differ; more images repeat them, so that decoded images do not fill the memory that is measured.
 DISTINCT = 8
 BATCH = 8
+# Batches after which onnxruntime takes no more memory: it lays it out anew after the first one of each shape.
+WARMING = 4
 Feeds = list[dict[str, Any]]
 
 
@@ -105,17 +110,29 @@ def tensors_of(model: onnx.ModelProto) -> list[str]:
     return list(calibrated_tensors(view, place(view)))
 
 
-def forward(path: Path, feeds: Feeds, threads: int, *, outputs: bool) -> Callable[[], Any]:
-    """One pass; with `outputs` the needed tensors leave the session as arrays, as every calibration has them."""
+def forward(path: Path, threads: int, who: str) -> Callable[[Feeds], Any]:
+    """One pass over feeds; but for `plain` the needed tensors leave the session, as every calibration has them."""
     from quantbench.calibration.ort_outputs import InnerTensors
+    from quantbench.calibration.parts import Parts
+    from quantbench.calibration.same_values import sources
     from quantbench.ort import create_session
 
     model = onnx.load(path)
-    if not outputs:
+    if who == "plain":
         session = create_session(model, threads=threads)
-        return lambda: [session.run(None, feed) for feed in feeds]
-    runner = InnerTensors(model, tensors_of(model), threads=threads)
-    return lambda: [sum(1 for _ in runner.run(feed)) for feed in feeds]
+        return lambda feeds: [session.run(None, feed) for feed in feeds]
+    if who == "floor":
+        runner = InnerTensors(model, tensors_of(model), threads=threads)
+        return lambda feeds: [sum(1 for _ in runner.run(feed)) for feed in feeds]
+    counted = sources(model, tensors_of(model)).counted
+    ours, parts = InnerTensors(model, counted, threads=threads, free=counted), Parts(model, 1, threads)
+
+    def run(feeds: Feeds) -> None:
+        for part in (part for feed in feeds for part in parts.of(feed)):
+            with ours.bound(part) as blocks:
+                parts.saw(part, sum(block.nbytes for _, block, _ in blocks))
+
+    return run
 
 
 def quantbench(path: Path, feeds: Feeds, threads: int, *, overlap: bool) -> Callable[[], Any]:
@@ -184,9 +201,11 @@ def modelopt(path: Path, feeds: Feeds, method: str) -> Callable[[], Any]:
 def one(who: str, path: Path, images: int, threads: int) -> dict[str, float]:
     """One figure, in this process."""
     feeds = feeds_of(onnx.load(path, load_external_data=False), images)
-    if who in ("plain", "floor"):
-        work = forward(path, feeds, threads, outputs=who == "floor")
-        work()
+    work: Callable[[], Any]
+    if who in ("plain", "floor", "pass"):
+        run = forward(path, threads, who)
+        run(feeds[:WARMING])
+        work = functools.partial(run, feeds)
     elif who.startswith("quantbench"):
         work = quantbench(path, feeds, threads, overlap=who.endswith("overlap"))
     elif who.startswith("ort-"):
