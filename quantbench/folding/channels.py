@@ -145,11 +145,18 @@ def _by_place(entries: Iterable[_Entry], place: Callable[[Ids], int]) -> dict[in
 
 
 def components(edges: list[NDArray[np.int64]], count: int) -> Ids:
-    """The component of each of `count` numbers, where `edges` [2, n] join two each."""
+    """The component of each of `count` numbers, where `edges` [2, n] join two each; components are numbered as they
+    come. Not scipy's, whose import takes longer than all else here."""
     rows, columns = np.concatenate(edges, axis=1) if edges else np.zeros((2, 0), np.int64)
-    # Here, and not above: its import is half of that of all of `quantbench ptq`, and few networks are scaled.
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    graph = coo_matrix((np.ones(len(rows), np.int8), (rows, columns)), shape=(count, count))
-    return np.asarray(connected_components(graph, directed=False)[1], np.int64)
+    least = np.arange(count)
+    while True:
+        # Each number points to one of its component that is no greater: over each edge, from where it points, and on.
+        ends = least[rows], least[columns]
+        low = np.minimum(*ends)
+        lower = least.copy()
+        for places in (rows, columns, *ends):
+            np.minimum.at(lower, places, low)
+        lower = lower[lower]
+        if np.array_equal(lower, least):
+            return np.unique(least, return_inverse=True)[1].astype(np.int64)
+        least = lower
