@@ -67,9 +67,9 @@ class Reader:
     [
         ("animals_resnet18", (1, 28, 28), {"QLinearConv": 20, "QLinearAdd": 8, "QGemm": 1}, {}),
         ("mobilenetv2-digits", (3, 64, 64), {"QLinearConv": 52, "QLinearAdd": 10, "QGemm": 1}, {}),
-        # The conv of the DFL decodes, four Adds and all else that is float does it behind the heads.
-        ("digit-detector", (3, 320, 320), {"QLinearConv": 25, "QLinearSigmoid": 21, "QLinearMul": 21,
-                                           "QLinearSoftmax": 1}, {"Conv": 1, "Sigmoid": 1}),
+        # Scores are float behind the heads.
+        ("digit-detector", (3, 320, 320), {"QLinearConv": 26, "QLinearSigmoid": 21, "QLinearMul": 21,
+                                           "QLinearSoftmax": 1}, {"Sigmoid": 1}),
         # What a layer norm reads, and four of the depthwise convs that write to one, stay float.
         ("convnext-animals", (1, 28, 28), {"QLinearConv": 4, "MatMulIntegerToFloat": 16, "QGemm": 1}, {"Conv": 7}),
     ],

@@ -14,7 +14,7 @@ With `for_onnxruntime`, in place of `head`, `tiny`, `pooling` and `residual`.
 Rules:
 1. a conv, Gemm or MatMul with stored weights reads INT8, and a conv writes it, behind its ReLU or Clip
 2. sums, gates, activations and joins are INT8 where all that they read is made so and something reads them so
-3. an average is INT8 where its input is, and the softmax of a DFL in any case: as a table it is three times as fast
+3. an average is INT8 where its input is, and a DFL's softmax and conv: the two cost 0.7 ms of 7.7 in float and 0.2 so
 4. a gate that is a vector may come from float layers
 5. a depthwise conv between float layers stays float, and so does a ConvTranspose, which has no integer kernel
 

@@ -42,10 +42,10 @@ def apply(view: GraphView, draft: Draft, options: PlacementOptions) -> None:
     last = heads(view)
     between: list[NodeView] = []
     for node in tiny:
+        if options.for_onnxruntime:
+            continue
         if is_dfl(view, node):
             _keep(view, draft, node, "decodes what a softmax gives")
-        elif options.for_onnxruntime:
-            continue
         elif node.name in last:
             _keep(view, draft, node, "before an output")
         else:
