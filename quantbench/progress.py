@@ -9,6 +9,8 @@ from typing import Literal
 from quantbench.terminal import console, echo
 
 Advance = Callable[[int], None]
+# Of tasks that run the same images more than once.
+PASSES = "image passes"
 Mode = Literal["bar", "lines", "none"]
 _EVERY_SECONDS = 5.0
 

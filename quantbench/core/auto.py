@@ -35,7 +35,7 @@ from quantbench.core.bench import FloatNetwork, Held, Judging, once, spread
 from quantbench.core.signal import Signal, energies_of, rows_of, shares, together
 from quantbench.core.waiting import Waiting
 from quantbench.evaluate.task import Task
-from quantbench.progress import Advance, Progress
+from quantbench.progress import PASSES, Advance, Progress
 from quantbench.qdq.carry_out import CarriedOut, carry_out, with_biases
 from quantbench.records.judged import Beside, Judged
 
@@ -64,7 +64,7 @@ def best_by_outputs(histograms: Mapping[str, Histogram], judging: Judging, progr
     """mse or minmax, as this module has it. Raises QuantbenchError where nothing can be quantized."""
     shown = progress or Progress("none")
     bench = _Bench(judging)
-    with shown.task("Judging thresholds", judging.count + 2 * _COMPARED) as advance:
+    with shown.task("Judging thresholds", judging.count + 2 * _COMPARED, PASSES) as advance:
         signal = bench.signal(advance)
         holders = signal.holders()
         bench.choose(holders if signal.energies else None)

@@ -30,7 +30,7 @@ from quantbench.folding.rows import Samples
 from quantbench.folding.sites import Folding, Looked, channels_of, look
 from quantbench.folding.together import carried_out, foldings_of, mean_gain
 from quantbench.graph.view import GraphView
-from quantbench.progress import Progress
+from quantbench.progress import PASSES, Progress
 from quantbench.qdq.carry_out import Correction, carry_out
 from quantbench.qdq.plan import Plan
 from quantbench.records.folded import Absorbed, Folded, FoldGain, FoldTrial, Method
@@ -202,7 +202,7 @@ def _best(
     bench = _Bench(given)
     judged = given.samples.judged.count
     each = judged * (2 + len(tried))
-    with given.progress.task("Trying equalization and SmoothQuant", each) as advance:
+    with given.progress.task("Trying equalization and SmoothQuant", each, PASSES) as advance:
         trials = [bench.trial(always, make(always), advance)]
         trials += [bench.trial((*always, method), make((*always, method)), advance) for method in tried]
         good = [trial for trial in trials[1:] if _lead(trial, trials[0]) >= _LEAD_DB]

@@ -10,7 +10,7 @@ from quantbench.calibration.ort_outputs import Feed
 from quantbench.calibration.ranges import Ranges
 from quantbench.errors import QuantbenchError
 from quantbench.graph.surgery import check
-from quantbench.progress import Progress
+from quantbench.progress import PASSES, Progress
 from quantbench.qdq.adaptive_rounding import Rounded, Rounding, planned_images, round_adaptively
 from quantbench.qdq.affine import affine_activations
 from quantbench.qdq.correct_bias import correct_bias, planned
@@ -94,7 +94,7 @@ def carry_out(
     quantized = rounded.model
     if correction is not None:
         _note(quantized, plan, correction)
-        with told.task("Bias correction", planned(correction.images, correction.sweeps)) as advance:
+        with told.task("Bias correction", planned(correction.images, correction.sweeps), PASSES) as advance:
             quantized = correct_bias(
                 quantized, correction.feeds, floats=rounded.floats, run_as=_runs_as(plan), sweeps=correction.sweeps,
                 threads=correction.threads, on_batch=advance,
@@ -110,7 +110,9 @@ def with_biases(made: CarriedOut, correction: Correction, progress: Progress | N
     """`made`, rounded to the nearest and its weights float, with biases corrected as `carry_out` has it; its model is
     left as it is."""
     _note(made.model, made.plan, correction)
-    with (progress or Progress("none")).task("Bias correction", planned(correction.images, correction.sweeps)) as step:
+    with (progress or Progress("none")).task(
+        "Bias correction", planned(correction.images, correction.sweeps), PASSES
+    ) as step:
         corrected = correct_bias(
             made.model, correction.feeds, run_as=_runs_as(made.plan), sweeps=correction.sweeps,
             threads=correction.threads, on_batch=step,
