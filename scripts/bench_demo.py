@@ -1,4 +1,4 @@
-"""Where the seconds of `quantbench ptq` go, step by step: wall clock and processor time of this process.
+"""The seconds of `quantbench ptq` step by step, wall clock and processor time of this process, and its memory.
 
     python scripts/bench_demo.py ptq --calib-dir imgs/ --out /tmp/run --overwrite
 
@@ -7,6 +7,7 @@ Takes the command line of `quantbench`. A row is a task of the progress display,
 
 import contextlib
 import os
+import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -63,6 +64,7 @@ def main() -> None:
     print("   wall  processor")
     for title, wall, used in rows:
         print(f"{wall:7.2f} {used:10.2f}  {title}")
+    print(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9:.2f} GB at most")
 
 
 if __name__ == "__main__":
