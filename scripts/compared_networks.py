@@ -154,8 +154,8 @@ def _esrgan(assets: Path, images: int, scale: int) -> Case:
     """Of pixels as they are: the package says that its inputs are 0 to 255.
 
     x8 one at a time: its last conv reads 192 channels of 768 x 768, 0.45 GB a picture, so that eight pictures take
-    4.6 GB in the float session and 8 in that of INT8 (16 while onnxruntime kept a memory pattern), which ended the
-    process."""
+    4.6 GB in the float session and twice that in that of INT8 (twice again while onnxruntime kept a memory pattern),
+    which ended the process."""
     case = _written(f"esrgan-x{scale}", esrgan(_found(assets, f"package/models/x{scale}/model.json"), 96), images,
                     Preprocess(exact=(96, 96)))  # fmt: skip
     return replace(case, batch=1) if scale == 8 else case
