@@ -1,6 +1,7 @@
 """`quantbench ptq`: its stages, each a value, and the record that is put together from theirs."""
 
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -191,23 +192,28 @@ def _folded(
     )  # fmt: skip
     stage = stages.folding(inputs)
     found = left_alone.remembered(folder.state, stage.key)
+    start = time.perf_counter()
     try:
         if found is None:
-            folder.run(stage)
+            seconds = folder.run(stage).provenance.seconds
     except stages.LeftAlone as left:
-        found = left.folded
+        found = left.folded.model_copy(update={"seconds": round(time.perf_counter() - start, 1)})
         left_alone.remember(folder.state, stage.key, found)
     if found is not None:
         folder.forget(stages.FOLD)
-        progress.note(found.in_words())
+        progress.note(_in_words(found))
         return run, found
-    folded = Folded.load(folder.path / stages.FOLDED)
-    progress.note(folded.in_words())
+    folded = Folded.load(folder.path / stages.FOLDED).model_copy(update={"seconds": round(seconds, 1)})
+    progress.note(_in_words(folded))
     progress.note(f"{CACHE} will fit {stages.FOLDED_MODEL}; --equalize off --smooth off: the network as it is")
     path = folder.path / stages.FOLDED_MODEL
     proto = load_model(path)
     model = FloatModel(path, model_sha256(path), proto, view_to_quantize(proto), run.model.inputs)
     return replace(run, model=model), folded
+
+
+def _in_words(folded: Folded) -> str:
+    return f"{folded.in_words()} ({folded.seconds:.1f} s)"
 
 
 def _without_poor_skips(run: Prepared, ranges: Ranges, least_db: float, progress: Progress) -> Prepared:

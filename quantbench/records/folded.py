@@ -61,7 +61,7 @@ class FoldTrial(Record):
 class Folded(Record):
     """`taken`: the methods that the network has; sites, absorptions and refusals of those that were asked for, the gain
     that each promised, and the `trials` on `samples` of the calibration samples that decided (none where `on` asked
-    for it)."""
+    for it). `seconds`: what all that took in a run of `ptq`."""
 
     equalize: Mode
     smooth: Mode
@@ -72,6 +72,7 @@ class Folded(Record):
     gains: tuple[FoldGain, ...] = ()
     trials: tuple[FoldTrial, ...] = ()
     samples: int = 0
+    seconds: float | None = None
 
     def in_words(self) -> str:
         """One line: what was taken, at how many places, and by how much it led; or why nothing was."""

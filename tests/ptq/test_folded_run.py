@@ -93,6 +93,9 @@ def test_a_network_that_is_left_alone_costs_a_line_of_the_report(tmp_path: Path)
     (section,) = folding.sections(record)
     assert all(isinstance(block, Text) for block in section.blocks)
     assert "left as they are" in str(section)
+    assert f"All that took {folded.seconds:.1f} s" in str(section)
+    again = run(tmp_path, tmp_path / "out", fold=FoldOptions("auto", "auto"))
+    assert again.calibration.folded == folded  # looked at once
 
 
 def test_the_folded_model_is_left_and_gives_what_the_float_model_gives(folder: Path) -> None:

@@ -17,7 +17,8 @@ def sections(run: PtqRun) -> tuple[Section, ...]:
         return ()
     blocks: list[Block] = [Text(folded.in_words() + ".")]
     if folded.gains:
-        blocks.append(Text(f"{_looked(folded)}."))
+        took = f" All that took {folded.seconds:.1f} s." if folded.seconds is not None else ""
+        blocks.append(Text(f"{_looked(folded)}.{took}"))
     if folded.trials:
         head = ("Network", "Worst output, norms", "Worst output, SQNR")
         blocks.append(Text(f"Quantized and held against float on {folded.samples} calibration samples kept for that:"))
