@@ -31,8 +31,13 @@ def affine_activations(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _reencode(graph: gs.Graph, seen: Mapping[str, float]) -> None:
     bounds = Bounds()
-    for members in _groups([node for node in graph.nodes if _is_symmetric(node)]):
-        low = min(max(bounds.lowest(x), seen.get(x.name, -math.inf)) for x in (node.inputs[0] for node in members))
+    quantizers = [node for node in graph.nodes if _is_symmetric(node)]
+    lows = {}
+    for node in quantizers:
+        x = node.inputs[0]
+        lows[id(node)] = max(bounds.lowest(x), seen.get(x.name, -math.inf))
+    for members in _groups(quantizers, lows):
+        low = min(lows[id(node)] for node in members)
         if len(members) == 1:
             low = max(low, floor(members[0].outputs[0]))
         for node in members:
@@ -60,12 +65,15 @@ def _widen(node: gs.Node, low: float) -> None:
             reader.inputs[1], reader.inputs[2] = wide, zero
 
 
-def _groups(quantizers: list[gs.Node]) -> list[list[gs.Node]]:
-    """`quantizers`, those together between which values only move or join, under one scale."""
+def _groups(quantizers: list[gs.Node], lows: Mapping[int, float]) -> list[list[gs.Node]]:
+    """`quantizers`, those together between which values only move or join, under one scale. What joins others from a
+    ReLU has zero point 0 for itself, which is the ReLU, and the join has it in its own levels."""
     group = {id(node): [node] for node in quantizers}
     for node in quantizers:
         for other in _before(node):
             if id(other) not in group or group[id(other)] is group[id(node)]:
+                continue
+            if lows[id(other)] >= 0 > lows[id(node)]:
                 continue
             if np.array_equal(other.inputs[1].values, node.inputs[1].values):
                 merged = [*group[id(node)], *group[id(other)]]

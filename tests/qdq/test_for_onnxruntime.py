@@ -132,6 +132,9 @@ ENDS = {"w": (8, 8, 3, 3), "v": (8, 8, 3, 3)}
          {"QLinearConv": 2, "Gelu": 1, "QuantizeLinear": 2, "DequantizeLinear": 2}),
         ("r = Relu(a) z = Constant <value = int64[8] {0, 0, 1, 1, 0, 0, 1, 1}> () h = Pad(r, z)", {},
          {"QLinearConv": 2}),
+        # A ReLU that is joined with what is signed was a Clip of its own.
+        (f"r = Relu(a) b = Conv {CONV} (r, u) j = Concat <axis = 1> (b, r) h = Conv {CONV} (j, t)",
+         {"u": (8, 8, 3, 3), "t": (8, 16, 3, 3)}, {"QLinearConv": 4, "QLinearConcat": 1}),
         ("g = Sigmoid(a) h = Mul(a, g)", {}, {"QLinearConv": 2, "QLinearSigmoid": 1, "QLinearMul": 1}),
     ],
 )  # fmt: skip
