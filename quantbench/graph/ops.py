@@ -198,6 +198,10 @@ AVERAGES = of_kind(Kind.AVERAGE)
 # Those that leave a value, not an index.
 REDUCTIONS = of_kind(Kind.REDUCE) - {"ArgMax", "ArgMin", "TopK"}
 ACTIVATIONS = of_kind(Kind.ACTIVATION)
+# Near their bounds they fall off as exp does, so that a Log of them is no steeper than what they are given.
+UNDONE_BY_LOG = frozenset({"Exp", "Sigmoid", "Softplus", "Tanh", "Elu", "Selu", "Celu", "Erf"})
+# onnxruntime runs them on integers: QLinearSigmoid and QLinearLeakyRelu, and what can be written as the former.
+INTEGER_UNARY = frozenset({"Sigmoid", "LeakyRelu", "HardSigmoid", "HardSwish"})
 AFFINE = of_kind(Kind.AFFINE)
 ARITHMETIC = of_kind(Kind.AFFINE, Kind.BINARY, Kind.UNARY)
 # What computes each element of its output from the elements at the same place, whatever the compiler.

@@ -25,7 +25,7 @@ Before and after:
 
 from collections.abc import Iterator
 
-from quantbench.graph.ops import AVERAGES, IDENTITIES, WEIGHTED
+from quantbench.graph.ops import AVERAGES, IDENTITIES, INTEGER_UNARY, MATRIX, WEIGHTED
 from quantbench.graph.view import GraphView, NodeView
 from quantbench.qdq.draft import Draft
 from quantbench.qdq.heads import is_dfl
@@ -36,7 +36,6 @@ from quantbench.qdq.reach import maker
 from quantbench.qdq.rules.streams import normalised_streams
 
 RULE = INTEGER
-_UNARY = frozenset({"Sigmoid", "LeakyRelu", "HardSigmoid", "HardSwish"})
 _CLIPS = frozenset({"Relu", "Clip"})
 
 
@@ -61,7 +60,7 @@ def _read(found: "_Integers", node: NodeView) -> None:
 
 def _write(found: "_Integers", node: NodeView) -> None:
     """Q/DQ before all that reads the output of `node`, so that nothing but a Q does."""
-    if node.op in ("Gemm", "MatMul"):
+    if node.op in MATRIX:
         return
     for out in node.outputs:
         tensor = found.written(out)
@@ -161,7 +160,7 @@ class _Integers:
             return self._is_spatial(node)
         if node.op == "Softmax":
             return node.name in self._softmaxes
-        return node.op in _UNARY | AVERAGES or (is_mover(node) and node.op not in IDENTITIES)
+        return node.op in INTEGER_UNARY | AVERAGES or (is_mover(node) and node.op not in IDENTITIES)
 
     def _is_stored(self, name: str) -> bool:
         return self.view.is_constant(name) and name not in self.view.producers

@@ -20,7 +20,7 @@ Before and after:
     x --> Q/DQ ==> bank --> square --> sum --> Log     x --> bank --> square --> sum --> Log
 """
 
-from quantbench.graph.ops import ACTIVATIONS, AVERAGES, POINTWISE, REDUCTIONS, WEIGHTED
+from quantbench.graph.ops import ACTIVATIONS, AVERAGES, POINTWISE, REDUCTIONS, UNDONE_BY_LOG, WEIGHTED
 from quantbench.graph.view import GraphView, NodeView
 from quantbench.qdq.draft import Draft
 from quantbench.qdq.ops import is_mover, weight_index
@@ -28,8 +28,7 @@ from quantbench.qdq.options import PlacementOptions
 
 RULE = "logarithm"
 _LOGS = frozenset({"Log", "ReduceLogSum"})
-_UNDONE = frozenset({"Exp", "Sigmoid", "Softplus", "Tanh", "Elu", "Selu", "Celu", "Erf"})
-_PASSED = (POINTWISE | AVERAGES | REDUCTIONS | {"Concat", "Pad", "Resize", "Cast", "Where"}) - _UNDONE
+_PASSED = (POINTWISE | AVERAGES | REDUCTIONS | {"Concat", "Pad", "Resize", "Cast", "Where"}) - UNDONE_BY_LOG
 _SHOWN = f"{RULE}: a Log shows what INT8 does to the small values that it writes"
 _FEEDS = f"{RULE}: feeds a layer that a Log reads, with no activation between"
 
