@@ -32,7 +32,7 @@ import onnx
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 WHO = (
-    "plain", "floor", "pass", "quantbench", "quantbench-overlap", "quantbench-numpy", "ort-minmax", "ort-entropy",
+    "plain", "floor", "pass", "quantbench", "quantbench-numpy", "ort-minmax", "ort-entropy",
     "modelopt-max", "modelopt-entropy",
 )  # fmt: skip
 MODELS = ("resnet18", "mobilenetv2", "lite0", "yolov8n")
@@ -135,9 +135,9 @@ def forward(path: Path, threads: int, who: str) -> Callable[[Feeds], Any]:
     return run
 
 
-def quantbench(path: Path, feeds: Feeds, threads: int, *, overlap: bool) -> Callable[[], Any]:
+def quantbench(path: Path, feeds: Feeds, threads: int) -> Callable[[], Any]:
     """The one pass and the entropy search of every tensor."""
-    from quantbench.calibration.collect import Collector, collect
+    from quantbench.calibration.collect import collect
     from quantbench.calibration.find_ranges import find_ranges
     from quantbench.calibration.thresholds import threshold_method
 
@@ -146,10 +146,7 @@ def quantbench(path: Path, feeds: Feeds, threads: int, *, overlap: bool) -> Call
     entropy = threshold_method("entropy")
 
     def work() -> Any:
-        counted = collect(
-            model, feeds, tensors, threads=threads,
-            begin=lambda model, tensors, count: Collector(model, tensors, threads=count, overlap=overlap),
-        )  # fmt: skip
+        counted = collect(model, feeds, tensors, threads=threads)
         return find_ranges(counted, "entropy", entropy)
 
     return work
@@ -207,7 +204,7 @@ def one(who: str, path: Path, images: int, threads: int) -> dict[str, float]:
         run(feeds[:WARMING])
         work = functools.partial(run, feeds)
     elif who.startswith("quantbench"):
-        work = quantbench(path, feeds, threads, overlap=who.endswith("overlap"))
+        work = quantbench(path, feeds, threads)
     elif who.startswith("ort-"):
         work = onnxruntime(path, feeds, who.removeprefix("ort-"))
     else:

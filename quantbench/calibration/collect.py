@@ -4,16 +4,17 @@ The grid of a histogram nests in that of any other (`quantbench.calibration.hist
 on the order of the images nor on how they are split among processes; histograms merge exactly.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from functools import reduce
 from typing import Protocol
 
 import onnx
 
 from quantbench.calibration.histogram import Histogram, merge, require_finite
-from quantbench.calibration.ort_outputs import Bound, Feed, InnerTensors, images_of, static_batch
-from quantbench.calibration.parts import Parts
+from quantbench.calibration.ort_outputs import Feed, InnerTensors, images_of, static_batch
+from quantbench.calibration.parts import MOST_BYTES, Parts
 from quantbench.calibration.same_values import sources
 from quantbench.calibration.sweep import Counter
 from quantbench.cores import usable_cores
@@ -41,61 +42,76 @@ Begin = Callable[[onnx.ModelProto, Sequence[str], int], Counts]
 
 
 class Collector:
-    """A network and the histograms of its `tensors`; feed it batches, read `histograms` at any time."""
+    """A network and the histograms of its `tensors`; feed it batches, read `histograms` at any time.
 
-    def __init__(
-        self, model: onnx.ModelProto, tensors: Sequence[str], *, threads: int = 0, overlap: bool | None = None
-    ) -> None:
-        """`threads` for the network and for counting each; 0: as many as there are cores. With `overlap` a half of a
-        batch is counted beside the inference of the next half: no more memory, where the batch is dynamic. None: where
-        there is more than one thread, for there it measures faster (docs/performance.md).
-        """
-        overlap = (threads or usable_cores()) > 1 if overlap is None else overlap
+    Batches of a dynamic size are cut into parts that run side by side, each in one thread which then counts what it
+    got, while it is in a cache of its core (`quantbench.side_by_side` says why). Those in flight are as many images
+    as one batch at most, and no more activations than `MOST_BYTES` unless one image's are.
+    """
+
+    def __init__(self, model: onnx.ModelProto, tensors: Sequence[str], *, threads: int = 0) -> None:
+        """`threads` in all, 0: as many as there are cores."""
+        self._model = model
         self._sources = sources(model, tensors)
-        counted = self._sources.counted
-        self._rows = {name: row for row, name in enumerate(counted)}
-        self._runner = InnerTensors(model, counted, threads=threads, free=counted)
-        self._counter = Counter(len(counted), threads=threads)
-        beside = overlap and not static_batch(model)
-        self._beside = ThreadPoolExecutor(1, "quantbench-count") if beside else None
-        self._parts = Parts(model, 2 if beside else 1, threads or usable_cores())
-        self._open: tuple[Future[None], ExitStack] | None = None
+        self._counted = self._sources.counted
+        self._rows = {name: row for row, name in enumerate(self._counted)}
+        self._threads = threads or usable_cores()
+        self._counters: list[Counter] = []
+        self._waiting: deque[Future[None]] = deque()
+        self._lanes = 1 if static_batch(model) else self._threads
+        self._parts = Parts(model, self._lanes, self._threads // self._lanes)
+        self._begin()
+
+    def _begin(self) -> None:
+        """So many lanes, each with its share of the threads and a counter of its own."""
+        each = self._threads // self._lanes
+        self._runner = InnerTensors(self._model, self._counted, threads=each, free=self._counted)
+        self._idle = deque(Counter(len(self._counted), threads=each) for _ in range(self._lanes))
+        self._counters += self._idle
+        self._pool = ThreadPoolExecutor(self._lanes, "quantbench-calibration") if self._lanes > 1 else None
 
     def add(self, feed: Feed) -> int:
-        """Run one batch and count it; returns its images. Only this batch's activations are alive meanwhile, and no
-        more than `MOST_BYTES` of them where the batch is dynamic and one image's are less: it is run in parts then.
-        """
+        """Run one batch and count it, the last parts of it perhaps beside the next one; returns its images."""
         for part in self._parts.of(feed):
-            with ExitStack() as stack:
-                blocks = stack.enter_context(self._runner.bound(part))
-                self._parts.saw(part, sum(block.nbytes for _, block, _ in blocks))
-                self._settle()
-                if self._beside is None:
-                    self._count(blocks)
-                else:
-                    self._open = self._beside.submit(self._count, blocks), stack.pop_all()
+            if self._pool is None:
+                self._run(part)
+            elif not self._parts.image_bytes:
+                self._run(part)  # alone: it tells how large the activations of one image are
+                fit = max(1, MOST_BYTES // self._parts.image_bytes)
+                if fit < self._lanes:
+                    self._lanes = fit
+                    self._begin()
+            else:
+                if len(self._waiting) == self._lanes:
+                    self._waiting.popleft().result()
+                self._waiting.append(self._pool.submit(self._run, part))
         return images_of(feed)
 
-    def _count(self, blocks: Sequence[Bound]) -> None:
-        self._counter.add([block.at(self._rows[name]) for name, block, _ in blocks])
+    def _run(self, part: Feed) -> None:
+        with self._runner.bound(part) as blocks:
+            self._parts.saw(part, sum(block.nbytes for _, block, _ in blocks))
+            counter = self._idle.popleft()
+            counter.add([block.at(self._rows[name]) for name, block, _ in blocks])
+            self._idle.append(counter)
 
     def _settle(self) -> None:
-        """Wait for what is being counted, and let go of its memory."""
-        if self._open is not None:
-            future, stack = self._open
-            self._open = None
-            with stack:
-                future.result()
+        """Wait for what is being counted."""
+        while self._waiting:
+            self._waiting.popleft().result()
 
     def restart(self) -> None:
         """Forget what was counted."""
         self._settle()
-        self._counter.clear()
+        for counter in self._counters:
+            counter.clear()
 
     def histograms(self) -> dict[str, Histogram]:
         """What was counted so far, in the order of the tensors."""
         self._settle()
-        return self._sources.all({name: self._counter.histogram(row) for name, row in self._rows.items()})
+        return self._sources.all({
+            name: reduce(merge, (counter.histogram(row) for counter in self._counters))
+            for name, row in self._rows.items()
+        })  # fmt: skip
 
 
 def on_cpu(model: onnx.ModelProto, tensors: Sequence[str], threads: int) -> Counts:

@@ -20,7 +20,7 @@ class Parts:
         self._whole = static_batch(model) > 0
         self._alive = alive
         self._threads = threads
-        self._image_bytes = 0
+        self.image_bytes = 0
 
     def of(self, feed: Feed) -> Iterator[Feed]:
         """`feed` as it is run: in `alive` parts or more; the very first image alone, which tells how large the
@@ -30,17 +30,17 @@ class Parts:
             return
         count, start = images_of(feed), 0
         while start < count:
-            size = min(-(-count // self._alive), self._most()) if self._image_bytes else 1
+            size = min(-(-count // self._alive), self._most()) if self.image_bytes else 1
             end = min(start + size, count)
             yield {n: a[start:end] if a.shape[:1] == (count,) else a for n, a in feed.items()}
             start = end
 
     def _most(self) -> int:
-        fit = MOST_BYTES // (self._alive * self._image_bytes)
-        enough = max(self._threads, -(-_ENOUGH_BYTES // self._image_bytes)) if self._threads else fit
+        fit = MOST_BYTES // (self._alive * self.image_bytes)
+        enough = max(self._threads, -(-_ENOUGH_BYTES // self.image_bytes)) if self._threads else fit
         return max(1, min(fit, enough))
 
     def saw(self, part: Feed, nbytes: int) -> None:
         """The activations of `part` are so many bytes."""
-        if not self._image_bytes:
-            self._image_bytes = nbytes // images_of(part) + 1
+        if not self.image_bytes:
+            self.image_bytes = nbytes // images_of(part) + 1

@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from quantbench.calibration import collect as collect_module
 from quantbench.calibration import native, parts
 from quantbench.calibration.collect import Collector, collect, merge_histograms, usable
 from quantbench.calibration.histogram import BINS, Histogram, empty, merge, shares, summary
@@ -250,8 +251,8 @@ def test_concats_and_split_tensors_follow_from_their_parts() -> None:
             assert found[name].exponent == alone[name].exponent
 
 
-@pytest.mark.parametrize("overlap", [False, True])
-def test_large_activations_are_counted_in_parts_that_fit(monkeypatch: pytest.MonkeyPatch, overlap: bool) -> None:
+@pytest.mark.parametrize("threads", [1, 2, 8])
+def test_large_activations_are_counted_in_parts_that_fit(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
     seen: list[int] = []
     real = InnerTensors.bound
 
@@ -265,11 +266,14 @@ def test_large_activations_are_counted_in_parts_that_fit(monkeypatch: pytest.Mon
         sizes[name] = values.nbytes
     one = sum(sizes[name] for name in set(representatives(MODEL, TENSORS).values()))
     monkeypatch.setattr(parts, "MOST_BYTES", 4 * one + one // 2)
-    collector = Collector(MODEL, TENSORS, threads=1, overlap=overlap)
+    monkeypatch.setattr(collect_module, "MOST_BYTES", 4 * one + one // 2)
+    collector = Collector(MODEL, TENSORS, threads=threads)
     assert [collector.add(feed) for feed in batched(IMAGES[:16], 8)] == [8, 8]
+    found = collector.histograms()
     assert sum(seen) == 16
-    assert max(seen) == (2 if overlap else 4)
-    found, whole = collector.histograms(), histograms_of(IMAGES[:16])
+    assert max(seen) == {1: 4, 2: 2, 8: 1}[threads]
+    assert collector._lanes == {1: 1, 2: 2, 8: 4}[threads]  # no more at a time than fit
+    whole = histograms_of(IMAGES[:16])
     assert {name: h.total for name, h in found.items()} == {name: h.total for name, h in whole.items()}
 
 
