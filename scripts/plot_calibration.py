@@ -17,7 +17,7 @@ from matplotlib import pyplot
 
 
 def bars(data: dict[str, Any], path: Path) -> None:
-    """Time of each way of calibrating as a multiple of the floor, one group a model, logarithmic."""
+    """Time of each way of calibrating as a multiple of the floor, one group a model."""
     models = data["models"]
     figure, axes = pyplot.subplots(1, len(models), figsize=(4.5 * len(models), 3), squeeze=False)
     for axis, (model, tables) in zip(axes[0], models.items(), strict=True):
@@ -30,7 +30,9 @@ def bars(data: dict[str, Any], path: Path) -> None:
         drawn = axis.barh(order, [shown[who] for who in order], color="#5b8c5a")
         axis.bar_label(drawn, [f"{shown[who]:.2f}" for who in order], padding=2, fontsize=8)
         axis.axvline(1.25, color="#b03a2e", linewidth=1, linestyle="--")
-        axis.set(xscale="log", title=f"{model}, {key}", xlabel="times the floor (dashed: 1.25)")
+        # Ticks of a logarithmic axis that spans less than a factor of two lie on each other.
+        scale = "log" if max(shown.values()) > 3 else "linear"
+        axis.set(xscale=scale, title=f"{model}, {key}", xlabel="times the floor (dashed: 1.25)")
         axis.invert_yaxis()
         axis.margins(x=0.2)
     figure.tight_layout()
