@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from onnx_graphsurgeon.ir.tensor import LazyValues
 from onnx_graphsurgeon.util.exception import OnnxGraphSurgeonException
 
@@ -27,6 +27,7 @@ _LARGE = 1 << 16
 ONE_MESSAGE = 1_900_000_000
 _ASIDE = "aside"
 _PLUGINS = "quantbench.plugins"
+_LISTS = (onnx.AttributeProto.INTS, onnx.AttributeProto.FLOATS, onnx.AttributeProto.STRINGS)
 
 
 def edited(model: onnx.ModelProto, change: Callable[[gs.Graph], None]) -> onnx.ModelProto:
@@ -36,18 +37,32 @@ def edited(model: onnx.ModelProto, change: Callable[[gs.Graph], None]) -> onnx.M
     graph.import_domains = [type(entry).FromString(entry.SerializeToString()) for entry in model.opset_import]
     change(graph)
     graph.cleanup(remove_unused_graph_inputs=False).toposort()
-    large = _set_aside(graph)
+    large, empty = _set_aside(graph), _empty_lists(model)
+    for node in graph.nodes if empty else ():
+        node.attrs = {name: value for name, value in node.attrs.items() if not (isinstance(value, list) and not value)}
     try:
         result: onnx.ModelProto = gs.export_onnx(graph)
-    except OnnxGraphSurgeonException as error:
+    except (OnnxGraphSurgeonException, ValueError) as error:
         words = " ".join(str(error).split())[:200]
         raise QuantbenchError(
             f"a part of the model cannot be written ({words}); export it with the types of its tensors"
         ) from error
     _put_back(result, large)
+    for node in result.graph.node if empty else ():
+        node.attribute.extend(empty.get((_key(node), node.op_type), ()))
     keep_notes(result, model)
     result.ir_version = model.ir_version
     return result
+
+
+def _empty_lists(model: onnx.ModelProto) -> dict[tuple[str, str], list[onnx.AttributeProto]]:
+    """Attributes of nodes that are lists of nothing: graphsurgeon keeps no type of them, and cannot write them."""
+    found: dict[tuple[str, str], list[onnx.AttributeProto]] = {}
+    for node in model.graph.node:
+        for a in node.attribute:
+            if a.type in _LISTS and not helper.get_attribute_value(a):
+                found.setdefault((_key(node), node.op_type), []).append(a)
+    return found
 
 
 def keep_notes(result: onnx.ModelProto, source: onnx.ModelProto) -> None:

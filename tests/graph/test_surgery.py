@@ -246,3 +246,13 @@ def test_shape_arithmetic_is_exact() -> None:
     assert found["same"].items == (large,)
     assert not found["nothing"].known
     assert found["towards zero"].items == (-3,)
+
+
+def test_a_list_of_nothing_is_kept_with_its_type() -> None:
+    value = helper.make_tensor_value_info
+    node = helper.make_node("ReduceMean", ["x"], ["y"], "mean", keepdims=0)
+    node.attribute.append(onnx.AttributeProto(name="axes", type=onnx.AttributeProto.INTS))
+    graph = helper.make_graph([node], "g", [value("x", 1, [2, 3])], [value("y", 1, [])])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    kept = {a.name: a for a in surgery.edited(model, lambda _: None).graph.node[0].attribute}
+    assert (kept["axes"].type, list(kept["axes"].ints), kept["keepdims"].i) == (onnx.AttributeProto.INTS, [], 0)
