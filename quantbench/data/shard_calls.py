@@ -1,21 +1,18 @@
 """Arrays in tar shards as calls of a model of any inputs: a sample a key, `key.NAME.npy` for the input NAME."""
 
-from collections.abc import Sequence
-
 from quantbench.data.array_calls import plain_name
 from quantbench.data.tensor_inputs import Call, TensorInput, fitted, refuse_unfit
-from quantbench.images.shard_arrays import ShardArrays, array_label, array_members, arrays_of
+from quantbench.images.shard_arrays import ArraySamples
 from quantbench.images.shards import Shards
-from quantbench.images.truth import Label
 
 
-class ShardCalls:
+class ShardCalls(ArraySamples):
     """Samples in `shards`, each with or without the axis of the batch. Raises QuantbenchError where the first does not
     fit the inputs."""
 
     def __init__(self, inputs: tuple[TensorInput, ...], shards: Shards) -> None:
+        super().__init__(shards)
         self.inputs = inputs
-        self.shards = shards
         self.call(0)
 
     @property
@@ -23,15 +20,12 @@ class ShardCalls:
         """None: every sample brings its own."""
         return frozenset()
 
-    def __len__(self) -> int:
-        return len(self.shards.samples)
-
     def call(self, index: int) -> Call:
         """The arrays of one sample, by input. Raises BadImageError where one cannot be read."""
         where = self.name(index)
         lone = self.inputs[0].name if len(self.inputs) == 1 else ""
         named = {plain_name(entry.name).lower(): entry.name for entry in self.inputs}
-        arrays = arrays_of(self.shards, self.shards.samples[index])
+        arrays = self.arrays(index)
         given = {lone if lone and len(arrays) == 1 else named.get(plain_name(key).lower(), key): array
                  for key, array in arrays.items()}  # fmt: skip
         refuse_unfit(self.inputs, given, where)
@@ -42,19 +36,3 @@ class ShardCalls:
                 array = array[None]
             found[entry.name] = fitted(entry, array, where, batch=array.shape[:1] == (1,))
         return found
-
-    def name(self, index: int) -> str:
-        """Tar and member."""
-        return ShardArrays(self.shards).name(index)
-
-    def label(self, index: int) -> Label:
-        """The number in the sample's `.cls`, or None."""
-        return array_label(self.shards, self.shards.samples[index])
-
-    def sha256(self) -> str:
-        """Hash over all arrays and their names."""
-        return self.sha256_of(range(len(self)))
-
-    def sha256_of(self, indices: Sequence[int]) -> str:
-        """The same over some samples; the others are not read."""
-        return self.shards.sha256(array_members(self.shards, indices))

@@ -22,7 +22,7 @@ def shards_hold_arrays(shards: Shards) -> bool:
     return any(map(_is_array, fields)) and not any(f".{field}".endswith(SUFFIXES) for field in fields)
 
 
-def arrays_of(shards: Shards, sample: Sample) -> dict[str, NDArray[Any]]:
+def _arrays_of(shards: Shards, sample: Sample) -> dict[str, NDArray[Any]]:
     """Arrays of a sample by name, "" for that of `key.npy`. Raises BadImageError, naming tar and member, for what is no
     array, holds pickled objects, or is empty."""
     found: dict[str, NDArray[Any]] = {}
@@ -43,13 +43,13 @@ def arrays_of(shards: Shards, sample: Sample) -> dict[str, NDArray[Any]]:
     return found
 
 
-def array_members(shards: Shards, indices: Sequence[int]) -> list[tuple[Sample, str]]:
+def _array_members(shards: Shards, indices: Sequence[int]) -> list[tuple[Sample, str]]:
     """The members that hold the arrays of some samples."""
     some = (shards.samples[index] for index in indices)
     return [(sample, field) for sample in some for field in sample.fields if _is_array(field)]
 
 
-def array_label(shards: Shards, sample: Sample) -> Label:
+def _array_label(shards: Shards, sample: Sample) -> Label:
     """The number in the sample's `.cls`, None where there is none."""
     if _LABEL not in sample.fields:
         return None
@@ -57,8 +57,8 @@ def array_label(shards: Shards, sample: Sample) -> Label:
     return int(text) if text.isdigit() and len(text) < 10 else None
 
 
-class ShardArrays:
-    """A source of the one array of each sample, as stored, without the axis of the batch."""
+class ArraySamples:
+    """Samples of shards that are arrays, whatever is made of them."""
 
     def __init__(self, shards: Shards) -> None:
         self.shards = shards
@@ -66,13 +66,9 @@ class ShardArrays:
     def __len__(self) -> int:
         return len(self.shards.samples)
 
-    def load(self, index: int) -> NDArray[Any]:
-        """The array; float64 becomes float32. Raises BadImageError, QuantbenchError where there are several."""
-        found = arrays_of(self.shards, self.shards.samples[index])
-        if len(found) != 1:
-            raise QuantbenchError(f"{self.name(index)} holds {len(found)} arrays; one each is wanted here")
-        (array,) = found.values()
-        return array.astype(np.float32) if array.dtype == np.float64 else array
+    def arrays(self, index: int) -> dict[str, NDArray[Any]]:
+        """The arrays of one sample, by name. Raises BadImageError where one cannot be read."""
+        return _arrays_of(self.shards, self.shards.samples[index])
 
     def name(self, index: int) -> str:
         """Tar and member."""
@@ -81,7 +77,7 @@ class ShardArrays:
 
     def label(self, index: int) -> Label:
         """The number in `.cls`, or None."""
-        return array_label(self.shards, self.shards.samples[index])
+        return _array_label(self.shards, self.shards.samples[index])
 
     def sha256(self) -> str:
         """Hash over all arrays and their names."""
@@ -89,7 +85,19 @@ class ShardArrays:
 
     def sha256_of(self, indices: Sequence[int]) -> str:
         """The same over some samples; the others are not read."""
-        return self.shards.sha256(array_members(self.shards, indices))
+        return self.shards.sha256(_array_members(self.shards, indices))
+
+
+class ShardArrays(ArraySamples):
+    """A source of the one array of each sample, as stored, without the axis of the batch."""
+
+    def load(self, index: int) -> NDArray[Any]:
+        """The array; float64 becomes float32. Raises BadImageError, QuantbenchError where there are several."""
+        found = self.arrays(index)
+        if len(found) != 1:
+            raise QuantbenchError(f"{self.name(index)} holds {len(found)} arrays; one each is wanted here")
+        (array,) = found.values()
+        return array.astype(np.float32) if array.dtype == np.float64 else array
 
 
 def _is_array(field: str) -> bool:
