@@ -1,6 +1,6 @@
 """What quantizing costs a layer at its output, told from rows of its input, under any scale of its channels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,27 +56,42 @@ class Layer:
 
 def layers_of(model: onnx.ModelProto, readers: Sequence[Reader], rows: Mapping[str, Rows]) -> list[Layer]:
     """The readers of which there are rows."""
-    stored = {tensor.name: tensor for tensor in model.graph.initializer}
     found = []
-    for reader in readers:
-        if reader.tensor in rows:
-            known = rows[reader.tensor]
-            weight, outputs = taps_of(reader, numpy_helper.to_array(stored[reader.node.inputs[1]]))
-            groups, size, _ = weight.shape
-            meets = channel_weights(np.abs(weight).reshape(groups, size, outputs, -1).max(axis=3))
-            made = max(groups * weight.shape[2], 1)
-            few = max(_LEAST_ROWS, min(_WORK // max(weight.size, 1), _ELEMENTS // made))
-            seen, held = (
-                rows[:: max(1, len(rows) // few)].reshape(-1, groups, size) for rows in (known.seen, known.held)
-            )
-            largest = np.abs(known.ends).max(axis=0).astype(np.float64)
-            plain = _centred(_product(held, weight))
-            energy = _energy(plain)
-            found.append(Layer(reader, seen, held, weight, outputs, plain, energy, largest, meets))
+    for one in with_rows(model, readers, rows):
+        groups, size, made = one.weight.shape
+        meets = channel_weights(np.abs(one.weight).reshape(groups, size, one.outputs, -1).max(axis=3))
+        few = max(_LEAST_ROWS, min(_WORK // max(one.weight.size, 1), _ELEMENTS // max(groups * made, 1)))
+        seen, held = (
+            rows[:: max(1, len(rows) // few)].reshape(-1, groups, size) for rows in (one.rows.seen, one.rows.held)
+        )
+        plain = _centred(_product(held, one.weight))
+        energy = _energy(plain)
+        found.append(Layer(one.reader, seen, held, one.weight, one.outputs, plain, energy, one.largest, meets))
     return found
 
 
-def taps_of(reader: Reader, weight: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
+@dataclass(frozen=True, slots=True, eq=False)
+class WithRows:
+    """A reader, the rows of its input, its weight and outputs as `_taps_of` has them, and `Layer.largest`."""
+
+    reader: Reader
+    rows: Rows
+    weight: NDArray[np.float32]
+    outputs: int
+    largest: Floats
+
+
+def with_rows(model: onnx.ModelProto, readers: Sequence[Reader], rows: Mapping[str, Rows]) -> Iterator[WithRows]:
+    """The readers of which there are rows, one weight in memory at a time."""
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    for reader in readers:
+        if (known := rows.get(reader.tensor)) is not None:
+            weight, outputs = _taps_of(reader, numpy_helper.to_array(stored[reader.node.inputs[1]]))
+            largest = np.abs(known.ends).max(axis=0).astype(np.float64)
+            yield WithRows(reader, known, weight, outputs, largest)
+
+
+def _taps_of(reader: Reader, weight: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
     """The weight as [groups, I, O * taps], the taps of one output channel together; and O, of a group."""
     node = reader.node
     if node.op in MATRIX:

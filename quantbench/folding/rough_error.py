@@ -12,10 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
 
 from quantbench.folding.channels import Reader
-from quantbench.folding.layer_error import CLIPS, Floats, channel_weights, rounded, step_of, taps_of
+from quantbench.folding.layer_error import CLIPS, Floats, channel_weights, rounded, step_of, with_rows
 from quantbench.folding.rows import Rows
 from quantbench.qdq.weights import INT8_MAX
 
@@ -56,21 +55,17 @@ class RoughLayer:
 
 def rough_layers_of(model: onnx.ModelProto, readers: Sequence[Reader], rows: Mapping[str, Rows]) -> list[RoughLayer]:
     """The readers of which there are rows."""
-    stored = {tensor.name: tensor for tensor in model.graph.initializer}
     found = []
-    for reader in readers:
-        if reader.tensor in rows:
-            known = rows[reader.tensor]
-            weight, outputs = taps_of(reader, numpy_helper.to_array(stored[reader.node.inputs[1]]))
-            groups, size, made = weight.shape
-            taps = made // outputs
-            shaped = weight.reshape(groups, size, outputs, taps)
-            most = np.maximum(shaped.max(axis=3), -shaped.min(axis=3)) if taps > 1 else np.abs(shaped[..., 0])
-            power = np.einsum("gio,gio->gi", weight, weight).reshape(-1).astype(np.float64)
-            largest = np.abs(known.ends).max(axis=0).astype(np.float64)
-            variance = known.held.var(axis=0, dtype=np.float64)
-            weights = channel_weights(most)
-            some = most[:, :, :: max(1, most.size // _ELEMENTS)]
-            share = taps * outputs / some.shape[2]
-            found.append(RoughLayer(reader, known.seen, known.held, variance, power, some, share, largest, weights))
+    for one in with_rows(model, readers, rows):
+        groups, size, made = one.weight.shape
+        taps = made // one.outputs
+        shaped = one.weight.reshape(groups, size, one.outputs, taps)
+        most = np.maximum(shaped.max(axis=3), -shaped.min(axis=3)) if taps > 1 else np.abs(shaped[..., 0])
+        power = np.einsum("gio,gio->gi", one.weight, one.weight).reshape(-1).astype(np.float64)
+        seen, held = one.rows.seen, one.rows.held
+        variance = held.var(axis=0, dtype=np.float64)
+        some = most[:, :, :: max(1, most.size // _ELEMENTS)]
+        share = taps * one.outputs / some.shape[2]
+        weights = channel_weights(most)
+        found.append(RoughLayer(one.reader, seen, held, variance, power, some, share, one.largest, weights))
     return found
