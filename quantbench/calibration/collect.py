@@ -14,7 +14,7 @@ import onnx
 
 from quantbench.calibration.histogram import Histogram, merge, require_finite
 from quantbench.calibration.ort_outputs import Feed, InnerTensors, images_of, static_batch
-from quantbench.calibration.parts import MOST_BYTES, Parts
+from quantbench.calibration.parts import Parts
 from quantbench.calibration.same_values import sources
 from quantbench.calibration.sweep import Counter
 from quantbench.cores import usable_cores
@@ -77,7 +77,7 @@ class Collector:
                 self._run(part)
             elif not self._parts.image_bytes:
                 self._run(part)  # alone: it tells how large the activations of one image are
-                fit = max(1, MOST_BYTES // self._parts.image_bytes)
+                fit = self._parts.at_a_time()
                 if fit < self._lanes:
                     self._lanes = fit
                     self._begin()

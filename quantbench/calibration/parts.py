@@ -35,6 +35,10 @@ class Parts:
             yield {n: a[start:end] if a.shape[:1] == (count,) else a for n, a in feed.items()}
             start = end
 
+    def at_a_time(self) -> int:
+        """How many parts of one image fit into memory, once one was seen."""
+        return max(1, MOST_BYTES // self.image_bytes)
+
     def _most(self) -> int:
         fit = MOST_BYTES // (self._alive * self.image_bytes)
         enough = max(self._threads, -(-_ENOUGH_BYTES // self.image_bytes)) if self._threads else fit

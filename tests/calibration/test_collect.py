@@ -9,7 +9,6 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from quantbench.calibration import collect as collect_module
 from quantbench.calibration import native, parts
 from quantbench.calibration.collect import Collector, collect, merge_histograms, usable
 from quantbench.calibration.histogram import BINS, Histogram, empty, merge, shares, summary
@@ -266,7 +265,6 @@ def test_large_activations_are_counted_in_parts_that_fit(monkeypatch: pytest.Mon
         sizes[name] = values.nbytes
     one = sum(sizes[name] for name in set(representatives(MODEL, TENSORS).values()))
     monkeypatch.setattr(parts, "MOST_BYTES", 4 * one + one // 2)
-    monkeypatch.setattr(collect_module, "MOST_BYTES", 4 * one + one // 2)
     collector = Collector(MODEL, TENSORS, threads=threads)
     assert [collector.add(feed) for feed in batched(IMAGES[:16], 8)] == [8, 8]
     found = collector.histograms()
