@@ -21,12 +21,11 @@ from quantbench.atomic import write_bytes, write_json, write_text
 from quantbench.errors import QuantbenchError
 from quantbench.progress import Progress
 from quantbench.ptq.cache_policy import CACHE
+from quantbench.ptq.on_ray import RETRIES, connected, require_ray
 from quantbench.ptq.verify import outputs
 from quantbench.records.run import load_run
 
 SWEEP = "sweep.json"
-# Told by the recipe alone, so that two machines agree on what is done.
-_RETRIES = 3
 # As `python -m quantbench`, but for the working folder, which may be a stranger's and hold a yaml.py.
 _PROGRAM = """
 import sys
@@ -142,15 +141,12 @@ def _on_processes(jobs: int) -> Runner:
 
 
 def _on_ray(address: str) -> Runner:
-    try:
-        import ray
-    except ImportError as error:
-        raise QuantbenchError("--ray needs Ray: pip install 'quantbench[ray]'") from error
+    require_ray()
 
     def run(waiting: Sequence[SweepTrial], folder: Path, end: float) -> Iterator[Outcome]:
-        ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
+        ray = connected(address)
         # A worker that dies loses its trial alone, which Ray gives to another.
-        task = ray.remote(num_cpus=1, max_retries=_RETRIES)(run_trial)
+        task = ray.remote(num_cpus=1, max_retries=RETRIES)(run_trial)
         here = str(folder.absolute())
         running = [task.remote(trial.name, _text(trial), trial.arguments, here, True) for trial in waiting]
         while running:
