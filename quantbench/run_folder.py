@@ -107,6 +107,10 @@ class RunFolder:
         if self._known_identity() != identity:
             write_json(self.state / _IDENTITY, {name: getattr(identity, name) for name in identity.__slots__})
 
+    def is_held(self) -> bool:
+        """Whether a process says that it holds the folder; one that was killed may say so still."""
+        return (self.state / _HOLDER).is_file()
+
     def run(self, stage: Stage[Inputs], *, again: bool = False, keep: tuple[str, ...] = ()) -> StageRecord:
         """Do the stage unless (and not `again`) it was done with the same key and its outputs are whole; its record.
 

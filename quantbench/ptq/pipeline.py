@@ -1,7 +1,6 @@
 """`quantbench ptq`: its stages, each a value, and the record that is put together from theirs."""
 
 import re
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +9,6 @@ from quantbench.calibration.store import load_histograms
 from quantbench.compilation.stage import Compiling, compile_in
 from quantbench.core.quantize import ORT_MODEL, QDQ_MODEL
 from quantbench.errors import QuantbenchError
-from quantbench.graph.load import load_model, model_sha256
 from quantbench.images.source import file_sha256
 from quantbench.latency.facts import timed_prediction
 from quantbench.progress import Progress
@@ -20,22 +18,22 @@ from quantbench.ptq.cache_policy import CACHE, SIDECAR, Owner, Policy, takes_cac
 from quantbench.ptq.calibrate import HISTOGRAMS
 from quantbench.ptq.calibrate_on import ON_CPU
 from quantbench.ptq.measure import Measuring
-from quantbench.ptq.prepare import FloatModel, Prepared, prepare
+from quantbench.ptq.prepare import Prepared, prepare
 from quantbench.ptq.range_warnings import range_warnings
 from quantbench.ptq.request import PtqRequest
 from quantbench.ptq.resolve import display_name
+from quantbench.ptq.scaled import scaled
 from quantbench.ptq.spreading import counting_of, spreading
 from quantbench.qdq.facts import placement_facts, range_facts
 from quantbench.qdq.guard import guarded
 from quantbench.qdq.rules import loops
 from quantbench.records.evaluation import Evaluation
 from quantbench.records.facts import CalibrationFacts, RangeFacts
-from quantbench.records.folded import Folded
 from quantbench.records.judged import Judged
 from quantbench.records.rounding import ROUNDING, RoundingFacts
 from quantbench.records.run import RUN, PtqRun
 from quantbench.run_folder import Identity, RunFolder
-from quantbench.runnable import told, view_to_quantize
+from quantbench.runnable import told
 
 _SHOWN_WARNINGS = 3
 # Below this many calibration images a warning is due: maxima of activations still grow by tens of percent.
@@ -97,7 +95,7 @@ def _stages(
     plain = run.model
     if given and any(map(request.fold.is_on, request.fold.asked)):
         progress.note("Ranges of a cache are those of the network as it is, so that no channels are scaled")
-    run, folded = (run, None) if given else _folded(request, run, folder, progress)
+    run, folded = (run, None) if given else scaled(request, run, folder, progress)
     if given:
         progress.note(f"Ranges from {folder.path / CACHE}, as --reuse-cache says")
         path = folder.path / CACHE
@@ -179,43 +177,6 @@ def _range_facts(run: Prepared, ranges: Ranges, folder: RunFolder) -> tuple[Rang
     return range_facts(run.plan, ranges, histograms)
 
 
-def _folded(
-    request: PtqRequest, run: Prepared, folder: RunFolder, progress: Progress
-) -> tuple[Prepared, Folded | None]:
-    """`run` with the model that equalization and SmoothQuant made of its own, and what they did."""
-    if not request.fold.asked:
-        folder.forget(stages.FOLD)
-        return run, None
-    inputs = stages.Folding(
-        run.model, run.plan, run.calibration, run.batch, request.fold, run.choice, request.bias_correction,
-        request.placement.residual_db, run.place, request.data.max_bad, request.threads, progress,
-    )  # fmt: skip
-    stage = stages.folding(inputs)
-    found = left_alone.remembered(folder.state, stage.key)
-    start = time.perf_counter()
-    try:
-        if found is None:
-            seconds = folder.run(stage).provenance.seconds
-    except stages.LeftAlone as left:
-        found = left.folded.model_copy(update={"seconds": round(time.perf_counter() - start, 1)})
-        left_alone.remember(folder.state, stage.key, found)
-    if found is not None:
-        folder.forget(stages.FOLD)
-        progress.note(_in_words(found))
-        return run, found
-    folded = Folded.load(folder.path / stages.FOLDED).model_copy(update={"seconds": round(seconds, 1)})
-    progress.note(_in_words(folded))
-    progress.note(f"{CACHE} will fit {stages.FOLDED_MODEL}; --equalize off --smooth off: the network as it is")
-    path = folder.path / stages.FOLDED_MODEL
-    proto = load_model(path)
-    model = FloatModel(path, model_sha256(path), proto, view_to_quantize(proto), run.model.inputs)
-    return replace(run, model=model), folded
-
-
-def _in_words(folded: Folded) -> str:
-    return f"{folded.in_words()} ({folded.seconds:.1f} s)"
-
-
 def _without_poor_skips(run: Prepared, ranges: Ranges, least_db: float, progress: Progress) -> Prepared:
     """`run` with the plan that the ranges allow."""
     plan, left = guarded(run.plan, ranges, least_db)
@@ -237,7 +198,7 @@ def _calibrate(
         candidates = stages.Candidates(
             run.plan, request.bias_correction, placement.residual_db, placement.for_onnxruntime
         )
-    how = spreading(request, run, counting, progress, refresh=refresh, folded=owner.folded)
+    how = spreading(request, run, counting, progress, refresh=refresh)
     inputs = stages.Calibrating(counting, run.choice, candidates, owner, folder.state, progress, how)
     if refresh:  # measured anew, and not thresholds of what was counted before
         (folder.state / HISTOGRAMS).unlink(missing_ok=True)

@@ -79,10 +79,10 @@ def calibrate_in_pieces(
 
 
 def count_for_first(
-    how: Spreading, model: onnx.ModelProto, source: AnySource, state: Path, key: str
+    how: Spreading, model: onnx.ModelProto, source: AnySource, state: Path, key: str, dropped: Callable[[], bool]
 ) -> tuple[int, int]:
-    """What a process of torchrun's does that is not the first: count its share, and what is left. How many pieces it
-    counted, and how many there are."""
+    """What a process of torchrun's does that is not the first: count its share, and what is left, unless the whole is
+    `dropped`. How many pieces it counted, and how many there are."""
     assert how.group is not None
     pieces = pieces_of(len(source), how.job.batch, how.spread.pieces)
     least = len(source) - how.job.data.max_bad
@@ -92,7 +92,7 @@ def count_for_first(
         nonlocal fresh
         counted = is_counted(state / HISTOGRAMS, key, least)
         fresh = fresh or not counted  # what lies there when all is to be counted anew is of an earlier run
-        return fresh and counted
+        return (fresh and counted) or dropped()
 
     todo, store = order(how.group, pieces), PieceStore(state, key)
     with decoding_with(how.job.decoders):

@@ -26,24 +26,14 @@ def counting_of(request: PtqRequest, run: Prepared) -> stages.Counting:
 
 
 def spreading(
-    request: PtqRequest,
-    run: Prepared,
-    counting: stages.Counting,
-    progress: Progress,
-    *,
-    refresh: bool,
-    folded: bool,
+    request: PtqRequest, run: Prepared, counting: stages.Counting, progress: Progress, *, refresh: bool
 ) -> Spreading | None:
-    """Who counts, where that is not this process alone; `folded`: the model of `run` has scaled channels."""
+    """Who counts, where that is not this process alone."""
     own = group()
     if own is None and not request.spread.asked:
         return None
     if counting.feeder:
         progress.note(f"Calibrator {run.choice.method} brings its own data, which one process counts")
-        return None
-    if own is not None and folded:
-        progress.note("Other processes of torchrun do not have the model whose channels were scaled: this one counts "
-                      "alone (--processes and --ray have it)")  # fmt: skip
         return None
     return spread_over(request, run, counting, own, refresh=refresh)
 

@@ -1,5 +1,7 @@
 """A PTQ run with equalization: what the folder holds, what makes it begin anew, and what goes with what."""
 
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +12,24 @@ from onnx import TensorProto, helper, numpy_helper
 
 import quantbench
 from quantbench.cli.requests import ptq_request
+from quantbench.compilation.request import CompileRequest
 from quantbench.errors import QuantbenchError
 from quantbench.folding.options import FoldOptions
 from quantbench.ort import create_session
+from quantbench.progress import Progress
+from quantbench.ptq import scaled
+from quantbench.ptq.prepare import prepare
+from quantbench.ptq.ranks import Group
+from quantbench.ptq.request import DataChoice, ModelChoice, PtqRequest
+from quantbench.ptq.scaled import Decision, folding_of
+from quantbench.ptq.share import count_share
 from quantbench.recipe import Recipe
 from quantbench.records.run import PtqRun
 from quantbench.report.blocks import Text
 from quantbench.report.leads import leads_of
 from quantbench.report.sections import folding
 from quantbench.report.verdict import Command
+from quantbench.run_folder import RunFolder
 from tests.ptq import small_run
 from tests.ptq.small_run import run, write_data
 
@@ -147,3 +158,60 @@ def test_a_recipe_names_them_and_refuses_other_words() -> None:
     assert ptq_request(Recipe()).fold == FoldOptions("auto", "auto")
     with pytest.raises(QuantbenchError, match=r"calibration\.equalize = 'yes'"):
         Recipe().merged({"calibration.equalize": "yes"})
+
+
+def test_others_of_torchrun_count_the_scaled_network_too(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that comes after the decision counts all; one that comes before it waits. The ranges are those of one."""
+    more: dict[str, Any] = {"batch_size": 4, "threads": 1}
+    run(folder, folder / "one", fold=FoldOptions("auto", "auto"), **more)
+    wanted = (folder / "one" / "ranges.json").read_bytes()
+    notes: list[str] = []
+    monkeypatch.setattr(Progress, "note", lambda self, text: notes.append(text))
+
+    def share(out: Path, fold: FoldOptions) -> None:
+        request = PtqRequest(
+            ModelChoice(str(folder / "m.onnx")), DataChoice(folder / "data"), calibrator="minmax", latency=False,
+            compile=CompileRequest("none"), out=out, fold=fold, **more,
+        )  # fmt: skip
+        count_share(request, Group(1, 2, 1, 2), Progress("none"), overwrite=False, refresh=False)
+
+    (first := folder / "cut").mkdir()
+    shutil.copytree(folder / "one" / ".quantbench", first / ".quantbench")
+    for name in ("model.folded.onnx", "folded.json"):
+        shutil.copy(folder / "one" / name, first / name)
+    (first / ".quantbench" / "histograms.npz").unlink()
+    share(first, FoldOptions("auto", "auto"))
+    assert notes[-1] == "Process 1 of 2 counted 4 of 4 pieces"
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    run(folder, first, fold=FoldOptions("auto", "auto"), **more)
+    assert any("in 4 pieces, 4 of which an earlier run has counted" in note for note in notes)
+    assert (first / "ranges.json").read_bytes() == wanted
+    for mode in ("auto", "on"):
+        monkeypatch.setattr(Progress, "note", lambda self, text: notes.append(text))
+        fold = FoldOptions(mode, mode)  # type: ignore[arg-type]
+        with ThreadPoolExecutor(1) as pool:
+            other = pool.submit(share, folder / mode, fold)
+            run(folder, folder / mode, fold=fold, **more)
+            other.result(timeout=60)
+        assert any("Process 1 of 2 counted" in n for n in notes)
+        assert (folder / mode / "ranges.json").read_bytes() == wanted
+
+
+def test_who_waits_for_the_first_leaves_when_it_is_gone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A holder that was there and went without a decision: its run failed."""
+    request = PtqRequest(ModelChoice(str(folder / "m.onnx")), DataChoice(folder / "data"), out=folder / "out",
+                         fold=FoldOptions("on"), compile=CompileRequest("none"))  # fmt: skip
+    prepared = prepare(request)
+    run_folder = RunFolder(folder / "out")
+    decision = Decision(folding_of(request, prepared, Progress("none")), run_folder)
+    monkeypatch.setattr(scaled.time, "sleep", lambda _: holder.unlink(missing_ok=True))
+    holder = folder / "out" / ".quantbench" / "holder.json"
+    holder.parent.mkdir(parents=True)
+    holder.write_text("{}")
+    assert not decision.awaited()
+    assert decision.scaled() is None
+    monkeypatch.setattr(scaled, "_COMES", 0.0)
+    assert not decision.awaited()
