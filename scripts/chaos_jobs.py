@@ -22,7 +22,7 @@ JOBS = (
     Job("build", "build {home}/q.onnx --backend onnxruntime --out {out}/e.onnx"),
     Job("tune", "tune {home}/m.onnx --data {home}/data --min-sqnr 1 --out {out}/t --threads 1"),
     Job("sweep", "sweep {home}/r.yaml --grid calibrator=minmax --out {out}/s"),
-    Job("qat-export", "qat-export --recipe {home}/qat.yaml --trust --out {out}/q --no-compile --torch cpu"),
+    Job("qat-export", "qat-export --recipe {home}/qat.yaml --trust --out {out}/q --no-compile --device cpu"),
 )  # fmt: skip
 
 

@@ -101,17 +101,15 @@ Gpu = Annotated[str, typer.Option("--gpu", help="Compute capability, as sm87 (de
 RunJson = Annotated[bool, typer.Option("--json", help="Print run.json on stdout and nothing else.")]
 PlainJson = Annotated[bool, typer.Option("--json", help="Print plain data on stdout and nothing else.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
-TimedOn = Annotated[
-    str,
-    typer.Option("--device", help="Time it on a learnt device, in the report; best placement then makes its ms least."),
-]
+_TIMED = "A learnt device: time it on that, in the report; best placement then makes its ms least. Given twice: both."
 Devices = Annotated[
     list[str] | None,
+    typer.Option("--device", metavar="NAME", help=f"cpu, cuda or cuda:1: calibrate there (default: cpu). {_TIMED}"),
+]
+TorchDevices = Annotated[
+    list[str] | None,
     typer.Option(
-        "--device",
-        metavar="NAME",
-        help="cpu, cuda or cuda:1: calibrate there. A learnt device: time it on that, in the report; best placement "
-        "then makes its ms least. Given twice: both.",
+        "--device", metavar="NAME", help=f"cpu, cuda or cuda:1: torch runs there (default: a card if any). {_TIMED}"
     ),
 ]
 JsonToo = Annotated[bool, typer.Option("--json", help="Print JSON.")]

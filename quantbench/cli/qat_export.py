@@ -16,7 +16,7 @@ from quantbench.cli.options import (
     Recipe,
     ResidualFloat,
     RunJson,
-    TimedOn,
+    TorchDevices,
     Trust,
     grouped,
 )
@@ -55,8 +55,8 @@ def qat_export(
     keep_float: KeepFloat = None,
     residual_float: ResidualFloat = False,
     no_compile: NoCompile = False,
-    device: TimedOn = "",
-    torch_on: str = typer.Option("", "--torch", help="Where torch runs, cpu or cuda. (default: cuda if there is one)"),
+    device: TorchDevices = None,
+    torch_on: str = typer.Option("", "--torch", hidden=True, help="The older word for --device cpu and cuda."),
     trust: Trust = False,
     overwrite: Overwrite = False,
     as_json: RunJson = False,
@@ -64,7 +64,7 @@ def qat_export(
     build: EngineOptions,
 ) -> None:
     """Insert Q/DQ into a torch model, calibrate, fine-tune, export, compile and report."""
-    from quantbench.cli.requests import image_size, unused
+    from quantbench.cli.requests import devices, image_size, unused
     from quantbench.errors import QuantbenchError
     from quantbench.progress import Progress
     from quantbench.recipe import Recipe, load_recipe
@@ -79,6 +79,7 @@ def qat_export(
     from quantbench.qat.pipeline import run_qat_export
     from quantbench.qat.report import summary_lines
 
+    runs_on, timed_on = devices((*(device or ()), *((torch_on,) if torch_on else ())), "for torch")
     changes = {
         "model": model,
         "weights": weights,
@@ -100,7 +101,7 @@ def qat_export(
         "export.int8_weights": int8_weights,
         "placement.keep_float": tuple(keep_float) if keep_float else None,
         "placement.residual": False if residual_float else None,
-        "placement.device": device or None,
+        "placement.device": timed_on or None,
         **build.changes(),
         **({"compile.backend": "none"} if no_compile else {}),
     }
@@ -110,7 +111,7 @@ def qat_export(
         progress.note(line)
     # With --json stdout belongs to run.json; a trainer's and an exporter's own chatter goes to stderr.
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-        request = qat_request(changed, torch_on=torch_on, trust=trust, resume=resume)
+        request = qat_request(changed, torch_on=runs_on or "", trust=trust, resume=resume)
         folder, record = run_qat_export(request, progress, overwrite=overwrite)
     if record is None:
         return

@@ -10,21 +10,13 @@ from quantbench.recipe import Recipe
 
 # Training moves the weights, so there is nothing that a calibrator could be judged by before it.
 _AUTO, _PLAIN = "auto", "mse"
-_TORCH = ("cpu", "cuda")
 
 
 def qat_request(recipe: Recipe, *, torch_on: str, trust: bool, resume: bool) -> QatRequest:
-    """What `quantbench qat-export` does for `recipe`, torch running on `torch_on` ("", "cpu" or "cuda").
+    """What `quantbench qat-export` does for `recipe`, torch running on `torch_on` ("", cpu, cuda or cuda:N).
 
     Raises QuantbenchError for text that is not of its form, and for training without data.
     """
-    if torch_on not in ("", *_TORCH):
-        raise QuantbenchError(f"--torch {torch_on} is neither cpu nor cuda; leave it out for cuda where there is one")
-    if recipe.placement.device in _TORCH:
-        raise QuantbenchError(
-            f"--device names a learnt device to time the network on (quantbench device list); for where torch runs, "
-            f"give --torch {recipe.placement.device}"
-        )
     data, export, calibration = recipe.data, recipe.export, recipe.calibration
     return QatRequest(
         model=TorchChoice(

@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
 def report(
     runs: list[Path] = typer.Argument(..., help="Run folders; the verdict speaks of the first."),
     out: Path = typer.Option(None, help="Folder for report.html, .md and .json. (default: the run's, or ./report)"),
-    device: str = typer.Option("", help="Device that the verdict judges latency on (quantbench predict --device)."),
+    device: str = typer.Option("", help="Learnt device that the verdict judges latency on (quantbench device list)."),
     good_drop: float = typer.Option(0.5, help="Green: at most so many points of the task's measure lost."),
     bad_drop: float = typer.Option(2.0, help="Red from so many points lost."),
     good_alike: float = typer.Option(98.0, help="Green: at least so many percent of FP32's answers, without labels."),

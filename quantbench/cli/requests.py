@@ -211,28 +211,28 @@ def data_choice(calib_dir: Path | None, inputs: Sequence[str] | None, preprocess
     return DataChoice(calib_dir, tuple(InputChoice(n, at["path"]) for n, at in named.items()), None, preprocess)
 
 
-def devices(given: Sequence[str]) -> tuple[str | None, str]:
-    """What `--device` of `ptq` names: where to calibrate (None: not said), and a learnt device to time on ("": none).
+def devices(given: Sequence[str], computes: str = "to calibrate on") -> tuple[str | None, str]:
+    """What `--device` names: where to compute (None: not said), and a learnt device to time on ("": none).
 
     Raises QuantbenchError for two of a kind, and for a name of neither.
     """
     places = [name for name in given if is_place(name)]
     learnt = [name for name in given if not is_place(name)]
-    for found, purpose in ((places, "to calibrate on"), (learnt, "to time on")):
+    for found, purpose in ((places, computes), (learnt, "to time on")):
         if len(found) > 1:
             raise QuantbenchError(f"--device names {found[0]} and {found[1]}, two {purpose}; give one")
     if learnt and not learnt[0].endswith((".yaml", ".yml")) and not Path(learnt[0]).is_file():
-        _require_learnt(learnt[0])
+        _require_learnt(learnt[0], computes)
     return (places[0] if places else None), (learnt[0] if learnt else "")
 
 
-def _require_learnt(name: str) -> None:
+def _require_learnt(name: str, computes: str) -> None:
     from quantbench.latency.device_file import device_names
 
     known = device_names()
     if name.lower() not in known:
         raise QuantbenchError(
-            f"--device {name} is neither cpu, cuda or cuda:1, to calibrate on, nor a learnt device to time on: "
+            f"--device {name} is neither cpu, cuda or cuda:1, {computes}, nor a learnt device to time on: "
             f"{', '.join(known)} (quantbench device list), or a .yaml that 'quantbench device learn' wrote"
         )
 

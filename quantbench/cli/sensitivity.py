@@ -24,7 +24,9 @@ def sensitivity(
     calibrator: str = typer.Option("mse", help="Threshold method of the ranges."),
     preprocess: Preprocess = None,
     images: int = typer.Option(24, min=1, help="Images to measure on."),
-    device: str = typer.Option("", help="Device on which INT8 saves so many ms a region (quantbench device list)."),
+    device: str = typer.Option(
+        "", help="Learnt device on which INT8 saves so many ms a region (quantbench device list)."
+    ),
     threads: Threads = None,
     out: Path = typer.Option(Path("sensitivity.json"), help="Result, to be edited and handed to tune."),
     trust: Trust = False,

@@ -23,7 +23,9 @@ def sweep(
     ray: str = typer.Option("", metavar="ADDRESS", help="Run on this Ray cluster ('auto', or host:port)."),
     minutes: float = typer.Option(None, min=0, help="Start no trial after so long."),
     trust: Trust = False,
-    device: str = typer.Option("", help="Device that the report's verdict judges latency on."),
+    device: str = typer.Option(
+        "", help="Learnt device that the report's verdict judges latency on (quantbench device list)."
+    ),
 ) -> None:
     """Run every combination, and keep report.html over all that are done up to date while it runs.
 

@@ -45,7 +45,7 @@ def tune(
     max_drop: float = typer.Option(None, help="Goal: at most so many points of the task's measure lost; wants labels."),
     max_latency: str = typer.Option("", help="Goal: at most so long on --device, as 2.0ms or 800us."),
     min_speedup: float = typer.Option(None, help="Goal: at least so many times float's speed on --device."),
-    device: str = typer.Option("", help="Device whose layer times are predicted (quantbench device list)."),
+    device: str = typer.Option("", help="Learnt device whose layer times are predicted (quantbench device list)."),
     sensitivity: Path = typer.Option(None, help="Costs of regions (quantbench sensitivity), maybe edited."),
     effort: Effort = None,
     max_images: MaxImages = None,

@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 
 from quantbench.errors import QuantbenchError
+from quantbench.qat.cards import require_number
 
 Value = TypeVar("Value")
 
@@ -46,11 +47,18 @@ def from_first(value: Value) -> Value:
 
 
 def device(wanted: str) -> torch.device:
-    """The device of this process. Raises QuantbenchError for a GPU that is not there."""
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise QuantbenchError("torch sees no CUDA GPU; leave --torch out or give --torch cpu")
-    if wanted == "cpu" or not torch.cuda.is_available():
+    """The device of this process, where "", cpu, cuda or cuda:N is `wanted`. Raises QuantbenchError for a GPU that is
+    not there, and for one GPU for several processes."""
+    kind, _, number = wanted.partition(":")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise QuantbenchError("torch sees no CUDA GPU; leave --device out or give --device cpu")
+    if kind == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
+    if number:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise QuantbenchError(f"--device {wanted} is one card for all processes; give --device cuda: a card each")
+        require_number(int(number), torch.cuda.device_count())
+        return torch.device("cuda", int(number))
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
@@ -58,4 +66,6 @@ def ultralytics_device(chosen: torch.device) -> str:
     """The device as ultralytics spells it: all GPUs of the group, or cpu."""
     if chosen.type == "cpu":
         return "cpu"
+    if int(os.environ.get("LOCAL_WORLD_SIZE", "1")) == 1:
+        return str(chosen.index or 0)
     return ",".join(str(i) for i in range(int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))

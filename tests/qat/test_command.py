@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from datasets.scenes import SceneOptions, draw_crops, write_scenes
 from quantbench.cli.main import app, register_commands
 from quantbench.errors import QuantbenchError
+from quantbench.qat import distributed
 from quantbench.qat.to_onnx import ExportOptions, export_onnx
 from tests.qat import networks
 
@@ -55,7 +56,7 @@ def test_yolo_is_fine_tuned_and_resumed(yolo_checkpoint: Path, tmp_path: Path) -
     data = write_scenes(tmp_path / "scenes", {"train": 8, "val": 4}, 0, options, 1)
     torch.save({"model": networks.small_yolo(10)}, tmp_path / "ten.pt")
     arguments = ["--size", "64", "--data", str(data), "--out", str(tmp_path / "run"), "--batch-size", "4",
-                 "--no-compile", "--torch", "cpu", "--distill", "0.1", "--exporter", "legacy"]  # fmt: skip
+                 "--no-compile", "--device", "cpu", "--distill", "0.1", "--exporter", "legacy"]  # fmt: skip
     with pytest.raises(QuantbenchError, match=r"has 80 classes and .*data\.yaml has 10"):
         _run(str(yolo_checkpoint), *arguments, "--epochs", "1", "--overwrite")
     run = _run(str(tmp_path / "ten.pt"), *arguments, "--epochs", "1", "--overwrite")
@@ -90,15 +91,35 @@ def test_classifier_with_recipe_data_and_epochs(tmp_path: Path) -> None:
     assert session.run(None, {"input": np.zeros((3, 3, 64, 64), np.float32)})[0].shape == (3, 10)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says that there is no card")
 @pytest.mark.parametrize(
-    ("words", "said"), [(("--device", "cuda"), "give --torch cuda"), (("--torch", "orin"), "neither cpu nor cuda")]
+    ("words", "said"),
+    [
+        (("--device", "cuda"), "torch sees no CUDA GPU; leave --device out or give --device cpu"),
+        (("--torch", "cuda:1"), "torch sees no CUDA GPU"),
+        (("--device", "nowhere"), "neither cpu, cuda or cuda:1, for torch, nor a learnt device to time on: a100"),
+        (("--device", "cpu", "--device", "cuda"), "names cpu and cuda, two for torch; give one"),
+    ],
 )
-def test_where_torch_runs_and_what_device_is_timed_are_told_apart(
-    yolo_checkpoint: Path, tmp_path: Path, words: tuple[str, str], said: str
+def test_device_is_where_torch_runs_or_what_is_timed_as_for_ptq(
+    yolo_checkpoint: Path, tmp_path: Path, words: tuple[str, ...], said: str
 ) -> None:
     with pytest.raises(QuantbenchError, match=said):
         _run(str(yolo_checkpoint), *words, "--out", str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_card_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch is told that there are two cards, which it is not asked for."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert distributed.device("cuda:1") == torch.device("cuda", 1)
+    assert distributed.ultralytics_device(torch.device("cuda", 1)) == "1"
+    with pytest.raises(QuantbenchError, match="no card cuda:2"):
+        distributed.device("cuda:2")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(QuantbenchError, match="give --device cuda: a card each"):
+        distributed.device("cuda:1")
 
 
 def test_modelopt_model_is_taken_as_it_is(yolo_checkpoint: Path, tmp_path: Path) -> None:
