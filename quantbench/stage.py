@@ -15,9 +15,9 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from pydantic import BaseModel, JsonValue
 
+from quantbench.unkeyed import UNKEYED as UNKEYED
+
 Inputs = TypeVar("Inputs")
-# Metadata of a field that is no part of the key, because it cannot change the result: where a file lies, threads.
-UNKEYED = {"unkeyed": True}
 
 
 @runtime_checkable

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantbench.calibration.ranges import Ranges
 from quantbench.engines.shapes import Profile
-from quantbench.stage import UNKEYED
+from quantbench.unkeyed import UNKEYED
 
 if TYPE_CHECKING:
     from quantbench.calibration.collect import Begin
+    from quantbench.calibration.ranges import Ranges
 
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8", "best")
 
@@ -65,7 +65,7 @@ class BuildOptions:
     """(pattern of layer names, kernel), the last match wins."""
     replay: Path | None = None
     """A verbose build log (or a timing cache) whose kernels are taken again."""
-    ranges: Ranges | None = None
+    ranges: "Ranges | None" = None
     """Ranges of activations, for INT8 of a model without Q/DQ."""
     calibrator: object | None = None
     """An instance of `quantbench.calibrator.Calibrator`, for TensorRT 10 and older."""

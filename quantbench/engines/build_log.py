@@ -57,6 +57,6 @@ class BuildLog:
 def _open(path: Path) -> TextIO:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("w", encoding="utf-8")
+        return path.open("w", buffering=1, encoding="utf-8")
     except OSError as error:
         raise QuantbenchError(f"cannot write log {path}: {error.strerror or error}") from error

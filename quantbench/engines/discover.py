@@ -42,6 +42,11 @@ def tensorrt_version() -> str:
     return (_version(*_TENSORRT_WHEELS) or "unknown") if _has("tensorrt") else ""
 
 
+def rtx_version() -> str:
+    """Version of the installed `tensorrt_rtx`, "" where there is none, "unknown" where it does not say."""
+    return _version("tensorrt-rtx", "tensorrt_rtx_cu13", "tensorrt_rtx_cu12") if _has("tensorrt_rtx") else ""
+
+
 def _onnxruntime() -> Availability:
     plain, with_cuda = (_version(name) if _has("onnxruntime") else "" for name in ("onnxruntime", "onnxruntime-gpu"))
     version = plain or with_cuda
@@ -70,7 +75,7 @@ def _tensorrt(backend: str, gpu: bool) -> Availability:
 
 def _tensorrt_rtx(gpus: tuple[Gpu, ...]) -> Availability:
     facts = FACTS[TENSORRT_RTX]
-    version = _version("tensorrt-rtx", "tensorrt_rtx_cu13", "tensorrt_rtx_cu12") if _has("tensorrt_rtx") else ""
+    version = rtx_version()
     if not version:
         fitting = sys.platform in ("linux", "win32") and platform.machine().lower() in ("x86_64", "amd64")
         detail = "not installed" if fitting else f"no wheel for {sys.platform} on {platform.machine()}"

@@ -4,9 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import onnx
-from google.protobuf.message import DecodeError
-
 from quantbench.errors import QuantbenchError
 
 
@@ -34,6 +31,9 @@ def _node(model: Path, error: Any) -> tuple[str, str]:
     if hasattr(error, "node_operator"):
         return error.node_name(), error.node_operator()
     # TensorRT 8 gives the node's number alone.
+    import onnx
+    from google.protobuf.message import DecodeError
+
     try:
         nodes = onnx.load(str(model), load_external_data=False).graph.node
     except (OSError, DecodeError):

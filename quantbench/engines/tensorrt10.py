@@ -24,11 +24,11 @@ BACKEND = TENSORRT10
 _LEAST_AMAX = 1.0 / INT8_MAX
 
 
-def build(trt: Any, model: Path, options: BuildOptions, device: Device) -> BuildResult:
+def build(trt: Any, model: Path, options: BuildOptions, device: Device | None) -> BuildResult:
     """Build the ONNX file for the GPU of this machine with the imported `tensorrt` 10 or older.
 
     INT8 comes from Q/DQ in the file, else from `options.ranges` (dynamic ranges), else from `options.calibrator`
-    (TensorRT runs it at the opt shape of the first profile; `device` holds its buffers). With
+    (TensorRT runs it at the opt shape of the first profile; `device` holds its buffers, and is needed then alone). With
     `options.strongly_typed` the types come from the file alone.
 
     Raises QuantbenchError where the parser or the builder refuses it (the line names node and operator).
@@ -79,7 +79,7 @@ def _precisions(
     config: Any,
     options: BuildOptions,
     profiles: Sequence[Profile],
-    device: Device,
+    device: Device | None,
 ) -> list[str]:
     flags = [flag for name in sorted(options.precisions) for flag in PRECISION_FLAGS[name]]
     explicit = any(layer.type == trt.LayerType.QUANTIZE for layer in common.layers_of(network))
@@ -97,7 +97,7 @@ def _precisions(
         return ["Q/DQ in the model: ranges and calibrator are not used"] if explicit and calibrated else []
     if options.ranges is not None:
         return _dynamic_ranges(network, options.ranges)
-    if isinstance(options.calibrator, Calibrator):
+    if isinstance(options.calibrator, Calibrator) and device is not None:
         config.int8_calibrator = tensorrt_calibrator(trt, options.calibrator, device)
         batch = options.calibrator.get_batch_size()
         profile = calibration_profile(common.inputs_of(network), profiles, batch)

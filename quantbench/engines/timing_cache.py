@@ -5,8 +5,6 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from filelock import FileLock
-
 from quantbench.atomic import write_bytes
 from quantbench.errors import QuantbenchError
 
@@ -39,6 +37,8 @@ def merge(path: Path, fresh: bytes, combine: Callable[[bytes, bytes], bytes]) ->
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
+    from filelock import FileLock  # slow to import, and most builds keep no cache
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path.with_name(path.name + ".lock"))

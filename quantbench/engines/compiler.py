@@ -1,0 +1,84 @@
+"""The process in which NVIDIA's compiler runs, started by `apart.py`: one job in, one answer out.
+
+It imports as little as it can (no onnx, no numpy), for every build waits for it. Ctrl-C and SIGTERM are for the process
+that has the build, which ends this one; where that process is gone, its end of standard input closes, and this one ends
+too: a thread waits for that, since the compiler leaves Python alone while it works.
+"""
+
+import importlib.util
+import json
+import os
+import pickle
+import signal
+import sys
+import threading
+import traceback
+from typing import BinaryIO
+
+from quantbench.engines.adapter import build_here
+from quantbench.engines.base import BuildResult
+from quantbench.errors import QuantbenchError
+from quantbench.json_types import JsonObject
+
+
+def main() -> None:
+    """Take a pickled (family, model, options) from standard input and build it; the answer is a line of JSON, and the
+    engine's bytes behind it, on what was standard output. Never returns."""
+    for name in ("SIGINT", "SIGTERM"):
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
+    _no_core()
+    with _own_output() as answers:
+        family, model, options = pickle.load(sys.stdin.buffer)
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+        engine = b""
+        try:
+            built = build_here(family, model, options)
+            said, engine = _told(built), built.engine
+        except BaseException as error:  # whatever it is, it is the other process's to raise
+            said = _error(error)
+        answers.write(json.dumps(said).encode() + b"\n")
+        answers.write(engine)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(0)  # without the library's own clearing up, which takes time and may fail
+
+
+def _told(built: BuildResult) -> JsonObject:
+    return {
+        "version": built.version, "seconds": built.seconds, "targets": list(built.targets), "notes": list(built.notes),
+        "bytes": len(built.engine),
+    }  # fmt: skip
+
+
+def _error(error: BaseException) -> JsonObject:
+    """What is needed to raise `error` again: its kind, its words, where it came from."""
+    trace = "".join(traceback.format_exception(error))
+    if isinstance(error, QuantbenchError):
+        return {"error": "refused", "words": str(error), "trace": trace}
+    if isinstance(error, OSError) and error.errno is not None:
+        file = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else None
+        return {"error": "system", "words": error.strerror, "number": error.errno, "file": file, "trace": trace}
+    kind = "memory" if isinstance(error, MemoryError) else "fault"
+    return {"error": kind, "words": "".join(traceback.format_exception_only(error)).strip(), "trace": trace}
+
+
+def _own_output() -> BinaryIO:
+    """What was standard output, for answers alone: what plugins and networks of the user's print goes to standard
+    error from here on."""
+    own = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return own
+
+
+def _no_core() -> None:
+    """A crash is told in one line; a core file of gigabytes helps nobody with it."""
+    if importlib.util.find_spec("resource") is None:  # Windows writes none
+        return
+    resource = importlib.import_module("resource")
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
+def _end_with_parent() -> None:
+    while os.read(0, 1):
+        pass
+    os._exit(1)
