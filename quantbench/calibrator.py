@@ -15,6 +15,7 @@ from quantbench.errors import QuantbenchError
 
 if TYPE_CHECKING:
     from quantbench.calibration.histogram import Histogram
+    from quantbench.calibration.thresholds import Threshold
 
 Batch = Mapping[str, NDArray[Any]]
 OpenBatches = Callable[[], Iterable[Batch]]
@@ -91,6 +92,16 @@ class Calibrator:
         from quantbench.calibration.thresholds import threshold_method
 
         return threshold_method(self.method)(histogram)
+
+
+def threshold_of(calibrator: Calibrator) -> "Threshold":
+    """Its rule: the search of its `method`, or what its class makes of a histogram, which knows of no layout."""
+    from quantbench.calibration.layout import SYMMETRIC
+    from quantbench.calibration.thresholds import threshold_method
+
+    if getattr(calibrator.threshold, "__func__", None) is Calibrator.threshold:
+        return threshold_method(calibrator.method)
+    return lambda histogram, layout=SYMMETRIC: calibrator.threshold(histogram)
 
 
 def feeds(calibrator: Calibrator, names: Sequence[str]) -> Iterator[Batch]:

@@ -36,6 +36,7 @@ from quantbench.ptq.calibrator_choice import Choice, choose
 from quantbench.ptq.range_warnings import range_warnings
 from quantbench.qdq.adaptive_rounding import Rounding
 from quantbench.qdq.carry_out import Correction, WeightWork, carry_out
+from quantbench.qdq.layouts import layouts_for
 from quantbench.qdq.options import ROUNDINGS, WEIGHT_SCALES, PlacementOptions, WeightScales
 from quantbench.qdq.place import place
 from quantbench.qdq.plan import Plan
@@ -136,7 +137,8 @@ def quantize(
         ranges, judged = taken.ranges, taken.judged
         done = taken.made if (rounding, weight_scales) == (ROUNDINGS[0], WEIGHT_SCALES[0]) else None
     else:
-        ranges = find_ranges(good, choice.method, choice.threshold)
+        layouts = layouts_for(proto, plan, good, correction)
+        ranges = find_ranges(good, choice.method, choice.threshold, layouts)
     if done is None:
         adaptive = Rounding(lambda: held.first, _count_of(held.first), threads) if rounding == "adaptive" else None
         done = carry_out(

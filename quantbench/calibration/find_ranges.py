@@ -2,17 +2,24 @@
 
 import math
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 
 from quantbench.calibration.histogram import Histogram, require_finite, summary
+from quantbench.calibration.layout import SYMMETRIC, Layout
 from quantbench.calibration.noise import bulk_sqnr_db
 from quantbench.calibration.ranges import Ranges, TensorRange
 from quantbench.calibration.thresholds import Threshold
 
+Layouts = Mapping[str, Layout]
+ALL_SYMMETRIC: Layouts = MappingProxyType({})
 
-def find_ranges(histograms: Mapping[str, Histogram], method: str, threshold: Threshold) -> Ranges:
-    """Ranges of all tensors; `method` is the name that is recorded.
+
+def find_ranges(
+    histograms: Mapping[str, Histogram], method: str, threshold: Threshold, layouts: Layouts = ALL_SYMMETRIC
+) -> Ranges:
+    """Ranges of all tensors; `method` is the name that is recorded. `layouts` of those that are not symmetric.
 
     Raises QuantbenchError where a tensor reached infinity or NaN (`quantbench.calibration.collect.usable` leaves out
     those that nobody needs).
@@ -20,7 +27,7 @@ def find_ranges(histograms: Mapping[str, Histogram], method: str, threshold: Thr
     found = {}
     for name, histogram in histograms.items():
         require_finite(histogram, name)
-        found[name] = range_of(histogram, name, method, threshold(histogram))
+        found[name] = range_of(histogram, name, method, threshold(histogram, layouts.get(name, SYMMETRIC)))
     return Ranges(found)
 
 

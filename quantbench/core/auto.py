@@ -26,8 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantbench.calibration.collect import collect
-from quantbench.calibration.find_ranges import find_ranges, range_of
+from quantbench.calibration.find_ranges import Layouts, find_ranges, range_of
 from quantbench.calibration.histogram import Histogram
+from quantbench.calibration.layout import SYMMETRIC
 from quantbench.calibration.ort_outputs import images_of
 from quantbench.calibration.ranges import Ranges
 from quantbench.calibration.thresholds import threshold_method
@@ -37,6 +38,7 @@ from quantbench.core.waiting import Waiting
 from quantbench.evaluate.task import Task
 from quantbench.progress import PASSES, Advance, Progress
 from quantbench.qdq.carry_out import CarriedOut, carry_out, with_biases
+from quantbench.qdq.layouts import layouts_for
 from quantbench.records.judged import Beside, Judged
 
 AUTO = "auto"
@@ -68,8 +70,10 @@ def best_by_outputs(histograms: Mapping[str, Histogram], judging: Judging, progr
         signal = bench.signal(advance)
         holders = signal.holders()
         bench.choose(holders if signal.energies else None)
+        layouts = layouts_for(judging.model, judging.plan, histograms, judging.correction)
+        searched = bench.counted(holders, tuple(histograms)) if holders else histograms
         ranges = {
-            PRIOR: _least_error(histograms, bench.counted(holders, tuple(histograms)) if holders else histograms),
+            PRIOR: _least_error(histograms, searched, layouts),
             SAFE: find_ranges(histograms, SAFE, threshold_method(SAFE)),
         }
         if signal.energies:
@@ -88,8 +92,8 @@ def best_by_outputs(histograms: Mapping[str, Histogram], judging: Judging, progr
     waiting = made.pop(taken)
     made.clear()
     done = waiting.taken() if again else bench.finished(waiting, shown)
-    searched = len(holders) or judging.count
-    judged = Judged(taken=taken, samples=judging.count, searched=searched, beside=tuple(found))
+    count = len(holders) or judging.count
+    judged = Judged(taken=taken, samples=judging.count, searched=count, beside=tuple(found))
     return Taken(ranges[taken], done, judged)
 
 
@@ -141,10 +145,11 @@ def _compared(
     return made, [found] if found is not None else []
 
 
-def _least_error(histograms: Mapping[str, Histogram], searched: Mapping[str, Histogram]) -> Ranges:
+def _least_error(histograms: Mapping[str, Histogram], searched: Mapping[str, Histogram], layouts: Layouts) -> Ranges:
     """Thresholds of mse, searched over `searched`; what these never saw is searched over all."""
     threshold = threshold_method(PRIOR)
-    amax = {name: threshold(searched[name] if searched[name].amax > 0 else each) for name, each in histograms.items()}
+    seen = {name: searched[name] if searched[name].amax > 0 else each for name, each in histograms.items()}
+    amax = {name: threshold(each, layouts.get(name, SYMMETRIC)) for name, each in seen.items()}
     return Ranges({name: range_of(each, name, PRIOR, amax[name]) for name, each in histograms.items()})
 
 

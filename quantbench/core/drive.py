@@ -8,7 +8,7 @@ from quantbench.cache.tensorrt import parse, render
 from quantbench.calibration.collect import Begin, collect, on_cpu
 from quantbench.calibration.find_ranges import find_ranges
 from quantbench.calibration.ranges import Ranges, TensorRange
-from quantbench.calibrator import CACHE_ALGORITHMS, Calibrator, feeds
+from quantbench.calibrator import CACHE_ALGORITHMS, Calibrator, feeds, threshold_of
 from quantbench.errors import QuantbenchError
 
 
@@ -27,7 +27,7 @@ def calibrate_with(
     constants = {tensor.name for tensor in model.graph.initializer}
     names = [value.name for value in model.graph.input if value.name not in constants]
     histograms = collect(model, feeds(calibrator, names), tensors, threads=threads, begin=begin)
-    ranges = find_ranges(histograms, method, calibrator.threshold)
+    ranges = find_ranges(histograms, method, threshold_of(calibrator))
     text = render(ranges, algorithm=CACHE_ALGORITHMS[calibrator.get_algorithm()])
     calibrator.write_calibration_cache(text.encode("utf-8"))
     return ranges

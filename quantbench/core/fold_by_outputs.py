@@ -32,6 +32,7 @@ from quantbench.folding.together import carried_out, foldings_of, mean_gain
 from quantbench.graph.view import GraphView
 from quantbench.progress import PASSES, Progress
 from quantbench.qdq.carry_out import Correction, carry_out
+from quantbench.qdq.layouts import layouts_for
 from quantbench.qdq.plan import Plan
 from quantbench.records.folded import Absorbed, Folded, FoldGain, FoldTrial, Method
 from quantbench.runnable import lacking
@@ -235,8 +236,9 @@ class _Bench:
         given = self._given
         seen = given.samples.tried
         histograms = collect(model, seen.opened(), given.plan.tensors, threads=given.threads, begin=given.begin)
-        ranges = find_ranges(histograms, "trial", given.threshold)
         correction = Correction(seen.opened, seen.count, given.threads) if given.corrected else None
+        layouts = layouts_for(model, given.plan, histograms, correction)
+        ranges = find_ranges(histograms, "trial", given.threshold, layouts)
         quantized = carry_out(model, given.plan, ranges, correction, residual_db=given.residual_db).model
         db = figures(self._held.noise(quantized, advance))
         return FoldTrial(

@@ -32,6 +32,7 @@ from quantbench.ptq.calibrator_choice import choose
 from quantbench.ptq.prepare import Prepared, planned
 from quantbench.qdq.adaptive_rounding import Rounding
 from quantbench.qdq.carry_out import Correction, WeightWork, carry_out
+from quantbench.qdq.layouts import layouts_for
 from quantbench.qdq.options import PlacementOptions, WeightOptions
 from quantbench.qdq.plan import Plan
 from quantbench.records.evaluation import Measured
@@ -99,10 +100,13 @@ class Workbench:
         images are counted on the first call, and again where a plan quantizes tensors that none before it did."""
         return self._ranges(calibrator, plan or self.run.plan, self.network(Settings(calibrator)))
 
-    def _ranges(self, calibrator: str, plan: Plan, network: FloatNetwork) -> Ranges:
+    def _ranges(
+        self, calibrator: str, plan: Plan, network: FloatNetwork, correction: Correction | None = None
+    ) -> Ranges:
         network.count(self.run, plan, self.max_bad, self.threads, self.progress)
         choice = choose(calibrator)
-        return find_ranges(network.histograms, choice.method, choice.threshold)
+        layouts = layouts_for(network.model, plan, network.histograms, correction)
+        return find_ranges(network.histograms, choice.method, choice.threshold, layouts)
 
     def network(self, settings: Settings) -> FloatNetwork:
         """The float network that the variant is made of."""
@@ -137,7 +141,7 @@ class Workbench:
         if settings.adaptive:
             rounding = Rounding(opened, len(few), self.threads)
         plan, network = self.plan(settings), self.network(settings)
-        ranges = self._ranges(settings.calibrator, plan, network)
+        ranges = self._ranges(settings.calibrator, plan, network, correction)
         made = carry_out(
             network.model, plan, ranges, correction, weights=WeightWork(self.weights.scales, rounding),
             residual_db=self.options.residual_db,

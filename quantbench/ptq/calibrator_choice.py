@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from quantbench.calibration.histogram import Histogram
+from quantbench.calibration.layout import SYMMETRIC, Layout
 from quantbench.calibration.thresholds import METHODS, Threshold, threshold_method
-from quantbench.calibrator import CACHE_ALGORITHMS, Calibrator, load_calibrator
+from quantbench.calibrator import CACHE_ALGORITHMS, Calibrator, load_calibrator, threshold_of
 from quantbench.core.auto import AUTO
 from quantbench.errors import QuantbenchError
 from quantbench.load_object import source_sha256, user_code
@@ -69,11 +70,12 @@ def choose(spec: str) -> Choice:
     method = f"{spec} {content[:12]}" if ":" in spec else spec
     algorithm = CACHE_ALGORITHMS[calibrator.get_algorithm()]
 
-    def threshold(histogram: Histogram) -> float:
+    def guarded(histogram: Histogram, layout: Layout = SYMMETRIC) -> float:
         with user_code(spec):
-            return float(calibrator.threshold(histogram))
+            return float(threshold(histogram, layout))
 
-    return Choice(method, threshold, algorithm, type(calibrator), content)
+    threshold = threshold_of(calibrator)
+    return Choice(method, guarded, algorithm, type(calibrator), content)
 
 
 def algorithm_of(method: str) -> str:
@@ -81,7 +83,7 @@ def algorithm_of(method: str) -> str:
     return _ALGORITHMS.get(method, "EntropyCalibration2")
 
 
-def _no_threshold(histogram: Histogram) -> NoReturn:
+def _no_threshold(histogram: Histogram, layout: Layout = SYMMETRIC) -> NoReturn:
     raise QuantbenchError(f"calibrator auto judges whole models; here name one of {', '.join(METHODS)}")
 
 

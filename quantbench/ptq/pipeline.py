@@ -193,8 +193,8 @@ def _calibrate(
 ) -> None:
     counting = counting_of(request, run)
     candidates = None
-    if run.choice.is_auto:
-        placement = request.placement
+    placement = request.placement
+    if run.choice.is_auto or placement.for_onnxruntime:
         candidates = stages.Candidates(
             run.plan, request.bias_correction, placement.residual_db, placement.for_onnxruntime
         )

@@ -33,6 +33,7 @@ from quantbench.ptq.prepare import FloatModel
 from quantbench.ptq.spread import Spreading, calibrate_in_pieces
 from quantbench.qdq.adaptive_rounding import Rounding
 from quantbench.qdq.carry_out import Correction, WeightWork, carry_out
+from quantbench.qdq.layouts import layouts_for
 from quantbench.qdq.options import WeightOptions
 from quantbench.qdq.plan import Plan
 from quantbench.records.facts import StageRecord
@@ -88,8 +89,8 @@ class Counting:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """How calibrator `auto` makes its candidates: the Plan that they carry out, whether biases are corrected, the dB
-    under which a skip stays float, and whether onnxruntime's model is `affine`."""
+    """How calibrator `auto` makes its candidates, and what thresholds for onnxruntime hang on: the Plan that they carry
+    out, whether biases are corrected, the dB under which a skip stays float, and whether its model is `affine`."""
 
     plan: Plan
     bias_correction: bool
@@ -99,8 +100,8 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True)
 class Calibrating:
-    """Histograms, and the rule that makes thresholds of them: one method, or the best of `candidates`; `state` keeps
-    the histograms; `spreading`: others count them."""
+    """Histograms, and the rule that makes thresholds of them: one method, with `candidates` for the integers of the
+    Plan's tensors there, or the best of `candidates`; `state` keeps the histograms; `spreading`: others count them."""
 
     counting: Counting
     choice: Choice
@@ -185,11 +186,15 @@ def calibrating(inputs: Calibrating) -> Stage[Calibrating]:
 def _calibrate(inputs: Calibrating, out: Path) -> None:
     counting, choice = inputs.counting, inputs.choice
     histograms = _histograms(inputs)
-    if inputs.candidates is None:
+    candidates = inputs.candidates
+    corrects = candidates is not None and candidates.bias_correction
+    correction = _correction(counting, counting.images) if corrects else None
+    if candidates is None:
         found, algorithm = find_ranges(histograms, choice.method, choice.threshold), choice.algorithm
+    elif not choice.is_auto:
+        layouts = layouts_for(counting.model.proto, candidates.plan, histograms, correction)
+        found, algorithm = find_ranges(histograms, choice.method, choice.threshold, layouts), choice.algorithm
     else:
-        candidates = inputs.candidates
-        correction = _correction(counting, counting.images) if candidates.bias_correction else None
         judging = _judging(counting, counting.images, candidates.plan, correction, candidates.residual_db)
         judging = replace(judging, begin=counting.place.begin)
         taken = best_by_outputs(histograms, judging, inputs.progress)
@@ -201,7 +206,7 @@ def _calibrate(inputs: Calibrating, out: Path) -> None:
             counting.threads, inputs.state, inputs.progress,
         )  # fmt: skip
         key = quantizing(quantizing_it).key
-        judged_model.keep(inputs.state, taken.made.model, key, affine=inputs.candidates.affine)
+        judged_model.keep(inputs.state, taken.made.model, key, affine=candidates.affine)
     write_json(out / RANGES, found.to_json())
     write_cache(out, found, inputs.owner, algorithm)
 

@@ -14,22 +14,34 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
+from quantbench.calibration.layout import SYMMETRIC_TOP, Layout
 from quantbench.graph.ops import JOINS_AND_MOVES
 from quantbench.graph.surgery import edited
 from quantbench.qdq.bounds import Bounds, floor
 from quantbench.qdq.lowest import lowest_noted
-
-_SYMMETRIC, _UNSIGNED = 127, 255
 
 
 def affine_activations(model: onnx.ModelProto) -> onnx.ModelProto:
     """Copy of the Q/DQ `model` in which each symmetric INT8 pair on a tensor with a lower end above that of its range
     is UINT8 with a zero point for it and the same upper end. Joins and moves have one on all sides."""
     seen = lowest_noted(model)
-    return edited(model, lambda graph: _reencode(graph, seen))
+
+    def change(graph: gs.Graph) -> None:
+        for node, low in _lower_ends(graph, seen):
+            _widen(node, low)
+
+    return edited(model, change)
 
 
-def _reencode(graph: gs.Graph, seen: Mapping[str, float]) -> None:
+def layouts_of(model: onnx.ModelProto) -> dict[str, Layout]:
+    """How `affine_activations` would lay out the integers of each tensor with a symmetric pair in the Q/DQ `model`,
+    whatever the upper end of its range."""
+    graph = gs.import_onnx(model)
+    return {node.inputs[0].name: Layout(low) for node, low in _lower_ends(graph, lowest_noted(model))}
+
+
+def _lower_ends(graph: gs.Graph, seen: Mapping[str, float]) -> Iterator[tuple[gs.Node, float]]:
+    """Each Q of a symmetric pair with the lower end, at most zero, of the range that its group needs."""
     bounds = Bounds()
     quantizers = [node for node in graph.nodes if _is_symmetric(node)]
     lows = {}
@@ -41,22 +53,19 @@ def _reencode(graph: gs.Graph, seen: Mapping[str, float]) -> None:
         if len(members) == 1:
             low = max(low, floor(members[0].outputs[0]))
         for node in members:
-            _widen(node, low)
+            yield node, min(low, 0.0)
 
 
 def _widen(node: gs.Node, low: float) -> None:
-    """Give `node` and its DQ the range from `low` (or zero) to where it ends."""
+    """Give `node` and its DQ the range from `low` to where it ends."""
     scale = np.asarray(node.inputs[1].values)
-    high = float(scale.reshape(-1)[0]) * _SYMMETRIC
-    low = min(low, 0.0)
+    high = np.asarray(float(scale.reshape(-1)[0]) * SYMMETRIC_TOP)
     if not -low < high:
         return
-    step = (high - low) / _UNSIGNED
+    layout = Layout(low)
     name = node.outputs[0].name
+    step, level = layout.steps(high), layout.zero_points(high)
     wide = gs.Constant(f"{name}_affine_scale", np.asarray(step, scale.dtype).reshape(scale.shape))
-    # The lowest level lies at `low` or under it: a HardSwish gives 0 for all under -3, and for -2.97 it does not, which
-    # in an average over positions adds up.
-    level = min(math.ceil(-low / step - 1e-6), _UNSIGNED)
     zero = gs.Constant(f"{name}_affine_zero_point", np.asarray(level, np.uint8).reshape(scale.shape))
     node.inputs[1], node.inputs[2] = wide, zero
     node.outputs[0].dtype = np.uint8

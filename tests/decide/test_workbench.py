@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import pytest
 
+import quantbench
 from quantbench.compilation.request import CompileRequest
 from quantbench.decide.workbench import Workbench
 from quantbench.demo import resnet18
@@ -48,3 +49,24 @@ def test_a_variant_is_the_model_of_the_run(tmp_path: Path, settings: Settings) -
     made, written = bench.quantized(settings), onnx.load(str(tmp_path / "run" / "model.qdq.onnx"))
     assert list(made.graph.node) == list(written.graph.node)
     assert list(made.graph.initializer) == list(written.graph.initializer)
+
+
+def test_thresholds_for_onnxruntime_are_those_of_the_run(tmp_path: Path) -> None:
+    """Searched for the levels that its kernels have, in a run, on a workbench and in Python alike."""
+    onnx.save(resnet18.build(width=8, size=32, classes=10), tmp_path / "m.onnx")
+    images = np.random.default_rng(0).normal(size=(4, 3, 32, 32)).astype(np.float32)
+    np.save(tmp_path / "images.npy", images)
+    placement = PlacementOptions(for_onnxruntime=True)
+    request = PtqRequest(
+        ModelChoice(str(tmp_path / "m.onnx")), DataChoice(tmp_path / "images.npy"), calibrator="mse",
+        placement=placement, latency=False, compile=CompileRequest("none"), threads=1, out=tmp_path / "run",
+    )  # fmt: skip
+    run_ptq(request, Progress("none"))
+    written = onnx.load(str(tmp_path / "run" / "model.qdq.onnx"))
+    bench = Workbench(prepare(request), placement, Progress("none"), 1)
+    assert list(bench.quantized(Settings("mse")).graph.initializer) == list(written.graph.initializer)
+    made = quantbench.quantize(
+        tmp_path / "m.onnx", [{"image": images}], calibrator="mse", placement=placement, equalize="off", smooth="off",
+        threads=1,
+    )  # fmt: skip
+    assert list(made.model.graph.initializer) == list(written.graph.initializer)

@@ -13,13 +13,19 @@ from onnx import numpy_helper
 from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
 import quantbench
+from quantbench.calibration.collect import collect
+from quantbench.calibration.find_ranges import find_ranges
+from quantbench.calibration.thresholds import threshold_method
 from quantbench.core.quantize import for_onnxruntime
 from quantbench.decide.regions import part_of
 from quantbench.graph.load import load_model
 from quantbench.graph.onnx_view import view_of
 from quantbench.ort import create_session, session_options
 from quantbench.qdq.affine import affine_activations
+from quantbench.qdq.carry_out import Correction, carry_out
 from quantbench.qdq.explain_node import explained, find_node
+from quantbench.qdq.insert import activation_scales
+from quantbench.qdq.layouts import layouts_for
 from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.place import place
 
@@ -217,3 +223,32 @@ def test_what_is_folded_is_explained_and_stays_so_in_a_part_of_the_plan() -> Non
     assert "goes into the conv before it (fold)" in lines
     assert any(line.startswith("fold 1: a batch norm behind a conv") for line in lines)
     assert part_of(plan, lambda name: name == "Conv_0").folded == plan.folded == ("BatchNormalization_1",)
+
+
+def test_thresholds_are_searched_for_the_levels_that_run() -> None:
+    """Before: for 127 on either side of zero, which clips more than 255 from zero on need."""
+    model = load_model(MODELS / "animals_resnet18.onnx")
+    x, held = smooth((16, 1, 28, 28), 0), smooth((16, 1, 28, 28), 1)
+    made = quantbench.quantize(model, [{"image": x}], placement=PLACED, calibrator="mse", threads=1)
+    histograms = collect(model, [{"image": x}], made.plan.tensors, threads=1)
+    layouts = layouts_for(model, made.plan, histograms, Correction(lambda: [{"image": x}], len(x), 1))
+    affine = affine_activations(made.model)
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in affine.graph.initializer}
+    told = 0
+    for node in affine.graph.node:
+        if node.op_type == "QuantizeLinear" and stored[node.input[2]].dtype == np.uint8:
+            layout = layouts[node.input[0]]
+            high = np.asarray(127 * activation_scales(made.plan, made.ranges)[node.input[0]])
+            # Least values were seen once more, with all thresholds in place.
+            assert stored[node.input[1]] == pytest.approx(float(layout.steps(high)), rel=0.02)
+            assert abs(int(stored[node.input[2]]) - int(layout.zero_points(high))) <= 3
+            told += 1
+    assert told == 20
+    search = threshold_method("mse")
+    found = {name: search(each, layouts[name]) for name, each in histograms.items()}
+    assert {name: made.ranges[name].amax for name in found} == found
+    before = find_ranges(histograms, "mse", search)
+    assert all(found[name] >= each.amax for name, each in before.tensors.items())
+    correction = Correction(lambda: [{"image": x}], len(x), 1)
+    other = for_onnxruntime(carry_out(model, made.plan, before, correction).model)
+    assert sqnr(model, made.for_onnxruntime, held) > sqnr(model, other, held) + 0.3

@@ -26,25 +26,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantbench.calibration.histogram import LEVEL_BINS, Histogram
+from quantbench.calibration.layout import SYMMETRIC, Layout
 from quantbench.calibration.native import load
 
-LEVELS = 128
+_FIRST = 128
 
 
-def threshold(histogram: Histogram) -> float:
+def threshold(histogram: Histogram, layout: Layout = SYMMETRIC) -> float:
     """amax (unit of the tensor) with the least divergence; the observed maximum where the histogram is empty."""
-    divergence = divergences(histogram.levels())
+    if histogram.amax == 0:
+        return histogram.amax
+    divergence = divergences(histogram.levels(), layout.scaled(LEVEL_BINS / histogram.amax))
     if not np.isfinite(divergence).any():
         return histogram.amax
     best = len(divergence) - 1 - int(np.argmin(divergence[::-1]))  # the last of equals
-    return min((best + LEVELS) / LEVEL_BINS * histogram.amax, histogram.amax)
+    return min((best + _FIRST) / LEVEL_BINS * histogram.amax, histogram.amax)
 
 
-def divergences(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """KL(P || Q) for every candidate: float64 [1921] for candidates 128 … 2048; inf where Q misses mass of P."""
+def divergences(counts: NDArray[np.float64], layout: Layout = SYMMETRIC) -> NDArray[np.float64]:
+    """KL(P || Q) for every candidate: float64 [1921] for candidates 128 … 2048; inf where Q misses mass of P, and where
+    `layout` (in bins) has more levels than there are bins.
+    """
     weights = counts.copy()
     weights[0] = weights[1]
-    candidates = np.arange(LEVELS, LEVEL_BINS + 1)
+    candidates = np.arange(_FIRST, LEVEL_BINS + 1)
+    levels = _levels(layout)
     mass = _prefix(weights)
     total = mass[-1]
     if total == 0:
@@ -56,52 +62,63 @@ def divergences(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     outliers = total - mass[candidates]
     entropy_p = p_log_p[candidates] - _x_log_x(weights[last]) + _x_log_x(weights[last] + outliers)
     search = _cross_entropies_compiled if load() is not None else _cross_entropies
-    cross, kept = search(mass, filled, weights == 0)
+    cross, kept = search((mass, filled), weights == 0, levels)
     with np.errstate(divide="ignore", invalid="ignore"):
         # P sums to `total`, Q to `kept`; the logarithms of both norms come out of the sum.
         result = (entropy_p - cross) / total - np.log(total) + np.log(kept)
-    return np.where(np.isfinite(result), np.maximum(result, 0.0), np.inf)
+    return np.where(np.isfinite(result) & (candidates >= levels), np.maximum(result, 0.0), np.inf)
+
+
+def _levels(layout: Layout) -> NDArray[np.int32]:
+    """Levels from zero on of each candidate: 128 where they are symmetric, 256 where all are above zero."""
+    return layout.tops(np.arange(_FIRST, LEVEL_BINS + 1, dtype=np.float64)) + np.int32(1)
 
 
 def _cross_entropies(
-    mass: NDArray[np.float64], filled: NDArray[np.float64], empty: NDArray[np.bool_]
+    sums: tuple[NDArray[np.float64], NDArray[np.float64]], empty: NDArray[np.bool_], levels: NDArray[np.int32]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """For every candidate the sum of P log Q before both are scaled to 1, and the mass that Q keeps."""
-    edges = _edges()
-    candidates = np.arange(LEVELS, LEVEL_BINS + 1)
+    mass, filled = sums
+    edges = _edges(levels.tobytes())
+    candidates = np.arange(_FIRST, LEVEL_BINS + 1)
+    rows, last = np.arange(len(candidates)), levels - 1
     level_mass = np.diff(mass.take(edges), axis=1)
     level_filled = np.diff(filled.take(edges), axis=1)
     outliers = mass[-1] - mass[candidates]
     # Outlier mass can fill a last bin that was empty; Q then spreads over it too.
-    level_filled[:, -1] += empty[candidates - 1] & (outliers > 0)
+    level_filled[rows, last] += empty[candidates - 1] & (outliers > 0)
     kept: NDArray[np.float64] = level_mass.sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         log_q = np.divide(level_mass, level_filled, out=level_filled)
         np.log(log_q, out=log_q)
-        last_level, last_log = level_mass[:, -1] + outliers, log_q[:, -1].copy()
+        last_level, last_log = level_mass[rows, last] + outliers, log_q[rows, last]
         # Empty levels (0 log 0) count nothing; the last one has the outliers besides.
         cross = np.multiply(level_mass, log_q, out=log_q, where=level_mass > 0)
         cross[level_mass == 0] = 0.0
-        cross[:, -1] = np.where(last_level > 0, last_level * last_log, 0.0)
+        cross[rows, last] = np.where(last_level > 0, last_level * last_log, 0.0)
     return cross.sum(axis=1), kept
 
 
 def _cross_entropies_compiled(
-    mass: NDArray[np.float64], filled: NDArray[np.float64], empty: NDArray[np.bool_]
+    sums: tuple[NDArray[np.float64], NDArray[np.float64]], empty: NDArray[np.bool_], levels: NDArray[np.int32]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The same by `search.c`."""
     library = load()
     assert library is not None
-    cross, kept = np.empty((2, LEVEL_BINS + 1 - LEVELS))
-    arrays = (mass, filled, np.ascontiguousarray(empty), cross, kept)
+    cross, kept = np.empty((2, LEVEL_BINS + 1 - _FIRST))
+    arrays = (*sums, np.ascontiguousarray(empty), levels, cross, kept)
     library.quantbench_cross_entropies(*(ctypes.c_void_p(array.ctypes.data) for array in arrays))
     return cross, kept
 
 
-@functools.cache
-def _edges() -> NDArray[np.int64]:
-    """First bin of each level, and the end of the last, of every candidate: [1921, 129]."""
-    return (np.arange(LEVELS, LEVEL_BINS + 1)[:, None] * np.arange(LEVELS + 1)[None, :]) // LEVELS
+@functools.lru_cache(maxsize=4)
+def _edges(counts: bytes) -> NDArray[np.int64]:
+    """First bin of each level, and the end of the last, of every candidate, by its number of levels (the bytes of int32
+    [1921]): [1921, most levels + 1]; past a candidate's levels all are its end."""
+    levels = np.frombuffer(counts, np.int32).astype(np.int64)[:, None]
+    numbers = np.minimum(np.arange(levels.max() + 1)[None, :], levels)
+    found: NDArray[np.int64] = (np.arange(_FIRST, LEVEL_BINS + 1)[:, None] * numbers) // levels
+    return found
 
 
 def _prefix(values: NDArray[np.float64]) -> NDArray[np.float64]:
