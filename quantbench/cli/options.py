@@ -86,6 +86,10 @@ Smooth = Annotated[
         help="SmoothQuant: norms and Linears before Linears likewise; auto: where that helps. (default: auto)",
     ),
 ]
+ForOnnxruntime = Annotated[
+    bool,
+    typer.Option("--for-onnxruntime", help="Place Q/DQ, and levels in model.ort.onnx, as suits onnxruntime on a CPU."),
+]
 NoCompile = Annotated[bool, typer.Option("--no-compile", help="Build no engine.")]
 MinSqnr = Annotated[float | None, typer.Option(help="Exit 3 where the worst output has fewer dB.")]
 MaxDrop = Annotated[float | None, typer.Option(help="Exit 3 where the task's measure loses more points.")]

@@ -12,6 +12,7 @@ from quantbench.cli.options import (
     Devices,
     Effort,
     Equalize,
+    ForOnnxruntime,
     InputData,
     KeepFloat,
     MaxBad,
@@ -88,9 +89,7 @@ def ptq(
         False, "--implicit", help="Hand the ranges to TensorRT 10 or older instead of Q/DQ; later versions get Q/DQ."
     ),
     no_compile: NoCompile = False,
-    for_onnxruntime: bool = typer.Option(
-        False, "--for-onnxruntime", help="Place Q/DQ, and levels in model.ort.onnx, as suits onnxruntime on a CPU."
-    ),
+    for_onnxruntime: ForOnnxruntime = False,
     min_agreement: float = typer.Option(None, help="Exit 3 where fewer percent of answers are FP32's."),
     min_sqnr: MinSqnr = None,
     max_drop: MaxDrop = None,

@@ -12,6 +12,7 @@ from quantbench.cli.options import (
     DecideModel,
     DecideRecipe,
     Effort,
+    ForOnnxruntime,
     MaxImages,
     Preprocess,
     Threads,
@@ -48,6 +49,7 @@ def tune(
     device: str = typer.Option("", help="Learnt device whose layer times are predicted (quantbench device list)."),
     sensitivity: Path = typer.Option(None, help="Costs of regions (quantbench sensitivity), maybe edited."),
     effort: Effort = None,
+    for_onnxruntime: ForOnnxruntime = False,
     max_images: MaxImages = None,
     threads: Threads = None,
     out: Path = typer.Option(None, help="Run folder of the result. (default: runs/MODEL-tuned)"),
@@ -78,7 +80,8 @@ def tune(
     goal.check(timed=timing is not None)
     changes = {"model": model, "data.preprocess": preprocess, "data.max_images": max_images, "threads": threads,
                "evaluation.labels": labels, "evaluation.classes": classes,
-               "placement.device": device or None}  # fmt: skip
+               "placement.device": device or None,
+               "placement.for_onnxruntime": True if for_onnxruntime else None}  # fmt: skip
     asked = recipe_of(recipe, changes, data, eval_data, trust=trust)
     bench = bench_of(asked, trust=trust)
     folder = out or Path("runs") / f"{bench.run.model_facts.name}-tuned"
@@ -89,6 +92,7 @@ def tune(
             str(asked.model),
             *_images(asked.data.calib_dir, recipe),
             *(["--device", device] if device else []),
+            *(["--for-onnxruntime"] if for_onnxruntime else []),
             *(["--trust"] if trust else []),
         ]
     )

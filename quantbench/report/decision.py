@@ -31,7 +31,7 @@ from quantbench.report.page.searched import region_costs, region_rows, trial_poi
 from quantbench.report.verdict import Command, Thresholds, Verdict, judge
 from quantbench.text_file import read_json
 
-QDQ_MODEL = "model.qdq.onnx"
+QDQ_MODEL, ORT_MODEL = "model.qdq.onnx", "model.ort.onnx"
 
 
 @dataclass(frozen=True)
@@ -156,4 +156,7 @@ def command_of(folder: Path, run: Run) -> Command:
     model = str(recipe.get("model") or run.model.path)
     method = run.calibration.method if run.calibration is not None else "none"
     quantized = shlex.quote(str(model_file(folder, run)))
-    return Command(shlex.quote(model), shlex.quote(str(images or "IMAGES")), method, labelled, quantized)
+    bench = ""
+    if is_for_cpu(run):
+        bench = f"quantbench bench {shlex.quote(run.model.path)} {shlex.quote(str(folder / ORT_MODEL))}"
+    return Command(shlex.quote(model), shlex.quote(str(images or "IMAGES")), method, labelled, quantized, bench)

@@ -6,7 +6,7 @@ from typing import Literal
 from quantbench.predict.traffic import NO_QDQ
 from quantbench.records.evaluation import Measured
 from quantbench.records.run import PtqRun
-from quantbench.report.figures import Run, layer_errors_of
+from quantbench.report.figures import Run, is_for_cpu, layer_errors_of
 from quantbench.report.sections.ranges import lossy
 from quantbench.report.verdict import Command
 from quantbench.report.words import listed, size
@@ -39,11 +39,17 @@ def fine(run: Run) -> list[str]:
     """What needs no further look, in words."""
     found = []
     prediction, placement = run.prediction, run.placement
-    if placement is not None and prediction.int8_layers == len(placement.quantized) and prediction.int8_layers:
+    for_tensorrt = not is_for_cpu(run)
+    if (
+        for_tensorrt
+        and placement is not None
+        and prediction.int8_layers == len(placement.quantized)
+        and prediction.int8_layers
+    ):
         found.append(f"all {prediction.int8_layers} quantized layers are predicted to run in INT8")
-    if not prediction.left_over:
+    if for_tensorrt and not prediction.left_over:
         found.append("no Q or DQ is left over as a kernel of its own")
-    if not prediction.float_bytes:
+    if for_tensorrt and not prediction.float_bytes:
         found.append("no float tensor moves between INT8 layers")
     if run.calibration is not None and not run.calibration.warnings and not lossy(run.calibration.ranges):
         found.append("no range that calibration found is suspicious")
@@ -74,7 +80,7 @@ def _accuracy(run: PtqRun, command: Command) -> list[Lead]:
                 "Equalization and SmoothQuant were not tried",
                 "where channels of one tensor differ much, they were worth 4.5 dB at BlazeFace's outputs, "
                 "and much more where a norm has a few loud ones; auto takes them only where the outputs are better",
-                f"quantbench ptq {command.model} --calib-dir {command.data} --equalize auto --smooth auto",
+                f"{command.ptq} --equalize auto --smooth auto",
                 "guess",
             )
         )
@@ -85,7 +91,7 @@ def _accuracy(run: PtqRun, command: Command) -> list[Lead]:
             Lead(
                 "One output is much worse than the others",
                 named,
-                f"quantbench tune {command.model} --data {command.data} --min-sqnr 15",
+                f"{command.tune} --min-sqnr 15",
                 "measured",
             )
         )
@@ -93,7 +99,7 @@ def _accuracy(run: PtqRun, command: Command) -> list[Lead]:
     if lost:
         worst_lost = lost[0]
         clips = command.method in ("mse", "entropy", "percentile", "auto")
-        calibrators = f"quantbench ptq {command.model} --calib-dir {command.data} --calibrator mse"
+        calibrators = f"{command.ptq} --calibrator mse"
         found.append(
             Lead(
                 f"{len(lost)} tensor{'s lose' if len(lost) > 1 else ' loses'} most values to zero",
@@ -119,13 +125,15 @@ def _accuracy(run: PtqRun, command: Command) -> list[Lead]:
 
 def _other_ranges(command: Command, *, compared: bool) -> str:
     if compared:  # mse and minmax, by calibrator auto
-        return f"quantbench tune {command.model} --data {command.data} --min-sqnr 15"
+        return f"{command.tune} --min-sqnr 15"
     other = "minmax" if command.method == "mse" else "mse"
-    return f"quantbench ptq {command.model} --calib-dir {command.data} --calibrator {other}"
+    return f"{command.ptq} --calibrator {other}"
 
 
 def _speed(run: Run, command: Command) -> list[Lead]:
-    found = []
+    found: list[Lead] = []
+    if is_for_cpu(run):  # placed for other kernels than TensorRT's
+        return found
     prediction = run.prediction
     floats = [item for item in (*prediction.float_outputs, *prediction.float_weighted) if item.reason != NO_QDQ]
     if floats:
@@ -133,7 +141,7 @@ def _speed(run: Run, command: Command) -> list[Lead]:
             Lead(
                 f"{len(floats)} weighted layer{'s' if len(floats) > 1 else ''} compute or write float",
                 f"{floats[0].node}: {floats[0].reason}; mend: {floats[0].mend}",
-                f"quantbench ptq {command.model} --calib-dir {command.data} --placement best",
+                f"{command.ptq} --placement best",
                 "predicted",
             )
         )
@@ -142,7 +150,7 @@ def _speed(run: Run, command: Command) -> list[Lead]:
             Lead(
                 f"{size(prediction.float_bytes)} of float tensors move between INT8 layers",
                 f"{prediction.reformats} reformats and copies, {len(prediction.left_over)} Q or DQ left over",
-                f"quantbench ptq {command.model} --calib-dir {command.data} --placement best",
+                f"{command.ptq} --placement best",
                 "predicted",
             )
         )
@@ -156,7 +164,7 @@ def _data(run: PtqRun, command: Command) -> list[Lead]:
             Lead(
                 "Measured on the calibration images",
                 "they set the ranges; expect a little less on new ones",
-                f"quantbench ptq {command.model} --calib-dir {command.data} --eval-dir HELD_OUT",
+                f"{command.ptq} --eval-dir HELD_OUT",
                 "measured",
             )
         )

@@ -40,13 +40,29 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What a next command is put together from: model, images and Q/DQ model as a shell takes them, the calibrator."""
+    """What a next command is put together from: model, images and Q/DQ model as a shell takes them, the calibrator.
+    `bench`: of a run that is for a CPU, what times it there; "" of one for a GPU."""
 
     model: str
     data: str
     method: str
     labelled: bool
     quantized: str
+    bench: str = ""
+
+    @property
+    def ptq(self) -> str:
+        """The run anew; more words may follow."""
+        return f"quantbench ptq {self.model} --calib-dir {self.data}{self._placed}"
+
+    @property
+    def tune(self) -> str:
+        """The search for a better variant; a goal follows."""
+        return f"quantbench tune {self.model} --data {self.data}{self._placed}"
+
+    @property
+    def _placed(self) -> str:
+        return " --for-onnxruntime" if self.bench else ""
 
 
 def judge(
@@ -59,7 +75,7 @@ def judge(
         return Verdict("red", "Nothing measured", "No output of the model could be compared with FP32.", "")
     level = _level(accuracy, outputs, given)
     gain = speedup(latencies, device) if device else None
-    told = f"{_accuracy(accuracy, outputs)}; {_latency(gain, device, given)}"
+    told = f"{_accuracy(accuracy, outputs)}; {_latency(gain, device, command, given)}"
     if level == "red":
         return Verdict("red", "Do not ship this INT8 model", told, _mend(accuracy, command))
     if gain is not None and gain[0] < given.least_speedup:
@@ -104,7 +120,9 @@ def _excludes_zero(change: Measured) -> bool:
     return change.low > 0 or change.high < 0
 
 
-def _latency(gain: tuple[float, Latency, Latency] | None, device: str, given: Thresholds) -> str:
+def _latency(gain: tuple[float, Latency, Latency] | None, device: str, command: Command, given: Thresholds) -> str:
+    if gain is None and command.bench:
+        return f"latency on this CPU is not known ({command.bench})"
     if gain is None:
         return "latency on a GPU is not known (quantbench predict MODEL --device NAME, or measure on the device)"
     ratio, plain, int8 = gain
@@ -116,10 +134,12 @@ def _latency(gain: tuple[float, Latency, Latency] | None, device: str, given: Th
 
 def _mend(accuracy: Accuracy, command: Command) -> str:
     if command.method == "minmax":
-        return f"quantbench ptq {command.model} --calib-dir {command.data} --calibrator mse"
+        return f"{command.ptq} --calibrator mse"
     goal = "--max-drop 0.5" if command.labelled else "--min-sqnr 20" if accuracy.unit == "dB" else "--min-agreement 99"
-    return f"quantbench tune {command.model} --data {command.data} {goal}"
+    return f"{command.tune} {goal}"
 
 
 def _why_slow(command: Command) -> str:
+    if command.bench:
+        return f"{command.bench}  # in turns, with intervals: does it hold?"
     return f"quantbench predict {command.quantized}  # which layers stay float, and why"

@@ -1,15 +1,27 @@
-"""What a run says of its ranges: the shares that they clip and round to zero, and a lead where an outlier rules."""
+"""What a run says of its ranges: the shares that they clip and round to zero, and a lead where an outlier rules; what
+it says where it is for a CPU."""
 
+import re
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from quantbench.records.run import PtqRun
-from quantbench.report.decision import decide
+from quantbench.cli.main import app, register_commands
+from quantbench.qdq.options import PlacementOptions
+from quantbench.records.evaluation import Measured, Outputs
+from quantbench.records.run import PtqRun, load_run
+from quantbench.report.decision import command_of, decide
+from quantbench.report.figures import ORT, Latency, is_for_cpu
 from quantbench.report.leads import fine
+from quantbench.report.verdict import judge
 from quantbench.report.write import write_reports
 from tests.ptq.small_run import run, write_data, write_model
+
+if not any(command.name == "bench" for command in app.registered_commands):
+    register_commands()
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +65,31 @@ def test_an_outlier_that_rules_a_range_is_a_lead(folders: tuple[Path, PtqRun, Pa
     assert "no range that calibration found is suspicious" not in fine(record)
     calm = decide(first[0] / "run", first[1])
     assert not any("to zero" in lead.title for lead in calm.leads)
+
+
+def test_a_run_for_a_cpu_says_what_to_type_for_a_cpu(tmp_path: Path) -> None:
+    """It named quantbench predict and best placement, which speak of TensorRT."""
+    write_model(tmp_path / "m.onnx")
+    write_data(tmp_path / "data")
+    record = run(tmp_path, tmp_path / "run", placement=PlacementOptions(for_onnxruntime=True))
+    found = decide(tmp_path / "run", record)
+    words = shlex.split(command_of(tmp_path / "run", record).bench)
+    assert f"latency on this CPU is not known ({shlex.join(words)})" in found.verdict.sentence
+    done = CliRunner().invoke(
+        app, [*words[1:], "--seconds", "0.01", "--calls", "1", "--warm-up", "0"], catch_exceptions=False
+    )
+    assert done.exit_code == 0
+    assert "batch 1: " in done.output
+    told = [found.verdict.next_step, *(lead.next_step for lead in found.leads)]
+    assert not any("predict" in step or "--placement best" in step for step in told)
+    assert all("--for-onnxruntime" in step for step in told if step.startswith("quantbench ptq"))
+    assert not any("predicted" in text for text in found.fine)
+    slow = [Latency(ORT, "FP32", 1, 1, 1, "measured"), Latency(ORT, "INT8", 2, 2, 2, "measured")]
+    verdict = judge(Outputs(agreement=Measured(1.0, 1.0, 1.0, 9)), slow, ORT, command_of(tmp_path / "run", record))
+    assert verdict.next_step.startswith(shlex.join(words))
+    words = ["tune", str(tmp_path / "m.onnx"), "--data", str(tmp_path / "data"), "--for-onnxruntime", "--min-sqnr", "1"]
+    done = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "tuned")], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert re.search("the same by hand: quantbench ptq .* --for-onnxruntime", done.output)
+    tuned = load_run(tmp_path / "tuned")
+    assert is_for_cpu(tuned)
