@@ -18,7 +18,7 @@ def interleaved(
     *,
     batch: int,
     threads: int,
-    seconds: float = 2.0,
+    seconds: float = 1.0,
     least: int = 20,
     most: int = 300,
     warm_up: int = 3,
@@ -45,13 +45,20 @@ def _all_settled(times: Mapping[str, Sequence[float]], rounds: int) -> bool:
 
 
 def _is_settled(values: Sequence[float]) -> bool:
-    """Whether the 95 % interval of the median, by ranks (binomial, normal approximation), is narrow."""
+    low, high = median_interval(values)
+    return high - low <= _NARROW * float(np.median(values))
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float]:
+    """The 95 % interval of the median, by ranks (binomial, normal approximation); all values where they are few."""
     ordered, count = sorted(values), len(values)
     half = 0.98 * math.sqrt(count)
-    low, high = ordered[math.floor(count / 2 - half)], ordered[min(math.ceil(count / 2 + half), count - 1)]
-    return high - low <= _NARROW * ordered[count // 2]
+    return (
+        ordered[max(math.floor(count / 2 - half), 0)],
+        ordered[min(math.ceil(count / 2 + half), count - 1)],
+    )
 
 
 def _summary(ms: NDArray[np.float64], batch: int, threads: int) -> Latency:
     median, p90, p99 = (float(q) for q in np.quantile(ms, [0.5, 0.9, 0.99]))
-    return Latency(median, p90, p99, len(ms), batch, threads)
+    return Latency(median, p90, p99, len(ms), batch, threads, *map(float, median_interval(ms.tolist())))

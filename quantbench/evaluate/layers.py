@@ -3,15 +3,18 @@ it: behind the activation that TensorRT fuses into it. Before a Clip or Relu sta
 the error of a network's stem there says 9 dB where what goes on has 33. Streaming."""
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
-from quantbench.calibration.ort_outputs import Feed, InnerTensors, images_of
+from quantbench.calibration.ort_outputs import Feed, InnerTensors, images_of, parts_of, static_batch
 from quantbench.calibration.sums import Sums
 from quantbench.graph.ops import ACTIVATIONS
 from quantbench.qdq.simulate import simulated
 from quantbench.records.evaluation import LayerError
+from quantbench.side_by_side import Sharing, in_order, in_pairs
 
 
 def layer_errors(
@@ -41,24 +44,24 @@ def layer_errors(
         if tensor in kept or own in kept:
             wanted[name] = (tensor, behind) if tensor in kept else (own, "")
     tensors = list(dict.fromkeys(tensor for tensor, _ in wanted.values()))
-    totals = np.zeros((len(tensors), 4))
+    opened = iter(feeds)
+    first = next(opened, None)
+    fixed = static_batch(model)
+    sharing = in_pairs(threads, images_of(first) if first else 1, fixed)
     # Of a large model only one copy is held beside the sessions: each goes when what comes of it stands.
     plain = simulated(quantized)
     del quantized
-    integers = InnerTensors(plain, tensors, threads=threads, fuse_qdq=False, free=tensors)
-    floats = InnerTensors(model, tensors, threads=threads, free=integers.blocked)
+    each = sharing.threads
+    integers = InnerTensors(plain, tensors, threads=each, fuse_qdq=False, free=tensors)
+    floats = InnerTensors(model, tensors, threads=each, free=integers.blocked)
     if floats.blocked != integers.blocked:  # elements must stand in one order
-        integers = InnerTensors(plain, tensors, threads=threads, fuse_qdq=False, free=floats.blocked)
+        integers = InnerTensors(plain, tensors, threads=each, fuse_qdq=False, free=floats.blocked)
     del plain
-    for feed in feeds:
-        for part in floats.cached_parts(feed):
-            with floats.bound(part) as one, integers.bound(part) as other, Sums(threads) as sums:
-                twins = {bound.name: bound.block for bound in other}
-                known = {bound.name: row for row, bound in enumerate(one)}
-                found = sums.differences([(bound.block, twins[bound.name]) for bound in one])
-                totals += found[[known[name] for name in tensors]]
-        if on_batch:
-            on_batch(images_of(feed))
+
+    size = -(-sharing.size // sharing.batches)  # activations of two networks are alive
+    all_feeds = chain([first] if first else [], opened)
+    parts = (part for feed in all_feeds for part in ([feed] if fixed else parts_of(feed, size)))
+    totals = _summed(floats, integers, tensors, parts, sharing, on_batch)
     row_of = {tensor: row for row, tensor in enumerate(tensors)}
     errors = []
     for name, (tensor, behind) in wanted.items():
@@ -69,6 +72,29 @@ def layer_errors(
         cosine = float(np.clip(xy / np.sqrt(xx * yy), -1, 1)) if xx > 0 and yy > 0 else float(xx == yy)
         errors.append(LayerError(name, made[name].op_type, tensor, sqnr, cosine, behind))
     return sorted(errors, key=lambda error: np.inf if error.sqnr_db is None else error.sqnr_db)
+
+
+def _summed(
+    floats: InnerTensors, integers: InnerTensors, tensors: Sequence[str], parts: Iterable[Feed], sharing: Sharing,
+    on_batch: Callable[[int], None] | None,
+) -> NDArray[np.float64]:  # fmt: skip
+    """Sums of x^2, y^2, x y and (x - y)^2 of each tensor over all parts: float64 [tensors, 4]. Parts run side by side
+    and are added in order."""
+
+    def differences(part: Feed) -> tuple[int, NDArray[np.float64]]:
+        with floats.bound(part) as one, integers.bound(part) as other:
+            twins = {bound.name: bound.block for bound in other}
+            known = {bound.name: row for row, bound in enumerate(one)}
+            found = sums.differences([(bound.block, twins[bound.name]) for bound in one])
+            return images_of(part), found[[known[name] for name in tensors]]
+
+    totals = np.zeros((len(tensors), 4))
+    with Sums(sharing.threads) as sums:
+        for count, found in in_order(parts, differences, sharing.batches):
+            totals += found
+            if on_batch:
+                on_batch(count)
+    return totals
 
 
 def ends(model: onnx.ModelProto) -> dict[str, tuple[str, str]]:

@@ -39,7 +39,8 @@ class OutputError:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Milliseconds for one call, over `runs` calls at one batch size and thread count."""
+    """Milliseconds for one call, over `runs` calls at one batch size and thread count; `low_ms` to `high_ms`: the
+    median's interval, 95 % (runs of older versions say none)."""
 
     median_ms: float
     p90_ms: float
@@ -47,6 +48,8 @@ class Latency:
     runs: int
     batch: int
     threads: int
+    low_ms: float | None = None
+    high_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
