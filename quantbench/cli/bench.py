@@ -41,7 +41,9 @@ def bench(
     ),
     profile_index: int = typer.Option(None, min=0, help="Optimization profile. (default: the first that fits)"),
     input: list[str] = typer.Option(
-        None, metavar="NAME=FILE", help="Real input: .npy, raw values (as trtexec), a picture or a folder of them."
+        None,
+        metavar="NAME=PATH",
+        help="Real input: .npy, raw values (as trtexec), pictures, or what ptq takes: folders, tar shards.",
     ),
     preprocess: Preprocess = None,
     times: Path = typer.Option(None, help="Write the times of every call (JSON of trtexec --exportTimes) here."),

@@ -5,10 +5,12 @@ import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from quantbench.engines.bench_inputs import array_shape, named_files, read_input
@@ -21,6 +23,7 @@ from quantbench.engines.timings import Timings, as_trtexec, images_of
 from quantbench.errors import QuantbenchError
 from tests.bindings import REPOSITORY
 from tests.engines.models import conv_net
+from tests.images.tars import tar, write_shards
 
 MODELS = REPOSITORY / "tests" / "data" / "models"
 RESNET = MODELS / "animals_resnet18.onnx"
@@ -170,6 +173,32 @@ def test_a_machine_without_driver_has_no_gpus() -> None:
     assert bool(driver.version) or driver.gpus == ()
 
 
+def _same_from_folders_and_tars(folder: Path, pictures: NDArray[Any], values: NDArray[Any]) -> None:
+    """What the other commands take as data: tars, a pattern of them, folders of arrays."""
+    f32 = np.dtype(np.float32)
+    samples = {file.stem: {"png": file.read_bytes()} for file in sorted((folder / "photos").iterdir())}
+    shards = write_shards(folder / "shards", samples, 1)
+    for named in (shards, shards / "train-{000..001}.tar"):
+        assert np.array_equal(read_input("x", named, (3, 3, 16, 16), f32, "yolo"), pictures)
+    members = {}
+    (folder / "arrays").mkdir()
+    for number, value in enumerate(values):
+        file = folder / "arrays" / f"{number}.npy"
+        np.save(file, value[None])
+        members |= {f"{number}.x.npy": file.read_bytes(), f"{number}.y.npy": (folder / "x.npy").read_bytes()}
+    (folder / "x.tar").write_bytes(tar(members))
+    wanted = np.concatenate([values, values[:1]])
+    for named in ("arrays", "x.tar"):
+        assert np.array_equal(read_input("x", folder / named, (3, 3, 2, 2), f32, None), wanted)
+    for name, named, shape, message in (
+        ("z", "x.tar", (1, 3, 2, 2), "its sample has arrays x, y, none for z"),
+        ("x", "x.tar", (1, 3, 4, 4), r"x\.tar/0\.x\.npy holds 1x3x2x2 a sample, but input x is to be 1x3x4x4"),
+        ("x", "none.tar", (1, 3, 4, 4), "none.tar does not exist"),
+    ):
+        with pytest.raises(QuantbenchError, match=message):
+            read_input(name, folder / named, shape, f32, None)
+
+
 def test_inputs_from_files(tmp_path: Path) -> None:
     """Arrays, raw values as trtexec's --loadInputs takes them, and pictures in turn until the batch is full."""
     f32 = np.dtype(np.float32)
@@ -196,6 +225,7 @@ def test_inputs_from_files(tmp_path: Path) -> None:
     ):  # fmt: skip
         with pytest.raises(QuantbenchError, match=message):
             read_input("x", tmp_path / file, shape, f32, None)
+    _same_from_folders_and_tars(tmp_path, batch, values)
     with pytest.raises(QuantbenchError, match="is not NAME=FILE"):
         named_files(("x.npy",))
 
