@@ -4,14 +4,22 @@ import difflib
 import reprlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from quantbench import limits
 from quantbench.errors import QuantbenchError
 from quantbench.load_object import names_code
 from quantbench.yaml_file import read_yaml
+
+
+def _word(value: object) -> object:
+    """`on` and `off` as they were written: YAML 1.1 reads both as booleans."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
+Switch = Annotated[Literal["auto", "on", "off"], BeforeValidator(_word)]
 
 
 class _Section(BaseModel):
@@ -77,8 +85,8 @@ class Calibration(_Section):
     weight_scales: Literal["max", "mse"] = "max"
     rounding: Literal["nearest", "adaptive"] | None = None
     effort: Literal["fast", "full"] = "fast"
-    equalize: Literal["auto", "on", "off"] = "auto"
-    smooth: Literal["auto", "on", "off"] = "auto"
+    equalize: Switch = "auto"
+    smooth: Switch = "auto"
 
 
 class Placement(_Section):

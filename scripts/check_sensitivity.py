@@ -38,7 +38,7 @@ def main() -> None:
     bench.threads = given.threads
     bench.ranges(given.calibrator)
     begin = clock()
-    found = measure_sensitivity(bench, given.calibrator, images=given.images)
+    found = measure_sensitivity(bench, Settings(given.calibrator), images=given.images)
     ours = since(begin)
 
     plan = bench.plan(Settings(given.calibrator))

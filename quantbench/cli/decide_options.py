@@ -48,5 +48,5 @@ def bench_of(recipe: "Recipe", *, quiet: bool = False, trust: bool = False) -> "
         progress.note(cut)
     return Workbench(
         run, request.placement, progress, request.threads, request.data.max_bad, request.predicted,
-        request.best_placement, request.weights,
+        request.best_placement, request.weights, request.fold,
     )  # fmt: skip

@@ -40,16 +40,19 @@ def sensitivity(
     from quantbench.cli.decide_options import bench_of, recipe_of
     from quantbench.decide.costs import savings_of
     from quantbench.decide.sensitivity import measure_sensitivity
+    from quantbench.records.folded import NAMES
+    from quantbench.records.search import Settings
 
     savings = savings_of(device)
     changes = {"model": model, "data.preprocess": preprocess, "threads": threads}
     bench = bench_of(recipe_of(recipe, changes, data, eval_data, trust=trust), quiet=as_json, trust=trust)
-    found = measure_sensitivity(bench, calibrator, images=images, savings=savings)
+    found = measure_sensitivity(bench, Settings(calibrator), scaling=bench.scaling, images=images, savings=savings)
     found.save(out)
     if as_json:
         echo(found.to_json(), nl=False)
         return
-    echo(f"{len(found.regions)} regions, {calibrator} ranges, {found.images} images, without bias correction")
+    scaled = f", channels scaled by {' and '.join(NAMES[each] for each in found.scaled)}" if found.scaled else ""
+    echo(f"{len(found.regions)} regions, {calibrator} ranges, {found.images} images, without bias correction{scaled}")
     saves = f" | µs saved on {device}" if device else ""
     echo(f"SQNR alone in INT8 | noise that goes with it in float | multiply-adds | same answers{saves} | region")
     for cost in found.regions[:_SHOWN]:

@@ -14,15 +14,17 @@ from quantbench.ptq import stages
 from quantbench.ptq.prepare import Prepared
 from quantbench.qdq.plan import Plan
 from quantbench.qdq.tensors import calibrated_tensors
+from quantbench.records.folded import Method
 
 
 @dataclass
 class FloatNetwork:
     """`model`: the same nodes and tensors whichever it is. `gain_db`: what scaling takes off the noise of a layer's
-    output, the mean over all quantized layers, None where nothing was scaled."""
+    output, the mean over all quantized layers, None where nothing was scaled; `scaled_by`: the methods that did."""
 
     model: onnx.ModelProto
     gain_db: float | None = None
+    scaled_by: tuple[Method, ...] = ()
     histograms: dict[str, Histogram] = field(default_factory=dict)
     _counted: set[str] = field(default_factory=set)
 
@@ -41,13 +43,14 @@ class FloatNetwork:
 
 
 def scaled(given: stages.Folding) -> FloatNetwork:
-    """The model of `given` with the methods that its options put on, wherever they can be."""
+    """The model of `given` with the methods that its options put on, wherever they can be; those that are `auto` where
+    the outputs are nearer for it."""
     model, folded = fold_by_outputs(stages.foldable(given), given.options)
     if not folded.taken:
         return FloatNetwork(given.model.proto)
     layers = {site.node for site in given.plan.weights}
     gains = sum(site.gain_db * len(site.readers) for site in folded.sites)
-    return FloatNetwork(model, gains / max(len(layers), 1))
+    return FloatNetwork(model, gains / max(len(layers), 1), folded.taken)
 
 
 def options_of(*, equalize: bool, smooth: bool) -> FoldOptions:

@@ -1,7 +1,11 @@
 """What each fused region costs: in accuracy when it alone is INT8, what it gives back when it alone is float, and what
-its INT8 saves. Each is a model of its own, run from the nearest kept tensors in front of it on (see `trunk`)."""
+its INT8 saves. Each is a model of its own, run from the nearest kept tensors in front of it on (see `trunk`).
+
+The network is that which is quantized, its channels scaled where a run scales them; float outputs are its own. (Where a
+bound stays, as that of a ReLU6, they differ a little from the model's as it came; that is no region's doing.)"""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +21,7 @@ from quantbench.decide.workbench import Workbench
 from quantbench.evaluate.evaluator import image_size
 from quantbench.evaluate.pairs import Answers, Noise, worst
 from quantbench.evaluate.task import find_task
+from quantbench.folding.options import FoldOptions
 from quantbench.graph.ops import CONVS
 from quantbench.graph.tail import Cut, tail
 from quantbench.qdq.insert import insert_qdq
@@ -24,6 +29,7 @@ from quantbench.qdq.ops import weight_index
 from quantbench.qdq.plan import Plan
 from quantbench.records.evaluation import Measured
 from quantbench.records.search import RegionCost, Sensitivity, Settings
+from quantbench.runnable import runnable_part
 
 # Of a Q/DQ model: (label of a device, ms that INT8 saves at each weighted node).
 Savings = Callable[[Any], tuple[str, dict[str, float]]]
@@ -33,11 +39,15 @@ _TOP = 20
 
 
 def measure_sensitivity(
-    bench: Workbench, calibrator: str, *, images: int = IMAGES, savings: Savings | None = None
-) -> Sensitivity:
-    """Costs of all regions on at most `images` of the images to measure on, and what each saves by `savings`."""
-    model, plan = bench.runnable, bench.plan(Settings(calibrator))
-    ranges = grouped(plan, bench.ranges(calibrator))
+    bench: Workbench, settings: Settings, *, scaling: FoldOptions | None = None, images: int = IMAGES,
+    savings: Savings | None = None,
+) -> Sensitivity:  # fmt: skip
+    """Costs of all regions of the variant, its layers all in INT8, on at most `images` of the images to measure on, and
+    what each saves by `savings`. `scaling`: of channels, in place of the variant's own. Biases stay as they are."""
+    settings = replace(settings, keep_float=(), bias_correction=False, adaptive=False)
+    network, plan = bench.network(settings, scaling), bench.plan(settings)
+    model = runnable_part(network.model) if network.scaled_by else bench.runnable
+    ranges = grouped(plan, bench.ranges(settings.calibrator, plan, network))
     whole = insert_qdq(model, plan, ranges)
     regions = regions_of(whole, plan)
     batches, macs = _few(bench, images), multiply_adds(bench)
@@ -65,21 +75,24 @@ def measure_sensitivity(
     with bench.progress.task("The costliest alone in float", total * len(top), "runs") as advance:
         gains = {index: 1 - cost(int8, index, advance, alone=False)[0] / noise for index in top}
     work = max(sum(macs.values()), 1)
-    saved = _saved(bench, calibrator, savings, regions)
+    saved = _saved(savings, lambda: bench.quantized(settings, scaling), regions)
     costs = tuple(
         _cost(regions[i], *alone[i], gains.get(i), sum(macs.get(n, 0) for n in regions[i].weighted) / work, saved[i])
         for i in order
     )
-    return Sensitivity(model=bench.run.model_facts.name, calibrator=calibrator, images=total, regions=costs)
+    return Sensitivity(
+        model=bench.run.model_facts.name, calibrator=settings.calibrator, images=total, scaled=network.scaled_by,
+        regions=costs,
+    )  # fmt: skip
 
 
 def _saved(
-    bench: Workbench, calibrator: str, savings: Savings | None, regions: Sequence[Region]
+    savings: Savings | None, make: Callable[[], onnx.ModelProto], regions: Sequence[Region]
 ) -> list[dict[str, float]]:
     """ms by device that INT8 saves in each region; {} without a device, or where the predictor sizes none of it."""
     if savings is None:
         return [{} for _ in regions]
-    label, by_node = savings(bench.quantized(Settings(calibrator, bias_correction=False)))
+    label, by_node = savings(make())
     return [
         {label: round(sum(by_node[n] for n in known), 6)} if (known := [n for n in r.weighted if n in by_node]) else {}
         for r in regions

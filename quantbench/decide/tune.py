@@ -86,7 +86,7 @@ class Search:
                 best = self._with(best, scaled, FOLDED[method])
         if not best.misses:
             return best
-        costs = given or self._sensitivity(best.settings.calibrator)
+        costs = given or self._sensitivity(best.settings)
         if not best.settings.adaptive and (self.effort == "full" or any(map(self._misses_alone, costs.regions))):
             best = self._with(best, replace(best.settings, adaptive=True), "weights rounded adaptively")
             if not best.misses:
@@ -208,12 +208,16 @@ class Search:
         quantized = {site.node for site in self.bench.plan(settings).weights}
         return sum(count for node, count in macs.items() if node in quantized) / max(sum(macs.values()), 1)
 
-    def _sensitivity(self, calibrator: str) -> Sensitivity:
+    def _sensitivity(self, settings: Settings) -> Sensitivity:
+        """Of the network that goes on, its channels scaled where a trial took that."""
         path = self.folder / SENSITIVITY
         # Of the same images, as the trials that are known say.
-        if self._known and path.exists() and (earlier := Sensitivity.load(path)).calibrator == calibrator:
-            return earlier
-        found = measure_sensitivity(self.bench, calibrator, savings=self.savings)
+        if self._known and path.exists():
+            earlier = Sensitivity.load(path)
+            wanted = settings.calibrator, self.bench.network(settings).scaled_by
+            if (earlier.calibrator, earlier.scaled) == wanted:
+                return earlier
+        found = measure_sensitivity(self.bench, settings, savings=self.savings)
         found.save(path)
         return found
 

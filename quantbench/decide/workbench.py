@@ -46,8 +46,8 @@ _KEPT_BYTES = 512_000_000
 @dataclass
 class Workbench:
     """See the module. `options`: the placement rules' switches, to which a variant's are added; `predicted`: what best
-    placement speaks of. `best_placement` and `weights`: as the run was asked for; a variant may have another
-    placement and rounding."""
+    placement speaks of. `best_placement`, `weights` and `scaling` of channels: as the run was asked for; a variant may
+    have another placement, rounding and scaling."""
 
     run: Prepared
     options: PlacementOptions
@@ -57,6 +57,7 @@ class Workbench:
     predicted: PredictedFor = field(default_factory=PredictedFor)
     best_placement: bool = False
     weights: WeightOptions = field(default_factory=WeightOptions)
+    scaling: FoldOptions = field(default_factory=FoldOptions)
     _floats: dict[tuple[FoldOptions, frozenset[str]], FloatNetwork] = field(default_factory=dict)
     _plans: dict[tuple[bool, PlacementOptions], Plan] = field(default_factory=dict)
     _batches: list[tuple[Feed, Sequence[Label]]] = field(default_factory=list)
@@ -95,10 +96,11 @@ class Workbench:
             self._plans[settings.best_placement, options] = found
         return self._plans[settings.best_placement, options]
 
-    def ranges(self, calibrator: str, plan: Plan | None = None) -> Ranges:
-        """Ranges of the tensors of `plan` (None: that of the run), and of all counted before, by a threshold method;
-        images are counted on the first call, and again where a plan quantizes tensors that none before it did."""
-        return self._ranges(calibrator, plan or self.run.plan, self.network(Settings(calibrator)))
+    def ranges(self, calibrator: str, plan: Plan | None = None, network: FloatNetwork | None = None) -> Ranges:
+        """Ranges of the tensors of `plan` (None: that of the run), and of all counted before, by a threshold method, in
+        `network` (None: the model as it is); images are counted on the first call, and again where a plan quantizes
+        tensors that none before it did."""
+        return self._ranges(calibrator, plan or self.run.plan, network or self.network(Settings(calibrator)))
 
     def _ranges(
         self, calibrator: str, plan: Plan, network: FloatNetwork, correction: Correction | None = None
@@ -108,11 +110,11 @@ class Workbench:
         layouts = layouts_for(network.model, plan, network.histograms, correction)
         return find_ranges(network.histograms, choice.method, choice.threshold, layouts)
 
-    def network(self, settings: Settings) -> FloatNetwork:
-        """The float network that the variant is made of."""
-        options = options_of(equalize=settings.equalize, smooth=settings.smooth)
+    def network(self, settings: Settings, scaling: FoldOptions | None = None) -> FloatNetwork:
+        """The float network that the variant is made of; with `scaling` by these options in place of its own."""
+        options = scaling or options_of(equalize=settings.equalize, smooth=settings.smooth)
         if not options.asked:
-            return self._floats.setdefault((options, frozenset()), FloatNetwork(self.model))
+            return self._plain()
         plan = self.plan(settings)
         key = options, frozenset(site.node for site in plan.weights)
         if key not in self._floats:
@@ -124,11 +126,16 @@ class Workbench:
             )  # fmt: skip
             # The model as it is, and one other: each is a copy of the weights.
             self._floats = {known: found for known, found in self._floats.items() if not known[0].asked}
-            self._floats[key] = scaled(given)
+            found = scaled(given)
+            self._floats[key] = found if found.scaled_by else self._plain()
         return self._floats[key]
 
-    def quantized(self, settings: Settings) -> onnx.ModelProto:
-        """The Q/DQ model of a variant: that of `quantbench ptq` with its options, to the bit."""
+    def _plain(self) -> FloatNetwork:
+        return self._floats.setdefault((FoldOptions(), frozenset()), FloatNetwork(self.model))
+
+    def quantized(self, settings: Settings, scaling: FoldOptions | None = None) -> onnx.ModelProto:
+        """The Q/DQ model of a variant: that of `quantbench ptq` with its options, to the bit; `scaling` as in
+        `network`."""
         few = at_most(self.run.calibration.source, BIAS_IMAGES)
         name, batch = self.run.model.input_name, self.run.batch
 
@@ -140,7 +147,7 @@ class Workbench:
             correction = Correction(opened, len(few), self.threads, self.weights.bias_sweeps)
         if settings.adaptive:
             rounding = Rounding(opened, len(few), self.threads)
-        plan, network = self.plan(settings), self.network(settings)
+        plan, network = self.plan(settings), self.network(settings, scaling)
         ranges = self._ranges(settings.calibrator, plan, network, correction)
         made = carry_out(
             network.model, plan, ranges, correction, weights=WeightWork(self.weights.scales, rounding),

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from quantbench.records.evaluation import Measured
+from quantbench.records.folded import Method
 from quantbench.records.record import Record
 
 SENSITIVITY, TUNE = "sensitivity.json", "tune.json"
@@ -68,12 +69,14 @@ class RegionCost(Record):
 
 
 class Sensitivity(Record):
-    """`regions` the costliest first; `images`: how many it was measured on; `calibrator`: of the ranges."""
+    """`regions` the costliest first; `images`: how many it was measured on; `calibrator`: of the ranges; `scaled`: by
+    what the channels of the network were scaled before."""
 
     format: Literal["quantbench-sensitivity-1"] = "quantbench-sensitivity-1"
     model: str
     calibrator: str
     images: int
+    scaled: tuple[Method, ...] = ()
     regions: tuple[RegionCost, ...]
 
 
