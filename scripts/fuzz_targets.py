@@ -236,6 +236,8 @@ _COMMANDS = (
     "tune {x} --data {data} --min-sqnr 1 --out {out}/t --threads 1", "cache check {cache} {x}",
     "cache to-qdq {cache} {x} --out {out}/q.onnx", "cache convert {cache} --to modelopt --model {x} --out {out}/q",
     "predict {x} --device orin", "lint {x} --for 8.5",
+    # A process of NVIDIA's compiler each: a death of it is a line of ours, like another refusal.
+    "build {x} --backend tensorrt-rtx --out {out}/b.engine",
 )  # fmt: skip
 
 

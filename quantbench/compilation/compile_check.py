@@ -18,6 +18,7 @@ from quantbench.engines.base import BuildOptions, BuildResult
 from quantbench.engines.bench_model import BenchRequest, bench_model
 from quantbench.engines.build import Chosen, build_engine
 from quantbench.engines.facts import FACTS, ONNXRUNTIME, TENSORRT_RTX
+from quantbench.engines.refuse_broken import refuse_broken
 from quantbench.engines.shapes import Profile
 from quantbench.engines.tensorrt_rtx import DEFAULT_TARGETS
 from quantbench.errors import QuantbenchError
@@ -132,9 +133,11 @@ def _build(
     model: onnx.ModelProto, what: str, options: BuildOptions, wanted: CompileRequest, engine: Path
 ) -> BuildResult:
     source = engine.parent / "compile.onnx"
+    if wanted.backend != ONNXRUNTIME:
+        refuse_broken(model, f"the {what} model")
     save_model(model, source)
     try:
-        built = build_engine(source, options, wanted.backend)
+        built = build_engine(source, options, wanted.backend, checked=True)
     except QuantbenchError as error:
         raise QuantbenchError(str(error).replace(str(source), f"the {what} model")) from error
     finally:

@@ -19,6 +19,7 @@ from typing import Any
 
 from quantbench.engines.base import BuildOptions, BuildResult
 from quantbench.engines.crashed import Last, crashed
+from quantbench.engines.network_function import is_network_function
 from quantbench.errors import QuantbenchError
 from quantbench.terminal import echo
 
@@ -103,7 +104,8 @@ class Apart:
         if told.get("error") == "" or len(engine) != told.get("bytes", 0):
             words = Last(self._job.title, self._job.model, code, log=self._text(self._log), said=self._text(self._said))
             raise crashed(words, given)
-        if said := self._text(self._said):
+        # What the parser prints beside a refusal is in the error, what a network of the user's prints is the user's.
+        if ("error" not in told or is_network_function(self._job.model)) and (said := self._text(self._said)):
             echo(said, err=True, nl=False)
         if "error" in told:
             raise _raised(told) from Elsewhere(told["trace"])

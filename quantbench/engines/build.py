@@ -20,6 +20,7 @@ from quantbench.engines.facts import FACTS, ONNXRUNTIME, TENSORRT10, TENSORRT11,
 from quantbench.engines.nvtx import ranges
 from quantbench.engines.prepare import prepared, with_own_thresholds
 from quantbench.engines.refuse import refuse_lacking
+from quantbench.engines.refuse_broken import refuse_broken_file
 from quantbench.errors import QuantbenchError
 
 BACKENDS = ("auto", "tensorrt", "tensorrt-rtx", "onnxruntime")
@@ -53,9 +54,9 @@ def choose_backend(options: BuildOptions, backend: str = "auto") -> Chosen:
     return chosen
 
 
-def build_engine(model: Path, options: BuildOptions, backend: str = "auto") -> BuildResult:
+def build_engine(model: Path, options: BuildOptions, backend: str = "auto", *, checked: bool = False) -> BuildResult:
     """The engine that `start_engine` starts, when it is done."""
-    with start_engine(model, options, backend) as building:
+    with start_engine(model, options, backend, checked=checked) as building:
         return building.result()
 
 
@@ -78,12 +79,12 @@ class Building:
             return self._finish()
 
 
-def start_engine(model: Path, options: BuildOptions, backend: str = "auto") -> Building:
+def start_engine(model: Path, options: BuildOptions, backend: str = "auto", *, checked: bool = False) -> Building:
     """Begin to build the ONNX file `model` (or the network that `file.py:function` fills) with `backend` (one of
     BACKENDS), as `choose_backend` understands it.
 
-    `options.timing_cache` is a folder. Raises QuantbenchError where the backend is missing, lacks an option or cannot
-    get what the precisions need.
+    `options.timing_cache` is a folder. `checked`: the file is none that `refuse_broken` refuses. Raises QuantbenchError
+    where the backend is missing or lacks an option, the file is broken, or cannot get what the precisions need.
     """
     is_function = network_function.is_network_function(model)
     if not is_function and not model.is_file():
@@ -101,11 +102,14 @@ def start_engine(model: Path, options: BuildOptions, backend: str = "auto") -> B
         if is_function:
             typed = FACTS[family].typed_by_model
             network_function.check(model, options, chosen.title, typed=typed, from_onnx=family == ONNXRUNTIME)
-        elif not FACTS[family].typed_by_model and not options.strongly_typed:
-            options = with_own_thresholds(model, options)
         else:
-            ready, notes = stack.enter_context(prepared(model, options))
-            options = options if FACTS[family].has_calibrators else replace(options, ranges=None, calibrator=None)
+            if family != ONNXRUNTIME and not checked:
+                refuse_broken_file(model)
+            if not FACTS[family].typed_by_model and not options.strongly_typed:
+                options = with_own_thresholds(model, options)
+            else:
+                ready, notes = stack.enter_context(prepared(model, options))
+                options = options if FACTS[family].has_calibrators else replace(options, ranges=None, calibrator=None)
         build = _begun(chosen, ready, options, stack)
 
         def finish() -> BuildResult:

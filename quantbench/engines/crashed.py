@@ -11,7 +11,7 @@ from quantbench.errors import QuantbenchError
 # The parser tells each node before it reads it and again when it is done:
 #   [V] [TRT] /head/Slice [Slice] inputs: [x -> (1, 3)[FLOAT]], …
 #   [V] [TRT] /head/Slice [Slice] outputs: [y -> (1, 2)[FLOAT]],
-_NODE = re.compile(r"\[TRT\] (?P<name>[^\n]*) \[(?P<op>\w+)\] (?P<when>inputs|outputs): ")
+_NODE = re.compile(r"\[TRT\] (?P<name>[^\n]*) \[(?P<op>\w+)\] (?P<when>inputs|outputs): (?:\[(?P<first>[^\n]*?) -> )?")
 _MESSAGE = re.compile(r"\[[FEWIV]\] \[TRT\] ([^\n]+)")
 _TAIL, _WORDS = 1 << 16, 160
 _INSTEAD = "--backend onnxruntime builds without it, and ptq goes without a compiler with --no-compile"
@@ -59,6 +59,7 @@ def _over(log: str) -> str:
     """The node that was read then, else the last message."""
     nodes = list(_NODE.finditer(log))
     if nodes and nodes[-1]["when"] == "inputs":
-        return f", at node {nodes[-1]['name'] or 'without a name'} ({nodes[-1]['op']})"
+        named = nodes[-1]["name"] or f"that reads {nodes[-1]['first']}"
+        return f", at node {named} ({nodes[-1]['op']})"
     messages = _MESSAGE.findall(log)
     return f", after its message '{' '.join(messages[-1].split())[:_WORDS]}'" if messages else ""

@@ -19,7 +19,7 @@ _RANKS = {
     **{("BatchNormalization", place): (1, 1) for place in range(1, 5)},
 }  # fmt: skip
 # Inputs of one value, whatever its dimensions: no runtime takes another number.
-_SINGLE = {("Clip", 1), ("Clip", 2)}
+_SINGLE = {("Clip", 1), ("Clip", 2), ("TopK", 1)}
 # Kinds of dtypes: another precision is for the compiler to refuse, another kind is no model. Those of 8 bits and fewer
 # that are no integers stand in none: they came to the standard later than to compilers.
 _KINDS = {
@@ -78,6 +78,10 @@ def _fault(node: NodeProto, opset: int, written: frozenset[str], constants: Mapp
             return f"({node.op_type}) cannot take {tensor!r}, of {len(constant.dims)} dimensions"
         if (node.op_type, place) in _SINGLE and math.prod(constant.dims) != 1:
             return f"({node.op_type}) cannot take {tensor!r}, of {math.prod(constant.dims)} values in place of one"
+        if (node.op_type, place) == ("Split", 1) and math.prod(constant.dims) != len(node.output):
+            return (
+                f"(Split) has {len(node.output)} outputs, and {tensor!r} has {math.prod(constant.dims)} sizes for them"
+            )
     return ""
 
 

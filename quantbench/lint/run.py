@@ -10,6 +10,7 @@ from quantbench.lint.rules import (
     concat_scales,
     duplicate_q,
     int32_bias,
+    list_inputs,
     norm_overflow,
     predicted,
     q_before_activation,
@@ -23,7 +24,7 @@ from quantbench.predict.versions import version_of
 # What one fix leaves may open another: Q moved behind a Relu may be the twin of one that is there. Streams before
 # duplicates: of two Qs of one tensor that of the stream has the larger scale, and goes.
 _FIXERS = (int32_bias, q_before_activation, quantized_stream, duplicate_q, residual_float, concat_scales, softmax_range)
-_FINDERS = (zero_point, *_FIXERS, norm_overflow, attention_envelope, predicted)
+_FINDERS = (zero_point, list_inputs, *_FIXERS, norm_overflow, attention_envelope, predicted)
 
 
 def lint(model: onnx.ModelProto, *, version: str = "", gpu: str = "") -> tuple[Finding, ...]:
