@@ -55,7 +55,8 @@ def cuda_session(
         "use_tf32": "0",
     }  # fmt: skip
     try:
-        with _quietly():
+        with quiet():
+            _find_libraries()
             return create_session(model, outputs=outputs, where=Where(CUDA, options))
     except ProviderNotLoaded as error:
         raise QuantbenchError(
@@ -65,19 +66,27 @@ def cuda_session(
 
 
 @contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """CUDA's libraries out of NVIDIA's packages, where onnxruntime (1.21 and newer) looks for them; what it writes to
-    stdout and to its log on the way is told in one line instead."""
+def quiet() -> Iterator[None]:
+    """onnxruntime's log silent: its CUDA provider writes an error wherever cuDNN has no plan for a convolution in its
+    newer interface, and goes on (cudnn_fe_call.cc; 1,210 lines in a benchmark of three networks on an H100). What
+    ends a run is an exception besides."""
     import onnxruntime as ort
 
     ort.set_default_logger_severity(_QUIET)
     try:
-        if hasattr(ort, "preload_dlls"):
-            with contextlib.redirect_stdout(io.StringIO()):
-                ort.preload_dlls()
         yield
     finally:
         ort.set_default_logger_severity(_USUAL)
+
+
+def _find_libraries() -> None:
+    """Load CUDA's libraries out of NVIDIA's packages, where onnxruntime (1.21 and newer) looks for them; what it writes
+    to stdout on the way is told in one line instead."""
+    import onnxruntime as ort
+
+    if hasattr(ort, "preload_dlls"):
+        with contextlib.redirect_stdout(io.StringIO()):
+            ort.preload_dlls()
 
 
 def _reason() -> str:

@@ -27,11 +27,13 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from quantbench.calibration.histogram import Histogram
 from quantbench.calibration.native import load
 from quantbench.calibration.sweep import Counter, histogram_of
 from quantbench.cores import usable_cores
 from quantbench.qat import fused
 from quantbench.qat.counter import TensorCounter
+from quantbench.qat.device_sweep import JOBS
 from quantbench.qat.insert import insert, plan_for
 from quantbench.qat.observe import collect, ranges_of
 from quantbench.qat.quantizer import lsq
@@ -82,9 +84,11 @@ def equal() -> dict[str, Any]:
         for scale in (1.0, 1e-30, 3e4, 0.0):
             parts = [(torch.randn(n, generator=generator) * scale * (i + 1)).to(dtype) for i, n in enumerate(sizes)]
             parts[3] = torch.relu(parts[3])
+            alone = [histogram_of(part.float().numpy()) for part in parts]
             for order in (parts, parts[::-1]):
                 counters = {
-                    "kernel": TensorCounter(2, GPU), "operators": TensorCounter(2, GPU, compiled=False)
+                    "kernel": TensorCounter(2 + len(sizes), GPU),
+                    "operators": TensorCounter(2 + len(sizes), GPU, compiled=False),
                 }  # fmt: skip
                 assert counters["kernel"]._kernel is not None
                 expected = histogram_of(torch.cat(parts).float().numpy())
@@ -92,9 +96,11 @@ def equal() -> dict[str, Any]:
                 for name, counter in counters.items():
                     for part in order:
                         counter.add(1, part.to(GPU))
-                    got = counter.histograms()[1]
-                    same = np.array_equal(got.counts, expected.counts) and got.amax == expected.amax
-                    found[name] += bool(same and got.exponent == expected.exponent)
+                    # In one launch: all into one row, then each into its own.
+                    counter.add_all([(0, part.to(GPU)) for part in order])
+                    counter.add_all([(2 + i, part.to(GPU)) for i, part in enumerate(parts)])
+                    pairs = zip(counter.histograms(), (expected, expected, *alone), strict=True)
+                    found[name] += all(same(got, right) for got, right in pairs)
     broken = TensorCounter(2, GPU)
     broken.add(0, torch.tensor([1.0, float("nan"), float("inf")], device=GPU))
     broken.add(1, torch.tensor([1.0, -float("inf")], device=GPU))
@@ -102,8 +108,14 @@ def equal() -> dict[str, Any]:
     return {**found, "nan_found": bool(np.isnan(nan.amax)), "infinity_found": infinite.amax == float("inf")}
 
 
+def same(one: Histogram, other: Histogram) -> bool:
+    """Whether they are equal, every bit."""
+    return np.array_equal(one.counts, other.counts) and (one.amax, one.exponent) == (other.amax, other.exponent)
+
+
 def bandwidth() -> list[dict[str, Any]]:
-    """The kernel's bytes a second as a share of what a copy moves (read and written), for 1 to 512 MB."""
+    """The kernel's bytes a second as a share of what a copy moves (read and written), for 1 to 512 MB: tensors in
+    launches of their own, and several in one, as calibration counts them."""
     rows = []
     for dtype in DTYPES:
         for size in (1, 4, 16, 64, 205, 512):
@@ -117,11 +129,17 @@ def bandwidth() -> list[dict[str, Any]]:
                 others = [torch.empty_like(x) for _ in range(sets)]
                 copied = milliseconds([partial(other.copy_, each) for other, each in zip(others, xs, strict=True)])
                 counted = milliseconds([partial(counter.add, 0, each) for each in xs])
+                several = TensorCounter(JOBS, GPU)
+                launches = [list(enumerate(xs[at : at + JOBS])) for at in range(0, len(xs), JOBS)]
+                at_once = milliseconds([partial(several.add_all, launch) for launch in launches])
+                together = at_once * len(launches) / sets
                 reduced = milliseconds([partial(_largest, each) for each in xs])
                 rows.append(
                     {"dtype": str(dtype).removeprefix("torch."), "values": name, "MB": size, "copy_ms": copied,
                      "sweep_ms": counted, "abs_amax_ms": reduced, "copy_GBps": 2 * size / copied,
-                     "sweep_GBps": size / counted, "share_of_copy": size / counted / (2 * size / copied)}
+                     "sweep_GBps": size / counted, "share_of_copy": size / counted / (2 * size / copied),
+                     "in_launches_of": min(JOBS, sets), "together_ms": together,
+                     "together_share_of_copy": size / together / (2 * size / copied)}
                 )  # fmt: skip
     return rows
 
@@ -196,7 +214,7 @@ def graphs(model: nn.Module, quantized: nn.Module, batches: list[Tensor]) -> dic
                 net(given)
             torch.cuda.synchronize()
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
+            with torch.cuda.graph(graph), counter[0].together():
                 net(given)
         return graph
 

@@ -20,7 +20,7 @@ from quantbench.demo import efficientnet_lite0, resnet18
 from quantbench.graph.load import load_model
 from quantbench.graph.onnx_view import view_of
 from quantbench.graph.to_fp16 import to_fp16
-from quantbench.qat.cards import card
+from quantbench.qat.cards import card, room
 from quantbench.qat.device_collector import torch_counter
 from quantbench.qat.device_tensors import DeviceTensors
 from quantbench.qdq.place import place
@@ -56,7 +56,7 @@ def one(model: onnx.ModelProto, images: int, batch: int, device: torch.device) -
     collector = torch_counter(device)(model, tensors, 0)
 
     def run(name: str) -> None:
-        parts = Parts(model)
+        parts = Parts(model, most=room(device))
         runner = runners[name]
         with runner.in_stream():
             for feed in feeds:
@@ -98,7 +98,7 @@ def same(model: onnx.ModelProto, tensors: list[str], feeds: list[Feed], device: 
         kind: torch_counter(device, compiled=kind == "kernel")(model, names, 0) for kind in ("kernel", "operators")
     }
     rows = {name: row for row, name in enumerate(names)}
-    parts = Parts(model)
+    parts = Parts(model, most=room(device))
     for feed in feeds[:_COMPARED]:
         for counts in begun.values():
             counts.add(feed)

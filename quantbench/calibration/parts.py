@@ -13,11 +13,14 @@ _ENOUGH_BYTES = 32_000_000
 
 
 class Parts:
-    """Splits the batches of one model, where it leaves their size open. `alive` parts are held at a time; on a CPU with
-    `threads` they are small, but no smaller than an image a thread (0: as large as fit)."""
+    """Splits the batches of one model, where it leaves their size open. `alive` parts are held at a time, of no more
+    than `most` bytes of activations together (0: MOST_BYTES); on a CPU with `threads` they are small, but no smaller
+    than an image a thread (0: as large as fit). Parts of a batch are as equal as can be: for each shape that is not the
+    last one's onnxruntime takes other memory, and on a GPU plans its convolutions anew."""
 
-    def __init__(self, model: onnx.ModelProto, alive: int = 1, threads: int = 0) -> None:
+    def __init__(self, model: onnx.ModelProto, alive: int = 1, threads: int = 0, most: int = 0) -> None:
         self._whole = static_batch(model) > 0
+        self._most_bytes = most or MOST_BYTES
         self._alive = alive
         self._threads = threads
         self.image_bytes = 0
@@ -30,17 +33,22 @@ class Parts:
             return
         count, start = images_of(feed), 0
         while start < count:
-            size = min(-(-count // self._alive), self._most()) if self.image_bytes else 1
-            end = min(start + size, count)
+            left = count - start
+            if self.image_bytes:
+                size = min(-(-count // self._alive), self._most())
+                size = -(-left // -(-left // size))
+            else:
+                size = 1
+            end = start + size
             yield {n: a[start:end] if a.shape[:1] == (count,) else a for n, a in feed.items()}
             start = end
 
     def at_a_time(self) -> int:
         """How many parts of one image fit into memory, once one was seen."""
-        return max(1, MOST_BYTES // self.image_bytes)
+        return max(1, self._most_bytes // self.image_bytes)
 
     def _most(self) -> int:
-        fit = MOST_BYTES // (self._alive * self.image_bytes)
+        fit = self._most_bytes // (self._alive * self.image_bytes)
         enough = max(self._threads, -(-_ENOUGH_BYTES // self.image_bytes)) if self._threads else fit
         return max(1, min(fit, enough))
 

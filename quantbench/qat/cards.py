@@ -3,6 +3,7 @@
 import torch
 from onnx import TensorProto, helper
 
+from quantbench.calibration.parts import MOST_BYTES
 from quantbench.errors import QuantbenchError
 from quantbench.ort_cuda import cuda_session, require_provider
 from quantbench.qat.device_tensors import new_stream
@@ -35,3 +36,12 @@ def require_number(number: int, count: int) -> None:
     if number >= count:
         there = "cuda:0 alone" if count == 1 else f"cuda:0 to cuda:{count - 1}"
         raise QuantbenchError(f"there is no card cuda:{number}; this machine has {there}")
+
+
+def room(device: torch.device) -> int:
+    """Bytes that the counted activations of a run may take on `device`: a quarter of what a card has free, for
+    onnxruntime holds as much again for itself; on a CPU what `calibration.parts` says."""
+    if device.type != "cuda":
+        return MOST_BYTES
+    free, _ = torch.cuda.mem_get_info(device)
+    return max(int(free) // 4, 1)

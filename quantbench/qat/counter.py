@@ -5,6 +5,8 @@ makes the host wait (`quantbench.qat.device_sweep`; where NVRTC is missing torch
 are those of `quantbench.calibration` for the same values, bit for bit.
 """
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,10 +16,39 @@ from torch import Tensor
 
 from quantbench.calibration.histogram import BINS, MIN_EXPONENT, Histogram
 from quantbench.calibration.sweep import BFLOAT16, FLOAT16, FLOAT32, Block, Counter
-from quantbench.qat.device_sweep import dense, device_sweep, fresh_rows, supported
+from quantbench.qat.device_sweep import JOBS, dense, device_sweep, fresh_rows, supported
 
 _BITS = 12
+# What may wait to be counted; a tensor of this size alone keeps a card busy for much longer than a launch costs.
+_WAITING_BYTES = 256 * 1024**2
 _ON_HOST = {torch.float32: FLOAT32, torch.float16: FLOAT16, torch.bfloat16: BFLOAT16}
+
+
+class Changed(RuntimeError):
+    """A tensor that waited to be counted was written over by the model (an operator in place)."""
+
+
+class _Waiting:
+    """Tensors to be counted in one launch."""
+
+    def __init__(self, count: Callable[[Sequence[tuple[int, Tensor]]], None]) -> None:
+        self._count = count
+        self._tensors: list[tuple[int, Tensor]] = []
+        self._versions: list[int] = []
+        self._bytes = 0
+
+    def add(self, row: int, x: Tensor) -> None:
+        self._tensors.append((row, x))
+        self._versions.append(x._version)
+        self._bytes += x.numel() * x.element_size()
+        if len(self._tensors) == JOBS or self._bytes >= _WAITING_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        if any(x._version != version for (_, x), version in zip(self._tensors, self._versions, strict=True)):
+            raise Changed("a tensor that waited to be counted was written over")
+        self._count(self._tensors)
+        self._tensors, self._versions, self._bytes = [], [], 0
 
 
 class TensorCounter:
@@ -26,6 +57,7 @@ class TensorCounter:
     def __init__(self, rows: int, device: torch.device, *, compiled: bool = True) -> None:
         """Without `compiled` torch's operators count, on any device."""
         self._device = device
+        self._waiting: _Waiting | None = None
         self._host = Counter(rows) if compiled and device.type == "cpu" else None
         self._counts, self._exponents, self._maxima = fresh_rows(rows, device)
         on_card = compiled and device.type == "cuda"
@@ -33,15 +65,38 @@ class TensorCounter:
 
     def add(self, row: int, x: Tensor) -> None:
         """Count |x| of a tensor of any shape, float32, float16 or bfloat16."""
-        x = dense(x.detach())
-        x = x if x.dtype in _ON_HOST else x.float()
-        if self._host is None:
-            if self._kernel is not None and supported(x):
-                self._kernel.add(row, x)
+        if self._waiting is None:
+            self.add_all([(row, x)])
+        else:
+            self._waiting.add(row, x)
+
+    def add_all(self, tensors: Sequence[tuple[int, Tensor]]) -> None:
+        """Count |x| of tensors, each into its row. On a card several are counted in one launch."""
+        ready = []
+        for row, given in tensors:
+            x = dense(given.detach())
+            x = x if x.dtype in _ON_HOST else x.float()
+            if self._host is not None:
+                self._host.add([Block(row, x.data_ptr(), x.numel(), _ON_HOST[x.dtype])])
+            elif self._kernel is not None and supported(x):
+                ready.append((row, x))
             else:
                 self._add_with_operators(row, x)
-            return
-        self._host.add([Block(row, x.data_ptr(), x.numel(), _ON_HOST[x.dtype])])
+        if ready:
+            assert self._kernel is not None
+            self._kernel.add(ready)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Within it tensors given to `add` are kept until there are enough for a launch, and at the end the rest is
+        counted. Raises `Changed` where one was written over meanwhile: what was counted is then not to be used, so do
+        this in the capture of a graph, which runs nothing."""
+        self._waiting = _Waiting(self.add_all)
+        try:
+            yield
+            self._waiting.flush()
+        finally:
+            self._waiting = None
 
     def restart(self) -> None:
         """Forget what was counted."""

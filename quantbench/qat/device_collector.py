@@ -15,6 +15,7 @@ from quantbench.calibration.histogram import Histogram
 from quantbench.calibration.ort_outputs import Feed, images_of
 from quantbench.calibration.parts import Parts
 from quantbench.calibration.same_values import sources
+from quantbench.qat.cards import room
 from quantbench.qat.counter import TensorCounter
 from quantbench.qat.device_tensors import DeviceTensors
 
@@ -35,7 +36,7 @@ class DeviceCollector:
         self._tensors = DeviceTensors(model, counted, device, threads=threads)
         with self._tensors.in_stream():
             self._counter = TensorCounter(len(counted), device, compiled=compiled)
-        self._parts = Parts(model)
+        self._parts = Parts(model, most=room(device))
 
     def add(self, feed: Feed) -> int:
         """Run one batch and count it; returns its images. A large batch is run in parts (`calibration.parts`)."""
@@ -43,8 +44,7 @@ class DeviceCollector:
             for part in self._parts.of(feed):
                 found = self._tensors.run(part)
                 self._parts.saw(part, sum(x.numel() * x.element_size() for _, x in found))
-                for name, x in found:
-                    self._counter.add(self._rows[name], x)
+                self._counter.add_all([(self._rows[name], x) for name, x in found])
         return images_of(feed)
 
     def restart(self) -> None:

@@ -6,6 +6,7 @@ reading of the tensor enough.
 
 import ctypes
 import functools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,11 +18,13 @@ from quantbench.qat.nvrtc import compiled
 
 _SOURCE = Path(__file__).with_name("sweep.cu")
 _COUNTED = (torch.float32, torch.float16, torch.bfloat16)
+# Tensors that one launch counts. Each has 4 MB of scratch for grids that grow.
+JOBS = 16
 _SLOTS = 243  # exponents from MIN_EXPONENT to that of the largest float32
-# Measured on an H200 (docs/performance.md).
-_THREADS, _VECTORS, _VECTOR_BYTES = 1024, 2, 16
-_BLOCKS_PER_PROCESSOR = 1
-_COPIES = (16, 8, 4)  # the most whose table fits in the shared memory of the card
+# Measured on an H100 against blocks of 512 and 1024 threads, one of them a processor (docs/performance.md).
+_THREADS, _VECTORS, _VECTOR_BYTES = 256, 4, 16
+_BLOCKS_PER_PROCESSOR = 2
+_COPIES = (8, 4)  # the most whose table fits in the shared memory of the card
 _COPY_BYTES = 2 * BINS
 # A launch counts in 32 bits.
 _MOST = 1 << 31
@@ -31,6 +34,16 @@ class _State(ctypes.Structure):
     _fields_ = tuple(
         (name, ctypes.c_void_p) for name in ("counts", "exponents", "maxima", "scratch", "used", "finished")
     )
+
+
+class _Job(ctypes.Structure):
+    _fields_ = (
+        ("data", ctypes.c_void_p), ("size", ctypes.c_longlong), ("row", ctypes.c_int), ("first", ctypes.c_int)
+    )  # fmt: skip
+
+
+class _Launch(ctypes.Structure):
+    _fields_ = (("jobs", _Job * JOBS), ("count", ctypes.c_int), ("tiles", ctypes.c_int))
 
 
 class _Kernels(NamedTuple):
@@ -46,35 +59,45 @@ class DeviceSweep:
         self._kernels = kernels
         processors = torch.cuda.get_device_properties(self._device).multi_processor_count
         self._blocks = _BLOCKS_PER_PROCESSOR * processors
-        self._scratch = torch.zeros(_SLOTS * BINS, dtype=torch.int32, device=self._device)
-        self._marks = torch.zeros(9, dtype=torch.int32, device=self._device)
+        self._scratch = torch.zeros(JOBS * _SLOTS * BINS, dtype=torch.int32, device=self._device)
+        self._marks = torch.zeros(JOBS * 8 + 1, dtype=torch.int32, device=self._device)
         self._kept = (counts, exponents, maxima)
         marks = self._marks.data_ptr()
-        self._state = _State(
-            counts.data_ptr(), exponents.data_ptr(), maxima.data_ptr(), self._scratch.data_ptr(), marks, marks + 32
-        )
-        self._data, self._size, self._row = ctypes.c_void_p(), ctypes.c_longlong(), ctypes.c_int()
-        self._arguments = (ctypes.c_void_p * 4)(
-            *(ctypes.addressof(value) for value in (self._data, self._size, self._row, self._state))
-        )
+        self._launch, self._state = _Launch(), _State(
+            counts.data_ptr(), exponents.data_ptr(), maxima.data_ptr(), self._scratch.data_ptr(), marks,
+            marks + 4 * JOBS * 8,
+        )  # fmt: skip
+        self._arguments = (ctypes.c_void_p * 2)(ctypes.addressof(self._launch), ctypes.addressof(self._state))
 
-    def add(self, row: int, x: Tensor) -> None:
-        """Count a dense tensor of float32, float16 or bfloat16 whose memory begins at a multiple of 16 bytes."""
+    def add(self, tensors: Sequence[tuple[int, Tensor]]) -> None:
+        """Count dense tensors of float32, float16 or bfloat16, whose memory begins at a multiple of 16 bytes, each into
+        its row; up to JOBS of one dtype in a launch."""
+        for dtype in dict.fromkeys(x.dtype for _, x in tensors):
+            parts = [part for row, x in tensors if x.dtype == dtype for part in _parts(row, x)]
+            for start in range(0, len(parts), JOBS):
+                self._count(dtype, parts[start : start + JOBS])
+
+    def _count(self, dtype: torch.dtype, parts: Sequence[tuple[int, int, int]]) -> None:
         from cuda.bindings import driver
 
-        width = x.element_size()
-        for start in range(0, x.numel(), _MOST):
-            self._data.value = x.data_ptr() + start * width
-            self._size.value = min(x.numel() - start, _MOST)
-            self._row.value = row
-            tiles = -(-self._size.value * width // (_THREADS * _VECTORS * _VECTOR_BYTES))
-            (status,) = driver.cuLaunchKernel(
-                self._kernels.functions[x.dtype], min(tiles + 1, self._blocks), 1, 1, _THREADS, 1, 1,
-                self._kernels.shared_bytes,
-                torch.cuda.current_stream(self._device).cuda_stream, ctypes.addressof(self._arguments), 0,
-            )  # fmt: skip
-            if int(status) != 0:
-                raise RuntimeError(f"CUDA: counting failed: {status}")
+        each, tiles = _VECTOR_BYTES // dtype.itemsize, 0
+        for job, (row, pointer, size) in zip(self._launch.jobs, parts, strict=False):
+            job.data, job.size, job.row, job.first = pointer, size, row, tiles
+            tiles += size // each // (_THREADS * _VECTORS) + 1
+        self._launch.count, self._launch.tiles = len(parts), tiles
+        (status,) = driver.cuLaunchKernel(
+            self._kernels.functions[dtype], min(tiles, self._blocks), 1, 1, _THREADS, 1, 1,
+            self._kernels.shared_bytes,
+            torch.cuda.current_stream(self._device).cuda_stream, ctypes.addressof(self._arguments), 0,
+        )  # fmt: skip
+        if int(status) != 0:
+            raise RuntimeError(f"CUDA: counting failed: {status}")
+
+
+def _parts(row: int, x: Tensor) -> Iterator[tuple[int, int, int]]:
+    """Row, address and elements of stretches of a tensor that a launch can count in 32 bits."""
+    for start in range(0, x.numel(), _MOST):
+        yield row, x.data_ptr() + start * x.element_size(), min(x.numel() - start, _MOST)
 
 
 def device_sweep(counts: Tensor, exponents: Tensor, maxima: Tensor) -> DeviceSweep | None:
@@ -106,7 +129,8 @@ def _compiled(device: int) -> _Kernels | None:
     status, handle = driver.cuDeviceGet(device)
     status, most = driver.cuDeviceGetAttribute(optin, handle)
     copies = next((n for n in _COPIES if int(status) == 0 and n * _COPY_BYTES + 1024 <= most), _COPIES[-1])
-    found = compiled(_SOURCE, ("sweep",), device, {"THREADS": _THREADS, "VECTORS": _VECTORS, "COPIES": copies})
+    defines = {"THREADS": _THREADS, "VECTORS": _VECTORS, "COPIES": copies, "JOBS": JOBS}
+    found = compiled(_SOURCE, ("sweep",), device, defines)
     if found is None:
         return None
     shared_bytes = max(copies * _COPY_BYTES, 8 * BINS)

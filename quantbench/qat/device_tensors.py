@@ -24,7 +24,7 @@ from torch import Tensor
 from quantbench.calibration.ort_outputs import Feed, images_of, padded, static_batch, unpadded_shape
 from quantbench.errors import QuantbenchError
 from quantbench.ort import create_session, run_bound
-from quantbench.ort_cuda import CUDA, cuda_session
+from quantbench.ort_cuda import CUDA, cuda_session, quiet
 from quantbench.runnable import runnable_part
 
 if TYPE_CHECKING:
@@ -138,7 +138,8 @@ class DeviceTensors:
         for name, array in feed.items():
             binding.bind_cpu_input(name, array)
         binding.synchronize_inputs()
-        run_bound(self._session, binding)
+        with contextlib.nullcontext() if self._stream is None else quiet():
+            run_bound(self._session, binding)
         binding.synchronize_outputs()
         if len(self._memory) == len(self._inner):
             return list(self._memory.values())

@@ -45,7 +45,7 @@ def collect(model: nn.Module, batches: Batches) -> dict[str, Histogram]:
     device = next(model.parameters()).device
     images = 0
     with observing(model, device) as counter, torch.no_grad():
-        run = Replay(model)
+        run = Replay(model, counter)
         for batch in batches():
             images += len(batch)
             run(batch.to(device, non_blocking=True))

@@ -1,8 +1,11 @@
 """A forward pass that is run for what its hooks see, replayed as a CUDA graph from the second batch of a shape on."""
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor, nn
 
+from quantbench.qat.counter import Changed, TensorCounter
 from quantbench.qat.quantizer import activation_quantizers
 
 
@@ -11,8 +14,8 @@ class Replay:
     for the host somewhere), it just calls the model.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model
+    def __init__(self, model: nn.Module, counter: TensorCounter) -> None:
+        self._model, self._counter = model, counter
         self._possible = next(model.parameters()).device.type == "cuda"
         self._shape: tuple[int, ...] = ()
         self._graph: torch.cuda.CUDAGraph | None = None
@@ -36,15 +39,20 @@ class Replay:
         self._graph.replay()
 
     def _capture(self, batch: Tensor) -> bool:
-        given, graph = batch.clone(), torch.cuda.CUDAGraph()
-        try:
-            with torch.cuda.graph(graph):
-                self._model(given)
-        except RuntimeError:
-            torch.cuda.synchronize()
-            return False
-        finally:
-            for quantizer in activation_quantizers(self._model).values():
-                quantizer.forget()
-        self._graph, self._given = graph, given
-        return True
+        for several_in_a_launch in (True, False):
+            given, graph = batch.clone(), torch.cuda.CUDAGraph()
+            try:
+                with torch.cuda.graph(graph), self._counter.together() if several_in_a_launch else nullcontext():
+                    self._model(given)
+            except Changed:
+                torch.cuda.synchronize()
+                continue
+            except RuntimeError:
+                torch.cuda.synchronize()
+                return False
+            finally:
+                for quantizer in activation_quantizers(self._model).values():
+                    quantizer.forget()
+            self._graph, self._given = graph, given
+            return True
+        return False

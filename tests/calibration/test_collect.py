@@ -275,6 +275,13 @@ def test_large_activations_are_counted_in_parts_that_fit(monkeypatch: pytest.Mon
     assert {name: h.total for name, h in found.items()} == {name: h.total for name, h in whole.items()}
 
 
+def test_parts_of_a_batch_are_of_one_size_where_they_can_be() -> None:
+    split = parts.Parts(MODEL, most=40)
+    split.saw({"image": IMAGES[:1]}, 9)
+    for count, sizes in ((8, [4, 4]), (6, [3, 3]), (10, [4, 3, 3]), (3, [3])):
+        assert [len(part["image"]) for part in split.of({"image": IMAGES[:count]})] == sizes
+
+
 def test_shares_are_those_of_the_values() -> None:
     values = np.random.default_rng(0).laplace(size=200_000).astype(np.float32)
     values[:50_000] = 0

@@ -10,7 +10,7 @@ import torch
 from quantbench.calibration.ranges import Ranges, TensorRange
 from quantbench.calibration.sweep import histogram_of
 from quantbench.errors import QuantbenchError
-from quantbench.qat.counter import TensorCounter
+from quantbench.qat.counter import Changed, TensorCounter
 from quantbench.qat.fold import fold_batch_norms
 from quantbench.qat.insert import insert, plan_for
 from quantbench.qat.observe import apply_ranges, calibrate
@@ -149,6 +149,42 @@ def test_histograms_are_those_of_the_calibration_package(dtype: torch.dtype) -> 
     for counter in (host, device):
         counter.add(0, torch.tensor([float("inf"), 1.0, float("nan")]))
         assert np.isnan(counter.histograms()[0].amax)
+
+
+def test_tensors_that_wait_for_a_launch_are_counted_like_others() -> None:
+    """Of any dtype and layout, one row several times, more than a launch takes."""
+    generator = torch.Generator().manual_seed(1)
+    kinds = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+    tensors = [(i % 5, torch.randn(3, 4, 6, 5, generator=generator).to(kinds[i % 4]) * 9 ** (i % 3)) for i in range(50)]
+    tensors[7] = (2, tensors[7][1].to(memory_format=torch.channels_last)[:, :, ::2])
+    for compiled in (True, False):
+        alone, waiting = (TensorCounter(5, torch.device("cpu"), compiled=compiled) for _ in range(2))
+        for row, x in tensors:
+            alone.add(row, x)
+        with waiting.together():
+            for row, x in tensors:
+                waiting.add(row, x)
+        waiting.add(0, torch.full((9,), 1e6))
+        alone.add(0, torch.full((9,), 1e6))
+        for one, other in zip(alone.histograms(), waiting.histograms(), strict=True):
+            assert np.array_equal(one.counts, other.counts)
+            assert (one.amax, one.exponent) == (other.amax, other.exponent)
+
+
+def test_a_tensor_that_is_written_over_while_it_waits_is_noticed() -> None:
+    counter = TensorCounter(1, torch.device("cpu"))
+    x = torch.randn(8)
+
+    def overwritten() -> None:
+        with counter.together():
+            counter.add(0, x)
+            torch.relu_(x)
+
+    with torch.no_grad(), pytest.raises(Changed):
+        overwritten()
+    assert counter.histograms()[0].total == 0
+    counter.add(0, x)  # no longer waits
+    assert counter.histograms()[0].total == 8
 
 
 def test_faults_are_one_line() -> None:
