@@ -47,7 +47,9 @@ def read_cache(path: Path, *, values: str | None = None) -> CalibrationCache:
     except OSError as error:
         raise QuantbenchError(f"cannot read {path}: {error.strerror or error}") from error
     if path.suffix.lower() == ".onnx":
-        raise QuantbenchError(f"{path} is a model, no calibration cache; the cache comes first, then the model")
+        raise QuantbenchError(
+            f"{path} is a model, no calibration cache; where a command takes both, the cache comes first"
+        )
     if torch_zip.is_archive(data):
         return modelopt.parse_archive(path)
     try:

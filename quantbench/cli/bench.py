@@ -24,7 +24,9 @@ def bench(
         None, help="Input shapes, e.g. x=8x3x224x224; given again, timed in turn. (default: the model's, batch 1 / opt)"
     ),
     batch: str = typer.Option("", help="Batch sizes of several models, e.g. 1,8. (default: 1)"),
-    data: Path = typer.Option(None, help="Real images for several models: a folder, read as ptq reads it."),
+    data: Path = typer.Option(
+        None, help="Real images for several models: a folder or tar shards, read as ptq reads them."
+    ),
     seconds: float = typer.Option(3.0, "--seconds", "--duration", min=0, help="Measure at least this long."),
     calls: int = typer.Option(10, "--calls", "--iterations", min=1, help="Measure at least this many calls."),
     warm_up: float = typer.Option(0.2, min=0, help="Seconds before the measurement."),
@@ -57,8 +59,9 @@ def bench(
 ) -> None:
     """Time an engine or an ONNX file, on noise or on --input: throughput, latency and its parts.
 
-    Several models take turns, call by call, and two are ranked only where the noise allows:
-    quantbench bench model.onnx runs/model-mse/model.ort.onnx --batch 1,8 --data imgs
+    Several models take turns, call by call, and two are ranked only where the noise allows.
+
+    Example: quantbench bench model.onnx runs/model-mse/model.ort.onnx --batch 1,8 --data imgs
     """
     import json
 

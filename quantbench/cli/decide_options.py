@@ -14,8 +14,9 @@ def recipe_of(
 ) -> "Recipe":
     """A recipe (or none) with what the command line says; `data` and `eval_data` are folders or data sets.
 
-    Raises QuantbenchError as `load_recipe` does.
+    Raises QuantbenchError as `load_recipe` does, and where it names no data.
     """
+    from quantbench.errors import QuantbenchError
     from quantbench.images.shard_names import names_data
     from quantbench.recipe import Recipe, load_recipe
     from quantbench.recipe_files import recipe_path
@@ -27,7 +28,13 @@ def recipe_of(
         if name is not None:
             here = names_data(Path(name))
             found[folder if here else dataset] = Path(name) if here else name
-    return load_recipe(recipe_path(recipe), found, trust=trust) if recipe else Recipe().merged(found)
+    asked = load_recipe(recipe_path(recipe), found, trust=trust) if recipe else Recipe().merged(found)
+    if asked.data.calib_dir is None and asked.data.dataset is None and not asked.data.inputs:
+        raise QuantbenchError(
+            "no calibration data: give --data with a folder of images or arrays, tar shards or a data set's name, or "
+            "a --recipe that names some"
+        )
+    return asked
 
 
 def bench_of(recipe: "Recipe", *, quiet: bool = False, trust: bool = False) -> "Workbench":

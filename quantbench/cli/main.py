@@ -18,6 +18,7 @@ import typer
 
 import quantbench
 from quantbench import limits
+from quantbench.cli.help import readable
 from quantbench.errors import Interrupted, QuantbenchError
 from quantbench.terminal import echo, one_line
 
@@ -79,7 +80,9 @@ def register_commands() -> None:
 def _commands() -> Callable[..., Any]:
     # Building it takes as long as many a command: tests and notebooks call `main` hundreds of times.
     register_commands()
-    return typer.main.get_command(app)
+    commands = typer.main.get_command(app)
+    readable(commands)
+    return commands
 
 
 def main() -> None:

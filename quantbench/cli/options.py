@@ -122,10 +122,17 @@ JsonToo = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DecideModel = Annotated[str | None, typer.Argument(help="ONNX file. (default: the recipe's)")]
 DecideRecipe = Annotated[str | None, typer.Option(help="Recipe: a name or a YAML file.")]
 DecideData = Annotated[
-    str | None, typer.Option(help="Folder of calibration images, .npy/.npz, or a data set such as 'photos?crops=64'.")
+    str | None,
+    typer.Option(
+        "--data",
+        "--calib-data",
+        "--calib-dir",
+        help="Folder of calibration images, .npy/.npz, tar shards, or a data set such as 'photos?crops=64'.",
+    ),
 ]
 DecideEval = Annotated[
-    str | None, typer.Option("--eval-dir", help="Images to measure on. (default: the calibration images)")
+    str | None,
+    typer.Option("--eval-data", "--eval-dir", help="Images to measure on. (default: the calibration images)"),
 ]
 
 

@@ -33,6 +33,9 @@ def trtexec(
     from quantbench.trtexec.read import commands, printed, translate
 
     words = [word for word in context.args if word != "--"]
+    if words == ["--help"]:  # in a longer line it is trtexec's
+        echo(context.get_help())
+        return
     if not words:
         raise QuantbenchError("no command line given: quantbench trtexec -- --onnx=m.onnx --saveEngine=m.engine")
     found = translate(words[0] if len(words) == 1 else shlex.join(words))

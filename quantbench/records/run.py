@@ -82,6 +82,11 @@ def load_run(path: Path) -> PtqRun | QatRun:
     """The record of the run folder `path` (or of a run.json). Raises QuantbenchError where there is none that this
     version reads."""
     file = path / RUN if path.is_dir() else path
+    if path.is_dir() and not file.exists():
+        raise QuantbenchError(
+            f"{path} holds no {RUN}: it is no run folder, or its run has not ended; name one that 'quantbench ptq' or "
+            f"'quantbench qat-export' left"
+        )
     return run_of(read_json(file), str(file))
 
 

@@ -129,4 +129,4 @@ def test_swapped_arguments_are_told(cli, tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(b"\x08\x08")
     code, _, error = cli("cache", "check", tmp_path / "m.onnx", tmp_path / "calibration.cache")
     assert code == 2
-    assert "m.onnx is a model, no calibration cache; the cache comes first, then the model" in error
+    assert "m.onnx is a model, no calibration cache; where a command takes both, the cache comes first" in error

@@ -1,11 +1,15 @@
 """The command as a whole: help, wrong commands, lightness."""
 
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 import quantbench
+from quantbench.cli.main import _commands as _app
 from quantbench.cli.requests import image_size, ptq_request
 from quantbench.errors import QuantbenchError
 from quantbench.qdq.options import WeightOptions
@@ -71,3 +75,24 @@ def test_the_help_of_ptq_has_panels_and_an_example(cli) -> None:
     shown = cli("ptq", "--help")[1]
     assert [panel for panel in ("Data", "Comparison", "Placement", "Engine build") if f"─ {panel} ─" not in shown] == []
     assert "Example: quantbench ptq model.onnx --calib-dir imgs" in shown
+
+
+def _commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    yield path, command
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from _commands(inner, (*path, name))
+
+
+def test_every_command_has_help_that_is_read_easily(cli) -> None:
+    """Flags were shown with <bool> behind them, as if they took a value, and lists broke off where a docstring does."""
+    shown = dict(_commands(_app()))
+    assert len(shown) > 30
+    for path, command in shown.items():
+        code, out, error = cli(*path, "--help")
+        assert (code, error) == (0, ""), path
+        assert "Usage: quantbench" in out
+        assert not re.search(r"<(bool|str|path|int|float|list)", out), path
+        assert "\n" not in (command.short_help or "")
+        for option in command.params:
+            if option.param_type_name == "option" and not option.is_flag:
+                assert "TEXT" in out or "PATH" in out or "N " in out or option.metavar
