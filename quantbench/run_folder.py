@@ -111,11 +111,14 @@ class RunFolder:
         """Whether a process says that it holds the folder; one that was killed may say so still."""
         return (self.state / _HOLDER).is_file()
 
-    def run(self, stage: Stage[Inputs], *, again: bool = False, keep: tuple[str, ...] = ()) -> StageRecord:
+    def run(
+        self, stage: Stage[Inputs], *, again: bool = False, keep: tuple[str, ...] = (), before: float = 0.0
+    ) -> StageRecord:
         """Do the stage unless (and not `again`) it was done with the same key and its outputs are whole; its record.
 
         Where new outputs differ from those of before, stages that read them are forgotten, with their outputs. `keep`
-        names outputs of the stage's last time that this time only reads.
+        names outputs of the stage's last time that this time only reads. `before`: seconds of its work that were spent
+        already, beside other stages.
         """
         known = self.records().get(stage.name)
         if not again and known is not None and self._done(stage, known):
@@ -123,7 +126,7 @@ class RunFolder:
         new = self.state / _NEW
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
-        start = time.perf_counter()
+        start = time.perf_counter() - before
         stage.work(stage.inputs, new)
         files = sorted(path.name for path in new.iterdir() if path.is_file() and not path.name.startswith("."))
         record = StageRecord(

@@ -1,4 +1,5 @@
-"""The seconds of `quantbench ptq` step by step, wall clock and processor time of this process, and its memory.
+"""The seconds of `quantbench ptq` step by step, wall clock and processor time of this process, what the processes that
+it starts take besides, and its memory.
 
     python scripts/bench_demo.py ptq --calib-dir imgs/ --out /tmp/run --overwrite
 
@@ -60,6 +61,8 @@ def main() -> None:
         run()
     _CLOCK.mark("after that")
     rows = _CLOCK.rows
+    others = os.times()
+    rows.append(("beside that, in processes of their own", 0.0, others.children_user + others.children_system))
     rows.append(("in all", sum(row[1] for row in rows), sum(row[2] for row in rows)))
     print("   wall  processor")
     for title, wall, used in rows:

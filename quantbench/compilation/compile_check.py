@@ -10,19 +10,18 @@ import onnx
 from quantbench.atomic import write_bytes, write_json, write_text
 from quantbench.calibration.ort_outputs import static_batch
 from quantbench.calibration.ranges import Ranges
+from quantbench.compilation.builds import Begun, Side, ended, leave_memory, started, written
 from quantbench.compilation.engine_layers import at_batch, real_layers
 from quantbench.compilation.request import CompileRequest
 from quantbench.compilation.traffic import compile_summary
 from quantbench.core.quantize import for_onnxruntime
 from quantbench.engines.base import BuildOptions, BuildResult
 from quantbench.engines.bench_model import BenchRequest, bench_model
-from quantbench.engines.build import Chosen, build_engine
+from quantbench.engines.build import Chosen
 from quantbench.engines.facts import FACTS, ONNXRUNTIME, TENSORRT_RTX
-from quantbench.engines.refuse_broken import refuse_broken
 from quantbench.engines.shapes import Profile
 from quantbench.engines.tensorrt_rtx import DEFAULT_TARGETS
 from quantbench.errors import QuantbenchError
-from quantbench.graph.save import save_model
 from quantbench.layers.layer import Layer
 from quantbench.progress import Progress
 from quantbench.records.compiled import BareEngine, Compiled, Engine, EngineLatencies, EngineLatency
@@ -51,14 +50,28 @@ class Subject:
     ranges: Ranges | None = None
 
 
-def compile_check(
-    subject: Subject, folder: Path, wanted: CompileRequest, chosen: Chosen, progress: Progress
-) -> Compiled:
-    """Build the INT8 model and, for comparison, the float one; write engine, layers.json and build.log into `folder`.
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be built with `chosen`: the INT8 model, and the float one to hold it against, what of them stays float
+    in `halves`, at `batch`; `title` for progress, `notes` for the user."""
 
-    What stays float is built in the precision that `wanted` names. Where `chosen` builds for a GPU of this machine, the
-    engines are timed on it. Raises QuantbenchError where the compiler refuses the model.
-    """
+    chosen: Chosen
+    backend: str
+    int8: Side
+    plain: Side | None
+    halves: frozenset[str]
+    batch: int
+    title: str
+    notes: tuple[str, ...]
+
+    @property
+    def sides(self) -> tuple[Side, ...]:
+        """Both, or the one."""
+        return (self.int8, self.plain) if self.plain else (self.int8,)
+
+
+def order_of(subject: Subject, wanted: CompileRequest, chosen: Chosen) -> Order:
+    """What `wanted` comes to for `subject`: what stays float is built in the precision that `wanted` names."""
     given = wanted.options
     halves = given.precisions - {"int8"} or frozenset(() if chosen.family == ONNXRUNTIME else ("fp16",))
     batch = (
@@ -68,13 +81,46 @@ def compile_check(
     )
     targets = given.targets or (DEFAULT_TARGETS if chosen.family == TENSORRT_RTX else ())
     options = replace(given, precisions=halves, targets=targets, profiles=_profiles(given, chosen, subject, batch))
-    model, int8_options, note = _int8_request(subject, options, wanted, chosen)
+    model, int8_options, notes = _int8_request(subject, options, wanted, chosen)
+    return Order(
+        chosen, wanted.backend, Side("INT8", model, int8_options),
+        Side("float", subject.plain, options) if subject.plain else None, halves, batch,
+        f"{chosen.title}{_for(options)}", notes,
+    )  # fmt: skip
+
+
+def begin(order: Order) -> Begun | None:
+    """Both builds, running beside whatever comes next; None where they must have their turn, or cannot be begun, for
+    the reason that `compile_check` will tell."""
+    if not leave_memory(order.sides):
+        return None
+    try:
+        return Begun(order.sides, order.backend, order.title)
+    except QuantbenchError:
+        return None
+
+
+def compile_check(
+    subject: Subject, folder: Path, wanted: CompileRequest, order: Order, progress: Progress, begun: Begun | None = None
+) -> Compiled:
+    """Build the INT8 model and, for comparison, the float one, unless they are `begun`; write engine, layers.json and
+    build.log into `folder`.
+
+    Where the backend builds for a GPU of this machine, the engines are timed on it. Raises QuantbenchError where the
+    compiler refuses the model.
+    """
+    chosen, batch = order.chosen, order.batch
     scratch = folder / ".float" / "float.engine"
-    with progress.task(f"{chosen.title}{_for(options)}", 2 if subject.plain else 1, "builds") as advance:
-        built = _build(model, "INT8", int8_options, wanted, folder / ENGINE)
-        advance(1)
-        plain = _build(subject.plain, "float", options, wanted, scratch) if subject.plain else None
-        advance(1 if subject.plain else 0)
+    if begun is not None:
+        built, *others = begun.results(progress)
+        write_bytes(folder / ENGINE, built.engine)
+        plain = others[0] if others else None
+    else:
+        with progress.task(order.title, len(order.sides), "builds") as advance:
+            built = _build(order.int8, order.backend, folder / ENGINE)
+            advance(1)
+            plain = _build(order.plain, order.backend, scratch) if order.plain else None
+            advance(1 if order.plain else 0)
     layers = at_batch(real_layers(built), batch)
     log = "\n".join(built.log_lines())
     for path in filter(None, (folder / LOG, wanted.log)):
@@ -83,11 +129,11 @@ def compile_check(
         backend=built.backend,
         version=built.version,
         target=",".join(built.targets),
-        precision="+".join(sorted(halves)) or "fp32",
-        quantization="explicit" if int8_options.ranges is None else "implicit",
-        shape=_opt_shape(given, *subject.inputs[0], batch),
+        precision="+".join(sorted(order.halves)) or "fp32",
+        quantization="explicit" if order.int8.options.ranges is None else "implicit",
+        shape=_opt_shape(wanted.options, *subject.inputs[0], batch),
         seconds=round(built.seconds, 1),
-        notes=(*note, *built.notes),
+        notes=(*order.notes, *built.notes),
         int8=_summary(layers, built, subject.quantized_nodes, subject.weighted_nodes),
         plain=_summary(at_batch(real_layers(plain), batch), plain, (), subject.weighted_nodes) if plain else None,
         latency=None
@@ -129,17 +175,11 @@ def _int8_request(
     return subject.plain, replace(int8, ranges=subject.ranges), ()
 
 
-def _build(
-    model: onnx.ModelProto, what: str, options: BuildOptions, wanted: CompileRequest, engine: Path
-) -> BuildResult:
-    source = engine.parent / "compile.onnx"
-    if wanted.backend != ONNXRUNTIME:
-        refuse_broken(model, f"the {what} model")
-    save_model(model, source)
+def _build(side: Side, backend: str, engine: Path) -> BuildResult:
+    source = written(side, engine.parent, backend)
     try:
-        built = build_engine(source, options, wanted.backend, checked=True)
-    except QuantbenchError as error:
-        raise QuantbenchError(str(error).replace(str(source), f"the {what} model")) from error
+        with started(side, source, backend) as building:
+            built = ended(side, source, building)
     finally:
         source.unlink()
     write_bytes(engine, built.engine)

@@ -1,12 +1,23 @@
 """The compile stage, in which `ptq` and `qat-export` end: what it gets, and what becomes of a refusal."""
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
 
 from quantbench.calibration.ranges import Ranges
-from quantbench.compilation.compile_check import InputShapes, Subject, compile_check, read_compiled
+from quantbench.compilation.builds import Begun, may_run_beside
+from quantbench.compilation.compile_check import (
+    InputShapes,
+    Order,
+    Subject,
+    begin,
+    compile_check,
+    order_of,
+    read_compiled,
+)
 from quantbench.compilation.request import CompileRequest, missing
 from quantbench.engines.build import Chosen
 from quantbench.engines.facts import FACTS
@@ -39,17 +50,48 @@ class Compiling:
 
 
 @dataclass(frozen=True, slots=True)
+class Running:
+    """Builds of the stage that were begun, and what they are of."""
+
+    subject: Subject
+    order: Order
+    begun: Begun
+
+
+@dataclass(frozen=True, slots=True)
 class _Inputs:
     compiling: Compiling
     gpu: str
     chosen: Chosen = field(metadata=UNKEYED)
     progress: Progress = field(metadata=UNKEYED)
+    running: Running | None = field(metadata=UNKEYED)
+
+
+@contextlib.contextmanager
+def beside(folder: RunFolder, compiling: Compiling, chosen: Chosen | None) -> Iterator[Running | None]:
+    """The stage's builds, running beside others until `compile_in` takes them; the end of the context ends them.
+
+    None where the stage is done or no compiler is asked, and where the builds must have their turn: `compile_in` then
+    does all.
+    """
+    if chosen is None or not may_run_beside(chosen, compiling.request.options):
+        yield None
+        return
+    if folder.done(_stage(_Inputs(compiling, _gpu(chosen), chosen, Progress("none"), None))):
+        yield None
+        return
+    subject = _subject(compiling)
+    order = order_of(subject, compiling.request, chosen)
+    with contextlib.ExitStack() as stack:
+        begun = begin(order)
+        yield Running(subject, order, stack.enter_context(begun)) if begun is not None else None
 
 
 def compile_in(
-    folder: RunFolder, compiling: Compiling, chosen: Chosen | None, progress: Progress
+    folder: RunFolder, compiling: Compiling, chosen: Chosen | None, progress: Progress, running: Running | None = None
 ) -> Compiled | Refused | None:
-    """Build the INT8 engine and the float one in `folder`, unless that is done; None where there is no compiler to ask.
+    """Build the INT8 engine and the float one in `folder`, or take those that are `running`, unless that is done; None
+    where there is no compiler to ask.
 
     Where nobody named a backend, a model that it refuses costs the check and not the run: the result then says why,
     and the folder holds no engine. Raises QuantbenchError where a named one refuses.
@@ -60,11 +102,9 @@ def compile_in(
             progress.note(why)
         # An engine that is there was built from this very model, or it would have gone with it.
         return read_compiled(folder.path) if STAGE in folder.records() else None
-    gpu = "" if FACTS[chosen.family].builds_without_gpu else ", ".join(g.name for g in find_driver().gpus)
-    versions = chosen_versions("onnx", "onnx-graphsurgeon") | {chosen.family: chosen.version}
-    inputs = _Inputs(compiling, gpu, chosen, progress)
+    stage = _stage(_Inputs(compiling, _gpu(chosen), chosen, progress, running))
     try:
-        folder.run(Stage(STAGE, inputs, versions, _compile, after=(compiling.after,)))
+        folder.run(stage, before=running.begun.spent(progress) if running is not None else 0.0)
     except QuantbenchError as error:
         folder.forget(STAGE)
         if request.backend != "auto":
@@ -74,10 +114,26 @@ def compile_in(
     return read_compiled(folder.path)
 
 
-def _compile(inputs: _Inputs, out: Path) -> None:
-    given = inputs.compiling
-    subject = Subject(
+def _gpu(chosen: Chosen) -> str:
+    return "" if FACTS[chosen.family].builds_without_gpu else ", ".join(g.name for g in find_driver().gpus)
+
+
+def _stage(inputs: _Inputs) -> Stage[_Inputs]:
+    versions = chosen_versions("onnx", "onnx-graphsurgeon") | {inputs.chosen.family: inputs.chosen.version}
+    return Stage(STAGE, inputs, versions, _compile, after=(inputs.compiling.after,))
+
+
+def _subject(given: Compiling) -> Subject:
+    return Subject(
         onnx.load(str(given.quantized.path)), given.plain, given.quantized_nodes, given.weighted_nodes,
         given.inputs, given.ranges,
     )  # fmt: skip
-    compile_check(subject, out, given.request, inputs.chosen, inputs.progress)
+
+
+def _compile(inputs: _Inputs, out: Path) -> None:
+    request, running = inputs.compiling.request, inputs.running
+    if running is not None:
+        compile_check(running.subject, out, request, running.order, inputs.progress, running.begun)
+        return
+    subject = _subject(inputs.compiling)
+    compile_check(subject, out, request, order_of(subject, request, inputs.chosen), inputs.progress)

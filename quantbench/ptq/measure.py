@@ -1,6 +1,6 @@
 """The measuring stage: FP32 against INT8 in onnxruntime, on images: outputs, layers, latency, size."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,7 +32,7 @@ _LAYER_IMAGES = 32
 class Measuring:
     """FP32 against INT8: the model, the one that was quantized (`scaled`: its inner tensors are others where channels
     were), names of the quantized layers, both files of the INT8 model, `images` to compare on (with the hash of their
-    labels), and those that layers are compared on."""
+    labels), and those that layers are compared on. `quiet` waits until nothing else runs."""
 
     model: FloatModel
     scaled: FloatModel
@@ -47,6 +47,7 @@ class Measuring:
     latency: bool
     max_bad: int = field(metadata=UNKEYED)
     progress: Progress = field(metadata=UNKEYED)
+    quiet: Callable[[], None] = field(default=lambda: None, metadata=UNKEYED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,7 @@ def measure(inputs: Measuring, pair: Pair, layers: Sequence[LayerError], sharing
 
 def latency_of(inputs: Measuring, pair: Pair) -> LatencyPair:
     """Milliseconds for one sample (or the batch that the model takes) in sessions of all threads that may be used."""
+    inputs.quiet()
     fixed = static_batch(inputs.model.proto)
     size = fixed or 1
     few = at_most(inputs.calibration.source, size + inputs.max_bad)  # so many may be of no use

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from quantbench.calibration.ranges import Ranges
 from quantbench.calibration.store import load_histograms
-from quantbench.compilation.stage import Compiling, compile_in
+from quantbench.compilation.stage import Compiling, beside, compile_in
 from quantbench.core.quantize import ORT_MODEL, QDQ_MODEL
 from quantbench.errors import QuantbenchError
 from quantbench.images.source import file_sha256
@@ -133,13 +133,18 @@ def _stages(
         qdq, plain.sha256, places.quantized, places.weighted, tuple(run.shapes.items()),
         ranges if implicit else None, request.compile, "quantize", run.model.proto if implicit else plain.proto,
     )  # fmt: skip
-    compiled = compile_in(folder, compiling, run.compiler, progress)
     measuring = Measuring(
         plain, run.model, places.quantized, qdq, stages.output_of(quantized, ORT_MODEL, folder.path), run.evaluation,
         run.evaluated_on.labels_sha256, run.calibration, run.batch, request.threads, request.latency,
         request.data.max_bad, progress,
     )  # fmt: skip
-    folder.run(stages.evaluating(measuring))
+    with beside(folder, compiling, run.compiler) as running:
+        if running is None:
+            compiled = compile_in(folder, compiling, run.compiler, progress)
+            folder.run(stages.evaluating(measuring))
+        else:
+            folder.run(stages.evaluating(replace(measuring, quiet=lambda: running.begun.settle(progress))))
+            compiled = compile_in(folder, compiling, run.compiler, progress, running)
     method = f"cache {CACHE}" if given else run.choice.method
     return PtqRun(
         provenance=provenance(),

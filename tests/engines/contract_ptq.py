@@ -17,7 +17,7 @@ import tensorrt
 from quantbench.calibration.ranges import Ranges, TensorRange
 from quantbench.cli.requests import compile_request
 from quantbench.compilation import compile_check as stage
-from quantbench.compilation.compile_check import Subject, compile_check
+from quantbench.compilation.compile_check import Subject, compile_check, order_of
 from quantbench.compilation.request import check_request
 from quantbench.demo import resnet18
 from quantbench.engines import bench_model, build, device, load_engine, tensorrt_load
@@ -91,7 +91,7 @@ def run(folder: Path, layers: str, section: Compile) -> dict[str, Any]:
     wanted = compile_request(section)
     chosen = check_request(wanted)
     assert chosen is not None
-    facts = compile_check(subject, folder, wanted, chosen, Progress("none"))
+    facts = compile_check(subject, folder, wanted, order_of(subject, wanted, chosen), Progress("none"))
     return {"facts": facts.model_dump(mode="json"), "calls": made.calls, "seen": seen, "ranges": len(ranges.tensors),
             "files": sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())}  # fmt: skip
 

@@ -15,7 +15,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from quantbench.compilation import compile_check
+from quantbench.compilation import builds
 from quantbench.engines import build
 from quantbench.engines.base import BuildOptions
 from quantbench.engines.build import start_engine
@@ -85,7 +85,7 @@ def until(holds: Callable[[], Any]) -> Any:
 def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a file through of which is known that the library dies of it; of others that is not known."""
     monkeypatch.setattr(build, "refuse_broken_file", lambda path: None)
-    monkeypatch.setattr(compile_check, "refuse_broken", lambda model, name: None)
+    monkeypatch.setattr(builds, "refuse_broken", lambda model, name: None)
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -195,7 +195,7 @@ import sys
 import quantbench.engines.compiler, quantbench.engines.tensorrt_rtx
 print([name for name in ("numpy", "onnx", "pydantic", "torch", "filelock", "onnxruntime") if name in sys.modules])
 from pathlib import Path
-from quantbench.compilation import compile_check
+from quantbench.compilation import builds
 from quantbench.engines import build
 from quantbench.engines.base import BuildOptions
 from quantbench.engines.build import start_engine

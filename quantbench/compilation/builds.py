@@ -1,0 +1,120 @@
+"""The builds of the compiler stage, begun together so that they run beside other work of the same run."""
+
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from quantbench.engines.base import BuildOptions, BuildResult
+from quantbench.engines.build import Building, Chosen, builds_apart, start_engine
+from quantbench.engines.facts import FACTS, ONNXRUNTIME
+from quantbench.engines.refuse_broken import refuse_broken
+from quantbench.errors import QuantbenchError
+from quantbench.graph.save import save_model
+from quantbench.graph.surgery import bytes_of
+from quantbench.progress import Progress
+
+# Of both models: a build takes several times its weights.
+_MOST_BYTES = 100_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A model to build; `what` it is, for messages."""
+
+    what: str
+    model: onnx.ModelProto
+    options: BuildOptions
+
+
+def may_run_beside(chosen: Chosen, options: BuildOptions) -> bool:
+    """Whether builds with these options may run at once and beside other work: in processes and with logs of their own,
+    without a GPU, on which engines are tried and timed."""
+    alone = FACTS[chosen.family].builds_without_gpu and builds_apart(chosen.family, options)
+    return alone and options.log_file is None and options.timing_cache is None
+
+
+def leave_memory(sides: Sequence[Side]) -> bool:
+    """Whether these models are so small that their builds may run while both networks lie in sessions besides."""
+    return sum(bytes_of(side.model) for side in sides) <= _MOST_BYTES
+
+
+class Begun:
+    """Builds that run from when this is made; a context manager, whose end ends them."""
+
+    def __init__(self, sides: Sequence[Side], backend: str, title: str) -> None:
+        """Raises QuantbenchError as `start_engine` does."""
+        self._title = title
+        self._ends: list[BuildResult | Exception] = []
+        self._builds: list[tuple[Side, Path, Building]] = []
+        with ExitStack() as stack:
+            for side in sides:
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="quantbench-")))
+                source = written(side, folder, backend)
+                self._builds.append((side, source, stack.enter_context(started(side, source, backend))))
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> "Begun":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def settle(self, progress: Progress) -> None:
+        """Wait until none runs any more, whatever becomes of them: from then on the machine is quiet."""
+        if self._ends:
+            return
+        with progress.task(f"{self._title}, in the background", len(self._builds), "builds") as advance:
+            for side, source, building in self._builds:
+                try:
+                    self._ends.append(ended(side, source, building))
+                except Exception as error:
+                    self._ends.append(error)
+                advance(1)
+
+    def spent(self, progress: Progress) -> float:
+        """Wait as `settle`; seconds of the longest build."""
+        self.settle(progress)
+        return max((end.seconds for end in self._ends if isinstance(end, BuildResult)), default=0.0)
+
+    def results(self, progress: Progress) -> list[BuildResult]:
+        """What was built, in order, once. Raises what the first that failed raised."""
+        self.settle(progress)
+        found = []
+        for end in self._ends:
+            if isinstance(end, Exception):
+                raise end
+            found.append(end)
+        return found
+
+
+def written(side: Side, folder: Path, backend: str) -> Path:
+    """The model of `side` as a file in `folder`. Raises QuantbenchError for one that would crash NVIDIA's parser."""
+    if backend != ONNXRUNTIME:
+        refuse_broken(side.model, f"the {side.what} model")
+    source = folder / "compile.onnx"
+    save_model(side.model, source)
+    return source
+
+
+def started(side: Side, source: Path, backend: str) -> Building:
+    """The build of `side`, whose file is `source`. Raises QuantbenchError, which speaks of `what` it is."""
+    try:
+        return start_engine(source, side.options, backend, checked=True)
+    except QuantbenchError as error:
+        raise _of(side, source, error) from error
+
+
+def ended(side: Side, source: Path, building: Building) -> BuildResult:
+    """What is built. Raises QuantbenchError as `started`."""
+    try:
+        return building.result()
+    except QuantbenchError as error:
+        raise _of(side, source, error) from error
+
+
+def _of(side: Side, source: Path, error: QuantbenchError) -> QuantbenchError:
+    return QuantbenchError(str(error).replace(str(source), f"the {side.what} model"))
