@@ -20,6 +20,7 @@ JOBS = (
     Job("cache convert", "cache convert {home}/c.cache --to tensorrt --out {out}/c.cache"),
     Job("cache to-qdq", "cache to-qdq {home}/c.cache {home}/m.onnx --out {out}/q.onnx"),
     Job("build", "build {home}/q.onnx --backend onnxruntime --out {out}/e.onnx"),
+    Job("build apart", "build {home}/q.onnx --backend tensorrt-rtx --out {out}/e.engine"),
     Job("tune", "tune {home}/m.onnx --data {home}/data --min-sqnr 1 --out {out}/t --threads 1"),
     Job("sweep", "sweep {home}/r.yaml --grid calibrator=minmax --out {out}/s"),
     Job("qat-export", "qat-export --recipe {home}/qat.yaml --trust --out {out}/q --no-compile --device cpu"),

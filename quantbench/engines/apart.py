@@ -65,7 +65,7 @@ class Apart:
             ) from error
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):  # dead already: told when the result is asked for
-            self._process.stdin.write(pickle.dumps((job.family, job.model, options)))
+            self._process.stdin.write(pickle.dumps((job.family, job.model, options, self._scratch.name)))
             self._process.stdin.flush()
 
     def __enter__(self) -> "Apart":

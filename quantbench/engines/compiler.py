@@ -9,6 +9,7 @@ import importlib.util
 import json
 import os
 import pickle
+import shutil
 import signal
 import sys
 import threading
@@ -22,14 +23,14 @@ from quantbench.json_types import JsonObject
 
 
 def main() -> None:
-    """Take a pickled (family, model, options) from standard input and build it; the answer is a line of JSON, and the
-    engine's bytes behind it, on what was standard output. Never returns."""
+    """Take a pickled (family, model, options, scratch folder) from standard input and build that; the answer is a line
+    of JSON, and the engine's bytes behind it, on what was standard output. Never returns."""
     for name in ("SIGINT", "SIGTERM"):
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     _no_core()
     with _own_output() as answers:
-        family, model, options = pickle.load(sys.stdin.buffer)
-        threading.Thread(target=_end_with_parent, daemon=True).start()
+        family, model, options, scratch = pickle.load(sys.stdin.buffer)
+        threading.Thread(target=_end_with_parent, args=(scratch,), daemon=True).start()
         engine = b""
         try:
             built = build_here(family, model, options)
@@ -78,7 +79,8 @@ def _no_core() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(scratch: str) -> None:
     while os.read(0, 1):
         pass
+    shutil.rmtree(scratch, ignore_errors=True)  # whoever had the build was killed and could not
     os._exit(1)

@@ -204,9 +204,13 @@ building = start_engine(Path(sys.argv[1]), BuildOptions(), "tensorrt-rtx")
 print("tensorrt_rtx" in sys.modules, flush=True)
 building.result()
 """
-    started = subprocess.Popen([sys.executable, "-c", script, f"{file}:waits"], env=ENVIRONMENT, text=True,
-                               stdout=subprocess.PIPE)  # fmt: skip
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    started = subprocess.Popen([sys.executable, "-c", script, f"{file}:waits"], text=True, stdout=subprocess.PIPE,
+                               env={**ENVIRONMENT, "TMPDIR": str(scratch)})  # fmt: skip
     process = born(tmp_path)
     started.kill()
+    assert list(scratch.iterdir())
     assert started.communicate()[0].split() == ["[]", "False"]
     until(lambda: gone(process))
+    assert not list(scratch.iterdir())
