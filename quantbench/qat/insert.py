@@ -11,9 +11,10 @@ from quantbench.errors import QuantbenchError
 from quantbench.latency.facts import device_cost
 from quantbench.predict.best import best_placement
 from quantbench.predict.versions import DEFAULT, PredictedFor
-from quantbench.qat.quantizer import SharedRange, TensorQuantizer, WeightQuantizer
+from quantbench.qat.quantizer import SharedRange, TensorQuantizer, WeightQuantizer, weight_quantizers
 from quantbench.qat.router import SiteRouter
 from quantbench.qat.trace import Slot, Trace
+from quantbench.qat.weight_batch import WeightBatch
 from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.place import place
 from quantbench.qdq.plan import Plan
@@ -111,6 +112,10 @@ def insert(model: nn.Module, traced: Trace, plan: Plan, *, learned: bool = False
             value = parameters[parameter] if rows is None else parameters[parameter][slice(*rows)]
             path = parameter.removeprefix(within)
             _attach(modules, slot, WeightQuantizer(weight.tensor, value, axis, path, rows))
+    batch = WeightBatch()
+    for _, _, quantizer in weight_quantizers(model):
+        quantizer.batch = batch
+    batch.attach(model)
     # In training an in-place SiLU copies its input first: it costs more than it saves.
     for module in modules.values():
         if isinstance(module, nn.SiLU):

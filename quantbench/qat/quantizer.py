@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from quantbench.qat import fused
+from quantbench.qat.fused_weights import Weights, quantize_weights
+from quantbench.qat.weight_batch import WeightBatch, eager
 
 INT8_MAX = 127
 INT8_MIN = -128
@@ -105,13 +107,12 @@ class TensorQuantizer(nn.Module):
         """Fake-quantized `x` (same shape and dtype), or `x` itself in the other modes."""
         if self.mode is Mode.OFF:
             return x
-        version = 0 if x.is_inference() else x._version
-        if self._last is not None and self._last[0] is x and self._last[1] == version:
-            result = self._last[2]
+        last = self._last
+        if last is not None and last[0] is x and last[1] == _version(x):
             self._left -= 1
             if self._left == 0:
-                self.forget()
-            return result
+                self._last = None
+            return last[2]
         if self.mode is Mode.OBSERVE:
             if self.observer is not None:
                 self.observer(self.tensor, x.detach())
@@ -119,16 +120,20 @@ class TensorQuantizer(nn.Module):
         else:
             result = self._quantize(x)
         if self.readers > 1:
-            self._last, self._left = (x, version, result), self.readers - 1
+            self._last, self._left = (x, _version(x), result), self.readers - 1
         return result
 
     def _quantize(self, x: Tensor) -> Tensor:
-        fast = self.training and fused.usable(x) and self.range.scale.device == x.device
-        if self.range.learned and self.training and torch.is_grad_enabled():
-            return fused.learned_quantize(x, self.range.scale) if fast else lsq(x, self.range.scale)
-        if fast:
-            return fused.fake_quantize(x, self.range.number)
-        return torch.fake_quantize_per_tensor_affine(x, self.range.number, 0, INT8_MIN, INT8_MAX)
+        range_ = self.range
+        found = fused.ready(x) if self.training and eager() else None
+        if range_.learned and self.training and torch.is_grad_enabled():
+            scale = range_.scale
+            if found is None or scale.device != x.device:
+                return lsq(x, scale)
+            return fused.learned_quantize(x, scale, found)
+        if found is not None:
+            return fused.fake_quantize(x, range_.number, found)
+        return torch.fake_quantize_per_tensor_affine(x, range_.number, 0, INT8_MIN, INT8_MAX)
 
     def forget(self) -> None:
         """Drop the result kept for further readers: it holds the graph of the last forward pass."""
@@ -142,6 +147,10 @@ class TensorQuantizer(nn.Module):
         return f"{self.tensor}, amax={self.range.amax:.6g}, {self.mode.value}"
 
 
+def _version(x: Tensor) -> int:
+    return 0 if x.is_inference() else x._version
+
+
 class WeightQuantizer(nn.Module):
     """Q/DQ of a weight: per channel along `axis`, or per tensor where `axis` is None. Scales are float32 buffers.
 
@@ -150,6 +159,7 @@ class WeightQuantizer(nn.Module):
 
     scale: Tensor
     zero_point: Tensor
+    batch: WeightBatch | None = None  # that of the model, if it has one
 
     def __init__(
         self, tensor: str, weight: Tensor, axis: int | None, parameter: str = "weight",
@@ -157,7 +167,7 @@ class WeightQuantizer(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         self.tensor = tensor
-        self.axis = axis
+        self.axis = axis = None if axis is None else axis % weight.dim()
         self.parameter = parameter
         self.rows = rows
         self.mode = Mode.OFF
@@ -169,9 +179,26 @@ class WeightQuantizer(nn.Module):
         self.scale.copy_(weight_scale(weight.detach(), self.axis))
 
     def forward(self, weight: Tensor) -> Tensor:
-        """Fake-quantized `weight` (same shape and dtype)."""
+        """Fake-quantized `weight` (same shape and, but where autocast would round it for the layer anyway, dtype)."""
         if self.mode is not Mode.QUANTIZE:
             return weight
+        if type(weight) not in (Tensor, nn.Parameter) or not eager():
+            return self._plain(weight)
+        found = None if self.batch is None else self.batch.take(self, weight)
+        return self._alone(weight) if found is None else found
+
+    @property
+    def on(self) -> bool:
+        """Whether it quantizes."""
+        return self.mode is Mode.QUANTIZE
+
+    def _alone(self, weight: Tensor) -> Tensor:
+        if weight.device.type == "cpu" and not (weight.requires_grad and torch.is_grad_enabled()):
+            return self._plain(weight)
+        return quantize_weights(Weights([weight], [self.axis]), [weight], [self.scale], weight.dtype)[0]
+
+    def _plain(self, weight: Tensor) -> Tensor:
+        """By torch's operators, for which both ONNX exporters write Q/DQ."""
         if self.axis is not None:
             return torch.fake_quantize_per_channel_affine(
                 weight, self.scale, self.zero_point, self.axis, INT8_MIN, INT8_MAX
