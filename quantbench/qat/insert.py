@@ -13,6 +13,7 @@ from quantbench.predict.best import best_placement
 from quantbench.predict.versions import DEFAULT, PredictedFor
 from quantbench.qat.quantizer import SharedRange, TensorQuantizer, WeightQuantizer, weight_quantizers
 from quantbench.qat.router import SiteRouter
+from quantbench.qat.silu_ahead import SiluAhead
 from quantbench.qat.trace import Slot, Trace
 from quantbench.qat.weight_batch import WeightBatch
 from quantbench.qdq.options import PlacementOptions
@@ -120,6 +121,7 @@ def insert(model: nn.Module, traced: Trace, plan: Plan, *, learned: bool = False
     for module in modules.values():
         if isinstance(module, nn.SiLU):
             module.inplace = False
+    SiluAhead().attach(model)
 
 
 def _slot(traced: Trace, node: str, index: int) -> Slot:

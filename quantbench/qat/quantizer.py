@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from quantbench.qat import fused
 from quantbench.qat.fused_weights import Weights, quantize_weights
+from quantbench.qat.silu_ahead import CALL
 from quantbench.qat.weight_batch import WeightBatch, eager
 
 INT8_MAX = 127
@@ -125,6 +126,10 @@ class TensorQuantizer(nn.Module):
 
     def _quantize(self, x: Tensor) -> Tensor:
         range_ = self.range
+        # The SiLU whose result `x` is may quantize it by the way the next time.
+        source = getattr(x, CALL, None)
+        if source is not None:
+            source[0].read(source[1], self)
         found = fused.ready(x) if self.training and eager() else None
         if range_.learned and self.training and torch.is_grad_enabled():
             scale = range_.scale
@@ -134,6 +139,23 @@ class TensorQuantizer(nn.Module):
         if found is not None:
             return fused.fake_quantize(x, range_.number, found)
         return torch.fake_quantize_per_tensor_affine(x, range_.number, 0, INT8_MIN, INT8_MAX)
+
+    def scale_in_training(self) -> float | Tensor | None:
+        """The scale to quantize with in training, a tensor if it is learned; None where nothing is quantized."""
+        if self.mode is not Mode.QUANTIZE or not self.training:
+            return None
+        return self.range.scale if self.range.learned else self.range.number
+
+    def expect(self, x: Tensor, quantized: Tensor) -> None:
+        """Take `quantized` for `x`, when that comes."""
+        self._last, self._left = (x, _version(x), quantized), self.readers
+
+    def unclaimed(self, x: Tensor) -> bool:
+        """Whether nobody took what `expect` brought for `x`; it is dropped, as is what waits for further readers."""
+        if self._last is None or self._last[0] is not x:
+            return False
+        self._last = None
+        return self._left == self.readers
 
     def forget(self) -> None:
         """Drop the result kept for further readers: it holds the graph of the last forward pass."""

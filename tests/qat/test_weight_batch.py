@@ -260,7 +260,7 @@ def group() -> Iterator[None]:
 @pytest.mark.usefixtures("group")
 def test_distributed_data_parallel_gets_every_gradient(model: nn.Module, x: Tensor) -> None:
     expected = gradients(by_operators(model), x)
-    wrapped = nn.parallel.DistributedDataParallel(model, broadcast_buffers=False)
+    wrapped = nn.parallel.DistributedDataParallel(model)
     for _ in range(3):
         assert_equal(gradients(wrapped, x), expected)
 
