@@ -23,13 +23,13 @@ from typing import Any
 import torch
 from torch import nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from qat_step_time import ours, stepper, targets
+# The version to time: that of this script, or in a process of its own another one.
+sys.path.insert(0, os.environ.get("QUANTBENCH_TIMED") or str(Path(__file__).resolve().parent.parent))
 
 from quantbench.qat.safe_load import load_checkpoint, quiet_ultralytics
 from quantbench.qat.vision import import_torchvision
 from quantbench.qat.yolo import yolo_model
+from scripts.qat_step_time import ours, stepper, targets
 
 VARIANTS = ("float", "fake", "lsq")
 
@@ -184,7 +184,7 @@ def main() -> None:
     if given.against:
         processes["before"] = Process(given.against.resolve(), given.weights)
     if torch.cuda.is_available():
-        from qat_kernel_check import check
+        from scripts.qat_kernel_check import check
 
         check()
     for size in given.sizes:

@@ -9,7 +9,6 @@ and the median of the steps is reported. Batch norms: "train" as in float traini
 import argparse
 import copy
 import json
-import os
 import statistics
 import sys
 import time
@@ -20,8 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# Which version is timed: the package beside this script, or another one (`qat_step_parts.py --against`).
-sys.path.insert(0, os.environ.get("QUANTBENCH_TIMED") or str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from quantbench.qat.insert import insert, plan_for
 from quantbench.qat.observe import calibrate
