@@ -52,10 +52,11 @@ class Apart:
         # What others gave as Python objects was carried out before: see `build.py`.
         options = replace(job.options, log_file=self._log, pools=dict(job.options.pools), calibrator=None, begin=None)
         paths = repr([path for path in sys.path if isinstance(path, str)])
+        command = [sys.executable, "-c", _START, paths, str(folder)]
         try:
             with self._said.open("wb") as said:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-c", _START, paths], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said,
+                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said,
                     creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
                 )  # fmt: skip
         except OSError as error:
@@ -65,7 +66,7 @@ class Apart:
             ) from error
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):  # dead already: told when the result is asked for
-            self._process.stdin.write(pickle.dumps((job.family, job.model, options, self._scratch.name)))
+            self._process.stdin.write(pickle.dumps((job.family, job.model, options)))
             self._process.stdin.flush()
 
     def __enter__(self) -> "Apart":

@@ -9,12 +9,11 @@ import importlib.util
 import json
 import os
 import pickle
-import shutil
 import signal
 import sys
 import threading
 import traceback
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 from quantbench.engines.adapter import build_here
 from quantbench.engines.base import BuildResult
@@ -23,14 +22,18 @@ from quantbench.json_types import JsonObject
 
 
 def main() -> None:
-    """Take a pickled (family, model, options, scratch folder) from standard input and build that; the answer is a line
-    of JSON, and the engine's bytes behind it, on what was standard output. Never returns."""
+    """Take a pickled (family, model, options) from standard input and build that; the answer is a line of JSON, and the
+    engine's bytes behind it, on what was standard output. Never returns. `sys.argv` ends in the scratch folder of the
+    build."""
     for name in ("SIGINT", "SIGTERM"):
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     _no_core()
     with _own_output() as answers:
-        family, model, options, scratch = pickle.load(sys.stdin.buffer)
-        threading.Thread(target=_end_with_parent, args=(scratch,), daemon=True).start()
+        try:
+            family, model, options = pickle.load(sys.stdin.buffer)
+        except (EOFError, pickle.UnpicklingError):  # the other process is gone before it said a thing, or all of it
+            _end_with_parent()
+        threading.Thread(target=_end_with_parent, daemon=True).start()
         engine = b""
         try:
             built = build_here(family, model, options)
@@ -79,8 +82,10 @@ def _no_core() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
-def _end_with_parent(scratch: str) -> None:
+def _end_with_parent() -> NoReturn:
     while os.read(0, 1):
         pass
-    shutil.rmtree(scratch, ignore_errors=True)  # whoever had the build was killed and could not
+    import shutil
+
+    shutil.rmtree(sys.argv[-1], ignore_errors=True)  # whoever had the build was killed and could not
     os._exit(1)

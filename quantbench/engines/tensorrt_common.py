@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from quantbench.engines import timing_cache
 from quantbench.engines.base import BuildOptions
 from quantbench.engines.build_log import BuildLog
 from quantbench.engines.facts import FLAGS, GONE
@@ -134,6 +133,8 @@ def use_timing_cache(trt: Any, config: Any, options: BuildOptions, title: str, *
                 "--choose edits a timing cache here: give --timing-cache FOLDER or --replay FILE.timing"
             )
         return
+    from quantbench.engines import timing_cache
+
     cache = config.create_timing_cache(timing_cache.read(path))
     if replayed is not None:
         config.set_flag(member(trt.BuilderFlag, "ERROR_ON_TIMING_CACHE_MISS", "builder flag", title))
@@ -145,6 +146,7 @@ def use_timing_cache(trt: Any, config: Any, options: BuildOptions, title: str, *
 
 def keep_timing_cache(config: Any, path: Path) -> None:
     """Merge what the build has timed into the file."""
+    from quantbench.engines import timing_cache
 
     def combine(theirs: bytes, ours: bytes) -> bytes:
         cache = config.create_timing_cache(theirs)

@@ -20,7 +20,7 @@ from quantbench.engines import build
 from quantbench.engines.base import BuildOptions
 from quantbench.engines.build import start_engine
 from quantbench.engines.crashed import how_ended
-from tests.bindings import REPOSITORY
+from tests.bindings import REPOSITORY, run_with_bindings
 from tests.engines.models import conv_net
 
 RTX = ("--backend", "tensorrt-rtx")
@@ -214,3 +214,28 @@ building.result()
     assert started.communicate()[0].split() == ["[]", "False"]
     until(lambda: gone(process))
     assert not list(scratch.iterdir())
+
+
+def test_tensorrt_builds_apart_too(tmp_path: Path) -> None:
+    """With the real bindings over stubs of the library, which have no builder to give: that is told here, from there.
+    The command's own process holds a calibrator of the user's, and builds with that itself."""
+    onnx.save(conv_net(), str(tmp_path / "m.onnx"))
+    script = """
+import json, os, sys
+from pathlib import Path
+from quantbench.calibrator import Calibrator
+from quantbench.engines import build
+from quantbench.engines.base import BuildOptions
+build.gpu_present = lambda: True
+said = []
+try:
+    build.build_engine(Path(sys.argv[1]), BuildOptions(), "tensorrt")
+except Exception as error:
+    said = [str(error), "in build_here" in str(error.__cause__)]
+families = ("tensorrt10", "tensorrt11", "tensorrt-rtx", "onnxruntime")
+print(json.dumps([*said, *(build.builds_apart(f, BuildOptions(calibrator=c)) for f in families for c in (None, said))]))
+"""
+    said, there, *apart = run_with_bindings(10, script, str(tmp_path / "m.onnx"))
+    assert "factory function returned nullptr" in said
+    assert there
+    assert apart == [True, False, True, False, True, False, False, False]
