@@ -17,6 +17,7 @@ from quantbench.qat.kernels import ALIGNED, DENSE, DTYPES, Kernels, kernels
 from quantbench.qat.layout import Layout, layout
 
 QMIN, QMAX = -128, 127
+_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
 # Kernels, and how the tensor lies that they are to take.
 Ready = tuple[Kernels, Layout]
 
@@ -69,8 +70,8 @@ def _result(value: Any) -> Tensor:
 
 def packed_away() -> bool:
     """Whether what autograd keeps goes through hooks (checkpointing, offloading): then it is not ours to look at, and
-    nobody knows what a second run of the same code would keep."""
-    return torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
+    nobody knows what a second run of the same code would keep. True where torch cannot tell (before 2.8)."""
+    return _hooks is None or _hooks(True) is not None
 
 
 def silu_input(x: Tensor) -> Tensor | None:
