@@ -54,17 +54,23 @@ class Images:
         """Their content; where they lie changes nothing."""
         return self.sha256
 
+    def is_checked(self, batch_size: int, max_bad: int) -> bool:
+        """Whether `check` has nothing to do."""
+        return is_known(self._readable(batch_size, max_bad))
+
+    def _readable(self, batch_size: int, max_bad: int) -> str:
+        return f"readable in batches of {batch_size} but for {max_bad}: {self.sha256}"
+
     def check(self, batch_size: int, max_bad: int, on_batch: Callable[[int], None]) -> None:
         """Load every image once, unless that was done before, so that a broken one costs no work that comes first.
 
         Raises QuantbenchError as the batches would.
         """
-        fact = f"readable in batches of {batch_size} but for {max_bad}: {self.sha256}"
-        if is_known(fact):
+        if self.is_checked(batch_size, max_bad):
             return
         for _, labels in labelled(self.source, "", batch_size, max_bad=max_bad):
             on_batch(len(labels))
-        remember(fact)
+        remember(self._readable(batch_size, max_bad))
 
 
 LABELS = ("none", "folder", "file-name", "yolo", "masks", "csv", "coco", "cls")

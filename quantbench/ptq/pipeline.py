@@ -54,7 +54,8 @@ def run_ptq(
     path = request.out or default_folder(request)
     owner = Owner(run.model.sha256, run.calibration.sha256, run.choice.method)
     _introduce(run, progress)
-    if request.evaluation.dir is not None or request.evaluation.dataset is not None:
+    others = request.evaluation.dir is not None or request.evaluation.dataset is not None
+    if others and not run.evaluation.is_checked(run.batch, request.data.max_bad):
         with progress.task("Checking the evaluation images", run.evaluated_on.images) as advance:
             run.evaluation.check(run.batch, request.data.max_bad, advance)
     with RunFolder(path).held(Identity("ptq", request.model.name, run.model.sha256), overwrite=overwrite) as folder:
@@ -112,7 +113,8 @@ def _stages(
     judged = Judged.load(folder.path / stages.JUDGED) if run.choice.is_auto and not given else None
     if judged is not None:
         progress.note(f"Thresholds: {judged.in_words()}")
-    warnings = range_warnings(ranges)
+    # Where TensorRT places INT8 itself, it takes any range.
+    warnings = range_warnings(ranges, None if request.compile.implicit else run.plan.tensors)
     for warning in warnings[:_SHOWN_WARNINGS]:
         progress.note(f"warning: {warning}")
     if len(warnings) > _SHOWN_WARNINGS:

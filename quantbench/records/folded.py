@@ -91,7 +91,9 @@ class Folded(Record):
         others = [trial.sqnr_db for trial in self.trials[1:] if trial.sqnr_db is not None]
         if self.trials:
             led = f" ({max(others):.1f} dB, {first:.1f} as they are)" if others and first is not None else ""
-            return f"{asked} gained too little at the outputs{led}"
+            methods = [method for method in NAMES if any(method in trial.methods for trial in self.trials[1:])]
+            tried = " and ".join(NAMES[method] for method in methods) or asked
+            return f"{tried} gained too little at the outputs{led}"
         gain = max((found.gain_db for found in self.gains), default=0.0)
         if gain > 0:
             return f"{asked} would take {gain:.1f} dB off the noise of a layer, in the mean"

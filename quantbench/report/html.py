@@ -63,6 +63,7 @@ def _template() -> Template:
     environment.filters["number_columns"] = _number_columns
     environment.filters["share"] = _share
     environment.filters["bytes"] = size
+    environment.filters["unbroken"] = _unbroken
     return environment.get_template("report.html.j2")
 
 
@@ -70,6 +71,11 @@ def _number_columns(table: Table) -> set[int]:
     """Columns from the second on that hold figures alone."""
     columns = list(zip(*table.rows, strict=True))
     return {i for i, cells in enumerate(columns) if i and all(_NUMBER.match(cell) for cell in cells)}
+
+
+def _unbroken(command: str) -> Markup:
+    """A command whose lines break between its words: a browser would break them behind hyphens, as in `--data`."""
+    return Markup(" ").join(Markup("<span>{}</span>").format(word) for word in command.split(" "))
 
 
 def _share(value: float, bars: Bars) -> float:

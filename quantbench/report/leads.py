@@ -139,7 +139,9 @@ def _speed(run: Run, command: Command) -> list[Lead]:
     if floats:
         found.append(
             Lead(
-                f"{len(floats)} weighted layer{'s' if len(floats) > 1 else ''} compute or write float",
+                "1 weighted layer computes or writes float"
+                if len(floats) == 1
+                else f"{len(floats)} weighted layers compute or write float",
                 f"{floats[0].node}: {floats[0].reason}; mend: {floats[0].mend}",
                 f"{command.ptq} --placement best",
                 "predicted",

@@ -5,7 +5,7 @@ from typing import Literal
 
 from quantbench.records.evaluation import Measured, Outputs
 from quantbench.report.figures import Accuracy, Latency, accuracy_of, speedup
-from quantbench.report.words import decibel, percent, points
+from quantbench.report.words import capitalized, decibel, percent, points
 
 Level = Literal["green", "amber", "red"]
 _RANK: dict[Level, int] = {"green": 0, "amber": 1, "red": 2}
@@ -75,7 +75,7 @@ def judge(
         return Verdict("red", "Nothing measured", "No output of the model could be compared with FP32.", "")
     level = _level(accuracy, outputs, given)
     gain = speedup(latencies, device) if device else None
-    told = f"{_accuracy(accuracy, outputs)}; {_latency(gain, device, command, given)}"
+    told = f"{capitalized(_accuracy(accuracy, outputs))}; {_latency(gain, device, command, given)}"
     if level == "red":
         return Verdict("red", "Do not ship this INT8 model", told, _mend(accuracy, command))
     if gain is not None and gain[0] < given.least_speedup:

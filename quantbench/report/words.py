@@ -58,3 +58,14 @@ def behind(measured: Measured | NotMeasurable) -> str:
     if isinstance(measured, NotMeasurable):
         return "-"
     return f"{measured.count:,} {measured.unit}"
+
+
+def capitalized(text: str) -> str:
+    """`text` as a sentence begins, unless its first word is a name such as mAP."""
+    return text[:1].upper() + text[1:] if text[1:2].islower() else text
+
+
+def moment(time: str) -> str:
+    """A time as records have it (ISO 8601, UTC), as it is read: to the minute."""
+    day, _, clock = time.partition("T")
+    return f"{day} {clock[:5]} UTC" if clock.endswith("+00:00") else time

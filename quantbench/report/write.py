@@ -28,7 +28,7 @@ from quantbench.report.sections import (
     thresholds,
 )
 from quantbench.report.verdict import Verdict
-from quantbench.report.words import behind, decibel, percent, points
+from quantbench.report.words import behind, decibel, moment, percent, points
 
 
 def write_reports(folder: Path, run: PtqRun, decision: Decision, extra: Sequence[Section] = ()) -> None:
@@ -52,7 +52,7 @@ def write_reports(folder: Path, run: PtqRun, decision: Decision, extra: Sequence
     title = f"{run.model.name} in INT8"
     subtitle = (
         f"Post-training quantization with ranges by {run.calibration.described}, from {run.data.images} images, "
-        f"{run.measured_by('evaluate').time}"
+        f"{moment(run.measured_by('evaluate').time)}"
     )
     write_text(folder / "report.md", markdown.render(title, subtitle, [*decision_sections(decision), *sections]))
     # The page's own table of layers says all that the section says, and more.

@@ -41,6 +41,16 @@ def test_the_method_that_clips_is_no_way_out_of_it() -> None:
     assert cut.endswith("--calibrator minmax clips nothing")
 
 
+def test_no_warning_of_what_hardly_moves_or_nothing_quantizes() -> None:
+    """A picture's white, 1 % over the threshold, was warned of, and an output of the network that stays float."""
+    ranges = Ranges({
+        "white": TensorRange(0.99, "mse", {"share_clipped": 0.035, "observed_max": 1.0}),
+        "output": TensorRange(0.2, "mse", {"share_clipped": 0.12, "observed_max": 1.0}),
+    })  # fmt: skip
+    assert range_warnings(ranges, ("white",)) == []
+    assert len(range_warnings(ranges)) == 1
+
+
 def image(**changes: object) -> ImageInput:
     facts: dict = {"name": "x", "layout": "NCHW", "channels": 3, "height": 224, "width": 224, "batch": 0}
     return ImageInput(**{**facts, "dtype": "float32", **changes})

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from quantbench.report.figures import Latency
 from quantbench.report.leads import Lead
 from quantbench.report.page.data import Depth, LayerRow, Milliseconds, PageData, Point, RangeRow, Region
 from quantbench.report.verdict import Command, Thresholds, Verdict, judge
+from quantbench.report.words import moment
 from tests.report.chromium import CHROMIUM, visit
 
 COMMAND = Command("m.onnx", "imgs", "minmax", False, "run/model.qdq.onnx")
@@ -70,7 +72,8 @@ def test_labels_count_more_than_agreement() -> None:
 def decision(layers: int = 40, runs: int = 3) -> Decision:
     """A page with everything on it, whose names try to break out of it."""
     rows = tuple(
-        LayerRow(id=i, name=f"w{i} + conv{i}", label=f"conv{i}</script><b>", nodes=(f"conv{i}",), takes="INT8",
+        LayerRow(id=i, name=f"w{i} + conv{i}", label=f"conv{i}</script><b>" if i != 7 else "m" * 60,
+                 nodes=(f"conv{i}",), takes="INT8",
                  type="CaskConvolution" if i % 7 else "Reformat", gives="INT8" if i % 5 else "FP16",
                  bytes=1000 * (layers - i), ms={"orin": 0.01 * i, "a100": 0.001 * i}, sqnr=30 - 0.5 * (i % 37),
                  cost=0.1, why="" if i % 5 else "its output is one of the network's", reformat=not i % 7)
@@ -137,6 +140,20 @@ def test_labels_and_regions_for_readers_without_eyes(tmp_path: Path) -> None:
     assert all(plot["aria-label"] for plot in names.plots)
 
 
+def test_a_column_that_says_nothing_is_left_out_and_sentences_begin_as_such(tmp_path: Path) -> None:
+    page = write(tmp_path / "p.html").read_text(encoding="utf-8")
+    assert "Why float" in page
+    made = decision()
+    rows = tuple(replace(row, why="") for row in made.data.layers)
+    page = html.render("t", "s", (), replace(made, data=replace(made.data, layers=rows)))
+    assert "Why float" not in page
+    outputs = Outputs(agreement=share(0.99))
+    assert judge(outputs, times(2, 1), "orin", COMMAND).sentence.startswith("Same answer as FP32")
+    scored = Outputs(map_float=share(0.5), map_int8=share(0.49), map_change=share(-0.01))
+    assert judge(scored, times(2, 1), "orin", COMMAND).sentence.startswith("mAP50-95")
+    assert moment("2026-11-26T20:24:19+00:00") == "2026-11-26 20:24 UTC"
+
+
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: apt-get install chromium")
 
 ACTIONS = """
@@ -156,9 +173,13 @@ const count = document.getElementById("found").textContent;
 const node = document.getElementById("node"); node.value = "conv23"; node.dispatchEvent(new Event("change"));
 const chosen = document.getElementById("chosen").textContent;
 const box = document.querySelector("#network .chosen");
+const room = text => text.parentNode.querySelector("rect").getBBox().width - 8;
+const over = all("#network text").filter(text => text.getBBox().width > room(text)).length;
+const cut = all("code span").filter(word => word.getClientRects().length > 1).length;
 const wide = document.documentElement.scrollWidth <= window.innerWidth;
 return { drawn, moved, up, down, count, chosen, picked: box && box.dataset.id, sort: bytes.getAttribute("aria-sort"),
-  boxes: all("#network g[data-id]").length, wide, ms: document.querySelector("#layers .ms").textContent };
+  boxes: all("#network g[data-id]").length, over, cut, words: all("code span").length, wide,
+  ms: document.querySelector("#layers .ms").textContent };
 """
 
 
@@ -177,6 +198,8 @@ def test_what_a_reader_can_do(tmp_path: Path, size: str) -> None:
     assert "conv23" in found["chosen"]
     assert found["picked"] == "23"
     assert found["boxes"] == 40
+    assert found["over"] == 0, "names are wider than their boxes"
+    assert (found["cut"], found["words"] > 5) == (0, True), "lines break within words of commands"
     assert found["wide"], "the page scrolls sideways"
 
 

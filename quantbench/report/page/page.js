@@ -17,7 +17,7 @@ function draw(id, option) {
     axisLine: { lineStyle: { color: soft } }, splitLine: { lineStyle: { color: line } }, nameLocation: "middle", ...a,
     ...(a.axisLabel ? { axisLabel: { color: soft, ...a.axisLabel } } : {}) });
   plots[id].setOption({ animation: false, aria: { enabled: true, decal: { show: false } }, textStyle: { color: ink, fontFamily: "inherit" },
-    grid: { left: narrow() ? 48 : 64, right: narrow() ? 22 : 44, top: 34, bottom: 48 },
+    grid: { left: narrow() ? 58 : 64, right: narrow() ? 22 : 44, top: 34, bottom: 48 },
     ...option, xAxis: axis(option.xAxis), yAxis: axis(option.yAxis),
     tooltip: { confine: true, backgroundColor: colour("paper"), borderColor: soft, textStyle: { color: ink },
       extraCssText: "max-width:24rem;white-space:normal;overflow-wrap:anywhere", ...option.tooltip } }, true);
@@ -44,13 +44,13 @@ function pareto() {
   draw("pareto", {
     legend: runs.length > 1 && runs.length < 9 ? { textStyle: { color: colour("ink") }, data: runs, type: "scroll" } : undefined,
     xAxis: { type: "value", scale: true, name: `ms on ${device || "no known device"}`, nameGap: 30 },
-    yAxis: { type: "value", scale: true, name: `${data.measure}, ${data.unit}`, nameGap: narrow() ? 34 : 46 },
+    yAxis: { type: "value", scale: true, name: `${data.measure}, ${data.unit}`, nameGap: narrow() ? 43 : 46 },
     tooltip: { trigger: "item", formatter: item => item.data && item.data.point ? tell(item.data.point) : "" },
     series: [
-      { type: "line", name: "interval", data: bars, showSymbol: false, silent: true, connectNulls: false, lineStyle: { color: colour("soft"), width: 1 } },
+      { type: "line", name: "interval", z: 1, data: bars, showSymbol: false, silent: true, connectNulls: false, lineStyle: { color: colour("soft"), width: 1 } },
       { type: "line", name: "frontier", step: "end", data: frontier(points).map(p => [p.x, p.accuracy]), showSymbol: false, silent: true, lineStyle: { color: colour("focus"), width: 2, type: "dashed" } },
-      ...runs.map((run, index) => ({ type: "scatter", name: run, symbolSize: 15, itemStyle: { color: palette[index % palette.length], borderColor: colour("paper"), borderWidth: 1 },
-        label: { show: points.length < 16, formatter: item => item.data.point.what, color: colour("ink") },
+      ...runs.map((run, index) => ({ type: "scatter", name: run, z: 3, symbolSize: 15, itemStyle: { color: palette[index % palette.length], borderColor: colour("paper"), borderWidth: 1 },
+        label: { show: points.length < 16, formatter: item => item.data.point.what, color: colour("ink"), backgroundColor: colour("paper"), padding: [1, 3] },
         data: points.filter(p => p.run === run).map(p => ({ value: [p.x, p.accuracy], symbol: shapes[p.what] || "pin", point: p, label: { position: sides[points.indexOf(p) % 4] } })) })),
     ],
   });
@@ -68,7 +68,7 @@ function regions() {
   const timed = data.regions.some(r => r.saved[device] !== undefined), key = timed ? device : macs;
   draw("regions", {
     xAxis: { type: "value", name: timed ? `ms saved by INT8 on ${device}` : macs, nameGap: 30 },
-    yAxis: { type: "value", name: `lost by INT8, ${data.regions[0].unit}`, nameGap: narrow() ? 34 : 46 },
+    yAxis: { type: "value", name: `lost by INT8, ${data.regions[0].unit}`, nameGap: narrow() ? 43 : 46 },
     tooltip: { trigger: "item", formatter: item => `<b>${escaped(item.data.name)}</b><br>loses ${item.data.value[1].toPrecision(3)} ${data.regions[0].unit}<br>${timed ? "saves" : "holds"} ${item.data.value[0].toPrecision(3)} ${timed ? "ms" : "% of multiply-adds"}` },
     series: [{ type: "scatter", symbolSize: 11, itemStyle: { color: "#0072b2" },
       data: data.regions.map(r => ({ name: r.name, value: [r.saved[key] || 0, r.lost] })) }],
@@ -78,7 +78,7 @@ function regions() {
 function depth() {
   draw("depth", {
     xAxis: { type: "category", data: data.depth.map((d, i) => i + 1), name: "layer, in the order of the graph", nameGap: 30, axisLabel: { interval: Math.ceil(data.depth.length / (narrow() ? 8 : 20)) - 1 } },
-    yAxis: { type: "value", name: "SQNR, dB", nameGap: narrow() ? 34 : 40, scale: true },
+    yAxis: { type: "value", name: "SQNR, dB", nameGap: narrow() ? 38 : 40, scale: true },
     tooltip: { trigger: "axis", formatter: items => { const d = data.depth[items[0].dataIndex]; return `<b>${escaped(d.node)}</b><br>${escaped(d.op)}<br>${d.sqnr.toFixed(1)} dB`; } },
     series: [{ type: "line", data: data.depth.map(d => d.sqnr), symbol: "circle", symbolSize: 5, itemStyle: { color: "#0072b2" },
       markLine: { silent: true, symbol: "none", lineStyle: { color: colour("bad"), type: "dashed" }, label: { formatter: "15 dB", color: colour("soft") }, data: [{ yAxis: 15 }] } }],
@@ -89,7 +89,7 @@ function histogram() {
   const row = data.ranges[+at("tensor").value], step = row.most / row.counts.length;
   draw("histogram", {
     xAxis: { type: "value", min: 0, max: row.most * 1.04, name: "|x|", nameGap: 28, axisLabel: { formatter: v => v.toPrecision(3).replace(/\.?0+$/, "") } },
-    yAxis: { type: "log", min: 0.5, name: "values", nameGap: narrow() ? 34 : 46, axisLabel: { formatter: v => v < 1 ? "" : v.toExponential(0).replace("e+", "e") } },
+    yAxis: { type: "log", min: 0.5, name: "values", nameGap: narrow() ? 43 : 46, axisLabel: { formatter: v => v < 1 ? "" : v.toExponential(0).replace("e+", "e") } },
     tooltip: { trigger: "axis", formatter: items => `${(items[0].data[0] - step / 2).toPrecision(3)} to ${(items[0].data[0] + step / 2).toPrecision(3)}: ${items[0].data[1].toLocaleString("en")}` },
     series: [{ type: "bar", barWidth: "98%", itemStyle: { color: "#0072b2" }, data: row.counts.map((c, i) => [(i + 0.5) * step, c || null]),
       markLine: { silent: true, symbol: "none", lineStyle: { color: colour("bad"), width: 2 }, label: { formatter: `threshold ${row.amax.toPrecision(3)} (${row.method})`, color: colour("ink"), position: "end", align: row.amax > row.most / 2 ? "right" : "left" }, data: [{ xAxis: Math.min(row.amax, row.most) }] } }],
@@ -150,6 +150,15 @@ function pieces() {
   return found;
 }
 
+// As much of a name as boxes have room for, in the font that the page has here.
+const pen = document.createElement("canvas").getContext("2d");
+function fitting(name, width) {
+  let most = 40;
+  pen.font = `11px ${getComputedStyle(document.body).fontFamily}`;
+  while (most > 4 && pen.measureText(shown(name, most)).width > width) most--;
+  return shown(name, most);
+}
+
 function network() {
   const place = at("network");
   if (!place || place.dataset.drawn) return;
@@ -184,7 +193,7 @@ function network() {
     const poor = layer.sqnr !== null && layer.sqnr < 15 ? " poor" : "";
     const box = element("g", { class: kindOf(layer) + poor, transform: `translate(${(x - width / 2).toFixed(1)} ${(y - height / 2).toFixed(1)})`, "data-id": layer.id, "data-top": y - height / 2, "data-bottom": y + height / 2 }, svg);
     element("rect", { width, height }, box);
-    element("text", { x: 8, y: 16 }, box).textContent = shown(layer.label, 36);
+    element("text", { x: 8, y: 16 }, box).textContent = fitting(layer.label, width - 16);
     element("text", { x: 8, y: 32 }, box).textContent = shown(layer.type.replace(/^(Cask|Cuda)/, ""), 22) + (layer.sqnr === null ? "" : ` · ${layer.sqnr.toFixed(1)} dB`);
     boxes[layer.id] = { x, y, box };
     box.addEventListener("click", () => pick(layer.id, false));

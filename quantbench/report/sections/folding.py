@@ -5,6 +5,7 @@ from collections import Counter
 from quantbench.records.folded import NAMES, Folded, FoldTrial
 from quantbench.records.run import PtqRun
 from quantbench.report.blocks import Block, Section, Table, Text
+from quantbench.report.words import capitalized
 
 _MOST = 12
 
@@ -39,7 +40,7 @@ def _looked(folded: Folded) -> str:
         f"quantized layers{', roughly' if gain.roughly else ''} ({gain.samples} samples)"
         for gain in folded.gains
     )
-    return "; ".join(told)
+    return capitalized("; ".join(told))
 
 
 def _row(trial: FoldTrial) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ def section(run: RunRecord) -> Section:
     kept = [item.node for item in facts.float_weighted if item.reason == NO_QDQ]
     if kept:
         names = listed(kept, most=4)
-        blocks.append(Text(f"Float, because they carry no Q/DQ ({len(kept)} weighted layers): {names}."))
+        blocks.append(Text(f"Float, without Q/DQ ({_weighted(len(kept))}): {names}."))
     floats = [item for item in (*facts.float_weighted, *facts.float_outputs) if item.reason != NO_QDQ]
     if floats:
         blocks.append(
@@ -44,6 +44,10 @@ def section(run: RunRecord) -> Section:
         guesses = tuple((guess.why, guess.what) for guess in facts.guesses)
         blocks.append(Table(("Guessed: no build log or engine at hand shows it", "What it concerns"), guesses))
     return Section("TensorRT, predicted", tuple(blocks))
+
+
+def _weighted(count: int) -> str:
+    return "1 weighted layer" if count == 1 else f"{count} weighted layers"
 
 
 def latency_blocks(found: DeviceLatency) -> list[Block]:
