@@ -6,7 +6,7 @@
 The networks and their calibration and held-out data are those of `scripts/compared_networks.py`. For each: FP32; ours
 by `--for-onnxruntime`, with min-max ranges and by default (calibrator auto); onnxruntime's own as its documentation has
 it for CPUs (quant_pre_process, then quantize_static: Q/DQ, U8 activations, S8 weights per channel, min-max, all
-operators). All see the same 32 samples and are measured on 32 others at most. Times: one thread on one core, batch 1,
+operators). All see the same 32 samples and are measured on 128 others at most. Times: one thread on one core, batch 1,
 call by call, in each round in another order, for a call finds the caches as the one before leaves them; the processor
 time of the calling thread, least and median, and the median over the rounds of ours by theirs. OUT gets one JSON a
 network.
@@ -35,7 +35,7 @@ from scripts.compare_models import _Reader, batches_of
 from scripts.compared_networks import Case, asked_for, made, parser_of
 
 FLOAT, OURS, DEFAULT, THEIRS = "FP32", "ours, min-max", "ours", "onnxruntime's"
-_HELD = 32
+_HELD = 128
 _LEAST_ROUNDS = 15
 
 

@@ -105,9 +105,9 @@ INLINE void cross_entropies(const double *mass, const double *filled, const uint
 }
 
 /* Squared error in bins of every candidate, whose levels are `steps` bins apart up to number `tops`: rounding and clipping
- * centres [size] (in bins) that stand for `counts`. */
+ * centres [size] (in bins) that stand for `counts`. What is clipped counts `clipping` times. */
 INLINE void squared_errors(const float *centres, const double *counts, int64_t size, const float *steps,
-                           const float *tops, int64_t tried, double *costs) {
+                           const float *tops, double clipping, int64_t tried, double *costs) {
     for (int64_t candidate = 0; candidate < tried; candidate++) {
         float step = steps[candidate], top = tops[candidate];
         double lanes[LANES] = {0};
@@ -115,16 +115,18 @@ INLINE void squared_errors(const float *centres, const double *counts, int64_t s
         for (; i + LANES <= size; i += LANES)
             for (int lane = 0; lane < LANES; lane++) {
                 float centre = centres[i + lane], level = (centre / step + ROUNDING) - ROUNDING;
+                double weight = level > top ? clipping : 1;
                 level = level > top ? top : level;
                 double error = level * step - centre;
-                lanes[lane] += error * error * counts[i + lane];
+                lanes[lane] += error * error * counts[i + lane] * weight;
             }
         double sum = 0;
         for (; i < size; i++) {
             float level = (centres[i] / step + ROUNDING) - ROUNDING;
+            double weight = level > top ? clipping : 1;
             level = level > top ? top : level;
             double error = level * step - centres[i];
-            sum += error * error * counts[i];
+            sum += error * error * counts[i] * weight;
         }
         for (int lane = 0; lane < LANES; lane++) sum += lanes[lane];
         costs[candidate] = sum;
@@ -139,9 +141,9 @@ __attribute__((target("avx2"))) static void cross_entropies_avx2(const double *m
 }
 
 __attribute__((target("avx2"))) static void squared_errors_avx2(const float *centres, const double *counts, int64_t size,
-                                                                const float *steps, const float *tops, int64_t tried,
-                                                                double *costs) {
-    squared_errors(centres, counts, size, steps, tops, tried, costs);
+                                                                const float *steps, const float *tops,
+                                                                double clipping, int64_t tried, double *costs) {
+    squared_errors(centres, counts, size, steps, tops, clipping, tried, costs);
 }
 #endif
 
@@ -157,12 +159,12 @@ void quantbench_cross_entropies(const double *mass, const double *filled, const 
 }
 
 void quantbench_squared_errors(const float *centres, const double *counts, int64_t size, const float *steps,
-                               const float *tops, int64_t tried, double *costs) {
+                               const float *tops, double clipping, int64_t tried, double *costs) {
 #ifdef HAVE_AVX2
     if (__builtin_cpu_supports("avx2")) {
-        squared_errors_avx2(centres, counts, size, steps, tops, tried, costs);
+        squared_errors_avx2(centres, counts, size, steps, tops, clipping, tried, costs);
         return;
     }
 #endif
-    squared_errors(centres, counts, size, steps, tops, tried, costs);
+    squared_errors(centres, counts, size, steps, tops, clipping, tried, costs);
 }

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantbench.calibration.collect import collect
-from quantbench.calibration.find_ranges import Layouts, find_ranges, range_of
+from quantbench.calibration.find_ranges import ALL_SYMMETRIC, Layouts, find_ranges, range_of
 from quantbench.calibration.histogram import Histogram
 from quantbench.calibration.layout import SYMMETRIC
 from quantbench.calibration.ort_outputs import images_of
@@ -38,7 +38,7 @@ from quantbench.core.waiting import Waiting
 from quantbench.evaluate.task import Task
 from quantbench.progress import PASSES, Advance, Progress
 from quantbench.qdq.carry_out import CarriedOut, carry_out, with_biases
-from quantbench.qdq.layouts import layouts_for
+from quantbench.qdq.layouts import layouts_for, note_layouts
 from quantbench.records.judged import Beside, Judged
 
 AUTO = "auto"
@@ -70,7 +70,7 @@ def best_by_outputs(histograms: Mapping[str, Histogram], judging: Judging, progr
         signal = bench.signal(advance)
         holders = signal.holders()
         bench.choose(holders if signal.energies else None)
-        layouts = layouts_for(judging.model, judging.plan, histograms, judging.correction)
+        layouts = bench.layouts = layouts_for(judging.model, judging.plan, histograms, judging.correction)
         searched = bench.counted(holders, tuple(histograms)) if holders else histograms
         ranges = {
             PRIOR: _least_error(histograms, searched, layouts),
@@ -164,6 +164,7 @@ class _Bench:
         self._task: Task | None = None
         self._counts: list[int] = []
         self._held: Held | None = None
+        self.layouts: Layouts = ALL_SYMMETRIC
 
     def signal(self, advance: Advance) -> Signal:
         """What the float network gives on all samples."""
@@ -200,9 +201,11 @@ class _Bench:
         self._held = network.held(lambda: chosen, self._task)
 
     def inserted(self, ranges: Ranges) -> CarriedOut:
-        """The Q/DQ model of the plan with `ranges`, biases as they are."""
+        """The Q/DQ model of the plan with `ranges`, its integers laid out as the result's, biases as they are."""
         judging = self._judging
-        return carry_out(judging.model, judging.plan, ranges, residual_db=judging.residual_db)
+        made = carry_out(judging.model, judging.plan, ranges, residual_db=judging.residual_db)
+        note_layouts(made.model, self.layouts)
+        return made
 
     def finished(self, waiting: Waiting, progress: Progress) -> CarriedOut:
         """The one that waits with its biases corrected, where the result's are to be."""

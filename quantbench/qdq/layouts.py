@@ -5,6 +5,7 @@ show (`affine.py`, `lowest.py`); neither hangs on thresholds, but for what clipp
 carried out with the whole range of each tensor, and that model is asked.
 """
 
+import math
 from collections.abc import Mapping
 
 import onnx
@@ -15,7 +16,7 @@ from quantbench.calibration.ranges import Ranges, TensorRange
 from quantbench.qdq.affine import layouts_of
 from quantbench.qdq.carry_out import Correction
 from quantbench.qdq.insert import insert_qdq
-from quantbench.qdq.lowest import note_lowest
+from quantbench.qdq.lowest import note_lowest, write_lowest
 from quantbench.qdq.plan import Plan
 
 
@@ -31,3 +32,10 @@ def layouts_for(
     if correction is not None:
         note_lowest(quantized, correction.feeds, threads=correction.threads)
     return layouts_of(quantized)
+
+
+def note_layouts(model: onnx.ModelProto, layouts: Layouts) -> None:
+    """Let the Q/DQ `model`, in place, be laid out as `layouts` have it where it becomes onnxruntime's."""
+    lows = {name: layout.low for name, layout in layouts.items() if math.isfinite(layout.low)}
+    if lows:
+        write_lowest(model, lows)

@@ -31,7 +31,7 @@ def note_lowest(model: onnx.ModelProto, open_feeds: Callable[[], Iterable[Feed]]
                 for name, block, _ in blocks:
                     if block.size and block.dtype != BFLOAT16:
                         found[name] = min(found.get(name, np.inf), float(memory_of(block).min()))
-    _write(model, {name: found[name] for name in wanted if np.isfinite(found.get(name, np.nan))})
+    write_lowest(model, {name: found[name] for name in wanted if np.isfinite(found.get(name, np.nan))})
 
 
 def lowest_noted(model: onnx.ModelProto) -> Mapping[str, float]:
@@ -43,7 +43,8 @@ def lowest_noted(model: onnx.ModelProto) -> Mapping[str, float]:
         return {}
 
 
-def _write(model: onnx.ModelProto, found: Mapping[str, float]) -> None:
+def write_lowest(model: onnx.ModelProto, found: Mapping[str, float]) -> None:
+    """The same of values that are known, in place."""
     for index in reversed([i for i, prop in enumerate(model.metadata_props) if prop.key == PROPERTY]):
         del model.metadata_props[index]
     model.metadata_props.add(key=PROPERTY, value=json.dumps(found, separators=(",", ":")))
