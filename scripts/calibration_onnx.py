@@ -46,18 +46,19 @@ def cases(images: int, batch: int, wanted: str) -> Iterator[tuple[str, Callable[
 
 def one(model: onnx.ModelProto, images: int, batch: int, device: torch.device) -> dict[str, Any]:
     """Medians of seconds over all images, rounds interleaved: `plain`, the outputs of the model alone; `floor`, all
-    tensors as outputs, not counted; `quantbench`, session and all; `warm`, the same without making the session. And how
-    many tensors have the CPU sweep's histogram of the same activations."""
+    tensors as outputs, not counted; `quantbench`, session and all; `warm`, the same without making the session, as the
+    first two are. And how many tensors have the CPU sweep's histogram of the same activations."""
     view = view_of(model)
     tensors = list(calibrated_tensors(view, place(view)))
     feeds = feeds_of(model, images, batch)
     outputs = [value.name for value in model.graph.output]
     runners = {"plain": DeviceTensors(model, outputs, device), "floor": DeviceTensors(model, tensors, device)}
+    # Kept from round to round: the first image alone and what follows are shapes that a card is planned for anew.
+    split = {name: Parts(model, most=room(device)) for name in runners}
     collector = torch_counter(device)(model, tensors, 0)
 
     def run(name: str) -> None:
-        parts = Parts(model, most=room(device))
-        runner = runners[name]
+        parts, runner = split[name], runners[name]
         with runner.in_stream():
             for feed in feeds:
                 for part in parts.of(feed):
