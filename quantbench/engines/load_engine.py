@@ -21,7 +21,8 @@ def load_engine(
     path: Path, *, host_code: bool = False, plugins: Sequence[Path] = (), runtime: str = "full"
 ) -> "LoadedEngine":
     """The engine at `path`; `host_code` lets one that was built version-compatible execute the runtime in it, `plugins`
-    are libraries that it needs, `runtime` full, lean or dispatch.
+    are libraries that it needs, `runtime` full, lean or dispatch. In this process, whose buffers and streams it works
+    on: unlike a compiler (`apart.py`), a runtime that crashes over a file ends the command.
 
     Raises QuantbenchError where the file is no engine, there is no GPU or no runtime, or the engine is of another
     version or GPU.

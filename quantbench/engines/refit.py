@@ -10,6 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from quantbench.engines.refuse_broken import refuse_broken_file
 from quantbench.engines.tensorrt_session import LoadedEngine
 from quantbench.errors import QuantbenchError
 
@@ -36,6 +37,7 @@ def refit(loaded: LoadedEngine, model: Path) -> Refitted:
     if not loaded.engine.refittable:
         raise QuantbenchError("the engine is not refittable; build it with quantbench build --refittable")
     refitter = trt.Refitter(loaded.engine, loaded.logger)
+    refuse_broken_file(model)
     names = [name for name in refitter.get_all_weights() if name]
     constants = constants_of(model)
     if not set(names) & set(constants):
