@@ -79,7 +79,8 @@ def judge(
     if level == "red":
         return Verdict("red", "Do not ship this INT8 model", told, _mend(accuracy, command))
     if gain is not None and gain[0] < given.least_speedup:
-        return Verdict("amber", f"Stay with {gain[1].what}: INT8 is not worth it", told, _why_slow(command))
+        headline = f"Stay with {gain[1].what}: INT8 is not worth it {_on(device)}"
+        return Verdict("amber", headline, told, _why_slow(command))
     if level == "amber":
         return Verdict("amber", "Mix: keep the worst layers in float, then ship", told, _mend(accuracy, command))
     if gain is None:
@@ -127,9 +128,14 @@ def _latency(gain: tuple[float, Latency, Latency] | None, device: str, command: 
         return "latency on a GPU is not known (quantbench predict MODEL --device NAME, or measure on the device)"
     ratio, plain, int8 = gain
     worth = "" if ratio >= given.least_speedup else f", not worth it under {given.least_speedup:g} x"
-    sure = "" if int8.high < plain.low or int8.low > plain.high or worth else "; their intervals overlap"
+    sure = "" if int8.high < plain.low or int8.low > plain.high else "; their intervals overlap"
     times = f"{plain.ms:.3g} → {int8.ms:.3g} ms, {int8.how}{worth}{sure}"
-    return f"{ratio:.2f} x the speed of {plain.what} on {device} ({times})"
+    return f"{ratio:.2f} x the speed of {plain.what} {_on(device)} ({times})"
+
+
+def _on(device: str) -> str:
+    """`on a100`, but `in onnxruntime on this CPU`."""
+    return f"{'in' if ' on ' in device else 'on'} {device}"
 
 
 def _mend(accuracy: Accuracy, command: Command) -> str:
