@@ -74,7 +74,7 @@ def _mends(network: Network, device: Device, asked: NetworkTime) -> tuple[Mend, 
     reformats = [layer for layer in time.layers if layer.part == "reformats"]
     if reformats:
         cost = sum(layer.us + extra for layer in reformats) / 1e3
-        found.append(Mend(f"{len(reformats)} reformats between formats", cost))
+        found.append(Mend(f"{len(reformats)} reformat{'s' if len(reformats) > 1 else ''} between formats", cost))
     return tuple(sorted(found, key=lambda m: -m.ms)[:_MOST_MENDS])
 
 

@@ -151,7 +151,7 @@ def _speed(run: Run, command: Command) -> list[Lead]:
         found.append(
             Lead(
                 f"{size(prediction.float_bytes)} of float tensors move between INT8 layers",
-                f"{prediction.reformats} reformats and copies, {len(prediction.left_over)} Q or DQ left over",
+                f"reformats and copies: {prediction.reformats}; Q or DQ left over: {len(prediction.left_over)}",
                 f"{command.ptq} --placement best",
                 "predicted",
             )

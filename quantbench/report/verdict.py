@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from quantbench.latency.device_file import device_names
 from quantbench.records.evaluation import Measured, Outputs
 from quantbench.report.figures import Accuracy, Latency, accuracy_of, speedup
 from quantbench.report.words import capitalized, decibel, percent, points
@@ -80,7 +81,7 @@ def judge(
         return Verdict("red", "Do not ship this INT8 model", told, _mend(accuracy, command))
     if gain is not None and gain[0] < given.least_speedup:
         headline = f"Stay with {gain[1].what}: INT8 is not worth it {_on(device)}"
-        return Verdict("amber", headline, told, _why_slow(command))
+        return Verdict("amber", headline, told, _why_slow(command, gain[2]))
     if level == "amber":
         return Verdict("amber", "Mix: keep the worst layers in float, then ship", told, _mend(accuracy, command))
     if gain is None:
@@ -145,7 +146,9 @@ def _mend(accuracy: Accuracy, command: Command) -> str:
     return f"{command.tune} {goal}"
 
 
-def _why_slow(command: Command) -> str:
+def _why_slow(command: Command, int8: Latency) -> str:
     if command.bench:
         return f"{command.bench}  # in turns, with intervals: does it hold?"
+    if int8.how == "predicted" and int8.device in device_names():
+        return f"quantbench predict {command.quantized} --device {int8.device}  # what INT8 loses time on"
     return f"quantbench predict {command.quantized}  # which layers stay float, and why"

@@ -154,6 +154,7 @@ def test_a_column_that_says_nothing_is_left_out_and_sentences_begin_as_such(tmp_
     close = [Latency("orin", what, ms, 0.5, 3, "predicted") for what, ms in (("FP16", 1), ("INT8", 1))]
     verdict = judge(outputs, close, "orin", COMMAND)  # of which device it speaks, and how sure that is
     assert verdict.headline == "Stay with FP16: INT8 is not worth it on orin"
+    assert verdict.next_step == "quantbench predict run/model.qdq.onnx --device orin  # what INT8 loses time on"
     assert "not worth it under 1.05 x; their intervals overlap" in verdict.sentence
     assert moment("2026-11-26T20:24:19+00:00") == "2026-11-26 20:24 UTC"
 
