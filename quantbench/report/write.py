@@ -150,7 +150,7 @@ def summary_lines(folder: Path, run: PtqRun, verdict: Verdict) -> list[str]:
     lines.append(_sqnr(result.parts))
     if result.latency is not None and is_for_cpu(run):
         a_ms, b_ms = result.latency.plain.median_ms, result.latency.int8.median_ms
-        lines.append(f"onnxruntime on this CPU: {a_ms:.1f} ms in FP32, {b_ms:.1f} ms in INT8 ({a_ms / b_ms:.2f} x)")
+        lines.append(f"onnxruntime on this CPU: {a_ms:.3g} ms in FP32, {b_ms:.3g} ms in INT8 ({a_ms / b_ms:.2f} x)")
     if run.compiled is not None:
         lines.append(compiler.summary(run.compiled))
     lines.append(f"{verdict.level}: {verdict.headline}")

@@ -112,5 +112,6 @@ def test_a_real_run_over_hostile_names(cli, monkeypatch, tmp_path: Path) -> None
     assert "\x1b" not in text
     # A command to type is one word a name.
     (command,) = re.findall(r"^Next: `+(.*?)`+$", text, re.MULTILINE)
-    program, name, file = shlex.split(command, comments=True)
+    program, name, file, *device = shlex.split(command, comments=True)
     assert (program, name, Path(file)) == ("quantbench", "predict", out / "model.qdq.onnx")
+    assert device in ([], ["--device", "a100"])
