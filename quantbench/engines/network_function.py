@@ -24,8 +24,11 @@ def plain_path(model: Path) -> Path:
 
 
 def check(model: Path, options: BuildOptions, title: str, *, typed: bool, from_onnx: bool) -> None:
-    """Raise QuantbenchError for what needs an ONNX file: a backend that builds nothing else (`from_onnx`), or
-    precisions where types come from the network (`typed`) and quantbench would edit the file."""
+    """Raise QuantbenchError where there is no such file, and for what needs an ONNX file: a backend that builds nothing
+    else (`from_onnx`), or precisions where types come from the network (`typed`) and quantbench would edit the file."""
+    source = Path(str(model).rpartition(":")[0])
+    if not source.is_file():
+        raise QuantbenchError(f"{source} does not exist")
     if from_onnx:
         raise QuantbenchError(f"{title} takes ONNX files alone, and {model} fills a network of TensorRT's")
     asked = sorted(options.precisions & _EDITS)
