@@ -38,7 +38,7 @@ from quantbench.images.source import Prepared, Source
 from quantbench.load_object import load_object, names_code
 from quantbench.ptq.request import DataChoice, EvaluationChoice
 from quantbench.qdq.carry_out import Correction
-from quantbench.records.facts import PreprocessFacts
+from quantbench.records.facts import THEMSELVES, PreprocessFacts
 
 _BATCH = 8
 _AS_GIVEN = PreprocessFacts(settings={}, words="none", origin="arrays are taken as they are stored")
@@ -141,7 +141,7 @@ def evaluation_data(
             )
         return at_most(dataset_source(wanted.dataset, calibration.preprocess), wanted.max_images), wanted.dataset
     few = at_most(calibration.source, wanted.max_images)
-    return few, "the calibration data themselves (name others with --eval-data)"
+    return few, f"{THEMSELVES} (name others with --eval-data)"
 
 
 def _named(model: onnx.ModelProto, wanted: EvaluationChoice, calibration: Opened, classes: Classes) -> AnySource:

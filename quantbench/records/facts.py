@@ -49,6 +49,10 @@ class ModelFacts(Record):
     parameters: int | None = None
 
 
+# What `DataFacts.what` of evaluation data begins with where no others were named.
+THEMSELVES = "the calibration data themselves"
+
+
 class DataFacts(Record):
     """Images: in words what they are, how many are used, and the hash over names and contents of these.
 

@@ -94,7 +94,7 @@ class Folded(Record):
             methods = [method for method in NAMES if any(method in trial.methods for trial in self.trials[1:])]
             tried = " and ".join(NAMES[method] for method in methods) or asked
             return f"{tried} gained too little at the outputs{led}"
-        gain = max((found.gain_db for found in self.gains), default=0.0)
-        if gain > 0:
-            return f"{asked} would take {gain:.1f} dB off the noise of a layer, in the mean"
+        best = max(self.gains, key=lambda found: found.gain_db, default=None)
+        if best is not None and best.gain_db > 0:
+            return f"{NAMES[best.method]} would take {best.gain_db:.1f} dB off the noise of a layer, in the mean"
         return f"nothing for {asked} to gain by"

@@ -7,6 +7,7 @@ from pathlib import Path
 from quantbench.qdq.plan import INTEGER
 from quantbench.records.compiled import Compiled
 from quantbench.records.evaluation import LayerError, Measured, Outputs
+from quantbench.records.facts import THEMSELVES
 from quantbench.records.run import PtqRun, QatRun
 
 # The first of these that a run has is its measure: the task's own, then what needs no labels.
@@ -111,6 +112,11 @@ def is_for_cpu(run: Run) -> bool:
     """Whether the run's INT8 model is placed for onnxruntime on a CPU. What a CPU takes says nothing of a GPU, so it
     heads no report of a model that is for one."""
     return isinstance(run, PtqRun) and INTEGER in run.placement.rules
+
+
+def measured_on_calibration(run: PtqRun) -> bool:
+    """Whether the run was evaluated on the data that set its ranges, for want of others or by their name."""
+    return run.evaluated_on.what.startswith(THEMSELVES) or run.evaluated_on.sha256 == run.data.sha256
 
 
 def speedup(latencies: list[Latency], device: str) -> tuple[float, Latency, Latency] | None:

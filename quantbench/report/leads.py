@@ -6,7 +6,7 @@ from typing import Literal
 from quantbench.predict.traffic import NO_QDQ
 from quantbench.records.evaluation import Measured
 from quantbench.records.run import PtqRun
-from quantbench.report.figures import Run, is_for_cpu, layer_errors_of
+from quantbench.report.figures import Run, is_for_cpu, layer_errors_of, measured_on_calibration
 from quantbench.report.sections.ranges import lossy
 from quantbench.report.verdict import Command
 from quantbench.report.words import listed, size
@@ -68,7 +68,8 @@ def _accuracy(run: PtqRun, command: Command) -> list[Lead]:
         found.append(
             Lead(
                 f"{len(poor)} layer{'s' if len(poor) > 1 else ''} under {_POOR_LAYER_DB:g} dB behind the activation",
-                f"{names}; the worst, {worst.node}, has {worst.sqnr_db:.1f} dB, with what came from layers before it",
+                f"{names if len(poor) == 1 else f'{names}; the worst, {worst.node},'} has {worst.sqnr_db:.1f} dB, with "
+                f"what came from layers before it",
                 f"quantbench sensitivity {command.model} --data {command.data}",
                 "measured",
             )
@@ -161,7 +162,7 @@ def _speed(run: Run, command: Command) -> list[Lead]:
 
 def _data(run: PtqRun, command: Command) -> list[Lead]:
     found = []
-    if "calibration images themselves" in run.evaluated_on.what:
+    if measured_on_calibration(run):
         found.append(
             Lead(
                 "Measured on the calibration images",

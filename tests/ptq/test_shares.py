@@ -13,9 +13,11 @@ from quantbench.cli.main import app, register_commands
 from quantbench.qdq.options import PlacementOptions
 from quantbench.records.evaluation import Measured, Outputs
 from quantbench.records.run import PtqRun, load_run
+from quantbench.report import markdown
 from quantbench.report.decision import command_of, decide
 from quantbench.report.figures import ORT, Latency, is_for_cpu
 from quantbench.report.leads import fine
+from quantbench.report.sections import accuracy
 from quantbench.report.verdict import judge
 from quantbench.report.write import write_reports
 from tests.ptq.small_run import run, write_data, write_model
@@ -65,6 +67,19 @@ def test_an_outlier_that_rules_a_range_is_a_lead(folders: tuple[Path, PtqRun, Pa
     assert "no range that calibration found is suspicious" not in fine(record)
     calm = decide(first[0] / "run", first[1])
     assert not any("to zero" in lead.title for lead in calm.leads)
+
+
+def test_what_is_measured_on_the_calibration_data_is_told(
+    folders: tuple[Path, PtqRun, Path, PtqRun], tmp_path: Path
+) -> None:
+    """The words that were looked for were those of an earlier version."""
+    folder, record, *_ = folders
+    lead = "Measured on the calibration images"
+    same = run(folder, tmp_path / "same", eval_dir=folder / "data")
+    other = run(folder, tmp_path / "other", eval_dir=write_data(tmp_path / "data", seed=7))
+    for made, told in ((record, True), (same, True), (other, False)):
+        assert (lead in [each.title for each in decide(folder / "run", made).leads]) is told
+        assert ("also set the ranges" in markdown.render("", "", [accuracy.section(made)])) is told
 
 
 def test_a_run_for_a_cpu_says_what_to_type_for_a_cpu(tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def detector(**outputs: Measured) -> PtqRun:
         data=DataFacts(what="train", images=8, sha256="0"), prediction=prediction, compiled=None,
         preprocess=PreprocessFacts(settings={}, words="", origin=""), calibration=CalibrationFacts(method="minmax"),
         placement=PlacementFacts(weighted=("a", "b"), quantized=("a",), kept_float={}, tensors=1, groups=1, rules={}),
-        evaluated_on=DataFacts(what="val", images=8, sha256="0"), evaluation=evaluation,
+        evaluated_on=DataFacts(what="val", images=8, sha256="1"), evaluation=evaluation,
     )  # fmt: skip
 
 

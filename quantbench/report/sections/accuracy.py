@@ -3,6 +3,7 @@
 from quantbench.records.evaluation import BoxFacts, Outputs
 from quantbench.records.run import PtqRun
 from quantbench.report.blocks import Block, Section, Table, Text
+from quantbench.report.figures import measured_on_calibration
 from quantbench.report.words import behind, decibel, percent, pixels, points
 
 _ROWS = (
@@ -53,7 +54,7 @@ def section(run: PtqRun) -> Section:
         Text(f"Measured on {run.evaluated_on.images} images: {run.evaluated_on.what}. Both models ran in "
              f"onnxruntime; in brackets the 95 % interval.")
     ]  # fmt: skip
-    if "calibration images themselves" in run.evaluated_on.what:
+    if measured_on_calibration(run):
         blocks.append(Text("These images also set the ranges, so expect a little less on new ones.", "warning"))
     if result.boxes is not None:
         blocks += _boxes(result.boxes, outputs)
