@@ -92,15 +92,14 @@ class Sums:
             return [lambda: _add_with_numpy(memory_of(block).reshape(rows, columns), levels, means)]
         function = library.quantbench_fake_quantized_sums
         scale, low, high = (ctypes.c_float(value) for value in (levels.scale, levels.low, levels.high))
-        # Pieces share no column.
-        width = max(_PIECE // rows, 1024)
+        given, sums, integers = block.address, means.sums.ctypes.data, means.levels.ctypes.data
+        # Pieces share no column; one thread needs none.
+        width = max(_PIECE // rows, 1024) if self._pool is not None else columns
 
         def piece(start: int) -> Callable[[], None]:
-            size = min(width, columns - start)
-            targets = [_POINTER(array.ctypes.data + 8 * start) for array in (means.sums, means.levels)]
-            source = _POINTER(block.address + 4 * start)
-            counts = [ctypes.c_int64(value) for value in (rows, columns, size)]
-            return lambda: function(source, *counts, scale, low, high, *targets)
+            counts = [ctypes.c_int64(value) for value in (rows, columns, min(width, columns - start))]
+            targets = _POINTER(sums + 8 * start), _POINTER(integers + 8 * start)
+            return lambda: function(_POINTER(given + 4 * start), *counts, scale, low, high, *targets)
 
         return [piece(start) for start in range(0, columns, width)]
 

@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from quantbench.calibration.ort_outputs import Bound, Feed, InnerTensors, images_of, parts_of, static_batch
 from quantbench.calibration.sums import Levels, Means, Sums
+from quantbench.cores import usable_cores
 from quantbench.graph.ops import CONVS
 from quantbench.graph.surgery import bytes_of_tensor
 from quantbench.ort import create_session, run
@@ -130,16 +131,20 @@ class MeanInputs:
 
     def _results(self, part: range) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
         """What each layer of `part` makes of the mean float input with the float weight, and of the mean quantized one
-        with the quantized weight."""
+        with the quantized weight; both at once, for layers on one image gain little from threads of their own."""
+        total = self._threads or usable_cores()
         session = self._only
         if session is None:
             # Each layer runs twice: optimizing it would take longer.
             alone = _alone([self._layers[index].node for index in part], self._model)
-            session = create_session(alone, threads=self._threads, optimize=False)
+            session = create_session(alone, threads=max(total // 2, 1), optimize=False)
             if len(self._parts) == 1:  # images of many sizes would build it again and again
                 self._only = session
-        plain = run(session, None, self._given(part, quantized=False))
-        return plain, run(session, None, self._given(part, quantized=True))
+        only = session
+        plain, other = in_order(
+            (False, True), lambda quantized: run(only, None, self._given(part, quantized=quantized)), min(total, 2)
+        )
+        return plain, other
 
     def _given(self, part: range, *, quantized: bool) -> dict[str, NDArray[np.float32]]:
         """Mean inputs and weights of the layers of `part`."""
