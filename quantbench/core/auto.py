@@ -21,6 +21,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,8 @@ AUTO = "auto"
 SAFE, PRIOR = "minmax", "mse"
 # On which both are compared.
 _COMPARED = 16
+# Of float outputs, the first ones, so that those of the batches that are compared on need not be computed again.
+_KEPT_BYTES = 64_000_000
 # Standard errors of the mean that a lead must have: 95 % of leads by chance are smaller (normal, one-sided).
 _BEYOND_CHANCE = 1.645
 # dB in place of infinity, which JSON has not.
@@ -163,18 +166,22 @@ class _Bench:
         self._network: FloatNetwork | None = FloatNetwork(judging.model, judging.threads)
         self._task: Task | None = None
         self._counts: list[int] = []
+        self._outputs: list[list[NDArray[Any]]] = []
         self._held: Held | None = None
         self.layouts: Layouts = ALL_SYMMETRIC
 
     def signal(self, advance: Advance) -> Signal:
         """What the float network gives on all samples."""
-        network, batches = self._network, []
+        network, batches, kept = self._network, [], 0
         assert network is not None
         for feed, outputs in network.outputs(self._judging.samples()):
             self._task = self._task or network.task(outputs)
             count = images_of(feed)
             batches.append(energies_of(dict(zip(network.names, outputs, strict=True)), count))
             self._counts.append(count)
+            kept += sum(array.nbytes for array in outputs)
+            if kept <= _KEPT_BYTES:
+                self._outputs.append(outputs)
             advance(count)
         return together(batches)
 
@@ -190,15 +197,19 @@ class _Bench:
         network, self._network = self._network, None
         if holders is None:
             return
+        known = None
         if not holders:
             wanted = spread(range(len(self._counts)), -(-_COMPARED // max(self._counts)))
             starts = np.cumsum([0, *self._counts])
             holders = [i for batch in wanted for i in range(starts[batch], starts[batch + 1])]
+            if wanted[-1] < len(self._outputs):
+                known = [self._outputs[batch] for batch in wanted]
         else:
             holders = spread(holders, _COMPARED)
         chosen = list(rows_of(self._judging.samples(), holders))
         assert network is not None
-        self._held = network.held(lambda: chosen, self._task)
+        self._held = network.held(lambda: chosen, self._task, known)
+        self._outputs.clear()
 
     def inserted(self, ranges: Ranges) -> CarriedOut:
         """The Q/DQ model of the plan with `ranges`, its integers laid out as the result's, biases as they are."""

@@ -6,7 +6,6 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
-from onnx.reference import ReferenceEvaluator
 
 
 def moved(
@@ -17,6 +16,8 @@ def moved(
 ) -> NDArray[np.int64] | None:
     """What `node` of `model` makes of `values` in place of its first input, its other inputs being the constants
     `parameters` (None: left out); None where ONNX's reference cannot tell."""
+    from onnx.reference import ReferenceEvaluator  # most networks have no such node
+
     graph = helper.make_graph(
         [node], "moves", [helper.make_tensor_value_info(node.input[0], onnx.TensorProto.INT64, list(values.shape))],
         [helper.make_empty_tensor_value_info(node.output[0])],
