@@ -30,6 +30,14 @@ class Side:
     options: BuildOptions
 
 
+@dataclass(frozen=True, slots=True)
+class _Build:
+    side: Side
+    source: Path
+    building: Building
+    stack: ExitStack
+
+
 def may_run_beside(chosen: Chosen, options: BuildOptions) -> bool:
     """Whether builds with these options may run at once and beside other work: in processes and with logs of their own,
     without a GPU, on which engines are tried and timed."""
@@ -43,52 +51,60 @@ def leave_memory(sides: Sequence[Side]) -> bool:
 
 
 class Begun:
-    """Builds that run from when this is made; a context manager, whose end ends them."""
+    """Builds that run beside other work, each from when it is added; a context manager, whose end ends them."""
 
-    def __init__(self, sides: Sequence[Side], backend: str, title: str) -> None:
-        """Raises QuantbenchError as `start_engine` does."""
-        self._title = title
-        self._ends: list[BuildResult | Exception] = []
-        self._builds: list[tuple[Side, Path, Building]] = []
-        with ExitStack() as stack:
-            for side in sides:
-                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="quantbench-")))
-                source = written(side, folder, backend)
-                self._builds.append((side, source, stack.enter_context(started(side, source, backend))))
-            self._stack = stack.pop_all()
+    def __init__(self, backend: str) -> None:
+        """None runs yet."""
+        self._backend = backend
+        self._builds: dict[str, _Build] = {}
+        self._ends: dict[str, BuildResult | Exception] = {}
 
     def __enter__(self) -> "Begun":
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._stack.close()
+        self.close()
 
-    def settle(self, progress: Progress) -> None:
+    def close(self) -> None:
+        """End them all, whatever they do."""
+        while self._builds:
+            self._builds.popitem()[1].stack.close()
+
+    def add(self, side: Side) -> None:
+        """Begin to build `side`, unless that runs. Raises QuantbenchError as `start_engine` does."""
+        known = self._builds.get(side.what)
+        if known is not None and known.side.model is side.model and known.side.options == side.options:
+            return
+        if known is not None:
+            self._builds.pop(side.what).stack.close()
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="quantbench-")))
+            source = written(side, folder, self._backend)
+            building = stack.enter_context(started(side, source, self._backend))
+            self._builds[side.what] = _Build(side, source, building, stack.pop_all())
+
+    def settle(self, title: str, progress: Progress) -> None:
         """Wait until none runs any more, whatever becomes of them: from then on the machine is quiet."""
         if self._ends:
             return
-        with progress.task(f"{self._title}, in the background", len(self._builds), "builds") as advance:
-            for side, source, building in self._builds:
+        with progress.task(f"{title}, in the background", len(self._builds), "builds") as advance:
+            for what, build in self._builds.items():
                 try:
-                    self._ends.append(ended(side, source, building))
+                    self._ends[what] = ended(build.side, build.source, build.building)
                 except Exception as error:
-                    self._ends.append(error)
+                    self._ends[what] = error
                 advance(1)
 
-    def spent(self, progress: Progress) -> float:
-        """Wait as `settle`; seconds of the longest build."""
-        self.settle(progress)
-        return max((end.seconds for end in self._ends if isinstance(end, BuildResult)), default=0.0)
+    def spent(self) -> float:
+        """Seconds of the longest build, once they are settled."""
+        return max((end.seconds for end in self._ends.values() if isinstance(end, BuildResult)), default=0.0)
 
-    def results(self, progress: Progress) -> list[BuildResult]:
-        """What was built, in order, once. Raises what the first that failed raised."""
-        self.settle(progress)
-        found = []
-        for end in self._ends:
-            if isinstance(end, Exception):
-                raise end
-            found.append(end)
-        return found
+    def result(self, side: Side) -> BuildResult:
+        """What was built of `side`, once they are settled. Raises what that raised."""
+        end = self._ends[side.what]
+        if isinstance(end, Exception):
+            raise end
+        return end
 
 
 def written(side: Side, folder: Path, backend: str) -> Path:

@@ -10,7 +10,7 @@ import onnx
 from quantbench.atomic import write_bytes, write_json, write_text
 from quantbench.calibration.ort_outputs import static_batch
 from quantbench.calibration.ranges import Ranges
-from quantbench.compilation.builds import Begun, Side, ended, leave_memory, started, written
+from quantbench.compilation.builds import Begun, Side, ended, started, written
 from quantbench.compilation.engine_layers import at_batch, real_layers
 from quantbench.compilation.request import CompileRequest
 from quantbench.compilation.traffic import compile_summary
@@ -21,7 +21,6 @@ from quantbench.engines.build import Chosen
 from quantbench.engines.facts import FACTS, ONNXRUNTIME, TENSORRT_RTX
 from quantbench.engines.shapes import Profile
 from quantbench.engines.tensorrt_rtx import DEFAULT_TARGETS
-from quantbench.errors import QuantbenchError
 from quantbench.layers.layer import Layer
 from quantbench.progress import Progress
 from quantbench.records.compiled import BareEngine, Compiled, Engine, EngineLatencies, EngineLatency
@@ -31,6 +30,7 @@ from quantbench.text_file import read_object
 LAYERS = "layers.json"
 LOG = "build.log"
 ENGINE = "model.engine"
+FLOAT = "float"
 
 
 InputShapes = tuple[tuple[str, tuple[int, ...]], ...]
@@ -72,39 +72,41 @@ class Order:
 
 def order_of(subject: Subject, wanted: CompileRequest, chosen: Chosen) -> Order:
     """What `wanted` comes to for `subject`: what stays float is built in the precision that `wanted` names."""
-    given = wanted.options
-    halves = given.precisions - {"int8"} or frozenset(() if chosen.family == ONNXRUNTIME else ("fp16",))
-    batch = (
-        static_batch(subject.quantized)
-        or _opt_batch(given, [name for name, _ in subject.inputs])
-        or given.default_batch
-    )
-    targets = given.targets or (DEFAULT_TARGETS if chosen.family == TENSORRT_RTX else ())
-    options = replace(given, precisions=halves, targets=targets, profiles=_profiles(given, chosen, subject, batch))
+    options, batch = _options(subject.quantized, subject.inputs, wanted, chosen)
     model, int8_options, notes = _int8_request(subject, options, wanted, chosen)
     return Order(
         chosen, wanted.backend, Side("INT8", model, int8_options),
-        Side("float", subject.plain, options) if subject.plain else None, halves, batch,
+        Side(FLOAT, subject.plain, options) if subject.plain else None, options.precisions, batch,
         f"{chosen.title}{_for(options)}", notes,
     )  # fmt: skip
 
 
-def begin(order: Order) -> Begun | None:
-    """Both builds, running beside whatever comes next; None where they must have their turn, or cannot be begun, for
-    the reason that `compile_check` will tell."""
-    if not leave_memory(order.sides):
-        return None
-    try:
-        return Begun(order.sides, order.backend, order.title)
-    except QuantbenchError:
-        return None
+def float_side(plain: onnx.ModelProto, inputs: InputShapes, wanted: CompileRequest, chosen: Chosen) -> Side:
+    """What `order_of` will have built of the float model, whatever the INT8 model is."""
+    return Side(FLOAT, plain, _options(plain, inputs, wanted, chosen)[0])
+
+
+def _options(
+    model: onnx.ModelProto, inputs: InputShapes, wanted: CompileRequest, chosen: Chosen
+) -> tuple[BuildOptions, int]:
+    """Options of the float build, and the batch; `model` tells whether that is fixed."""
+    given = wanted.options
+    halves = given.precisions - {"int8"} or frozenset(() if chosen.family == ONNXRUNTIME else ("fp16",))
+    fixed = static_batch(model)
+    batch = fixed or _opt_batch(given, [name for name, _ in inputs]) or given.default_batch
+    targets = given.targets or (DEFAULT_TARGETS if chosen.family == TENSORRT_RTX else ())
+    profiles = given.profiles
+    if not (profiles or fixed or chosen.family == ONNXRUNTIME):  # one of the batch for a model with a dynamic one
+        shapes = {name: tuple(batch if d == -1 else d for d in shape) for name, shape in inputs}
+        profiles = (Profile({name: (shape, shape, shape) for name, shape in shapes.items()}),)
+    return replace(given, precisions=halves, targets=targets, profiles=profiles), batch
 
 
 def compile_check(
     subject: Subject, folder: Path, wanted: CompileRequest, order: Order, progress: Progress, begun: Begun | None = None
 ) -> Compiled:
-    """Build the INT8 model and, for comparison, the float one, unless they are `begun`; write engine, layers.json and
-    build.log into `folder`.
+    """Build the INT8 model and, for comparison, the float one, or wait for those that are `begun`; write engine,
+    layers.json and build.log into `folder`.
 
     Where the backend builds for a GPU of this machine, the engines are timed on it. Raises QuantbenchError where the
     compiler refuses the model.
@@ -112,9 +114,10 @@ def compile_check(
     chosen, batch = order.chosen, order.batch
     scratch = folder / ".float" / "float.engine"
     if begun is not None:
-        built, *others = begun.results(progress)
+        begun.settle(order.title, progress)
+        built = begun.result(order.int8)
         write_bytes(folder / ENGINE, built.engine)
-        plain = others[0] if others else None
+        plain = begun.result(order.plain) if order.plain else None
     else:
         with progress.task(order.title, len(order.sides), "builds") as advance:
             built = _build(order.int8, order.backend, folder / ENGINE)
@@ -184,14 +187,6 @@ def _build(side: Side, backend: str, engine: Path) -> BuildResult:
         source.unlink()
     write_bytes(engine, built.engine)
     return built
-
-
-def _profiles(given: BuildOptions, chosen: Chosen, subject: Subject, batch: int) -> tuple[Profile, ...]:
-    """The user's profiles, else one of the fixed `batch` for a model with a dynamic one."""
-    if given.profiles or chosen.family == ONNXRUNTIME or static_batch(subject.quantized):
-        return given.profiles
-    shapes = {name: tuple(batch if d == -1 else d for d in shape) for name, shape in subject.inputs}
-    return (Profile({name: (shape, shape, shape) for name, shape in shapes.items()}),)
 
 
 def _opt_shape(given: BuildOptions, name: str, shape: Sequence[int], batch: int) -> tuple[int, ...]:

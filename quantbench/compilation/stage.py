@@ -1,20 +1,19 @@
 """The compile stage, in which `ptq` and `qat-export` end: what it gets, and what becomes of a refusal."""
 
 import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
 
 from quantbench.calibration.ranges import Ranges
-from quantbench.compilation.builds import Begun, may_run_beside
+from quantbench.compilation.builds import Begun, leave_memory, may_run_beside
 from quantbench.compilation.compile_check import (
     InputShapes,
     Order,
     Subject,
-    begin,
     compile_check,
+    float_side,
     order_of,
     read_compiled,
 )
@@ -57,6 +56,10 @@ class Running:
     order: Order
     begun: Begun
 
+    def settle(self, progress: Progress) -> None:
+        """Wait until none of them runs."""
+        self.begun.settle(self.order.title, progress)
+
 
 @dataclass(frozen=True, slots=True)
 class _Inputs:
@@ -67,24 +70,40 @@ class _Inputs:
     running: Running | None = field(metadata=UNKEYED)
 
 
-@contextlib.contextmanager
-def beside(folder: RunFolder, compiling: Compiling, chosen: Chosen | None) -> Iterator[Running | None]:
-    """The stage's builds, running beside others until `compile_in` takes them; the end of the context ends them.
+def begin_float(
+    begun: Begun, folder: RunFolder, plain: onnx.ModelProto, inputs: InputShapes, request: CompileRequest,
+    chosen: Chosen | None,
+) -> None:  # fmt: skip
+    """Begin to build the `plain` model, which waits for no other stage, where the stage was never done in `folder`."""
+    if chosen is None or request.implicit or not may_run_beside(chosen, request.options) or STAGE in folder.records():
+        return
+    side = float_side(plain, inputs, request, chosen)
+    if leave_memory((side, side)):  # the INT8 model is about as large
+        with contextlib.suppress(QuantbenchError):  # `compile_in` will say why
+            begun.add(side)
 
-    None where the stage is done or no compiler is asked, and where the builds must have their turn: `compile_in` then
-    does all.
+
+def begin(begun: Begun, folder: RunFolder, compiling: Compiling, chosen: Chosen | None) -> Running | None:
+    """Begin the stage's builds, which run beside other stages until `compile_in` takes them.
+
+    None where the stage is done or no compiler is asked, and where the builds must have their turn or cannot be begun:
+    `compile_in` then does all, and says why.
     """
     if chosen is None or not may_run_beside(chosen, compiling.request.options):
-        yield None
-        return
+        return None
     if folder.done(_stage(_Inputs(compiling, _gpu(chosen), chosen, Progress("none"), None))):
-        yield None
-        return
+        return None
     subject = _subject(compiling)
     order = order_of(subject, compiling.request, chosen)
-    with contextlib.ExitStack() as stack:
-        begun = begin(order)
-        yield Running(subject, order, stack.enter_context(begun)) if begun is not None else None
+    try:
+        if leave_memory(order.sides):
+            for side in order.sides:
+                begun.add(side)
+            return Running(subject, order, begun)
+    except QuantbenchError:
+        pass
+    begun.close()
+    return None
 
 
 def compile_in(
@@ -103,8 +122,10 @@ def compile_in(
         # An engine that is there was built from this very model, or it would have gone with it.
         return read_compiled(folder.path) if STAGE in folder.records() else None
     stage = _stage(_Inputs(compiling, _gpu(chosen), chosen, progress, running))
+    if running is not None:
+        running.settle(progress)
     try:
-        folder.run(stage, before=running.begun.spent(progress) if running is not None else 0.0)
+        folder.run(stage, before=running.begun.spent() if running is not None else 0.0)
     except QuantbenchError as error:
         folder.forget(STAGE)
         if request.backend != "auto":

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from quantbench.calibration.ranges import Ranges
 from quantbench.calibration.store import load_histograms
-from quantbench.compilation.stage import Compiling, beside, compile_in
+from quantbench.compilation.builds import Begun
+from quantbench.compilation.stage import Compiling, begin, begin_float, compile_in
 from quantbench.core.quantize import ORT_MODEL, QDQ_MODEL
 from quantbench.errors import QuantbenchError
 from quantbench.images.source import file_sha256
@@ -58,8 +59,10 @@ def run_ptq(
     if others and not run.evaluation.is_checked(run.batch, request.data.max_bad):
         with progress.task("Checking the evaluation images", run.evaluated_on.images) as advance:
             run.evaluation.check(run.batch, request.data.max_bad, advance)
-    with RunFolder(path).held(Identity("ptq", request.model.name, run.model.sha256), overwrite=overwrite) as folder:
-        record = _stages(request, run, folder, owner, progress, cache)
+    identity = Identity("ptq", request.model.name, run.model.sha256)
+    with RunFolder(path).held(identity, overwrite=overwrite) as folder, Begun(request.compile.backend) as begun:
+        begin_float(begun, folder, run.model.proto, tuple(run.shapes.items()), request.compile, run.compiler)
+        record = _stages(request, run, folder, owner, progress, cache, begun)
         record.save(path / RUN)
     return path, record
 
@@ -90,7 +93,7 @@ def _introduce(run: Prepared, progress: Progress) -> None:
 
 
 def _stages(
-    request: PtqRequest, run: Prepared, folder: RunFolder, owner: Owner, progress: Progress, cache: Policy
+    request: PtqRequest, run: Prepared, folder: RunFolder, owner: Owner, progress: Progress, cache: Policy, begun: Begun
 ) -> PtqRun:
     given = takes_cache(folder.path, owner, cache)
     plain = run.model
@@ -140,13 +143,13 @@ def _stages(
         run.evaluated_on.labels_sha256, run.calibration, run.batch, request.threads, request.latency,
         request.data.max_bad, progress,
     )  # fmt: skip
-    with beside(folder, compiling, run.compiler) as running:
-        if running is None:
-            compiled = compile_in(folder, compiling, run.compiler, progress)
-            folder.run(stages.evaluating(measuring))
-        else:
-            folder.run(stages.evaluating(replace(measuring, quiet=lambda: running.begun.settle(progress))))
-            compiled = compile_in(folder, compiling, run.compiler, progress, running)
+    running = begin(begun, folder, compiling, run.compiler)
+    if running is None:
+        compiled = compile_in(folder, compiling, run.compiler, progress)
+        folder.run(stages.evaluating(measuring))
+    else:
+        folder.run(stages.evaluating(replace(measuring, quiet=lambda: running.settle(progress))))
+        compiled = compile_in(folder, compiling, run.compiler, progress, running)
     method = f"cache {CACHE}" if given else run.choice.method
     return PtqRun(
         provenance=provenance(),

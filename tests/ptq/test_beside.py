@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from quantbench.compilation import stage
+from quantbench.compilation import builds, stage
 from quantbench.compilation.request import CompileRequest
 from quantbench.engines.base import BuildOptions
 from quantbench.errors import QuantbenchError
@@ -45,11 +45,20 @@ def test_the_same_engine_and_a_quiet_machine_for_latency(home: Path, monkeypatch
 
         return counted
 
-    before = children()
+    starts: list[str] = []
+
+    def noting(side: builds.Side, *given: Any) -> Any:
+        starts.append(side.what)
+        return started(side, *given)
+
+    before, started = children(), builds.started
+    monkeypatch.setattr(builds, "started", noting)
+    monkeypatch.setattr(stages, "calibrating", counting("calibration", stages.calibrating))
     monkeypatch.setattr(stages, "layers_of", counting("layers", stages.layers_of))
     monkeypatch.setattr(measure, "interleaved", counting("latency", measure.interleaved))
     beside = compiled(home, "beside", latency=True)
-    assert running == {"layers": 2, "latency": 0}
+    assert running == {"calibration": 1, "layers": 2, "latency": 0}
+    assert starts == ["float", "INT8"]
     monkeypatch.setattr(stage, "may_run_beside", lambda chosen, options: False)
     in_turn = compiled(home, "in turn")
     engines = [hashlib.sha256((home / name / "model.engine").read_bytes()).digest() for name in ("beside", "in turn")]
