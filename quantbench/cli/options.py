@@ -88,7 +88,11 @@ Smooth = Annotated[
 ]
 ForOnnxruntime = Annotated[
     bool,
-    typer.Option("--for-onnxruntime", help="Place Q/DQ, and levels in model.ort.onnx, as suits onnxruntime on a CPU."),
+    typer.Option(
+        "--for-onnxruntime",
+        help="Place Q/DQ, and levels in model.ort.onnx, as suits onnxruntime on a CPU; no engine unless --backend or "
+        "--target asks for one.",
+    ),
 ]
 NoCompile = Annotated[bool, typer.Option("--no-compile", help="Build no engine.")]
 MinSqnr = Annotated[float | None, typer.Option(help="Exit 3 where the worst output has fewer dB.")]

@@ -57,7 +57,7 @@ def ptq_request(recipe: Recipe, *, trust: bool = False) -> PtqRequest:
         placement=placement_options(recipe.placement),
         best_placement=recipe.placement.method == "best",
         predicted=PredictedFor(recipe.placement.tensorrt, recipe.placement.gpu, recipe.placement.device),
-        compile=compile_request(recipe.compile),
+        compile=_engine(recipe),
         threads=recipe.threads,
         device=recipe.calibration.device,
         out=recipe.out,
@@ -140,6 +140,17 @@ def weight_options(section: Calibration) -> WeightOptions:
         judged,
         FULL_BIAS_SWEEPS if full else BIAS_SWEEPS,
     )
+
+
+def _engine(recipe: Recipe) -> CompileRequest:
+    """What is built in a run; of a model that is for onnxruntime on a CPU no engine that nobody asked for."""
+    section = recipe.compile
+    if not recipe.placement.for_onnxruntime:
+        return compile_request(section)
+    if section.quantization == "implicit":
+        raise QuantbenchError("--for-onnxruntime is for a CPU, and --implicit hands ranges to TensorRT; give one")
+    unasked = section.backend == "auto" and not section.target
+    return compile_request(section.model_copy(update={"backend": "none"}) if unasked else section)
 
 
 def compile_request(section: Compile) -> CompileRequest:

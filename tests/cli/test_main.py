@@ -96,3 +96,13 @@ def test_every_command_has_help_that_is_read_easily(cli) -> None:
         for option in command.params:
             if option.param_type_name == "option" and not option.is_flag:
                 assert "TEXT" in out or "PATH" in out or "N " in out or option.metavar
+
+
+def test_no_engine_that_nobody_asked_for_of_a_model_that_is_for_a_cpu() -> None:
+    """TensorRT-RTX compiled it, and the summary said that INT8 does not pay there."""
+    changes = {"placement.for_onnxruntime": True}
+    assert ptq_request(Recipe().merged(changes)).compile.backend == "none"
+    assert ptq_request(Recipe().merged({**changes, "compile.target": "sm86"})).compile.backend == "auto"
+    assert ptq_request(Recipe()).compile.backend == "auto"
+    with pytest.raises(QuantbenchError, match="give one"):
+        ptq_request(Recipe().merged({**changes, "compile.quantization": "implicit"}))
