@@ -3,22 +3,24 @@ copied to the host.
 
 Order on a GPU, by onnxruntime's documentation (CUDA-ExecutionProvider, `user_compute_stream`; api_summary, "Data on
 device"; OrtApi::SynchronizeBoundInputs and Outputs) and its maintainers (microsoft/onnxruntime issues 7225, 15438,
-28539): binding an input on the host queues its copy, which `synchronize_inputs` waits for, as for all else on the card
-(CUDAExecutionProvider::Sync); kernels of a run go into one stream, and at its end the host waits for that stream, so
-`synchronize_outputs` finds nothing to wait for. These are the host's waits, two a batch. What torch counts afterwards
-must be done before the next run writes into the same memory; so the stream of the run is torch's own
-(`user_compute_stream`), and order in it is enough, whatever the host waits for. It is a stream of this object: torch's
-default stream has handle 0, which onnxruntime takes for none.
+28539): what is copied for a run, by torch or for an input that is bound on the host, `synchronize_inputs` waits for, as
+for all else on the card (CUDAExecutionProvider::Sync); kernels of a run go into one stream, and at its end the host
+waits for that stream, so `synchronize_outputs` finds nothing to wait for. These are the host's waits, two a batch; the
+second could be left out (`disable_synchronize_execution_providers`), but for outputs of operators that a CPU computes.
+What torch counts afterwards must be done before the next run writes into the same memory; so the stream of the run is
+torch's own (`user_compute_stream`), and order in it is enough, whatever the host waits for. It is a stream of this
+object: torch's default stream has handle 0, which onnxruntime takes for none.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 import torch
 import torch.utils.dlpack
+from numpy.typing import NDArray
 from torch import Tensor
 
 from quantbench.calibration.ort_outputs import Feed, images_of, padded, static_batch, unpadded_shape
@@ -41,6 +43,7 @@ _TYPES: dict[str, tuple[torch.dtype, type[np.generic]]] = {
     "tensor(int64)": (torch.int64, np.int64),
     "tensor(int32)": (torch.int32, np.int32),
 }
+_UPLOADED = tuple(np.dtype(element) for _, element in _TYPES.values())
 
 
 def new_stream(device: torch.device) -> torch.cuda.Stream:
@@ -92,23 +95,37 @@ class DeviceTensors:
         """Each of the tensors for one batch, on the device; the next run may write over them. To be called, and its
         result to be read, within `in_stream`. Raises QuantbenchError where onnxruntime fails on the batch."""
         count = images_of(feed)
-        found = [(name, torch.from_numpy(np.array(feed[name], np.float32)).to(self._device)) for name in self._given]
-        if not self._inner:
-            return found
+        full = {name: np.ascontiguousarray(array) for name, array in padded(feed, self._batch).items()}
+        uploaded = {
+            name: self._uploaded(array) for name, array in full.items() if array.dtype in _UPLOADED and array.size
+        }
+        found = []
+        for name in self._given:
+            tensor = uploaded[name] if name in uploaded else self._uploaded(full[name])
+            found.append((name, tensor if full[name].shape == feed[name].shape else tensor[: len(feed[name])]))
         if self._waits and self._stream is not None:
             self._stream.synchronize()
-        full = {name: np.ascontiguousarray(array) for name, array in padded(feed, self._batch).items()}
-        for name, tensor in zip(self._inner, self._outputs(full), strict=True):
+        if not self._inner:
+            return found
+        for name, tensor in zip(self._inner, self._outputs(full, uploaded), strict=True):
             shape = unpadded_shape(tensor.shape, self._batch, count)
             found.append((name, tensor[: shape[0]] if shape else tensor))
         return found
 
-    def _outputs(self, feed: Feed) -> list[Tensor]:
+    def _uploaded(self, array: NDArray[Any]) -> Tensor:
+        """`array` on the device, once for the network and for counting: on an H100 a second copy took as long as a
+        forward pass of ResNet-18. To a card by way of memory that it reads itself."""
+        tensor = torch.from_numpy(array if array.flags.writeable else array.copy())
+        if self._stream is None:
+            return tensor
+        return tensor.pin_memory().to(self._device, non_blocking=True)
+
+    def _outputs(self, feed: Feed, uploaded: Mapping[str, Tensor]) -> list[Tensor]:
         shapes = {name: (array.shape, array.dtype.str) for name, array in feed.items()}
         if shapes == self._shapes and not self._values_decide:
             self._binding = self._binding or self._in_memory()
             try:
-                return self._run(self._binding, feed)
+                return self._run(self._binding, feed, uploaded)
             except QuantbenchError:
                 # As many boxes as there are in a batch, say. What else is wrong is told by the run that follows.
                 self._values_decide = True
@@ -116,7 +133,7 @@ class DeviceTensors:
         binding = self._session.io_binding()
         for name in self._inner:
             binding.bind_output(name, self._device.type, self._number)
-        found = self._run(binding, feed)
+        found = self._run(binding, feed, uploaded)
         self._shapes = shapes
         self._sizes = [(value.data_type(), tuple(value.shape())) for value in binding.get_outputs()]
         return found
@@ -134,9 +151,13 @@ class DeviceTensors:
                 binding.bind_output(name, self._device.type, self._number)
         return binding
 
-    def _run(self, binding: Any, feed: Feed) -> list[Tensor]:
+    def _run(self, binding: Any, feed: Feed, uploaded: Mapping[str, Tensor]) -> list[Tensor]:
         for name, array in feed.items():
-            binding.bind_cpu_input(name, array)
+            if name in uploaded:
+                pointer, shape = uploaded[name].data_ptr(), array.shape
+                binding.bind_input(name, self._device.type, self._number, array.dtype.type, shape, pointer)
+            else:
+                binding.bind_cpu_input(name, array)
         binding.synchronize_inputs()
         with contextlib.nullcontext() if self._stream is None else quiet():
             run_bound(self._session, binding)

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 import quantbench
 from quantbench.calibration.collect import Counts, collect
 from quantbench.calibration.ort_outputs import Feed
+from quantbench.calibration.sweep import histogram_of
 from quantbench.calibrator import Calibrator
 from quantbench.demo import efficientnet_lite0, resnet18
 from quantbench.engines.base import BuildOptions
@@ -127,6 +128,14 @@ def test_counts_are_those_of_the_compiled_sweep(name: str) -> None:
             known = expected[tensor]
             assert (histogram.amax, histogram.exponent) == (known.amax, known.exponent), tensor
             np.testing.assert_array_equal(histogram.counts, known.counts, tensor)
+
+
+@pytest.mark.filterwarnings("error")
+def test_arrays_that_may_not_be_written_to_are_taken_without_a_warning() -> None:
+    feed = normal(4, 3, 32, 32)
+    feed.flags.writeable = False
+    found = collect(RESNET, [{"image": feed}], ["image", "logits"], threads=1, begin=torch_counter(CPU))
+    np.testing.assert_array_equal(found["image"].counts, histogram_of(feed).counts)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
