@@ -66,11 +66,12 @@ def _remove_left_over(folder: Path, name: str) -> None:
     """Remove temporary files of `name` whose process is gone (killed before it could tidy up)."""
     for left in folder.glob(f".{glob.escape(name)}.*-*.part"):
         owner = left.name.removeprefix(f".{name}.").partition("-")[0]
-        if owner.isdigit() and not _alive(int(owner)):
+        if owner.isdigit() and not alive(int(owner)):
             left.unlink(missing_ok=True)
 
 
-def _alive(process: int) -> bool:
+def alive(process: int) -> bool:
+    """Whether `process` of this machine is still there: signal 0 asks, and does nothing."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import Field
 
-from quantbench.atomic import sync, write_json
+from quantbench.atomic import alive, sync, write_json
 from quantbench.errors import QuantbenchError
 from quantbench.provenance import command_line, provenance, utc
 from quantbench.records.facts import FileName, Output, StageRecord
@@ -108,8 +108,12 @@ class RunFolder:
             write_json(self.state / _IDENTITY, {name: getattr(identity, name) for name in identity.__slots__})
 
     def is_held(self) -> bool:
-        """Whether a process says that it holds the folder; one that was killed may say so still."""
-        return (self.state / _HOLDER).is_file()
+        """Whether a process says that it holds the folder and, where it is one of this machine, is still there."""
+        try:
+            holder = _Holder.load(self.state / _HOLDER)
+        except QuantbenchError:
+            return False
+        return holder.host != platform.node() or alive(holder.pid)
 
     def run(
         self, stage: Stage[Inputs], *, again: bool = False, keep: tuple[str, ...] = (), before: float = 0.0
