@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,40 +57,47 @@ class Begun:
     def __init__(self, backend: str) -> None:
         """None runs yet."""
         self._backend = backend
-        self._builds: dict[str, _Build] = {}
+        self._pool = ThreadPoolExecutor(1, "quantbench-builds")  # what comes before a build takes time, too
+        self._builds: dict[str, tuple[Side, Future[_Build]]] = {}
         self._ends: dict[str, BuildResult | Exception] = {}
 
     def __enter__(self) -> "Begun":
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End them all, whatever they do."""
         while self._builds:
-            self._builds.popitem()[1].stack.close()
+            self._end(next(iter(self._builds)))
+        self._pool.shutdown()
+
+    def _end(self, what: str) -> None:
+        _, starting = self._builds.pop(what)
+        if not starting.cancel() and starting.exception() is None:
+            starting.result().stack.close()
 
     def add(self, side: Side) -> None:
-        """Begin to build `side`, unless that runs. Raises QuantbenchError as `start_engine` does."""
+        """Begin to build `side`, unless that runs; `result` tells of what goes wrong."""
         known = self._builds.get(side.what)
-        if known is not None and known.side.model is side.model and known.side.options == side.options:
+        if known is not None and known[0].model is side.model and known[0].options == side.options:
             return
         if known is not None:
-            self._builds.pop(side.what).stack.close()
+            self._end(side.what)
+        self._builds[side.what] = side, self._pool.submit(self._start, side)
+
+    def _start(self, side: Side) -> _Build:
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="quantbench-")))
             source = written(side, folder, self._backend)
             building = stack.enter_context(started(side, source, self._backend))
-            self._builds[side.what] = _Build(side, source, building, stack.pop_all())
+            return _Build(side, source, building, stack.pop_all())
 
     def settle(self, title: str, progress: Progress) -> None:
         """Wait until none runs any more, whatever becomes of them: from then on the machine is quiet."""
         if self._ends:
             return
         with progress.task(f"{title}, in the background", len(self._builds), "builds") as advance:
-            for what, build in self._builds.items():
+            for what, (_, starting) in self._builds.items():
                 try:
+                    build = starting.result()
                     self._ends[what] = ended(build.side, build.source, build.building)
                 except Exception as error:
                     self._ends[what] = error

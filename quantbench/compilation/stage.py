@@ -1,6 +1,5 @@
 """The compile stage, in which `ptq` and `qat-export` end: what it gets, and what becomes of a refusal."""
 
-import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -79,15 +78,14 @@ def begin_float(
         return
     side = float_side(plain, inputs, request, chosen)
     if leave_memory((side, side)):  # the INT8 model is about as large
-        with contextlib.suppress(QuantbenchError):  # `compile_in` will say why
-            begun.add(side)
+        begun.add(side)
 
 
 def begin(begun: Begun, folder: RunFolder, compiling: Compiling, chosen: Chosen | None) -> Running | None:
     """Begin the stage's builds, which run beside other stages until `compile_in` takes them.
 
-    None where the stage is done or no compiler is asked, and where the builds must have their turn or cannot be begun:
-    `compile_in` then does all, and says why.
+    None where the stage is done or no compiler is asked, and where the builds must have their turn: `compile_in` then
+    does all.
     """
     if chosen is None or not may_run_beside(chosen, compiling.request.options):
         return None
@@ -95,15 +93,11 @@ def begin(begun: Begun, folder: RunFolder, compiling: Compiling, chosen: Chosen 
         return None
     subject = _subject(compiling)
     order = order_of(subject, compiling.request, chosen)
-    try:
-        if leave_memory(order.sides):
-            for side in order.sides:
-                begun.add(side)
-            return Running(subject, order, begun)
-    except QuantbenchError:
-        pass
-    begun.close()
-    return None
+    if not leave_memory(order.sides):
+        return None
+    for side in order.sides:
+        begun.add(side)
+    return Running(subject, order, begun)
 
 
 def compile_in(

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,15 @@ def children() -> int:
     return sum(len((task / "children").read_text().split()) for task in tasks.iterdir())
 
 
+def until(count: int) -> None:
+    """Wait for so many, which a thread starts."""
+    for _ in range(1500):
+        if children() == count:
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"{children()} children, not {count}")
+
+
 def compiled(home: Path, name: str, latency: bool = False) -> PtqRun:
     request = PtqRequest(
         ModelChoice(str(home / "m.onnx")), DataChoice(home / "data"), calibrator="minmax", latency=latency,
@@ -36,11 +46,13 @@ def compiled(home: Path, name: str, latency: bool = False) -> PtqRun:
 
 
 def test_the_same_engine_and_a_quiet_machine_for_latency(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    running: dict[str, int] = {}
+    passed: list[str] = []
 
-    def counting(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+    def counting(name: str, real: Callable[..., Any], count: int) -> Callable[..., Any]:
         def counted(*given: Any, **more: Any) -> Any:
-            running[name] = children() - before
+            until(before + count) if count else None
+            assert children() == before + count
+            passed.append(name)
             return real(*given, **more)
 
         return counted
@@ -52,15 +64,17 @@ def test_the_same_engine_and_a_quiet_machine_for_latency(home: Path, monkeypatch
         return started(side, *given)
 
     before, started = children(), builds.started
-    monkeypatch.setattr(builds, "started", noting)
-    monkeypatch.setattr(stages, "calibrating", counting("calibration", stages.calibrating))
-    monkeypatch.setattr(stages, "layers_of", counting("layers", stages.layers_of))
-    monkeypatch.setattr(measure, "interleaved", counting("latency", measure.interleaved))
-    beside = compiled(home, "beside", latency=True)
-    assert running == {"calibration": 1, "layers": 2, "latency": 0}
+    with monkeypatch.context() as patch:
+        patch.setattr(builds, "started", noting)
+        patch.setattr(stages, "calibrating", counting("calibration", stages.calibrating, 1))
+        patch.setattr(stages, "layers_of", counting("layers", stages.layers_of, 2))
+        patch.setattr(measure, "interleaved", counting("latency", measure.interleaved, 0))
+        beside = compiled(home, "beside", latency=True)
+    assert passed == ["calibration", "layers", "latency"]
     assert starts == ["float", "INT8"]
-    monkeypatch.setattr(stage, "may_run_beside", lambda chosen, options: False)
-    in_turn = compiled(home, "in turn")
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "may_run_beside", lambda chosen, options: False)
+        in_turn = compiled(home, "in turn")
     engines = [hashlib.sha256((home / name / "model.engine").read_bytes()).digest() for name in ("beside", "in turn")]
     assert engines[0] == engines[1]
     for run in (beside, in_turn):
@@ -68,7 +82,6 @@ def test_the_same_engine_and_a_quiet_machine_for_latency(home: Path, monkeypatch
         assert run.compiled.model_copy(update={"seconds": 0.0}) == beside.compiled.model_copy(update={"seconds": 0.0})
         assert run.stages["compile"].provenance.seconds >= run.compiled.seconds - 0.05
     assert beside.stages["compile"].key == in_turn.stages["compile"].key
-    monkeypatch.undo()
     again = compiled(home, "beside", latency=True)  # nothing is built again
     assert again.stages == beside.stages
 
@@ -77,12 +90,12 @@ def test_what_fails_meanwhile_ends_the_builds(home: Path, monkeypatch: pytest.Mo
     before = children()
 
     def failing(*given: Any) -> Any:
-        assert children() == before + 2
+        until(before + 2)
         raise QuantbenchError("no")
 
-    monkeypatch.setattr(stages, "layers_of", failing)
-    with pytest.raises(QuantbenchError, match="no"):
-        compiled(home, "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(stages, "layers_of", failing)
+        with pytest.raises(QuantbenchError, match="no"):
+            compiled(home, "run")
     assert children() == before
-    monkeypatch.undo()
     assert isinstance(compiled(home, "run").compiled, Compiled)
