@@ -48,13 +48,15 @@ Times = Callable[[onnx.ModelProto, Prediction], PredictedTimes]
 
 @dataclass(frozen=True)
 class Decision:
-    """What stands at the top of a page, what its script gets, and pictures as (caption, data URI)."""
+    """What stands at the top of a page, what its script gets, and pictures as (caption, data URI); `for_cpu`: the model
+    is not placed for TensorRT, of which its layers speak."""
 
     verdict: Verdict
     leads: tuple[Lead, ...]
     fine: tuple[str, ...]
     data: PageData
     pictures: tuple[tuple[str, str], ...] = ()
+    for_cpu: bool = False
 
 
 def decide(
@@ -97,7 +99,7 @@ def decide(
         ranges=range_rows(folder, run.ranges if isinstance(run, QatRun) else run.calibration.ranges),
         depth=depth_of(errors, [node.name for node in nodes]),
     )
-    return Decision(verdict, tuple(leads_of(run, command)), tuple(fine(run)), data, _pictures(folder))
+    return Decision(verdict, tuple(leads_of(run, command)), tuple(fine(run)), data, _pictures(folder), is_for_cpu(run))
 
 
 def _pictures(folder: Path) -> tuple[tuple[str, str], ...]:

@@ -99,6 +99,9 @@ def test_a_run_for_a_cpu_says_what_to_type_for_a_cpu(tmp_path: Path) -> None:
     assert not any("predict" in step or "--placement best" in step for step in told)
     assert all("--for-onnxruntime" in step for step in told if step.startswith("quantbench ptq"))
     assert not any("predicted" in text for text in found.fine)
+    write_reports(tmp_path / "run", record, found)
+    assert "for which these kernels do not count" in (tmp_path / "run" / "report.html").read_text()
+    assert "this is what TensorRT would make of it" in (tmp_path / "run" / "report.md").read_text()
     slow = [Latency(ORT, "FP32", 1, 1, 1, "measured"), Latency(ORT, "INT8", 2, 2, 2, "measured")]
     verdict = judge(Outputs(agreement=Measured(1.0, 1.0, 1.0, 9)), slow, ORT, command_of(tmp_path / "run", record))
     assert verdict.next_step.startswith(shlex.join(words))

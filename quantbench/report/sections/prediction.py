@@ -2,12 +2,12 @@
 
 from quantbench.predict.traffic import NO_QDQ
 from quantbench.records.prediction import DeviceLatency
-from quantbench.records.run import RunRecord
 from quantbench.report.blocks import Block, Section, Table, Text
+from quantbench.report.figures import Run, is_for_cpu
 from quantbench.report.words import listed, size
 
 
-def section(run: RunRecord) -> Section:
+def section(run: Run) -> Section:
     """Layers, the fate of the Q/DQ, and each weighted layer that writes or computes float, with the mend."""
     facts = run.prediction
     fates = ", ".join(f"{count} {fate}" for fate, count in sorted(facts.fates.items(), key=lambda kv: -kv[1]))
@@ -27,6 +27,8 @@ def section(run: RunRecord) -> Section:
         ),
         Table(("", "INT8"), rows),
     ]
+    if is_for_cpu(run):
+        blocks.insert(0, Text("The model is placed for onnxruntime on a CPU; this is what TensorRT would make of it."))
     blocks.extend(latency_blocks(facts.latency) if facts.latency is not None else ())
     kept = [item.node for item in facts.float_weighted if item.reason == NO_QDQ]
     if kept:
