@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 # network has not.
 _BLOCK = 16
 _OUT, _IN = "ReorderOutput", "ReorderInput"
+# The domain of these operators.
+NCHWC = "com.microsoft.nchwc"
 _QDQ = frozenset({"QuantizeLinear", "DequantizeLinear"})
 # The second session is worth its making where a good part of the tensors may come out of convolutions.
 _TENSORS_A_CONV = 8
@@ -106,3 +108,9 @@ def _whole_blocks(node: onnx.NodeProto) -> bool:
 
 def _channels_last(node: onnx.NodeProto) -> bool:
     return any(a.name == "channels_last" and a.i for a in node.attribute)
+
+
+def rearranged(blocked: str, plain: str, channels: int) -> onnx.NodeProto:
+    """The node that makes of the tensor `blocked`, as a session of `create_blocked_session` gave it, `plain`, in the
+    network's own order; it has so many channels."""
+    return onnx.helper.make_node(_OUT, [blocked], [plain], domain=NCHWC, channels=channels)

@@ -16,6 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from quantbench.calibration.blocked import NCHWC, rearranged
 from quantbench.calibration.ort_outputs import Bound, Feed, InnerTensors, images_of, parts_of, static_batch
 from quantbench.calibration.sums import Levels, Means, Sums
 from quantbench.cores import usable_cores
@@ -70,6 +71,7 @@ class MeanInputs:
         self._rows: dict[_Key, int] = {}
         self._images = self._all_images = 0
         self._errors: list[NDArray[np.float64]] = []
+        self._blocked: frozenset[str] = frozenset()
 
     def over(self, feeds: Iterable[Feed]) -> Iterator[int]:
         """Run all batches, a few images at a time; yields how many were added. While those of one part are summed, in
@@ -81,7 +83,11 @@ class MeanInputs:
         fixed = static_batch(self._model)
         sharing = in_pairs(self._threads, images_of(first), fixed)
         sources = list(dict.fromkeys(key.source for key in self._keys))
-        inner = InnerTensors(self._model, sources, threads=sharing.threads, fuse_qdq=False)
+        # Of means over images elements may stand in any order meanwhile.
+        rows = {key.source for key in self._keys if key.width}
+        free = [source for source in sources if source not in rows]
+        inner = InnerTensors(self._model, sources, threads=sharing.threads, fuse_qdq=False, free=free)
+        self._blocked = inner.blocked
 
         def run_part(part: Feed) -> tuple[int, list[Bound], ExitStack]:
             memory = ExitStack()
@@ -136,7 +142,7 @@ class MeanInputs:
         session = self._only
         if session is None:
             # Each layer runs twice: optimizing it would take longer.
-            alone = _alone([self._layers[index].node for index in part], self._model)
+            alone = _alone([self._layers[index].node for index in part], self._channels(part), self._model)
             session = create_session(alone, threads=max(total // 2, 1), optimize=False)
             if len(self._parts) == 1:  # images of many sizes would build it again and again
                 self._only = session
@@ -145,6 +151,11 @@ class MeanInputs:
             (False, True), lambda quantized: run(only, None, self._given(part, quantized=quantized)), min(total, 2)
         )
         return plain, other
+
+    def _channels(self, part: range) -> list[int]:
+        """Of the mean input of each layer where it stands in blocks of them, else 0."""
+        keys = [self._keys[index] for index in part]
+        return [self._shapes[key][1] if key.source in self._blocked else 0 for key in keys]
 
     def _given(self, part: range, *, quantized: bool) -> dict[str, NDArray[np.float32]]:
         """Mean inputs and weights of the layers of `part`."""
@@ -198,15 +209,21 @@ def _quantized_weights(model: onnx.ModelProto, layers: Sequence[MeanLayer]) -> l
     return [stored[read[layer.node.name]] for layer in layers]
 
 
-def _alone(nodes: Sequence[onnx.NodeProto], model: onnx.ModelProto) -> onnx.ModelProto:
-    """These layers of `model` alone, without bias, in float32: `result_0` of `mean_0` and `weight_0` …"""
+def _alone(nodes: Sequence[onnx.NodeProto], channels: Sequence[int], model: onnx.ModelProto) -> onnx.ModelProto:
+    """These layers of `model` alone, without bias, in float32: `result_0` of `mean_0` and `weight_0` …; a mean with
+    `channels` comes in blocks of them and is rearranged first."""
     graph = onnx.GraphProto(name="layers")
-    for place, node in enumerate(nodes):
+    for place, (node, blocks) in enumerate(zip(nodes, channels, strict=True)):
+        given = [f"mean_{place}", f"weight_{place}"]
+        graph.input.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in given)
+        if blocks:
+            given[0] = f"mean_{place}_rearranged"
+            graph.node.append(rearranged(f"mean_{place}", given[0], blocks))
         own = graph.node.add()
         own.CopyFrom(node)
         del own.input[:], own.output[:]
-        own.input.extend([f"mean_{place}", f"weight_{place}"])
+        own.input.extend(given)
         own.output.append(f"result_{place}")
-        graph.input.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in own.input)
         graph.output.append(helper.make_tensor_value_info(own.output[0], TensorProto.FLOAT, None))
-    return helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
+    opsets = [*model.opset_import, helper.make_opsetid(NCHWC, 1)] if any(channels) else model.opset_import
+    return helper.make_model(graph, opset_imports=opsets, ir_version=model.ir_version)
