@@ -115,6 +115,7 @@ def ptq(
 
     Example: quantbench ptq model.onnx --calib-dir imgs --eval-dir val --labels folder
     """
+    import gc
     from dataclasses import replace
 
     from quantbench.cli.gate import gate
@@ -187,6 +188,7 @@ def ptq(
     if own is not None and own.rank:
         count_share(request, own, progress, overwrite=overwrite, refresh=refresh)
         return
+    gc.freeze()  # what was imported lives as long as the process: no collection need look at it
     folder, record = run_ptq(request, progress, overwrite=overwrite, cache=policy)
     timed = changed.placement.device
     decision = decide(folder, record, times=times_of(timed), device=timed)

@@ -7,14 +7,17 @@ sample that was not seen, and scales that fill its range to the brim then clip i
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
 from quantbench.calibration.ort_outputs import Feed, InnerTensors, images_of, parts_of, static_batch
+from quantbench.cores import usable_cores
 from quantbench.graph.onnx_view import infer_shapes
 from quantbench.graph.view import GraphView
+from quantbench.side_by_side import in_order, in_pairs
 
 # Of each half, spread over its samples by chance with a fixed seed; few tell roughly.
 ROWS, FEW_ROWS = 2048, 256
@@ -91,27 +94,35 @@ def rows_of(
 ) -> dict[str, Rows]:
     """Up to `rows` of each half of the tensors in `axes`, which says where their channels are, over the `count` samples
     of the feeds; none of a tensor that reaches infinity or NaN."""
-    inner = InnerTensors(model, list(axes), threads=threads)
+    opened, fixed, total = iter(open_feeds()), static_batch(model), threads or usable_cores()
+    begin = next(opened, None)
+    sharing = in_pairs(total, images_of(begin) if begin else 1, fixed)
+    inner = InnerTensors(model, list(axes), threads=sharing.threads)
+
+    def tensors_of(part: Feed) -> tuple[int, list[tuple[str, NDArray[np.float32]]]]:
+        return images_of(part), list(inner.run(part))
+
+    feeds = chain([begin] if begin else [], opened)
+    # Which rows are drawn hangs on the size of the parts.
+    parts = (part for feed in feeds for part in ([feed] if fixed else parts_of(feed, max(2, total))))
     random = np.random.default_rng(_SEED)
     halves: list[dict[str, list[NDArray[np.float32]]]] = [{}, {}]
     ends: list[dict[str, NDArray[np.float32]]] = [{}, {}]
     each, turn = max(1, 2 * rows // max(count, 1)), 0
-    for feed in open_feeds():
-        for part in inner.cached_parts(feed):
-            images = images_of(part)
-            for name, array in inner.run(part):
-                for image in range(images):
-                    half = (turn + image) % 2
-                    own = _channels_first(_sample(array, image, images), axes[name])
-                    taken = random.integers(0, own.shape[2], min(each, own.shape[2]))
-                    first = random.integers(0, own.shape[0], len(taken))
-                    halves[half].setdefault(name, []).append(own[first, :, taken])
-                    _widen(ends[half], name, own)
-            turn += images
-            if on_batch:
-                on_batch(images)
-    found = {name: _together(halves, ends, name) for name in axes if name in ends[0]}
-    return {name: one for name, one in found.items() if np.isfinite(one.all_ends).all()}
+    for images, found in in_order(parts, tensors_of, sharing.batches):
+        for name, array in found:
+            for image in range(images):
+                half = (turn + image) % 2
+                own = _channels_first(_sample(array, image, images), axes[name])
+                taken = random.integers(0, own.shape[2], min(each, own.shape[2]))
+                first = random.integers(0, own.shape[0], len(taken))
+                halves[half].setdefault(name, []).append(own[first, :, taken])
+                _widen(ends[half], name, own)
+        turn += images
+        if on_batch:
+            on_batch(images)
+    together = {name: _together(halves, ends, name) for name in axes if name in ends[0]}
+    return {name: one for name, one in together.items() if np.isfinite(one.all_ends).all()}
 
 
 def _sample(array: NDArray[np.float32], image: int, images: int) -> NDArray[np.float32]:

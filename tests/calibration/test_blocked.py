@@ -14,6 +14,7 @@ from quantbench.demo import resnet18
 from quantbench.evaluate.layers import layer_errors
 from quantbench.graph.onnx_view import view_of
 from quantbench.ort import create_session, run
+from quantbench.qdq.correct_bias import correct_bias
 from quantbench.qdq.insert import insert_qdq
 from quantbench.qdq.place import place
 from quantbench.qdq.simulate import simulated
@@ -119,6 +120,21 @@ def test_errors_of_layers_are_those_of_ordered_activations(width: int, monkeypat
         assert (error.node, error.tensor) == (other.node, other.tensor)
         assert error.sqnr_db == pytest.approx(other.sqnr_db, abs=1e-4)
         assert error.cosine == pytest.approx(other.cosine, abs=1e-6)
+
+
+@pytest.mark.parametrize("width", [16, 24])
+def test_biases_are_those_of_ordered_activations_to_the_bit(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Means stand in blocks until layers run on them."""
+    model = resnet18.build(width=width, size=32, classes=10)
+    plan = place(view_of(model))
+    feeds = [{"image": RNG.normal(size=(4, 3, 32, 32)).astype(np.float32)}]
+    ranges = {name: TensorRange(amax) for name, amax in maxima_of(collect(model, feeds, plan.tensors)).items()}
+    quantized = insert_qdq(model, plan, Ranges(ranges))
+    blocked = correct_bias(quantized, lambda: feeds, threads=2)
+    monkeypatch.setattr("quantbench.calibration.ort_outputs.create_blocked_session", in_order)
+    ordered = correct_bias(quantized, lambda: feeds, threads=2)
+    assert blocked.SerializeToString(deterministic=True) == ordered.SerializeToString(deterministic=True)
+    assert blocked.graph.initializer != quantized.graph.initializer
 
 
 def in_order(model, outputs, free, *, threads, fuse_qdq):
