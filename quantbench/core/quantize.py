@@ -16,7 +16,7 @@ from quantbench.graph.onnx_view import view_of
 from quantbench.graph.save import save_model
 from quantbench.qdq.affine import affine_activations
 from quantbench.qdq.carry_out import Correction, carry_out
-from quantbench.qdq.integer_activation import activations_on_integers
+from quantbench.qdq.integer_activation import activations_on_integers, on_u8
 from quantbench.qdq.integer_forms import integer_forms
 from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.place import place
@@ -85,7 +85,9 @@ def for_onnxruntime(model: onnx.ModelProto, *, affine: bool | None = None) -> on
     """
     if affine is None:
         affine = recorded(model).integer
-    result = to_u8_activations(affine_activations(model) if affine else model)
-    result = activations_on_integers(integer_forms(result) if affine else result)
+    if affine:
+        result = activations_on_integers(integer_forms(to_u8_activations(affine_activations(model))))
+    else:
+        result = on_u8(model)
     detach(result)
     return result

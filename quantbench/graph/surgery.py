@@ -30,13 +30,15 @@ _PLUGINS = "quantbench.plugins"
 _LISTS = (onnx.AttributeProto.INTS, onnx.AttributeProto.FLOATS, onnx.AttributeProto.STRINGS)
 
 
-def edited(model: onnx.ModelProto, change: Callable[[gs.Graph], None]) -> onnx.ModelProto:
-    """A copy of `model` after `change` worked on its graph: dead nodes taken out, sorted, with its metadata."""
+def edited(model: onnx.ModelProto, *changes: Callable[[gs.Graph], None]) -> onnx.ModelProto:
+    """A copy of `model` after `changes` worked on its graph, one after the other: dead nodes taken out after each,
+    sorted, with its metadata."""
     graph = gs.import_onnx(model)
     # A list of its own: domains of new nodes are appended to it, and it is the model's.
     graph.import_domains = [type(entry).FromString(entry.SerializeToString()) for entry in model.opset_import]
-    change(graph)
-    graph.cleanup(remove_unused_graph_inputs=False).toposort()
+    for change in changes:
+        change(graph)
+        graph.cleanup(remove_unused_graph_inputs=False).toposort()
     large, empty = _set_aside(graph), _empty_lists(model)
     for node in graph.nodes if empty else ():
         node.attrs = {name: value for name, value in node.attrs.items() if not (isinstance(value, list) and not value)}

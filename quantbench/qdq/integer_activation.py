@@ -11,6 +11,7 @@ import onnx_graphsurgeon as gs
 
 from quantbench.graph.ops import BIASED, KEEPS_VALUES
 from quantbench.graph.surgery import edited
+from quantbench.qdq.reencode import reencode
 
 # What onnxruntime computes on integers where all inputs come from DQ and the output goes into Q.
 _ON_INTEGERS = frozenset({
@@ -25,6 +26,11 @@ def activations_on_integers(model: onnx.ModelProto) -> onnx.ModelProto:
     Works on Q of either sign. What has other readers, or bounds that are no constants, stays where it is.
     """
     return edited(model, _pull_all_up)
+
+
+def on_u8(model: onnx.ModelProto) -> onnx.ModelProto:
+    """`activations_on_integers` of `to_u8_activations` of `model`, in one go."""
+    return edited(model, reencode, _pull_all_up)
 
 
 def _pull_all_up(graph: gs.Graph) -> None:

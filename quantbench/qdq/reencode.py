@@ -23,10 +23,11 @@ def to_u8_activations(model: onnx.ModelProto) -> onnx.ModelProto:
     Q/DQ whose zero point is already UINT8, or that has no zero point constant, is left as it is. Weight scales are
     raised where a bias would not fit the INT32 that onnxruntime stores it in.
     """
-    return edited(model, _reencode)
+    return edited(model, reencode)
 
 
-def _reencode(graph: gs.Graph) -> None:
+def reencode(graph: gs.Graph) -> None:
+    """`to_u8_activations`, in place."""
     raise_weight_scales(graph)
     for node in list(graph.nodes):
         if node.op == "QuantizeLinear" and isinstance(node.inputs[0], gs.Constant):

@@ -18,6 +18,7 @@ from quantbench.qdq.affine import affine_activations
 from quantbench.qdq.carry_out import Correction, WeightWork, carry_out
 from quantbench.qdq.correct_bias import correct_bias
 from quantbench.qdq.insert import insert_qdq
+from quantbench.qdq.integer_activation import activations_on_integers, on_u8
 from quantbench.qdq.options import PlacementOptions
 from quantbench.qdq.place import place
 from quantbench.qdq.plan import Plan
@@ -110,6 +111,7 @@ def test_reencoding_for_onnxruntime_changes_no_number(
 
 def test_u8_alone_changes_no_number(quantized: onnx.ModelProto, images: np.ndarray) -> None:
     twin = to_u8_activations(quantized)
+    assert activations_on_integers(twin) == on_u8(quantized)
     assert not any(n.op_type == "QuantizeLinear" and n.input[0].endswith(".weight") for n in twin.graph.node)
     np.testing.assert_array_equal(run(quantized, images, optimize=False), run(twin, images, optimize=False))
 
