@@ -6,7 +6,8 @@
 The networks and their calibration and held-out data are those of `scripts/compared_networks.py`. For each: FP32; ours
 by `--for-onnxruntime`, with min-max ranges and by default (calibrator auto); onnxruntime's own as its documentation has
 it for CPUs (quant_pre_process, then quantize_static: Q/DQ, U8 activations, S8 weights per channel, min-max, all
-operators). All see the same 32 samples and are measured on 128 others at most. Times: one thread on one core, batch 1,
+operators). All see the same 32 samples and are measured on 512 others at most; SQNR is the mean over two draws of the
+32, between which one method on one network differs by up to some dB. Times: one thread on one core, batch 1,
 call by call, in each round in another order, for a call finds the caches as the one before leaves them; the processor
 time of the calling thread, least and median, and the median over the rounds of ours by theirs. OUT gets one JSON a
 network.
@@ -19,6 +20,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,8 @@ from scripts.compare_models import _Reader, batches_of
 from scripts.compared_networks import Case, asked_for, made, parser_of
 
 FLOAT, OURS, DEFAULT, THEIRS = "FP32", "ours, min-max", "ours", "onnxruntime's"
-_HELD = 128
+_HELD = 512
+_SEEN, _DRAWS = 32, 2
 _LEAST_ROUNDS = 15
 
 
@@ -100,15 +103,27 @@ def sqnr(reference: list[list[NDArray[Any]]], other: list[list[NDArray[Any]]]) -
     return round(float(worst), 2)
 
 
+def quantized(case: Case) -> dict[str, onnx.ModelProto]:
+    """The models of one draw, and the float one."""
+    with tempfile.TemporaryDirectory() as folder:
+        return {FLOAT: load_model(case.path), THEIRS: theirs(case, Path(folder)), OURS: ours(case, "minmax"),
+                DEFAULT: ours(case, "auto")}  # fmt: skip
+
+
 def measured(case: Case, seconds: float) -> dict[str, Any]:
     """Everything of one network."""
-    with tempfile.TemporaryDirectory() as folder:
-        models = {FLOAT: load_model(case.path), THEIRS: theirs(case, Path(folder)), OURS: ours(case, "minmax"),
-                  DEFAULT: ours(case, "auto")}  # fmt: skip
-    sessions = {name: create_session(model, threads=1) for name, model in models.items()}
-    key = models[FLOAT].graph.input[0].name
     held = case.held_out[:_HELD]
-    outputs = {name: [s.run(None, {key: x[None]}) for x in held] for name, s in sessions.items()}
+    order = np.random.default_rng(0).permutation(len(case.calibration))
+    found: dict[str, list[float]] = {THEIRS: [], OURS: [], DEFAULT: []}
+    for draw in range(_DRAWS):
+        few = case.calibration[order[draw * _SEEN : (draw + 1) * _SEEN]]
+        models = quantized(replace(case, calibration=few))
+        sessions = {name: create_session(model, threads=1) for name, model in models.items()}
+        key = models[FLOAT].graph.input[0].name
+        outputs = {name: [s.run(None, {key: x[None]}) for x in held] for name, s in sessions.items()}
+        for name, each in found.items():
+            each.append(sqnr(outputs[FLOAT], outputs[name]))
+        del outputs
     times = processor_times(sessions, {key: held[:1]}, seconds)
     rows: dict[str, Any] = {}
     for name, model in models.items():
@@ -116,7 +131,8 @@ def measured(case: Case, seconds: float) -> dict[str, Any]:
         rows[name] = {
             "least_ms": round(min(times[name]), 4), "median_ms": round(float(np.median(times[name])), 4),
             "rounds": len(times[name]), "by_theirs": round(float(np.median(against)), 4),
-            "sqnr_db": None if name == FLOAT else sqnr(outputs[FLOAT], outputs[name]), "operators": operators(model),
+            "sqnr_db": round(float(np.mean(found[name])), 2) if name in found else None,
+            "sqnr_draws": found.get(name), "operators": operators(model),
         }  # fmt: skip
     return rows
 
@@ -149,6 +165,7 @@ _FLOAT_LAYERS = frozenset({
 def main() -> None:
     """Command line: see the module's first lines."""
     parser = parser_of(__doc__)
+    parser.set_defaults(images=_DRAWS * _SEEN)
     parser.add_argument("--core", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=8.0)
     given = parser.parse_args()
@@ -164,7 +181,7 @@ def main() -> None:
             continue
         rows = measured(case, given.seconds)
         write_json(file, {"network": name, "date": time.strftime("%Y-%m-%d"), "machine": platform.processor(),
-                          "onnxruntime": __import__("onnxruntime").__version__, "samples": len(case.calibration),
+                          "onnxruntime": __import__("onnxruntime").__version__, "samples": _SEEN,
                           "models": rows})  # fmt: skip
         print(name, {k: (r["least_ms"], r["by_theirs"], r["sqnr_db"]) for k, r in rows.items()}, flush=True)
 
