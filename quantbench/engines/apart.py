@@ -20,6 +20,7 @@ from typing import Any
 from quantbench.engines.base import BuildOptions, BuildResult
 from quantbench.engines.crashed import Last, crashed
 from quantbench.engines.network_function import is_network_function
+from quantbench.engines.parse_errors import whole_log
 from quantbench.errors import QuantbenchError
 from quantbench.terminal import echo
 
@@ -109,6 +110,8 @@ class Apart:
         if ("error" not in told or is_network_function(self._job.model)) and (said := self._text(self._said)):
             echo(said, err=True, nl=False)
         if "error" in told:
+            if given is None:  # nor is the log kept
+                told["words"] = told["words"].replace(whole_log(self._log), "")
             raise _raised(told) from Elsewhere(told["trace"])
         return BuildResult(
             engine=engine,

@@ -12,13 +12,19 @@ import pickle
 import signal
 import sys
 import threading
+import time
 import traceback
 from typing import BinaryIO, NoReturn
 
 from quantbench.engines.adapter import build_here
 from quantbench.engines.base import BuildResult
+from quantbench.engines.facts import TENSORRT_RTX
+from quantbench.engines.network_function import is_network_function
 from quantbench.errors import QuantbenchError
 from quantbench.json_types import JsonObject
+
+# Seconds of a span and how many in a row: a file on a slow disk may take minutes to come.
+_STILL = (30.0, 20)
 
 
 def main() -> None:
@@ -34,6 +40,9 @@ def main() -> None:
         except (EOFError, pickle.UnpicklingError):  # the other process is gone before it said a thing, or all of it
             _end_with_parent()
         threading.Thread(target=_end_with_parent, daemon=True).start()
+        # Ahead of time all is computed on the processor; a GPU, and code of the user's, there is reason to wait for.
+        if family == TENSORRT_RTX and not is_network_function(model):
+            threading.Thread(target=_end_when_still, daemon=True).start()
         engine = b""
         try:
             built = build_here(family, model, options)
@@ -80,6 +89,25 @@ def _no_core() -> None:
         return
     resource = importlib.import_module("resource")
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
+def _end_when_still() -> NoReturn:
+    """Where memory runs out at the wrong moment, the library's threads wait for each other for ever."""
+    until_still(*_STILL)
+    os.write(2, f"no processor time used for {_STILL[0] * _STILL[1]:.0f} s\n".encode())
+    os._exit(1)
+
+
+def until_still(seconds: float, times: int) -> None:
+    """Return when this process used less than a hundredth of a processor in `times` spans of `seconds` in a row.
+
+    By spans, since a machine that sleeps or a process that is held lets one pass, whatever its length.
+    """
+    still = 0
+    while still < times:
+        before = time.process_time()
+        time.sleep(seconds)
+        still = still + 1 if time.process_time() - before < seconds / 100 else 0
 
 
 def _end_with_parent() -> NoReturn:

@@ -21,9 +21,13 @@ def parser_error(model: Path, title: str, parser: Any, logged: Sequence[str]) ->
 
 def build_error(model: Path, title: str, logged: Sequence[str], log_file: Path | None) -> QuantbenchError:
     """Make the error of a failed build from the first error line logged."""
-    tail = f"; the whole log is in {log_file}" if log_file else ""
     reason = _one_line(logged[0]) if logged else "no reason given"
-    return QuantbenchError(f"{title} cannot build {model}: {reason}{tail}")
+    return QuantbenchError(f"{title} cannot build {model}: {reason}{whole_log(log_file) if log_file else ''}")
+
+
+def whole_log(log_file: Path) -> str:
+    """The end of an error whose log is kept."""
+    return f"; the whole log is in {log_file}"
 
 
 def _node(model: Path, error: Any) -> tuple[str, str]:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,9 @@ from quantbench.compilation import builds
 from quantbench.engines import build
 from quantbench.engines.base import BuildOptions
 from quantbench.engines.build import start_engine
+from quantbench.engines.compiler import until_still
 from quantbench.engines.crashed import how_ended
+from quantbench.errors import QuantbenchError
 from tests.bindings import REPOSITORY, run_with_bindings
 from tests.engines.models import conv_net
 
@@ -149,6 +152,37 @@ def test_what_a_network_prints_leaves_json_alone(cli, tmp_path: Path) -> None:
     assert err == "hello\n"
 
 
+def test_a_refusal_names_no_log_that_is_gone(tmp_path: Path) -> None:
+    """Sizes of a Split in floats: TensorRT-RTX parses that, and cannot build it."""
+    graph = helper.make_graph(
+        [helper.make_node("Split", ["x", "sizes"], ["y", "z"], "cut", axis=1)], "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in "yz"],
+        [numpy_helper.from_array(np.array([2, 2], np.float32), "sizes")],
+    )  # fmt: skip
+    model = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(model))
+    for log in (None, tmp_path / "b.log"):
+        with pytest.raises(QuantbenchError, match="cannot build") as error:
+            build.build_engine(model, BuildOptions(log_file=log), "tensorrt-rtx", checked=True)
+        assert str(error.value).partition("; the whole log is in ")[2] == ("" if log is None else str(log))
+
+
+def test_a_process_at_work_is_none_that_stands_still() -> None:
+    ended = threading.Event()
+
+    def wait() -> None:
+        until_still(0.05, 3)
+        ended.set()
+
+    threading.Thread(target=wait, daemon=True).start()
+    busy = time.monotonic() + 0.5
+    while time.monotonic() < busy:
+        sum(range(1000))
+    assert not ended.is_set()
+    assert ended.wait(20)
+
+
 def test_what_is_no_refusal_comes_back_with_its_traceback(tmp_path: Path) -> None:
     file = network(tmp_path, "class Odd(BaseException): pass\ndef odd(network): raise Odd('eins')")
     with (
@@ -199,6 +233,7 @@ from quantbench.compilation import builds
 from quantbench.engines import build
 from quantbench.engines.base import BuildOptions
 from quantbench.engines.build import start_engine
+from quantbench.engines.compiler import until_still
 from quantbench.engines.crashed import how_ended
 building = start_engine(Path(sys.argv[1]), BuildOptions(), "tensorrt-rtx")
 print("tensorrt_rtx" in sys.modules, flush=True)
