@@ -1,4 +1,5 @@
-"""Whether the kernels of `quantbench/qat/fake_quantize.cu` give torch's operators' numbers, on the card at hand.
+"""Whether the kernels of quantbench/qat (`fake_quantize.cu`, `held_norm.cu`) give torch's operators' numbers, on the
+card at hand.
 
     python scripts/qat_kernel_check.py
 
@@ -11,11 +12,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from quantbench.qat import fused
+from quantbench.qat import fused, held_norms
 from quantbench.qat.fused_weights import Weights, quantize_weights
 from quantbench.qat.quantizer import lsq, weight_scale
 
@@ -55,6 +56,8 @@ def check() -> bool:
             good &= all(ok for ok, _ in told)
             print("agree " if all(ok for ok, _ in told) else "DIFFER", str(dtype)[6:], lies, *(t for _, t in told))
     good &= _weights()
+    for channels, size in ((16, 63), (24, 31), (80, 17), (256, 9), (2048, 3)):
+        good &= _norms(channels, size)
     return good
 
 
@@ -147,6 +150,71 @@ def _weights() -> bool:
         print("agree " if same and passed else "DIFFER", "weights to", str(dtype)[6:])
         good &= same and passed
     return good
+
+
+def _norms(channels: int, size: int) -> bool:
+    """Batch norms with held statistics, alone and with what follows them, against torch's operators."""
+    good = True
+    for scale in (None, 0.0, SCALE, torch.tensor(SCALE, device="cuda")):
+        for lies in ("channels-last", "gradient in a slice", "contiguous gradient", "two readers"):
+            if lies == "two readers" and (scale is None or scale == 0.0):
+                continue
+            plain, ours = (_norm(channels, size, scale, lies, kernels) for kernels in (False, True))
+            values = all(torch.equal(a, b) for a, b in zip(plain[0], ours[0], strict=True))
+            passed = torch.equal(plain[1], ours[1]) and plain[1].shape == ours[1].shape
+            dense = ours[1].is_contiguous(memory_format=torch.channels_last)
+            sums = [float((a - b).abs().max() / a.abs().max()) for a, b in zip(plain[2], ours[2], strict=True)]
+            fine = values and passed and dense and all(s < 1e-4 for s in sums[:2]) and all(s < 1e-3 for s in sums[2:])
+            kind = "learned" if isinstance(scale, Tensor) else {None: "norm", 0.0: "SiLU"}.get(scale, "quantized")
+            print(
+                "agree " if fine else "DIFFER", f"{kind}, {channels} channels, {lies}:",
+                "same" if values else "OTHER VALUES", "gradient same" if passed and dense else "OTHER GRADIENT",
+                *(f"{s:.1e}" for s in sums),
+            )  # fmt: skip
+            good &= fine
+    return good
+
+
+def _norm(
+    channels: int, size: int, scale: float | Tensor | None, lies: str, kernels: bool
+) -> tuple[list[Tensor], Tensor, list[Tensor]]:
+    """Results, gradient of the input, and those of weight, bias and a learned scale. A scale of 0: SiLU alone."""
+    torch.manual_seed(channels)
+    norm = nn.BatchNorm2d(channels).cuda().eval()
+    with torch.no_grad():
+        for name, held in (*norm.named_buffers(), ("bias", norm.bias)):
+            if name in ("running_mean", "bias"):
+                held.normal_()
+            elif name == "running_var":
+                held.uniform_(0.2, 2)
+        norm.weight.normal_(1, 0.5)
+    x = (2 * torch.randn(3, channels, size, size + 2)).to("cuda", torch.bfloat16)
+    x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
+    learned = scale.detach().clone().requires_grad_() if isinstance(scale, Tensor) else None
+    number = None if isinstance(scale, Tensor) else scale or None
+    if kernels:
+        found = held_norms.ready(x, norm)
+        assert found is not None, "no kernels for norms: see norm_kernels.agrees"
+        made = [held_norms.normalized(x, norm, found)]
+        if scale is not None:
+            made = [*held_norms.normalized_with_silu(x, norm, number if learned is None else learned, found)]
+    else:
+        made = [norm(x)]
+        if scale is not None:
+            made.append(F.silu(made[0]))
+        if learned is not None:
+            made.append(lsq(made[1], learned))
+        elif number is not None:
+            made.append(torch.fake_quantize_per_tensor_affine(made[1], number, 0, -128, 127))
+    g = torch.randn(x.shape).to("cuda", torch.bfloat16)
+    if lies != "contiguous gradient" or not kernels:
+        g = g.contiguous(memory_format=torch.channels_last)
+    if lies == "gradient in a slice" and kernels:
+        g = torch.cat([g, g], 1).chunk(2, 1)[1]
+    torch.autograd.backward([made[-1], *([made[1]] if lies == "two readers" else [])],
+                            [g, *([g.flip(0)] if lies == "two readers" else [])])  # fmt: skip
+    gradients = [t.grad for t in (x, norm.weight, norm.bias, learned) if t is not None and t.grad is not None]
+    return [m.detach() for m in made], gradients[0], gradients[1:]
 
 
 if __name__ == "__main__":

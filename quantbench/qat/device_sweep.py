@@ -130,7 +130,7 @@ def _compiled(device: int) -> _Kernels | None:
     status, most = driver.cuDeviceGetAttribute(optin, handle)
     copies = next((n for n in _COPIES if int(status) == 0 and n * _COPY_BYTES + 1024 <= most), _COPIES[-1])
     defines = {"THREADS": _THREADS, "VECTORS": _VECTORS, "COPIES": copies, "JOBS": JOBS}
-    found = compiled(_SOURCE, ("sweep",), device, defines)
+    found = compiled((_SOURCE,), ("sweep",), device, defines)
     if found is None:
         return None
     shared_bytes = max(copies * _COPY_BYTES, 8 * BINS)

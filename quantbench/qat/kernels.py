@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from quantbench.qat.launch import Launch, driver
+from quantbench.qat.launch import Launch, loaded
 from quantbench.qat.layout import EACH, Layout
-from quantbench.qat.nvrtc import compiled
+from quantbench.qat.nvrtc import ELEMENTS, compiled
 
 _SOURCE = Path(__file__).with_name("fake_quantize.cu")
 ALIGNED = 16  # bytes
@@ -151,12 +151,8 @@ def kernels(device: torch.device) -> Kernels | None:
     if device.type != "cuda":
         return None
     index = torch.cuda.current_device() if device.index is None else device.index
-    functions = compiled(_SOURCE, tuple(_FORMS), index)
-    try:
-        driver()
-    except (OSError, AttributeError):
-        return None
-    if functions is None:
+    functions = compiled((ELEMENTS, _SOURCE), tuple(_FORMS), index)
+    if functions is None or not loaded():
         return None
     launches: dict[str, dict[torch.dtype, Any]] = {name: {} for name in _FORMS}
     for (name, dtype), function in functions.items():

@@ -49,3 +49,12 @@ def driver() -> Any:
     launch.argtypes = [ctypes.c_void_p, *[ctypes.c_uint] * 7, *[ctypes.c_void_p] * 3]
     launch.restype = ctypes.c_int
     return launch
+
+
+def loaded() -> bool:
+    """Whether there is a driver to launch with."""
+    try:
+        driver()
+    except (OSError, AttributeError):
+        return False
+    return True

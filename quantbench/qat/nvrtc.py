@@ -8,21 +8,24 @@ from typing import Any
 
 import torch
 
+ELEMENTS = Path(__file__).with_name("elements.cu")  # stands before sources that say so
 _DTYPES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
 
 
 def compiled(
-    source: Path, names: Sequence[str], device: int, defines: Mapping[str, int] | None = None
-) -> dict[tuple[str, torch.dtype], Any] | None:
-    """Kernels `name_dtype` of `source`, for each of `names` and float32, float16 and bfloat16, for card `device`;
-    None where NVRTC or its bindings are missing, or fail."""
+    sources: Sequence[Path], names: Sequence[str], device: int, defines: Mapping[str, int] | None = None, *,
+    dtypes: Sequence[torch.dtype] = tuple(_DTYPES),
+) -> dict[tuple[str, torch.dtype], Any] | None:  # fmt: skip
+    """Kernels `name_dtype` of `sources`, one behind the other, for each of `names` and `dtypes` (of float32, float16
+    and bfloat16), for card `device`; None where NVRTC or its bindings are missing, or fail."""
     try:
         from cuda.bindings import driver, nvrtc
     except ImportError:
         return None
-    torch.zeros(1, device=f"cuda:{device}")  # makes torch's context current, which the module is loaded into
     major, minor = torch.cuda.get_device_capability(device)
-    status, program = nvrtc.nvrtcCreateProgram(source.read_bytes(), source.name.encode(), 0, [], [])
+    status, program = nvrtc.nvrtcCreateProgram(
+        b"".join(source.read_bytes() for source in sources), sources[-1].name.encode(), 0, [], []
+    )
     if int(status) != 0:
         return None
     options = [f"--gpu-architecture=sm_{major}{minor}", "--std=c++17"]
@@ -33,13 +36,15 @@ def compiled(
     _, size = nvrtc.nvrtcGetCUBINSize(program)
     image = b" " * size
     nvrtc.nvrtcGetCUBIN(program, image)
-    status, module = driver.cuModuleLoadData(image)
+    with torch.cuda.device(device):  # a module belongs to the context that is current, and that is a card's own
+        torch.zeros(1, device=f"cuda:{device}")
+        status, module = driver.cuModuleLoadData(image)
     if int(status) != 0:
         return None
     functions = {}
     for name in names:
-        for dtype, suffix in _DTYPES.items():
-            status, functions[name, dtype] = driver.cuModuleGetFunction(module, f"{name}_{suffix}".encode())
+        for dtype in dtypes:
+            status, functions[name, dtype] = driver.cuModuleGetFunction(module, f"{name}_{_DTYPES[dtype]}".encode())
             if int(status) != 0:
                 return None
     return functions

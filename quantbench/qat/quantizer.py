@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from quantbench.qat import fused
 from quantbench.qat.fused_weights import Weights, quantize_weights
+from quantbench.qat.norms_ahead import watched
 from quantbench.qat.silu_ahead import CALL
 from quantbench.qat.weight_batch import WeightBatch, eager
 
@@ -109,7 +110,7 @@ class TensorQuantizer(nn.Module):
         if self.mode is Mode.OFF:
             return x
         last = self._last
-        if last is not None and last[0] is x and last[1] == _version(x):
+        if last is not None and last[0] is x and last[1] == _version(x) and not watched(x):
             self._left -= 1
             if self._left == 0:
                 self._last = None
