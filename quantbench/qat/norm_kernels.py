@@ -85,15 +85,15 @@ class NormKernels:
         channels, stream, pointers, kind = x.shape[1], self._stream(), _pointers(norm), follows.kind
         learned = follows.scale.data_ptr() if isinstance(follows.scale, Tensor) else 0
         out, (blocks, pixels) = torch.empty_like(x), self._blocks(x, _BACKWARD)
-        parts = torch.empty(blocks * (2 * channels + 1), device=self._device)
+        parts = torch.empty(blocks * (2 * channels + 1), dtype=torch.float32, device=self._device)
         self._launches[f"{kind}_backward"](
             blocks, stream, x.data_ptr(), g[0].data_ptr(), g[1],
             *((0, 0) if direct is None else (direct[0].data_ptr(), direct[1])), out.data_ptr(), *pointers, norm.eps,
             channels, parts.data_ptr(), learned, follows.inverse, pixels,
         )  # fmt: skip
-        weight = torch.empty(channels, device=self._device) if wanted[0] else None
-        bias = torch.empty(channels, device=self._device) if wanted[1] else None
-        total = torch.empty((), device=self._device) if learned else None
+        weight = torch.empty(channels, dtype=torch.float32, device=self._device) if wanted[0] else None
+        bias = torch.empty(channels, dtype=torch.float32, device=self._device) if wanted[1] else None
+        total = torch.empty((), dtype=torch.float32, device=self._device) if learned else None
         if any(wanted) or learned:
             self._launches["norm_sums"](
                 2 * channels // 32 + 1, stream, parts.data_ptr(), 0 if bias is None else bias.data_ptr(),

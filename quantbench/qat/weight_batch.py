@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from quantbench.qat.fused_weights import Weights, groups, quantize_weights
+from quantbench.qat.kernels import kernels
 
 if TYPE_CHECKING:
     from quantbench.qat.quantizer import WeightQuantizer
@@ -68,7 +69,7 @@ class WeightBatch:
         self._used, self._made = {}, {}
 
     def _quantize(self) -> None:
-        entries = [(q, w) for q, w in self._entries if w.requires_grad and q.on]
+        entries = [(q, w) for q, w in self._entries if w.requires_grad and q.on and worthwhile(w)]
         if not entries:
             return
         weights = [w for _, w in entries]
@@ -87,6 +88,11 @@ class WeightBatch:
 
     def __getstate__(self) -> dict[str, Any]:
         return WeightBatch().__dict__
+
+
+def worthwhile(weight: Tensor) -> bool:
+    """Whether kernels will do it: by operators nothing is gained."""
+    return kernels(weight.device) is not None
 
 
 def eager() -> bool:

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from quantbench.qat import weight_batch
 from quantbench.qat.insert import insert, plan_for
 from quantbench.qat.layout import layout
 from quantbench.qat.observe import calibrate
@@ -39,6 +40,12 @@ class Small(nn.Module):
 
 
 LAYERS = 5
+
+
+@pytest.fixture(autouse=True)
+def batched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By operators, which have the numbers of the kernels."""
+    monkeypatch.setattr(weight_batch, "worthwhile", lambda weight: True)
 
 
 @pytest.fixture
