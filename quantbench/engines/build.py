@@ -50,7 +50,8 @@ def choose_backend(options: BuildOptions, backend: str = "auto") -> Chosen:
     if chosen.family == TENSORRT_RTX and options.targets:
         from quantbench.engines import tensorrt_rtx
 
-        tensorrt_rtx.check_targets(tensorrt_rtx.load(), options.targets)
+        if options.targets != tensorrt_rtx.DEFAULT_TARGETS:  # which every wheel knows; loading it takes 0.1 s
+            tensorrt_rtx.check_targets(tensorrt_rtx.load(), options.targets)
     return chosen
 
 

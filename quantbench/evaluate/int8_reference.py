@@ -9,19 +9,21 @@ onnxruntime, and tells a fault of an engine from one of a model.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
-from onnx.reference import ReferenceEvaluator
 
 from quantbench.errors import QuantbenchError
 from quantbench.evaluate.int8_arithmetic import conv, conv_transpose, same_pads
 from quantbench.graph.ops import CONVS, DEQUANTIZE, QUANTIZE, WEIGHTED
 from quantbench.graph.order import order_of
 from quantbench.graph.subgraphs import bodies
+
+if TYPE_CHECKING:
+    from onnx.reference import ReferenceEvaluator
 
 Values = NDArray[Any]
 _INT32 = 1 << 31
@@ -111,11 +113,13 @@ class Int8Reference:
         feed = {name: _real(value) for name, value in zip(node.input, inputs, strict=True) if name}
         return [np.asarray(result) for result in self._evaluators[index].run(None, feed)]
 
-    def _evaluator(self, node: NodeProto) -> ReferenceEvaluator:
+    def _evaluator(self, node: NodeProto) -> "ReferenceEvaluator":
         read, written = ([onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names) if name]
                          for names in (node.input, node.output))  # fmt: skip
         graph = helper.make_graph([node], "node", read, written)
         opsets = [helper.make_opsetid(domain, version) for domain, version in self._opsets.items()]
+        from onnx.reference import ReferenceEvaluator  # seldom needed, and slow to import
+
         try:
             return ReferenceEvaluator(helper.make_model(graph, opset_imports=opsets))
         except (NotImplementedError, ValueError, RuntimeError, KeyError) as error:
