@@ -108,6 +108,23 @@ def test_all_silus_whose_readers_quantize(monkeypatch: pytest.MonkeyPatch) -> No
     assert len(together) == 4
 
 
+def test_who_watches_a_silu_gets_its_whole_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = made(False)
+    plain = copy.deepcopy(model)
+    plain.act.ahead = None
+    ahead(monkeypatch)
+    gradients(model, x)
+
+    def watched(model: nn.Module) -> list[Tensor]:
+        seen: list[Tensor] = []
+        model.act.register_forward_hook(lambda m, i, y: y.register_hook(seen.append) and None)
+        gradients(model, x)
+        return seen
+
+    for one, other in zip(watched(model), watched(plain), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=2e-5 * float(other.abs().max()))
+
+
 def test_the_silu_that_models_share_is_left_alone() -> None:
     one, two = Shared(), Shared()
     two.act = one.act
