@@ -45,8 +45,12 @@ def sensitivity(
 
     savings = savings_of(device)
     changes = {"model": model, "data.preprocess": preprocess, "threads": threads}
-    bench = bench_of(recipe_of(recipe, changes, data, eval_data, trust=trust), quiet=as_json, trust=trust)
-    found = measure_sensitivity(bench, Settings(calibrator), scaling=bench.scaling, images=images, savings=savings)
+    asked = recipe_of(recipe, changes, data, eval_data, trust=trust)
+    bench = bench_of(asked, quiet=as_json, trust=trust)
+    settings = Settings(
+        calibrator, bias_correction=asked.calibration.bias_correction, best_placement=bench.best_placement
+    )
+    found = measure_sensitivity(bench, settings, scaling=bench.scaling, images=images, savings=savings)
     found.save(out)
     if as_json:
         echo(found.to_json(), nl=False)

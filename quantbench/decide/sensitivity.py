@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from quantbench.calibration.find_ranges import Layouts
 from quantbench.calibration.ort_outputs import padded, parts_of, static_batch
 from quantbench.calibration.ranges import Ranges
 from quantbench.decide.gates import agreement_of
@@ -24,7 +25,9 @@ from quantbench.evaluate.task import find_task
 from quantbench.folding.options import FoldOptions
 from quantbench.graph.ops import CONVS
 from quantbench.graph.tail import Cut, tail
+from quantbench.qdq.affine import affine_activations
 from quantbench.qdq.insert import insert_qdq
+from quantbench.qdq.layouts import note_layouts
 from quantbench.qdq.ops import weight_index
 from quantbench.qdq.plan import Plan
 from quantbench.records.evaluation import Measured
@@ -44,8 +47,9 @@ def measure_sensitivity(
 ) -> Sensitivity:  # fmt: skip
     """Costs of all regions of the variant, its layers all in INT8, on at most `images` of the images to measure on, and
     what each saves by `savings`. `scaling`: of channels, in place of the variant's own. Biases stay as they are."""
-    settings = replace(settings, keep_float=(), bias_correction=False, adaptive=False)
+    settings = replace(settings, keep_float=(), adaptive=False)
     network, plan = bench.network(settings, scaling), bench.plan(settings)
+    layouts = bench.layouts(plan, network, corrected=settings.bias_correction)
     model = runnable_part(network.model) if network.scaled_by else bench.runnable
     ranges = grouped(plan, bench.ranges(settings.calibrator, plan, network))
     whole = insert_qdq(model, plan, ranges)
@@ -54,7 +58,7 @@ def measure_sensitivity(
     total = sum(batch.count for batch in batches)
     starts = _starts(model, plan, regions)
     cuts = good_cuts(model, starts, batches, macs, bench.threads)
-    swap = _Swap(plan, ranges, {cut.position: tail(model, cut) for cut in cuts})
+    swap = _Swap(plan, ranges, layouts, {cut.position: tail(model, cut) for cut in cuts})
     places = [nearest(cuts, start) for start in starts]
 
     floats = Trunk(model, cuts, batches, bench.threads)
@@ -69,13 +73,14 @@ def measure_sensitivity(
         alone = [cost(floats, index, advance, alone=True) for index in everything]
     del floats  # its tensors make room for those of the INT8 model
     order = sorted(everything, key=lambda index: -alone[index][0])
-    int8 = Trunk(whole, cuts, batches, bench.threads)
+    int8 = Trunk(_laid_out(whole, layouts), cuts, batches, bench.threads)
     noise, _ = compare.against(int8.outputs())
     top = order[:_TOP] if noise > 0 else []
     with bench.progress.task("The costliest alone in float", total * len(top), "runs") as advance:
         gains = {index: 1 - cost(int8, index, advance, alone=False)[0] / noise for index in top}
     work = max(sum(macs.values()), 1)
-    saved = _saved(savings, lambda: bench.quantized(settings, scaling), regions)
+    plain = replace(settings, bias_correction=False)
+    saved = _saved(savings, lambda: bench.quantized(plain, scaling), regions)
     costs = tuple(
         _cost(regions[i], *alone[i], gains.get(i), sum(macs.get(n, 0) for n in regions[i].weighted) / work, saved[i])
         for i in order
@@ -112,15 +117,23 @@ def _cost(
 class _Swap:
     """Tails of the float model, by their position, into which a part of the plan is put."""
 
-    def __init__(self, plan: Plan, ranges: Ranges, tails: Mapping[int, onnx.ModelProto]) -> None:
-        self._plan, self._ranges, self._tails = plan, ranges, tails
+    def __init__(self, plan: Plan, ranges: Ranges, layouts: Layouts, tails: Mapping[int, onnx.ModelProto]) -> None:
+        self._plan, self._ranges, self._layouts, self._tails = plan, ranges, layouts, tails
         self._nodes = {position: {node.name for node in model.graph.node} for position, model in tails.items()}
 
     def model(self, cut: Cut, nodes: Collection[str], *, inside: bool) -> onnx.ModelProto:
         """What stands behind `cut`, in INT8 at `nodes`, or at all others."""
         here = self._nodes[cut.position]
         part = part_of(self._plan, lambda node: node in here and (node in nodes) == inside)
-        return insert_qdq(self._tails[cut.position], part, self._ranges)
+        return _laid_out(insert_qdq(self._tails[cut.position], part, self._ranges), self._layouts)
+
+
+def _laid_out(model: onnx.ModelProto, layouts: Layouts) -> onnx.ModelProto:
+    """The Q/DQ `model` with the integers that run: those of onnxruntime where it is placed for that."""
+    if not layouts:
+        return model
+    note_layouts(model, layouts)
+    return affine_activations(model)
 
 
 class _Compare:

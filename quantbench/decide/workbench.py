@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from quantbench.calibration.find_ranges import find_ranges
+from quantbench.calibration.find_ranges import Layouts, find_ranges
 from quantbench.calibration.ort_outputs import Feed, runner, static_batch
 from quantbench.calibration.ranges import Ranges
 from quantbench.core.quantize import BIAS_IMAGES, for_onnxruntime
@@ -100,14 +100,17 @@ class Workbench:
         """Ranges of the tensors of `plan` (None: that of the run), and of all counted before, by a threshold method, in
         `network` (None: the model as it is); images are counted on the first call, and again where a plan quantizes
         tensors that none before it did."""
-        return self._ranges(calibrator, plan or self.run.plan, network or self.network(Settings(calibrator)))
+        plan, network = plan or self.run.plan, network or self.network(Settings(calibrator))
+        return self._ranges(calibrator, network, self.layouts(plan, network))
 
-    def _ranges(
-        self, calibrator: str, plan: Plan, network: FloatNetwork, correction: Correction | None = None
-    ) -> Ranges:
+    def layouts(self, plan: Plan, network: FloatNetwork, *, corrected: bool = True) -> Layouts:
+        """How the integers of the tensors of `plan` lie where they run; `corrected`: images correct biases, and so tell
+        least values. Counts what is not counted."""
         network.count(self.run, plan, self.max_bad, self.threads, self.progress)
+        return layouts_for(network.model, plan, network.histograms, self._correction() if corrected else None)
+
+    def _ranges(self, calibrator: str, network: FloatNetwork, layouts: Layouts) -> Ranges:
         choice = choose(calibrator)
-        layouts = layouts_for(network.model, plan, network.histograms, correction)
         return find_ranges(network.histograms, choice.method, choice.threshold, layouts)
 
     def network(self, settings: Settings, scaling: FoldOptions | None = None) -> FloatNetwork:
@@ -136,24 +139,26 @@ class Workbench:
     def quantized(self, settings: Settings, scaling: FoldOptions | None = None) -> onnx.ModelProto:
         """The Q/DQ model of a variant: that of `quantbench ptq` with its options, to the bit; `scaling` as in
         `network`."""
+        few = self._correction()
+        correction = few if settings.bias_correction else None
+        rounding = Rounding(few.feeds, few.images, self.threads) if settings.adaptive else None
+        plan, network = self.plan(settings), self.network(settings, scaling)
+        layouts = self.layouts(plan, network, corrected=settings.bias_correction)
+        ranges = self._ranges(settings.calibrator, network, layouts)
+        made = carry_out(
+            network.model, plan, ranges, correction, weights=WeightWork(self.weights.scales, rounding),
+            residual_db=self.options.residual_db,
+        )  # fmt: skip
+        return made.model
+
+    def _correction(self) -> Correction:
         few = at_most(self.run.calibration.source, BIAS_IMAGES)
         name, batch = self.run.model.input_name, self.run.batch
 
         def opened() -> Iterable[Feed]:
             return feeds(few, name, batch, max_bad=self.max_bad)
 
-        correction, rounding = None, None
-        if settings.bias_correction:
-            correction = Correction(opened, len(few), self.threads, self.weights.bias_sweeps)
-        if settings.adaptive:
-            rounding = Rounding(opened, len(few), self.threads)
-        plan, network = self.plan(settings), self.network(settings, scaling)
-        ranges = self._ranges(settings.calibrator, plan, network, correction)
-        made = carry_out(
-            network.model, plan, ranges, correction, weights=WeightWork(self.weights.scales, rounding),
-            residual_db=self.options.residual_db,
-        )  # fmt: skip
-        return made.model
+        return Correction(opened, len(few), self.threads, self.weights.bias_sweeps)
 
     def batches(self) -> Iterator[tuple[Feed, Sequence[Label]]]:
         """Images to measure on, with labels; decoded once where they fit."""

@@ -9,13 +9,19 @@ import pytest
 
 import quantbench
 from quantbench.compilation.request import CompileRequest
+from quantbench.decide.regions import grouped, part_of
+from quantbench.decide.sensitivity import measure_sensitivity
 from quantbench.decide.workbench import Workbench
 from quantbench.demo import resnet18
 from quantbench.folding.options import FoldOptions
+from quantbench.ort import create_session
 from quantbench.progress import Progress
 from quantbench.ptq.pipeline import run_ptq
 from quantbench.ptq.prepare import prepare
 from quantbench.ptq.request import DataChoice, ModelChoice, PtqRequest
+from quantbench.qdq.affine import affine_activations
+from quantbench.qdq.insert import insert_qdq
+from quantbench.qdq.lowest import note_lowest
 from quantbench.qdq.options import PlacementOptions, WeightOptions
 from quantbench.records.search import Settings
 
@@ -70,3 +76,19 @@ def test_thresholds_for_onnxruntime_are_those_of_the_run(tmp_path: Path) -> None
         threads=1,
     )  # fmt: skip
     assert list(made.model.graph.initializer) == list(written.graph.initializer)
+
+    # And what a region costs is that of the integers that run there; before, of symmetric ones.
+    found = measure_sensitivity(bench, Settings("mse"), images=4)
+    plan, ranges = bench.plan(Settings("mse")), bench.ranges("mse")
+    plain = create_session(bench.model, threads=1).run(None, {"image": images})[0]
+    noises = []
+    # But for the Adds, whose least values hang a little on what else is quantized.
+    for cost in [each for each in found.regions if each.weighted and "Add" not in each.name][:6]:
+        alone = insert_qdq(bench.model, part_of(plan, set(cost.nodes).__contains__), grouped(plan, ranges))
+        note_lowest(alone, lambda: [{"image": images}], threads=1)
+        runs = [create_session(one, threads=1, fuse_qdq=False) for one in (affine_activations(alone), alone)]
+        errors = [run.run(None, {"image": images})[0] - plain for run in runs]
+        affine, symmetric = (float((error**2).sum() / (plain**2).sum()) for error in errors)
+        assert cost.noise == pytest.approx(affine, rel=0.01)
+        noises.append((affine, symmetric))
+    assert sum(symmetric > 1.5 * affine for affine, symmetric in noises) >= 3
