@@ -8,13 +8,15 @@ part goes through the network in one thread; as many samples are in flight as be
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Condition
 from typing import TypeVar
 
 from quantbench.cores import usable_cores
 
 Item = TypeVar("Item")
+Found = TypeVar("Found")
 Result = TypeVar("Result")
 
 # Batches of a fixed size cannot be cut: two of so many samples at most run at once, which are 8 as by default.
@@ -68,3 +70,34 @@ def in_order(items: Iterable[Item], work: Callable[[Item], Result], at_a_time: i
             yield waiting.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def in_turn(
+    items: Iterable[Item], work: Callable[[Item], Found], then: Callable[[Found], Result], at_a_time: int
+) -> Iterator[Result]:
+    """`then` of what `work` finds of each item, as `in_order`, but `then` for one item at a time, in order, by whoever
+    did its work: so no core waits for the caller, and no more is alive than `at_a_time` finds."""
+    turn, ended = Condition(), 0
+    failed = False
+
+    def whole(numbered: tuple[int, Item]) -> Result:
+        nonlocal ended, failed
+        number, item = numbered
+        try:
+            found = work(item)
+            with turn:
+                turn.wait_for(lambda: failed or ended == number)
+                if failed:
+                    raise CancelledError
+            result = then(found)
+        except BaseException:
+            with turn:
+                failed = True
+                turn.notify_all()
+            raise
+        with turn:
+            ended += 1
+            turn.notify_all()
+        return result
+
+    yield from in_order(enumerate(items), whole, at_a_time)

@@ -23,7 +23,7 @@ from quantbench.cores import usable_cores
 from quantbench.graph.ops import CONVS
 from quantbench.graph.surgery import bytes_of_tensor
 from quantbench.ort import create_session, run
-from quantbench.side_by_side import in_order, in_pairs
+from quantbench.side_by_side import in_order, in_pairs, in_turn
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -75,7 +75,7 @@ class MeanInputs:
 
     def over(self, feeds: Iterable[Feed]) -> Iterator[int]:
         """Run all batches, a few images at a time; yields how many were added. While those of one part are summed, in
-        order, the next parts run: for the same sums to the bit."""
+        order, the next part runs: for the same sums to the bit."""
         opened = iter(feeds)
         first = next(opened, None)
         if first is None:
@@ -96,12 +96,16 @@ class MeanInputs:
         parts = (
             part for feed in chain([first], opened) for part in ([feed] if fixed else parts_of(feed, sharing.size))
         )
+
+        def add_part(ran: tuple[int, list[Bound], ExitStack]) -> int:
+            count, blocks, memory = ran
+            with memory:
+                self._add(blocks, sums)
+            self._images += count
+            return count
+
         with Sums(sharing.threads) as sums:
-            for count, blocks, memory in in_order(parts, run_part, sharing.batches):
-                with memory:
-                    self._add(blocks, sums)
-                self._images += count
-                yield count
+            yield from in_turn(parts, run_part, add_part, sharing.batches)
 
     def _add(self, blocks: Sequence[Bound], sums: Sums) -> None:
         found = {bound.name: bound for bound in blocks}

@@ -1,6 +1,7 @@
 """Batches side by side: in order, no more at once than asked for, the same figures, and errors where they belong."""
 
 import threading
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,7 +11,7 @@ from quantbench.calibration.ort_outputs import runner
 from quantbench.demo import resnet18
 from quantbench.evaluate.outputs import compare_outputs, measures_of
 from quantbench.ort import create_session
-from quantbench.side_by_side import Sharing, in_order, in_pairs, shared_out
+from quantbench.side_by_side import Sharing, in_order, in_pairs, in_turn, shared_out
 
 
 def test_two_run_at_once_and_come_in_order() -> None:
@@ -40,6 +41,37 @@ def test_no_item_is_taken_before_one_is_done(at_a_time: int) -> None:
 @pytest.mark.parametrize("at_a_time", [1, 2])
 def test_an_error_is_raised_in_its_place(at_a_time: int) -> None:
     found = in_order([2, 1, 0, 4], lambda item: 4 // item, at_a_time)
+    assert [next(found), next(found)] == [2, 4]
+    with pytest.raises(ZeroDivisionError):
+        next(found)
+
+
+@pytest.mark.parametrize("at_a_time", [1, 2, 3])
+def test_what_comes_then_comes_in_turn(at_a_time: int) -> None:
+    """Work that ends early waits for its turn; nothing of two items is done at once."""
+    order: list[int] = []
+    alone = threading.Lock()
+
+    def then(found: int) -> int:
+        assert alone.acquire(blocking=False)
+        order.append(found)
+        alone.release()
+        return found + 1
+
+    def work(item: int) -> int:
+        time.sleep(0.01 if item % at_a_time == 0 else 0.0)
+        return item
+
+    assert list(in_turn(range(9), work, then, at_a_time)) == list(range(1, 10))
+    assert order == list(range(9))
+
+
+@pytest.mark.parametrize("where", ["work", "then"])
+def test_nobody_waits_for_a_turn_that_never_comes(where: str) -> None:
+    def failing(name: str, item: int) -> int:
+        return 4 // item if name == where else item
+
+    found = in_turn([2, 1, 0, 4, 5], lambda item: failing("work", item), lambda item: failing("then", item), 2)
     assert [next(found), next(found)] == [2, 4]
     with pytest.raises(ZeroDivisionError):
         next(found)
