@@ -44,9 +44,12 @@ def lines(data: dict[str, Any], path: Path) -> None:
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3))
     for dtype in ("float32", "float16", "bfloat16"):
         rows = [row for row in data["bandwidth"] if row["dtype"] == dtype and row["values"] == "relu"]
-        left.plot([row["MB"] for row in rows], [row["share_of_copy"] for row in rows], marker="o", label=dtype)
+        sizes = [row["MB"] for row in rows]
+        (drawn,) = left.plot(sizes, [row["together_share_of_copy"] for row in rows], marker="o", label=dtype)
+        alone = [row["share_of_copy"] for row in rows]
+        left.plot(sizes, alone, marker=".", linewidth=1, linestyle=":", color=drawn.get_color())
     left.axhline(0.6, color="#b03a2e", linewidth=1, linestyle="--")
-    left.set(xscale="log", xlabel="MB of one tensor", ylabel="share of copy bandwidth", title=data["gpu"])
+    left.set(xscale="log", xlabel="MB of one tensor (dotted: one a launch)", ylabel="share of copy bandwidth", title=data["gpu"])
     left.legend()
     for dtype in ("float32", "float16"):
         points = {int(k.split()[1]): v for k, v in data["cores"].items() if k.startswith(dtype)}
