@@ -309,9 +309,9 @@ def one_fused(dtype: torch.dtype, before: str, learned: bool) -> dict[str, Any]:
         scale = torch.tensor(0.0173, device=GPU, requires_grad=learned)
         z = nn.functional.silu(x) if before == "silu" else x
         if learned:
-            y = fused.learned_quantize(z, scale) if quick else lsq(z, scale)
+            y = fused.learned_quantize(z, scale, fused.ready(z)) if quick else lsq(z, scale)
         else:
-            y = fused.fake_quantize(z, 0.0173) if quick else torch.fake_quantize_per_tensor_affine(
+            y = fused.fake_quantize(z, 0.0173, fused.ready(z)) if quick else torch.fake_quantize_per_tensor_affine(
                 z, 0.0173, 0, -128, 127
             )  # fmt: skip
         torch.autograd.backward(y, grad)

@@ -49,7 +49,8 @@ def lines(data: dict[str, Any], path: Path) -> None:
         alone = [row["share_of_copy"] for row in rows]
         left.plot(sizes, alone, marker=".", linewidth=1, linestyle=":", color=drawn.get_color())
     left.axhline(0.6, color="#b03a2e", linewidth=1, linestyle="--")
-    left.set(xscale="log", xlabel="MB of one tensor (dotted: one a launch)", ylabel="share of copy bandwidth", title=data["gpu"])
+    left.set(xscale="log", xlabel="MB of one tensor (dotted: one a launch)", ylabel="share of copy bandwidth")
+    left.set_title(data["gpu"])
     left.legend()
     for dtype in ("float32", "float16"):
         points = {int(k.split()[1]): v for k, v in data["cores"].items() if k.startswith(dtype)}
