@@ -1,5 +1,5 @@
-"""The seconds of `quantbench ptq` step by step, wall clock and processor time of this process, what the processes that
-it starts take besides, and its memory.
+"""The seconds of `quantbench ptq` step by step: wall clock, processor time of this process and, of it, of the main
+thread, beside which other cores may wait; what the processes that it starts take besides, and its memory.
 
     python scripts/bench_demo.py ptq --calib-dir imgs/ --out /tmp/run --overwrite
 
@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from quantbench import progress
 
-_Row = tuple[str, float, float]
+_Row = tuple[str, float, float, float]
 
 
 class _Clock:
@@ -26,13 +26,14 @@ class _Clock:
 
     def __init__(self) -> None:
         self.rows: list[_Row] = []
-        self._wall, self._used = time.perf_counter(), 0.0  # processor time counts from the interpreter's start on
+        # Processor time counts from the interpreter's start on.
+        self._wall, self._used, self._main = time.perf_counter(), 0.0, 0.0
 
     def mark(self, title: str) -> None:
-        wall, spent = time.perf_counter(), os.times()
+        wall, spent, main = time.perf_counter(), os.times(), time.thread_time()
         used = spent.user + spent.system
-        self.rows.append((title, wall - self._wall, used - self._used))
-        self._wall, self._used = wall, used
+        self.rows.append((title, wall - self._wall, used - self._used, main - self._main))
+        self._wall, self._used, self._main = wall, used, main
 
 
 _CLOCK = _Clock()
@@ -62,11 +63,11 @@ def main() -> None:
     _CLOCK.mark("after that")
     rows = _CLOCK.rows
     others = os.times()
-    rows.append(("beside that, in processes of their own", 0.0, others.children_user + others.children_system))
-    rows.append(("in all", sum(row[1] for row in rows), sum(row[2] for row in rows)))
-    print("   wall  processor")
-    for title, wall, used in rows:
-        print(f"{wall:7.2f} {used:10.2f}  {title}")
+    rows.append(("beside that, in processes of their own", 0.0, others.children_user + others.children_system, 0.0))
+    rows.append(("in all", sum(row[1] for row in rows), sum(row[2] for row in rows), sum(row[3] for row in rows)))
+    print("   wall  processor  main thread")
+    for title, wall, used, main_thread in rows:
+        print(f"{wall:7.2f} {used:10.2f} {main_thread:12.2f}  {title}")
     print(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9:.2f} GB at most")
 
 
