@@ -7,7 +7,9 @@ The networks and their calibration and held-out data are those of `scripts/compa
 by `--for-onnxruntime`, with min-max ranges and by default (calibrator auto); onnxruntime's own as its documentation has
 it for CPUs (quant_pre_process, then quantize_static: Q/DQ, U8 activations, S8 weights per channel, min-max, all
 operators). All see the same 32 samples and are measured on 512 others at most; SQNR is the mean over two draws of the
-32, between which one method on one network differs by up to some dB. Times: one thread on one core, batch 1,
+32, between which one method on one network differs by up to some dB. Boxes and class scores that share an output are
+told apart, as `quantbench evaluate` does: boxes in pixels are nearly all of its energy, and scores that are all zero
+would not show; the JSON has both (`parts`). Times: one thread on one core, batch 1,
 call by call, in each round in another order, for a call finds the caches as the one before leaves them; the processor
 time of the calling thread, least and median, and the median over the rounds of ours by theirs. OUT gets one JSON a
 network.
@@ -30,9 +32,12 @@ from numpy.typing import NDArray
 
 import quantbench
 from quantbench.atomic import write_json
+from quantbench.evaluate.pairs import Noise
+from quantbench.evaluate.task import facts_of, find_task
 from quantbench.graph.load import load_model
 from quantbench.ort import create_session, session_options
 from quantbench.qdq.options import PlacementOptions
+from quantbench.records.evaluation import Measured
 from scripts.compare_models import _Reader, batches_of
 from scripts.compared_networks import Case, asked_for, made, parser_of
 
@@ -40,6 +45,8 @@ FLOAT, OURS, DEFAULT, THEIRS = "FP32", "ours, min-max", "ours", "onnxruntime's"
 _HELD = 512
 _SEEN, _DRAWS = 32, 2
 _LEAST_ROUNDS = 15
+# Of each sample.
+Outputs = list[list[NDArray[Any]]]
 
 
 def ours(case: Case, method: str) -> onnx.ModelProto:
@@ -93,14 +100,25 @@ def processor_times(sessions: Mapping[str, Any], feed: Mapping[str, Any], second
     return found
 
 
-def sqnr(reference: list[list[NDArray[Any]]], other: list[list[NDArray[Any]]]) -> float:
-    """Of the worst output, in dB, over all samples."""
+def sqnr(reference: Outputs, other: Outputs) -> float:
+    """Of the worst output, each taken whole, in dB, over all samples."""
     worst = np.inf
     for index in range(len(reference[0])):
         x, y = (np.concatenate([r[index].ravel() for r in run]).astype(np.float64) for run in (reference, other))
         if x.size > 1 and x.any():
             worst = min(worst, 10 * np.log10((x @ x) / max(((x - y) ** 2).sum(), 1e-300)))
     return round(float(worst), 2)
+
+
+def by_parts(model: onnx.ModelProto, reference: Outputs, other: Outputs) -> dict[str, float]:
+    """In dB, of the boxes and of the class scores of a detector that gives both in one output; else nothing."""
+    task = find_task(reference[0], facts_of(model), "auto")
+    if task.kind != "boxes" or task.format != "yolo":
+        return {}
+    noise = Noise(task, [value.name for value in model.graph.output])
+    for a, b in zip(reference, other, strict=True):
+        noise.update(a, b, 1)
+    return {e.name: round(e.sqnr.value, 2) for e in noise.result() if isinstance(e.sqnr, Measured)}
 
 
 def quantized(case: Case) -> dict[str, onnx.ModelProto]:
@@ -115,6 +133,7 @@ def measured(case: Case, seconds: float) -> dict[str, Any]:
     held = case.held_out[:_HELD]
     order = np.random.default_rng(0).permutation(len(case.calibration))
     found: dict[str, list[float]] = {THEIRS: [], OURS: [], DEFAULT: []}
+    parts: dict[str, list[dict[str, float]]] = {name: [] for name in found}
     for draw in range(_DRAWS):
         few = case.calibration[order[draw * _SEEN : (draw + 1) * _SEEN]]
         models = quantized(replace(case, calibration=few))
@@ -122,7 +141,9 @@ def measured(case: Case, seconds: float) -> dict[str, Any]:
         key = models[FLOAT].graph.input[0].name
         outputs = {name: [s.run(None, {key: x[None]}) for x in held] for name, s in sessions.items()}
         for name, each in found.items():
-            each.append(sqnr(outputs[FLOAT], outputs[name]))
+            apart = by_parts(models[FLOAT], outputs[FLOAT], outputs[name])
+            parts[name].append({**apart, "whole": sqnr(outputs[FLOAT], outputs[name])})
+            each.append(min(apart.values(), default=parts[name][-1]["whole"]))
         del outputs
     times = processor_times(sessions, {key: held[:1]}, seconds)
     rows: dict[str, Any] = {}
@@ -132,7 +153,7 @@ def measured(case: Case, seconds: float) -> dict[str, Any]:
             "least_ms": round(min(times[name]), 4), "median_ms": round(float(np.median(times[name])), 4),
             "rounds": len(times[name]), "by_theirs": round(float(np.median(against)), 4),
             "sqnr_db": round(float(np.mean(found[name])), 2) if name in found else None,
-            "sqnr_draws": found.get(name), "operators": operators(model),
+            "sqnr_draws": found.get(name), "parts": parts.get(name), "operators": operators(model),
         }  # fmt: skip
     return rows
 
