@@ -88,8 +88,8 @@ def infer_shapes(model: onnx.ModelProto, given: Mapping[str, Sequence[int]] | No
                 break
             del inferred.graph.value_info[:]
             inferred = onnx.shape_inference.infer_shapes(inferred, data_prop=True)
-    except (onnx.shape_inference.InferenceError, RuntimeError):
-        pass  # what is known by then stays
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
+        pass  # what is known by then stays; ValueError: onnx's own library cannot read what Python's could
     outputs = [known.pop(value.name, value) for value in bare.graph.output]
     del bare.graph.value_info[:], bare.graph.output[:]
     bare.graph.value_info.extend(known.values())

@@ -15,7 +15,9 @@ from quantbench.layers.names import nodes_of
 MARKS = (b'"LayerType"', b'"Layers"', b'"averageMs"', b" [Op: ")
 _JSON_START = re.compile(r"^[ \t>]*(?=[\[{])", re.MULTILINE)
 _QUOTE = re.compile(r"^[ \t]*> ?", re.MULTILINE)
-_POLYGRAPHY = re.compile(r"^[ \t>]*Layer (?P<index>\d+) +\| (?P<name>.*) \[Op: (?P<op>[\w.]+)\][ \t]*$", re.MULTILINE)
+_POLYGRAPHY = re.compile(
+    r"^[ \t>]*Layer (?P<index>\d{1,18}) +\| (?P<name>.*) \[Op: (?P<op>[\w.]+)\][ \t]*$", re.MULTILINE
+)
 _TENSOR = re.compile(
     r"(?P<name>[^\s{},][^{}\n]*?) "
     r"\[(?:dtype=(?P<dtype>[\w.]+)(?:, )?)?(?:shape=\((?P<dims>[^)]*)\))?[^\]]*\]"

@@ -8,7 +8,7 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-_TILESIZE = re.compile(r"tile(?:size)?_?(\d+)x(\d+)(?:x\d+)?")
+_TILESIZE = re.compile(r"tile(?:size)?_?(\d{1,9})x(\d{1,9})(?:x\d+)?")
 _CUDNN = re.compile(r"(?:^|_)(\d{2,3})x(\d{2,3})(?:x\d+)?(?:_|$)")
 _WINOGRAD = ("wngd", "winograd")
 

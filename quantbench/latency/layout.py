@@ -13,7 +13,7 @@ from functools import lru_cache
 from quantbench.layers.formats import normalise_dtype
 from quantbench.layers.layer import BYTES_PER_ELEMENT, LayerTensor
 
-_STRIDED = re.compile(r"(?P<dtype>[A-Za-z]\w*)\((?P<strides>[\d:,]*)\)")
+_STRIDED = re.compile(r"(?P<dtype>[A-Za-z]\w*)\((?P<strides>(?:\d{1,18}(?!\d)|[:,])*)\)")
 _SHORT = {"kLINEAR": "linear", "": "linear", "NHWC": "hwc", "HWC": "hwc"}
 
 
@@ -65,7 +65,7 @@ def _pooled(form: Format) -> Format:
 
 @lru_cache(maxsize=256)
 def _vector(layout: str) -> int:
-    digits = re.search(r"\d+$", layout)
+    digits = re.search(r"\d{1,9}$", layout)
     return int(digits.group()) if digits else 1
 
 

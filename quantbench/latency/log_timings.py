@@ -20,7 +20,7 @@ from quantbench.layers.layer import BYTES_PER_ELEMENT, Layer
 from quantbench.layers.names import split_parts
 
 _RESHAPED = frozenset({"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Resize", "MaxPool", "AveragePool"})
-_FIRST_SIZE = re.compile(r"[=:+]?(\d+)x\d+")
+_FIRST_SIZE = re.compile(r"[=:+]?(\d{1,18})x\d+")
 _CLONE = re.compile(r"_clone_\d+$")
 _EDGE = re.compile(r"^Optimizer Reformat\((?P<source>.*) -> (?P<target>.*)\)$")
 

@@ -21,7 +21,7 @@ _DTYPES: dict[str, str] = {
 
 _VECTOR_WORDS = {"two": 2, "four": 4, "eight": 8, "sixteen": 16, "thirty-two": 32}
 _VECTORIZED = re.compile(r"\b(two|four|eight|sixteen|thirty-two) wide channel vectorized", re.IGNORECASE)
-_CHANNEL_MODULO = re.compile(r"channel % (\d+) == 0")
+_CHANNEL_MODULO = re.compile(r"channel % (\d{1,9}) == 0")
 _SHORT_NAME = re.compile(r"\(k?(LINEAR|CHW2|CHW4|CHW16|CHW32|HWC|HWC4|HWC8|HWC16|DHWC|DHWC8|CDHW32|DLA_\w+)\)")
 _WORD = re.compile(r"[A-Za-z]\w*")
 
@@ -48,7 +48,7 @@ def format_name(text: str) -> tuple[str, int]:
     explicit = _SHORT_NAME.search(text)
     if explicit:
         name = explicit.group(1)
-        digits = re.search(r"(\d+)$", name)
+        digits = re.search(r"(\d{1,9})$", name)
         vector = int(digits.group(1)) if digits else 1
         return ("kLINEAR" if name == "LINEAR" else name), vector
     lowered = text.lower()

@@ -11,6 +11,7 @@ from quantbench.demo import resnet18
 from quantbench.errors import QuantbenchError
 from quantbench.graph.load import load_model, model_sha256
 from quantbench.graph.onnx_view import view_of
+from quantbench.ort import create_session
 
 
 def test_names_and_constants_are_normal(tmp_path: Path) -> None:
@@ -84,3 +85,23 @@ def test_unknown_dimensions_get_names_of_their_own(tmp_path: Path) -> None:
             for v in (*loaded.graph.input, *loaded.graph.output)]  # fmt: skip
     assert dims == [["x_dim_0", 3, "x_dim_2", "x_dim_3"], ["y_dim_0", 3, "h", 8]]
     assert static_batch(loaded) == 0
+
+
+def test_what_only_python_can_read_has_no_inferred_shapes(tmp_path: Path) -> None:
+    """A group where a dimension should be: Python's protobuf skips it, onnx's own and onnxruntime's refuse the file
+    (found by fuzzing)."""
+    # The 12 of the last dimension ends the group, what lies between is a field of number 0.
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, 8, 12]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", value[:1], value[1:])
+    data = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    dims = bytes.fromhex("0a0208010a020803")
+    assert data.count(dims) == 2
+    at = data.rindex(dims) + 4
+    path = tmp_path / "m.onnx"
+    path.write_bytes(data[:at] + b"\x0b" + data[at + 1 :])
+    model = load_model(path)
+    with pytest.raises(ValueError, match="parse proto"):
+        onnx.shape_inference.infer_shapes(model)
+    assert [node.op for node in view_of(model).nodes] == ["Relu"]
+    with pytest.raises(QuantbenchError, match="protobuf parsing failed"):
+        create_session(model)

@@ -297,3 +297,27 @@ def test_infinite_scales_and_broken_numbers_are_kept_not_fatal() -> None:
     data = to_json(Inspection("t", (), log=collect(lex(lines)), build=build))
     assert data["build"]["scales"] == {"a": ["inf", "nan", 1.0]}
     assert build.layers[0].inputs[0].dims == (2,)
+
+
+NINES = "9" * 5001
+
+
+@pytest.mark.parametrize("text", [
+    json.dumps({"Layers": [{"Name": "a", "LayerType": "Reformat", "Inputs": [
+        {"Name": "x", "Dimensions": [1, 3, 8, 8],
+         "Format/Datatype": f"Channel major FP16 format where channel % {NINES} == 0"}], "Outputs": []}]}),
+    json.dumps({"Layers": [{"Name": "a", "LayerType": "Reformat", "Inputs": [
+        {"Name": "x", "Dimensions": [1, 3, 8, 8], "Format/Datatype": f"x (DLA_A{NINES})"}], "Outputs": [],
+        "TacticName": f"sm80_tilesize{NINES}x{NINES}"}]}),
+    f"[I] Total Weights Memory: {NINES} bytes\n[I] Total Activation Memory: {NINES}\n",
+    f"[I] ==== TensorRT Engine ====\n    Layer {NINES}    | a [Op: Reformat]\n",
+    "[V] Engine Layer Information:\n"
+    f"[V] Layer(Reformat): a, Tactic: 0x0, x[Half({NINES},{NINES}:{NINES})] -> y[Half(1)]\n",
+])  # fmt: skip
+def test_numbers_longer_than_python_reads_are_no_fault(text: str, tmp_path: Path, cli: CliRunner) -> None:
+    """int() refuses over 4,300 digits (found by fuzzing)."""
+    path = tmp_path / ("a.json" if text.startswith("{") else "a.log")
+    path.write_text(text, encoding="utf-8")
+    for command in (["inspect"], ["device", "learn", "--out", str(tmp_path / "d.yaml"), "--gpu", "A100"]):
+        result = cli.invoke(app, [*command, str(path)])
+        assert isinstance(result.exception, QuantbenchError | SystemExit | None), result.exception

@@ -6,7 +6,7 @@ from quantbench.inspection.inspection import Inspection
 from quantbench.inspection.verdicts.verdict import Item, Verdict
 
 _TOTAL = re.compile(r"^(Total Activation Memory|Total Weights Memory|Max Scratch Memory|Total Device Persistent Memory|"
-                    r"Total Host Persistent Memory|Total Scratch Memory): ?(\d+)(?: bytes)?$")  # fmt: skip
+                    r"Total Host Persistent Memory|Total Scratch Memory): ?(\d{1,18})(?: bytes)?$")  # fmt: skip
 _MIB = 1024 * 1024
 _TITLE = {"Total Activation Memory": "activations", "Total Weights Memory": "weights"}
 
