@@ -39,7 +39,7 @@ def parse(data: Mapping[str, Any]) -> CalibrationCache:
                 weights += 1
             else:
                 entries.append(read(name, encoding))
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise QuantbenchError(f"encoding of {name!r} lacks or garbles a field: {error!r}") from error
     parameters = data.get("param_encodings", ())
     if not isinstance(parameters, Sized):
@@ -88,7 +88,7 @@ def _encodings(data: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any], _R
                 "sim.export (or sim.onnx.export) writes beside the ONNX model"
             )
         return [(name, value[0], _read_bounds) for name, value in activations.items()]
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
+    except (LookupError, TypeError, AttributeError) as error:
         raise QuantbenchError(f"these AIMET encodings lack a name or a field: {error!r}") from error
 
 

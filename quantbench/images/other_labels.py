@@ -69,7 +69,7 @@ def from_csv(table: Path, classes: Sequence[str]) -> LabelOf:
         if len(row) < 2:
             raise QuantbenchError(f"{table}, line {number}: {reprlib.repr(row[0])} is not 'image,label'")
         label = row[1].strip()
-        if label.isdecimal():
+        if label.isdecimal() and len(label) < 10:
             labels[row[0].strip()] = int(label)
         elif label in index:
             labels[row[0].strip()] = index[label]
@@ -99,7 +99,7 @@ def from_coco(annotations: Path, root: Path, classes: Sequence[str]) -> LabelOf:
             if not entry.get("iscrowd"):
                 x, y, w, h = (float(v) for v in entry["bbox"])
                 found[names[entry["image_id"]]].append((numbers[entry["category_id"]], x, y, x + w, y + h))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise QuantbenchError(f"{annotations} holds no COCO annotations: {error!r}") from error
     by_name = {PurePosixPath(name).name: rows for name, rows in found.items()}
 

@@ -80,7 +80,7 @@ def _read(path: Path, prior: Prior | None) -> Device:
         raise QuantbenchError(f"{path} is no device ({_FORMAT}); make one with 'quantbench device learn LOG -o {path}'")
     try:
         device = from_plain(data)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise QuantbenchError(f"{path} is damaged ({type(error).__name__}: {error}); learn it again") from error
     return completed(device, shipped_prior() if prior is None else prior)
 

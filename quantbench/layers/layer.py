@@ -59,8 +59,7 @@ class Layer:
     def number(self, *names: str) -> int:
         """The first of the attributes `names` that is a whole number other than 0; dialects of layer JSON differ in
         what they call it. 0 where there is none."""
-        found = (self.attributes.get(name) for name in names)
-        return next((int(value) for value in found if isinstance(value, (int, float, str)) and int(value or 0)), 0)
+        return next(filter(None, (_whole(self.attributes.get(name)) for name in names)), 0)
 
     @property
     def traffic_bytes(self) -> int:
@@ -81,3 +80,12 @@ class Layer:
         if self.attributes:
             data["attributes"] = self.attributes
         return data
+
+
+def _whole(value: object) -> int:
+    if not isinstance(value, int | float | str):
+        return 0
+    try:
+        return int(value)
+    except (ValueError, OverflowError):  # words, infinity, thousands of digits
+        return 0

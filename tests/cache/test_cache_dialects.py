@@ -311,3 +311,17 @@ def test_a_storage_that_is_packed_in_an_unknown_way_is_broken(tmp_path: Path) ->
     (tmp_path / "c.pt").write_bytes(data)
     with pytest.raises(QuantbenchError, match="data/0 is missing or broken"):
         StoredTensor(tmp_path / "c.pt", "data/0", "FloatStorage", 0, (2,), (1,)).read()
+
+
+@pytest.mark.parametrize("entry", [
+    {"name": "x", "bw": float("inf"), "dtype": "INT", "offset": [0], "scale": [0.1]},
+    {"name": "x", "bw": 8, "dtype": "INT", "offset": [0], "scale": {"0": 1}},
+    {"name": "x", "bw": 8, "dtype": "INT", "offset": [10**400], "scale": [0.1]},
+    ["x"],
+])  # fmt: skip
+def test_an_encoding_of_aimet_that_is_none_is_named(entry: object) -> None:
+    """Found by fuzzing: infinity for a number of bits, a list for an object."""
+    with pytest.raises(QuantbenchError, match=r"AIMET|encoding of"):
+        aimet.parse({"activation_encodings": [entry]})
+    with pytest.raises(QuantbenchError, match=r"AIMET|encoding of"):
+        aimet.parse({"activation_encodings": {"x": ["bitwidth"]}})

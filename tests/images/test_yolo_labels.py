@@ -10,6 +10,7 @@ from quantbench.errors import QuantbenchError
 from quantbench.images.box_geometry import carried
 from quantbench.images.decode import decode_file, upright_size
 from quantbench.images.folder import ImageFolder
+from quantbench.images.other_labels import from_coco, from_csv
 from quantbench.images.preprocess import Preprocess, preset
 from quantbench.images.source import Prepared, Subset
 from quantbench.images.stream import batches
@@ -144,3 +145,14 @@ def test_hash_of_labels_tells_them_apart() -> None:
     lists = [[one], [moved], [renamed], [None], [0], [1], [one, None], [None, one], []]
     assert len({labels_sha256(labels) for labels in lists}) == len(lists)
     assert labels_sha256([one]) == labels_sha256([Truth(one.boxes.copy(), one.classes)])
+
+
+def test_labels_that_are_numbers_beyond_all_bounds_are_named(tmp_path: Path) -> None:
+    """int() takes no infinity and no more than 4,300 digits."""
+    table, coco = tmp_path / "labels.csv", tmp_path / "coco.json"
+    table.write_text("a.png,1\nb.png," + "9" * 5001 + "\n", encoding="utf-8")
+    with pytest.raises(QuantbenchError, match=r"line 2: '9+\.\.\.9+' is neither a class number nor a class"):
+        from_csv(table, ())
+    coco.write_text('{"categories": [{"id": 1e999, "name": "a"}], "images": [], "annotations": []}', encoding="utf-8")
+    with pytest.raises(QuantbenchError, match="holds no COCO annotations"):
+        from_coco(coco, tmp_path, ())

@@ -1,9 +1,13 @@
 """Timings out of logs: formats by strides, kernels by names, works by the parser's lines."""
 
+import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
+from quantbench.errors import QuantbenchError
+from quantbench.latency.device_file import device_names, read_device
 from quantbench.latency.kernel import kernel_of
 from quantbench.latency.layout import Format, format_of, parse_strided
 from quantbench.latency.learn import without_launch_bound, without_slow_start
@@ -161,3 +165,16 @@ def test_work_of_a_predicted_layer_needs_no_attributes_of_tensorrt() -> None:
     work = work_of(layer)
     assert work is not None
     assert (work.m, work.n, work.k, work.window, work.stride) == (784, 128, 576, 3, 2)
+
+
+def test_attributes_and_device_files_beyond_all_bounds_are_no_fault(tmp_path: Path) -> None:
+    layer = Layer("a", "Convolution", attributes={"a": float("inf"), "b": "words", "c": "9" * 5001, "d": 0, "e": "7"})
+    assert layer.number("a", "b", "c", "d") == 0
+    assert layer.number("a", "b", "c", "d", "e") == 7
+    path = tmp_path / "d.yaml"
+    text = device_names()["orin"].read_text(encoding="utf-8")
+    damaged = re.sub(r"(?m)^(\s+rows:) \d+$", r"\1 .inf", text)
+    assert damaged != text
+    path.write_text(damaged, encoding="utf-8")
+    with pytest.raises(QuantbenchError, match="is damaged"):
+        read_device(path)
