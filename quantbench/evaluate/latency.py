@@ -18,7 +18,7 @@ def interleaved(
     *,
     batch: int,
     threads: int,
-    seconds: float = 1.0,
+    seconds: float = 0.5,
     least: int = 20,
     most: int = 300,
     warm_up: int = 3,
