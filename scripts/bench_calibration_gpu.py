@@ -27,7 +27,6 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from quantbench.calibration.histogram import Histogram
 from quantbench.calibration.native import load
 from quantbench.calibration.sweep import Counter, histogram_of
 from quantbench.cores import usable_cores
@@ -41,6 +40,7 @@ from quantbench.qat.trace import trace
 from quantbench.qat.yolo import exporting, float_modules
 from quantbench.qdq.options import PlacementOptions
 from scripts.calibration_onnx import cases
+from scripts.calibration_onnx import equal as same_histogram
 
 GPU = torch.device("cuda")
 _EVENT: Any = torch.cuda.Event
@@ -100,17 +100,12 @@ def equal() -> dict[str, Any]:
                     counter.add_all([(0, part.to(GPU)) for part in order])
                     counter.add_all([(2 + i, part.to(GPU)) for i, part in enumerate(parts)])
                     pairs = zip(counter.histograms(), (expected, expected, *alone), strict=True)
-                    found[name] += all(same(got, right) for got, right in pairs)
+                    found[name] += all(same_histogram(got, right) for got, right in pairs)
     broken = TensorCounter(2, GPU)
     broken.add(0, torch.tensor([1.0, float("nan"), float("inf")], device=GPU))
     broken.add(1, torch.tensor([1.0, -float("inf")], device=GPU))
     nan, infinite = broken.histograms()
     return {**found, "nan_found": bool(np.isnan(nan.amax)), "infinity_found": infinite.amax == float("inf")}
-
-
-def same(one: Histogram, other: Histogram) -> bool:
-    """Whether they are equal, every bit."""
-    return np.array_equal(one.counts, other.counts) and (one.amax, one.exponent) == (other.amax, other.exponent)
 
 
 def bandwidth() -> list[dict[str, Any]]:

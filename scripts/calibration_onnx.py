@@ -12,6 +12,7 @@ import onnx
 import torch
 
 from quantbench.calibration.collect import collect
+from quantbench.calibration.histogram import Histogram
 from quantbench.calibration.ort_outputs import Feed, static_batch
 from quantbench.calibration.parts import Parts
 from quantbench.calibration.same_values import representatives
@@ -62,7 +63,7 @@ def one(model: onnx.ModelProto, images: int, batch: int, device: torch.device) -
         with runner.in_stream():
             for feed in feeds:
                 for part in parts.of(feed):
-                    parts.saw(part, sum(x.numel() * x.element_size() for _, x in runner.run(part)))
+                    parts.saw(part, sum(x.nbytes for _, x in runner.run(part)))
 
     def warm() -> None:
         for feed in feeds:
@@ -106,18 +107,20 @@ def same(model: onnx.ModelProto, tensors: list[str], feeds: list[Feed], device: 
         with runner.in_stream():
             for part in parts.of(feed):
                 found = runner.run(part)
-                parts.saw(part, sum(x.numel() * x.element_size() for _, x in found))
+                parts.saw(part, sum(x.nbytes for _, x in found))
                 for name, x in found:
                     host.add_array(rows[name], x.cpu().numpy())
     result = {"compared": len(names)}
     for kind, counts in begun.items():
         got = counts.histograms()
         known = {name: host.histogram(row) for name, row in rows.items()}
-        result[f"{kind}_same"] = sum(
-            bool(np.array_equal(got[n].counts, k.counts) and (got[n].amax, got[n].exponent) == (k.amax, k.exponent))
-            for n, k in known.items()
-        )
+        result[f"{kind}_same"] = sum(equal(got[name], right) for name, right in known.items())
     return result
+
+
+def equal(one: Histogram, other: Histogram) -> bool:
+    """Whether they are the same, every bit."""
+    return np.array_equal(one.counts, other.counts) and (one.amax, one.exponent) == (other.amax, other.exponent)
 
 
 def feeds_of(model: onnx.ModelProto, images: int, batch: int) -> list[Feed]:

@@ -99,7 +99,7 @@ class Begun:
                 try:
                     build = starting.result()
                     self._ends[what] = ended(build.side, build.source, build.building)
-                except Exception as error:
+                except Exception as error:  # `result` raises it, to whoever asks for that build
                     self._ends[what] = error
                 advance(1)
 

@@ -40,7 +40,7 @@ class _Waiting:
     def add(self, row: int, x: Tensor) -> None:
         self._tensors.append((row, x))
         self._versions.append(x._version)
-        self._bytes += x.numel() * x.element_size()
+        self._bytes += x.nbytes
         if len(self._tensors) == JOBS or self._bytes >= _WAITING_BYTES:
             self.flush()
 

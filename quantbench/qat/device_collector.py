@@ -43,7 +43,7 @@ class DeviceCollector:
         with self._tensors.in_stream():
             for part in self._parts.of(feed):
                 found = self._tensors.run(part)
-                self._parts.saw(part, sum(x.numel() * x.element_size() for _, x in found))
+                self._parts.saw(part, sum(x.nbytes for _, x in found))
                 self._counter.add_all([(self._rows[name], x) for name, x in found])
         return images_of(feed)
 

@@ -29,7 +29,8 @@ class Weights:
         self.found = _kernels(tensors)
         if self.found is None:
             return
-        self.orders = [(layout(t.shape, t.stride()) or t).order for t in tensors]  # type: ignore[union-attr]
+        lies = [layout(t.shape, t.stride()) for t in tensors]
+        self.orders = [each.order for each in lies if each is not None]  # all are: `_kernels` took them
         self.strides, self.count = [t.stride() for t in tensors], len(tensors)
         sizes = [t.numel() for t in tensors]
         first = list(accumulate((-(-size // BLOCK) for size in sizes), initial=0))

@@ -99,15 +99,21 @@ def test_two_convolutions_of_one_tensor_and_a_tensor_wanted_twice() -> None:
         np.testing.assert_array_equal(np.sort(values, axis=None), np.sort(other, axis=None))
 
 
+def quantized_resnet(
+    width: int, samples: int
+) -> tuple[onnx.ModelProto, list[dict[str, np.ndarray]], list[str], onnx.ModelProto]:
+    """A small ResNet, its feeds, the names of its weighted nodes, and its Q/DQ model."""
+    model = resnet18.build(width=width, size=32, classes=10)
+    plan = place(view_of(model))
+    feeds = [{"image": RNG.normal(size=(samples, 3, 32, 32)).astype(np.float32)}]
+    ranges = {name: TensorRange(amax) for name, amax in maxima_of(collect(model, feeds, plan.tensors)).items()}
+    return model, feeds, [site.node for site in plan.weights], insert_qdq(model, plan, Ranges(ranges))
+
+
 @pytest.mark.parametrize("width", [16, 24])
 def test_errors_of_layers_are_those_of_ordered_activations(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two networks are compared in blocks where both have them; Q and DQ between two convolutions compute on blocks."""
-    model = resnet18.build(width=width, size=32, classes=10)
-    plan = place(view_of(model))
-    feeds = [{"image": RNG.normal(size=(3, 3, 32, 32)).astype(np.float32)}]
-    ranges = {name: TensorRange(amax) for name, amax in maxima_of(collect(model, feeds, plan.tensors)).items()}
-    quantized = insert_qdq(model, plan, Ranges(ranges))
-    nodes = [site.node for site in plan.weights]
+    model, feeds, nodes, quantized = quantized_resnet(width, 3)
     simple = simulated(quantized)
     outputs = [node.output[0] for node in simple.graph.node if node.op_type in ("Conv", "DequantizeLinear")]
     session, given = create_blocked_session(simple, outputs, outputs, threads=1, fuse_qdq=False)
@@ -125,11 +131,7 @@ def test_errors_of_layers_are_those_of_ordered_activations(width: int, monkeypat
 @pytest.mark.parametrize("width", [16, 24])
 def test_biases_are_those_of_ordered_activations_to_the_bit(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Means stand in blocks until layers run on them."""
-    model = resnet18.build(width=width, size=32, classes=10)
-    plan = place(view_of(model))
-    feeds = [{"image": RNG.normal(size=(4, 3, 32, 32)).astype(np.float32)}]
-    ranges = {name: TensorRange(amax) for name, amax in maxima_of(collect(model, feeds, plan.tensors)).items()}
-    quantized = insert_qdq(model, plan, Ranges(ranges))
+    _, feeds, _, quantized = quantized_resnet(width, 4)
     blocked = correct_bias(quantized, lambda: feeds, threads=2)
     monkeypatch.setattr("quantbench.calibration.ort_outputs.create_blocked_session", in_order)
     ordered = correct_bias(quantized, lambda: feeds, threads=2)
